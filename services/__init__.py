@@ -1,0 +1,1 @@
+"""The services of the mesh: each its own process. They meet only over gRPC."""

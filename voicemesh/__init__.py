@@ -1,0 +1,1 @@
+"""Real-time speech from language models over a mesh of gRPC services."""

@@ -1,0 +1,1 @@
+"""What every process of the mesh shares. Import its modules, not this package."""

@@ -1,0 +1,81 @@
+"""The one place where an exception becomes the status of a call."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from voicemesh.runtime import telemetry
+from voicemesh.runtime.errors import MeshError
+from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.status import to_status
+
+_log = get_logger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in stubs only
+    """Ends calls whose handler raised with the status from the table in `voicemesh.runtime.status`.
+
+    Handlers with a response stream must be async generators.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call (`grpc.RpcMethodHandler`)."""
+        handler: Any = await continuation(handler_call_details)
+        # Health and reflection are grpc's own and end their calls themselves.
+        if handler is None or handler_call_details.method.startswith("/grpc."):
+            return handler
+        method = handler_call_details.method
+        if handler.response_streaming:
+            wrap = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behaviour = _guard_stream(handler.stream_stream or handler.unary_stream, method)
+        else:
+            wrap = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+            behaviour = _guard_unary(handler.stream_unary or handler.unary_unary, method)
+        return wrap(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _guard_stream(handler: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Any:
+    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in handler(request, context):
+                yield response
+        except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: each failure becomes a status
+            await _abort(context, error, method)
+
+    return guarded
+
+
+def _guard_unary(handler: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
+    async def guarded(request: Any, context: Any) -> Any:
+        try:
+            return await handler(request, context)
+        except (grpc.aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: each failure becomes a status
+            return await _abort(context, error, method)
+
+    return guarded
+
+
+async def _abort(context: Any, error: Exception, method: str) -> None:
+    trace_id = telemetry.trace_id_of_context(telemetry.extract(context.invocation_metadata()))
+    if not isinstance(error, MeshError):
+        _log.error("call failed", method=method, trace_id=trace_id, exc_info=error)
+    await context.abort_with_status(rpc_status.to_status(to_status(error, trace_id)))

@@ -1,0 +1,148 @@
+"""The one table between exceptions and gRPC statuses."""
+
+from typing import Any, Final
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from voicemesh.common.v1 import common_pb2
+from voicemesh.runtime.errors import MeshError
+
+DOMAIN: Final = "voicemesh"
+
+_CODES: Final[dict[str, grpc.StatusCode]] = {
+    "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
+    "OUT_OF_ORDER": grpc.StatusCode.INVALID_ARGUMENT,
+    "UNKNOWN_VOICE": grpc.StatusCode.NOT_FOUND,
+    "UNKNOWN_MODEL": grpc.StatusCode.NOT_FOUND,
+    "LLM_KEY_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "LLM_REQUEST_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "LLM_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "LLM_RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "LLM_STREAM_BROKEN": grpc.StatusCode.ABORTED,
+    "NO_ENGINE": grpc.StatusCode.UNAVAILABLE,
+    "SERVICE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "TOO_MANY_TURNS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "SLOW_RECEIVER": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "UNKNOWN_TURN": grpc.StatusCode.NOT_FOUND,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+
+
+class RemoteError(MeshError):
+    """A failure that another service of the mesh reported; passed on as it came.
+
+    Attributes:
+        status: The `google.rpc.Status` of the failure.
+
+    """
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message, retry_after_ms=_retry_after_ms(status))
+        self.status = status
+
+    @property
+    def remote_reason(self) -> str:
+        """`ErrorInfo.reason` of the status, or "" where it has none."""
+        return reason_of(self.status)
+
+
+def code_of(error: MeshError) -> grpc.StatusCode:
+    """Return the gRPC code that stands for `error`."""
+    return _CODES[error.reason]
+
+
+def to_status(error: BaseException, trace_id: str = "") -> status_pb2.Status:
+    """Turn an exception into a `google.rpc.Status` with ErrorInfo.
+
+    A `MeshError` keeps its text, its field (BadRequest) and its retry delay (RetryInfo). Anything
+    else is a fault of ours: INTERNAL with a generic text, because the exception's own text may
+    hold what callers must not see; `trace_id` lets its log line be found.
+    """
+    if isinstance(error, RemoteError):
+        return error.status
+    if not isinstance(error, MeshError):
+        hint = f"; trace id {trace_id}" if trace_id else ""
+        error = MeshError(f"internal error{hint}")
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    if trace_id:
+        info.metadata["trace_id"] = trace_id
+    details = [_pack(info)]
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message, reason=error.reason
+        )
+        details.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
+    if error.retry_after_ms is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(error.retry_after_ms)
+        details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    code: int = code_of(error).value[0]
+    return status_pb2.Status(code=code, message=error.message, details=details)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> RemoteError:
+    """Turn the failure of a call to `service` ("llm", "tts", …) into one to pass on.
+
+    A status with ErrorInfo is kept as it is. One without came from the transport: it becomes
+    SERVICE_UNAVAILABLE (or DEADLINE_EXCEEDED) and names the service.
+    """
+    trailers: Any = error.trailing_metadata()  # the stubs take it for a mapping; it yields pairs
+    for key, value in trailers or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode())
+            if reason_of(status):
+                return RemoteError(status)
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        reason, code, retry_ms = "DEADLINE_EXCEEDED", code_pb2.DEADLINE_EXCEEDED, None
+        message = f"the {service} service did not answer in time"
+    elif error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        reason, code, retry_ms = "SERVICE_UNAVAILABLE", code_pb2.UNAVAILABLE, 1000
+        message = f"the {service} service cannot be reached"
+    else:
+        reason, code, retry_ms = "INTERNAL", code_pb2.INTERNAL, None
+        message = f"the {service} service failed ({error.code().name})"
+    details = [
+        _pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"service": service}))
+    ]
+    if retry_ms is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(retry_ms)
+        details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return RemoteError(status_pb2.Status(code=code, message=message, details=details))
+
+
+def reason_of(status: status_pb2.Status) -> str:
+    """Return `ErrorInfo.reason` of a status, or "" where it has none."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
+
+
+def _retry_after_ms(status: status_pb2.Status) -> int | None:
+    retry = error_details_pb2.RetryInfo()
+    for detail in status.details:
+        if detail.Unpack(retry):
+            return int(retry.retry_delay.ToMilliseconds())
+    return None
+
+
+def _pack(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def known_reasons() -> frozenset[str]:
+    """Return every reason that the contract names, without the prefix."""
+    prefix = "ERROR_REASON_"
+    names = common_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    return frozenset(name.removeprefix(prefix) for name in names) - {"UNSPECIFIED"}
