@@ -1,0 +1,63 @@
+"""The Python client of voicemesh.
+
+import asyncio
+from voicemesh.client import VoiceMesh
+
+async def main() -> None:
+    async with VoiceMesh("localhost:50050") as mesh:
+        reply = await mesh.ask("What is a mesh?").collect()
+        reply.save("reply.wav")
+        print(reply.text, f"({reply.report.ttfa_ms:.0f} ms to first audio)")
+
+asyncio.run(main())
+"""
+
+from voicemesh.client.conversation import Conversation
+from voicemesh.client.errors import VoiceMeshError
+from voicemesh.client.events import (
+    AudioFormat,
+    Chunk,
+    Degraded,
+    Event,
+    Frame,
+    SpeakLocally,
+    TextDelta,
+    TurnEnded,
+    TurnStarted,
+    Voice,
+    Word,
+    Words,
+)
+from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh
+from voicemesh.client.options import GenerationOptions, Image, SpeechOptions
+from voicemesh.client.report import ChunkReport, TurnReport
+from voicemesh.client.turn import Recording, Turn
+from voicemesh.client.wav import write_wav
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "AudioFormat",
+    "BatchItem",
+    "Chunk",
+    "ChunkReport",
+    "Conversation",
+    "Degraded",
+    "Event",
+    "Frame",
+    "GenerationOptions",
+    "Image",
+    "Recording",
+    "SpeakLocally",
+    "SpeechOptions",
+    "TextDelta",
+    "Turn",
+    "TurnEnded",
+    "TurnReport",
+    "TurnStarted",
+    "Voice",
+    "VoiceMesh",
+    "VoiceMeshError",
+    "Word",
+    "Words",
+    "write_wav",
+]

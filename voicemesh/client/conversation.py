@@ -1,0 +1,257 @@
+"""A conversation: one call that carries turns one after another."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterable, Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+
+from voicemesh.client.errors import VoiceMeshError, from_rpc_error, lost
+from voicemesh.client.observer import Clock, Observer
+from voicemesh.client.options import ConversationOptions, PromptParts, prompt_to_proto, text_of
+from voicemesh.client.turn import Turn
+from voicemesh.gateway.v1 import gateway_pb2
+from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+
+_HALF_CLOSE_S: Final = 1.0
+"""How long the mesh has to end an idle call by itself before it is cancelled."""
+
+
+def new_turn_id() -> str:
+    """Return an id that no other turn has."""
+    return uuid.uuid4().hex
+
+
+async def end_call(call: Any) -> None:
+    """Cancel a call and wait for its end; grpc keeps calls that nobody waits for (grpc/grpc#43462)."""
+    call.cancel()
+    with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+        await call.code()
+
+
+class Conversation:
+    """Turns with one listener, one after another. Made by `VoiceMesh.converse`; use it with `async with`.
+
+    A new turn ends the one before it. Of a turn that is not the present one, or was interrupted,
+    nothing is delivered but its end.
+
+    Attributes:
+        session_id: The session, for `VoiceMesh.converse(session_id=…)` later; known once a turn started.
+        dropped: Events that came for a turn that was not the present one.
+
+    """
+
+    def __init__(
+        self,
+        stub: GatewayServiceStub,
+        options: ConversationOptions,
+        address: str,
+        clock: Clock,
+        on_close: Callable[["Conversation"], None],
+    ) -> None:
+        self._configure: gateway_pb2.Configure | None = options.to_proto()
+        self._stub = stub
+        self._address = address
+        self._clock = clock
+        self._on_close = on_close
+        self._call: Any = None
+        self._reader: asyncio.Task[None] | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        self._turns: dict[str, Turn] = {}
+        self._present: Turn | None = None
+        self._error: VoiceMeshError | None = None
+        self.session_id = options.session_id
+        self.dropped = 0
+
+    async def __aenter__(self) -> Self:
+        """Open the call. Does not wait for the mesh: its first turn raises where it cannot be reached."""
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the call; a turn that is running is cancelled."""
+        await self.aclose()
+
+    def _open(self) -> None:
+        if self._call is None:
+            converse: Any = self._stub.Converse  # the stubs ask for an iterator of requests
+            self._call = converse()
+            self._reader = asyncio.create_task(self._read(), name="voicemesh-conversation")
+
+    async def ask(self, prompt: PromptParts, *, turn_id: str = "", traceparent: str = "") -> Turn:
+        """Begin a turn that the mesh's LLM answers.
+
+        `traceparent` is a W3C trace context to be the parent of the turn's spans. Raises
+        `VoiceMeshError` where the conversation's call has ended.
+        """
+        turn = self.new_turn(turn_id, text_of(prompt))
+        await self.begin(turn, prompt_to_proto(prompt, turn.turn_id, traceparent))
+        return turn
+
+    async def say(self, text: str | AsyncIterable[str], *, turn_id: str = "", traceparent: str = "") -> Turn:
+        """Begin a turn with the caller's own words: a text, or pieces of one as they come.
+
+        Pieces are read by a task of the conversation until they or the turn end; the turn's time
+        begins with the first. An exception of the iterator interrupts the turn, and is raised by
+        the iteration over the turn.
+        """
+        turn = self.new_turn(turn_id, "")
+        if isinstance(text, str):
+            first = gateway_pb2.TextInput(turn_id=turn.turn_id, text=text, last=True, traceparent=traceparent)
+            turn.observer.given(text)
+            await self.begin(turn, first)
+        else:
+            await self._take_over(turn)
+            feed = self._feed(turn, text, traceparent)
+            self._feeder = asyncio.create_task(feed, name="voicemesh-words")
+        return turn
+
+    async def interrupt(self, played_ms: int | None = None) -> None:
+        """End the present turn: the user speaks over it. Does nothing where no turn is running.
+
+        `played_ms` is how much of the turn's audio was heard: history keeps the words up to there.
+        None lets the mesh estimate it. Nothing of the turn is delivered from now on but its end.
+        """
+        turn = self._present
+        if turn is None or turn.report is not None:
+            return
+        await self._stop_feeding()
+        await turn.mute()
+        message = gateway_pb2.Interrupt(turn_id=turn.turn_id, played_ms=played_ms)
+        await self._send(gateway_pb2.ConverseRequest(interrupt=message))
+
+    async def playback(self, played_ms: int) -> None:
+        """Say how much of the present turn's audio was played, in milliseconds."""
+        turn = self._present
+        if turn is not None and turn.report is None:
+            message = gateway_pb2.Playback(turn_id=turn.turn_id, played_ms=played_ms)
+            await self._send(gateway_pb2.ConverseRequest(playback=message))
+
+    async def aclose(self) -> None:
+        """End the call; a turn that is running is cancelled. May be called again."""
+        call, reader = self._call, self._reader
+        self._on_close(self)
+        await self._stop_feeding()
+        if call is None or reader is None:
+            return
+        try:
+            if not self._turns and not reader.done():
+                # Nothing is running: let the mesh see an end, not a cancellation.
+                with contextlib.suppress(TimeoutError, asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    async with asyncio.timeout(_HALF_CLOSE_S):
+                        await call.done_writing()
+                        await asyncio.shield(reader)
+        finally:
+            reader.cancel()
+            await end_call(call)
+            await asyncio.gather(reader, return_exceptions=True)
+
+    def new_turn(self, turn_id: str, prompt: str, **hooks: Any) -> Turn:
+        """Make a turn; `begin` begins it."""
+        return Turn(turn_id or new_turn_id(), Observer(self._clock, prompt=prompt), **hooks)
+
+    async def begin(self, turn: Turn, message: gateway_pb2.Prompt | gateway_pb2.TextInput) -> None:
+        """Make `turn` the present one and send its first message."""
+        turn.observer.begin()
+        await self._take_over(turn)
+        if isinstance(message, gateway_pb2.Prompt):
+            await self._send(gateway_pb2.ConverseRequest(prompt=message))
+        else:
+            await self._send_words(message)
+
+    async def _take_over(self, turn: Turn) -> None:
+        self._open()
+        await self._stop_feeding()
+        if self._error is not None:
+            raise self._error.copy()
+        if self._present is not None:
+            await self._present.mute()
+        self._present = turn
+        self._turns[turn.turn_id] = turn
+
+    async def _feed(self, turn: Turn, pieces: AsyncIterable[str], traceparent: str) -> None:
+        began = False
+        try:
+            async for piece in pieces:
+                if turn.report is not None:
+                    return
+                if not began:
+                    turn.observer.begin()
+                turn.observer.given(piece)
+                text = gateway_pb2.TextInput(turn_id=turn.turn_id, text=piece)
+                text.traceparent = "" if began else traceparent
+                began = True
+                await self._send_words(text)
+            await self._send_words(gateway_pb2.TextInput(turn_id=turn.turn_id, last=True))
+        except VoiceMeshError as error:
+            await turn.lost(error)
+        except Exception as error:  # noqa: BLE001 - the caller's own; raised to the reader of the turn
+            turn.cause = error
+            if began:
+                with contextlib.suppress(VoiceMeshError):
+                    stop = gateway_pb2.Interrupt(turn_id=turn.turn_id)
+                    await self._send(gateway_pb2.ConverseRequest(interrupt=stop))
+            else:
+                # The mesh has not heard of the turn and will not end it.
+                self._turns.pop(turn.turn_id, None)
+                await turn.completed(gateway_pb2.TurnReport(outcome=gateway_pb2.TURN_OUTCOME_INTERRUPTED))
+
+    async def _send_words(self, message: gateway_pb2.TextInput) -> None:
+        await self._send(gateway_pb2.ConverseRequest(text=message))
+
+    async def _stop_feeding(self) -> None:
+        feeder, self._feeder = self._feeder, None
+        if feeder is not None and feeder is not asyncio.current_task():
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+
+    async def _send(self, message: gateway_pb2.ConverseRequest) -> None:
+        try:
+            async with self._writing:
+                if self._configure is not None:
+                    configure, self._configure = self._configure, None
+                    await self._call.write(gateway_pb2.ConverseRequest(configure=configure))
+                await self._call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # The call has ended; its reader knows why.
+            assert self._reader is not None
+            await asyncio.wait({self._reader})
+            raise (self._error or lost(self._address)).copy() from None
+
+    async def _read(self) -> None:
+        error = lost(self._address)
+        try:
+            async for message in self._call:
+                await self._route(message)
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc_error(failure, self._address)
+        finally:
+            self._error = error
+            turns, self._turns = tuple(self._turns.values()), {}
+            for turn in turns:
+                await turn.lost(error)
+
+    async def _route(self, message: gateway_pb2.ConverseResponse) -> None:
+        kind = message.WhichOneof("event")
+        if kind == "turn_completed":
+            report = message.turn_completed.report
+            if (turn := self._turns.pop(report.turn_id, None)) is not None:
+                await turn.completed(report)
+        elif kind == "turn_failed":
+            failure = message.turn_failed
+            if (turn := self._turns.pop(failure.turn_id, None)) is not None:
+                await turn.failed(failure.status, failure.report)
+        elif kind is not None:
+            if kind == "turn_started":
+                self.session_id = message.turn_started.session_id
+            turn = self._present
+            if turn is not None and getattr(message, kind).turn_id == turn.turn_id:
+                await turn.deliver(message)
+            else:
+                self.dropped += 1

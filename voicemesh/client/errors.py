@@ -1,0 +1,107 @@
+"""The one exception that the client raises, and how the mesh's statuses become it."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from voicemesh.client.report import TurnReport
+
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+UNREACHABLE: Final = "SERVICE_UNAVAILABLE"
+"""Reason of a failure to reach the mesh at all, as of one service that another cannot reach."""
+
+
+class VoiceMeshError(Exception):
+    """A turn or a call failed.
+
+    Attributes:
+        code: Name of the gRPC status code, for example "UNAVAILABLE".
+        reason: Why, for programs: the name of a `voicemesh.common.v1.ErrorReason` without its prefix.
+        message: Why, for people. Names the field and the limit where there is one.
+        retry_after_ms: When trying again makes sense, in milliseconds; None where the mesh did not say.
+        field: The request field at fault, as a path in the message, or "".
+        reached: False where the mesh could not be reached, or the connection to it was lost.
+        report: The account of the turn up to the failure; None where it was no turn that failed.
+
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        message: str,
+        retry_after_ms: int | None = None,
+        field: str = "",
+        *,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+        self.field = field
+        self.reached = reached
+        self.report: TurnReport | None = None
+
+    def copy(self) -> "VoiceMeshError":
+        """Return the same failure without a report."""
+        return VoiceMeshError(
+            self.code, self.reason, self.message, self.retry_after_ms, self.field, reached=self.reached
+        )
+
+
+def from_status(status: status_pb2.Status) -> VoiceMeshError:
+    """Turn a `google.rpc.Status` into the exception; details that it does not know are left out."""
+    info = error_details_pb2.ErrorInfo()
+    retry = error_details_pb2.RetryInfo()
+    request = error_details_pb2.BadRequest()
+    reason, field, retry_after_ms = "", "", None
+    for detail in status.details:
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry):
+            retry_after_ms = retry.retry_delay.ToMilliseconds()
+        elif detail.Unpack(request) and request.field_violations:
+            field = request.field_violations[0].field
+    code = _code_name(status.code)
+    return VoiceMeshError(code, reason or code, status.message, retry_after_ms, field)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:
+    """Turn the failure of a call to the mesh at `address` into the exception.
+
+    A status with details came from the mesh and is kept. One without came from the transport.
+    """
+    metadata: Any = error.trailing_metadata()
+    for key, value in metadata or ():
+        if key == _DETAILS_KEY:
+            return from_status(status_pb2.Status.FromString(bytes(value)))
+    code = error.code()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return unreachable(address)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return VoiceMeshError(code.name, code.name, f"the mesh at {address} did not answer in time")
+    return VoiceMeshError(code.name, "INTERNAL", error.details() or f"the call failed ({code.name})")
+
+
+def unreachable(address: str) -> VoiceMeshError:
+    """Return the failure of having no connection to the mesh at `address`."""
+    message = f"cannot reach the mesh at {address}"
+    return VoiceMeshError("UNAVAILABLE", UNREACHABLE, message, 1000, reached=False)
+
+
+def lost(address: str) -> VoiceMeshError:
+    """Return the failure of a call that ended before its turn did."""
+    message = f"the mesh at {address} ended the call before the turn"
+    return VoiceMeshError("UNAVAILABLE", UNREACHABLE, message, 1000, reached=False)
+
+
+def _code_name(number: int) -> str:
+    for code in grpc.StatusCode:
+        if code.value[0] == number:
+            return str(code.name)
+    return "UNKNOWN"

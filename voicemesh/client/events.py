@@ -1,0 +1,281 @@
+"""What a turn tells its caller: plain data, and how it is read from the wire."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from voicemesh.client.names import CHUNK_REASONS, DEGRADATIONS, ENCODINGS
+from voicemesh.common.v1 import common_pb2
+from voicemesh.gateway.v1 import gateway_pb2
+
+if TYPE_CHECKING:
+    from voicemesh.client.report import TurnReport
+
+_SAMPLE_BYTES = {"pcm_s16le": 2, "mulaw": 1}
+
+
+@dataclass(frozen=True)
+class AudioFormat:
+    """The form of a turn's frames.
+
+    Attributes:
+        encoding: "pcm_s16le", "mulaw", "opus" or "flac".
+        sample_rate_hz: Samples per second of one channel, in hertz.
+        channels: Number of channels.
+
+    """
+
+    encoding: str = "pcm_s16le"
+    sample_rate_hz: int = 0
+    channels: int = 1
+
+    def duration_us(self, size_bytes: int) -> int | None:
+        """Return how long `size_bytes` of audio last, in microseconds; None for packed encodings."""
+        width = _SAMPLE_BYTES.get(self.encoding, 0) * self.channels * self.sample_rate_hz
+        return size_bytes * 1_000_000 // width if width else None
+
+
+@dataclass(frozen=True)
+class TurnStarted:
+    """A turn begins."""
+
+    turn_id: str
+    session_id: str
+    trace_id: str
+    format: AudioFormat
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """More of the reply's text, as the model wrote it."""
+
+    turn_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk was cut and will be spoken.
+
+    Attributes:
+        turn_id: The turn.
+        index: Position in the turn, from 0.
+        text: What is spoken.
+        text_offset: Code points of the turn's text before the chunk.
+        text_length: Code points of the turn's text that the chunk covers.
+        reason: Why it was cut here: "sentence", "clause", "words", "limit", "deadline" or "flush".
+        held_ms: What lookahead and policy cost, in milliseconds.
+
+    """
+
+    turn_id: str
+    index: int
+    text: str
+    text_offset: int
+    text_length: int
+    reason: str
+    held_ms: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The next audio.
+
+    Attributes:
+        turn_id: The turn.
+        chunk_index: The chunk that the frame speaks.
+        sequence: Position in the chunk, from 0.
+        offset_samples: Samples of the chunk before this frame.
+        turn_offset_samples: Samples of the turn before this frame.
+        audio: The samples, in the format of `TurnStarted`.
+
+    """
+
+    turn_id: str
+    chunk_index: int
+    sequence: int
+    offset_samples: int
+    turn_offset_samples: int
+    audio: bytes
+
+
+@dataclass(frozen=True)
+class Word:
+    """When one word is heard.
+
+    Attributes:
+        word: The word as it stands in the chunk.
+        text_offset: Code points of the chunk before the word.
+        text_length: Length in code points.
+        offset_samples: Samples of the chunk before the word is heard.
+        estimated: True where the engine gave no timing.
+
+    """
+
+    word: str
+    text_offset: int
+    text_length: int
+    offset_samples: int
+    estimated: bool
+
+
+@dataclass(frozen=True)
+class Words:
+    """When some words of one chunk are heard."""
+
+    turn_id: str
+    chunk_index: int
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class SpeakLocally:
+    """No engine can speak this chunk: speak it with a voice of your own."""
+
+    turn_id: str
+    chunk_index: int
+    text: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """Something was given up so that the turn can go on.
+
+    Attributes:
+        turn_id: The turn.
+        what: "cache", "voice", "model", "history", "local_speech" or "resumed".
+        detail: One sentence for people.
+
+    """
+
+    turn_id: str
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class TurnEnded:
+    """The turn ended: all was said, or it was interrupted. A failed turn raises `VoiceMeshError`."""
+
+    turn_id: str
+    report: "TurnReport"
+
+
+Event = TurnStarted | TextDelta | Chunk | Frame | Words | SpeakLocally | Degraded | TurnEnded
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Something that can speak.
+
+    Attributes:
+        name: The name to ask for.
+        engine: The engine behind it.
+        language: BCP 47 language tag.
+        format: The audio that it makes when no format is asked for.
+        has_word_timings: True where the engine reports when each word is heard.
+        ready_replicas: Replicas that are warm.
+        is_default: True for the voice that speaks when none is named.
+
+    """
+
+    name: str
+    engine: str
+    language: str
+    format: AudioFormat
+    has_word_timings: bool
+    ready_replicas: int
+    is_default: bool
+
+
+Wire = gateway_pb2.ConverseResponse | gateway_pb2.SpeakResponse
+"""Messages that carry the events of a turn; their event fields have the same names."""
+
+
+def format_from_proto(message: common_pb2.AudioFormat) -> AudioFormat:
+    """Read a format; what is not set means 16-bit PCM and one channel."""
+    encoding = ENCODINGS.get(message.encoding) or "pcm_s16le"
+    return AudioFormat(encoding, message.sample_rate_hz, message.channels or 1)
+
+
+def voice_from_proto(message: common_pb2.Voice) -> Voice:
+    """Read a voice."""
+    return Voice(
+        name=message.name,
+        engine=message.engine,
+        language=message.language,
+        format=format_from_proto(message.native_format),
+        has_word_timings=message.has_word_timings,
+        ready_replicas=message.ready_replicas,
+        is_default=message.is_default,
+    )
+
+
+def frame_from_proto(message: common_pb2.Frame) -> Frame:
+    """Read a frame."""
+    return Frame(
+        message.turn_id,
+        message.chunk_index,
+        message.sequence,
+        message.offset_samples,
+        message.turn_offset_samples,
+        message.audio,
+    )
+
+
+def started_from_proto(message: gateway_pb2.TurnStarted) -> TurnStarted:
+    """Read the beginning of a turn."""
+    return TurnStarted(
+        message.turn_id, message.session_id, message.trace_id, format_from_proto(message.format)
+    )
+
+
+def _text_delta(message: gateway_pb2.TextDelta) -> TextDelta:
+    return TextDelta(message.turn_id, message.text)
+
+
+def _chunk(message: common_pb2.Chunk) -> Chunk:
+    return Chunk(
+        message.turn_id,
+        message.index,
+        message.text,
+        message.text_offset,
+        message.text_length,
+        CHUNK_REASONS.get(message.reason, ""),
+        message.held_us / 1000,
+    )
+
+
+def _words(message: common_pb2.WordTimings) -> Words:
+    words = tuple(
+        Word(word.word, word.text_offset, word.text_length, word.offset_samples, word.estimated)
+        for word in message.words
+    )
+    return Words(message.turn_id, message.chunk_index, words)
+
+
+def _speak_locally(message: gateway_pb2.SpeakLocally) -> SpeakLocally:
+    return SpeakLocally(message.turn_id, message.chunk_index, message.text, message.language)
+
+
+def _degraded(message: gateway_pb2.Degraded) -> Degraded:
+    return Degraded(message.turn_id, DEGRADATIONS.get(message.what, ""), message.detail)
+
+
+_READERS: Final[Mapping[str, Callable[[Any], Event]]] = {
+    "turn_started": started_from_proto,
+    "text_delta": _text_delta,
+    "chunk": _chunk,
+    "frame": frame_from_proto,
+    "words": _words,
+    "speak_locally": _speak_locally,
+    "degraded": _degraded,
+}
+
+
+def event_from_proto(message: Wire) -> Event | None:
+    """Read an event of a turn that goes on; None for the end of a turn and for unknown events."""
+    kind = message.WhichOneof("event")
+    reader = _READERS.get(kind) if kind else None
+    return reader(getattr(message, kind)) if reader and kind else None

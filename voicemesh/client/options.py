@@ -1,0 +1,187 @@
+"""What a caller can ask for: plain data, and how it is said on the wire."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from voicemesh.common.v1 import common_pb2
+from voicemesh.gateway.v1 import gateway_pb2
+
+_POLICIES: Final = {
+    "adaptive": common_pb2.ChunkPolicy.KIND_ADAPTIVE,
+    "sentence": common_pb2.ChunkPolicy.KIND_SENTENCE,
+    "clause": common_pb2.ChunkPolicy.KIND_CLAUSE,
+    "words": common_pb2.ChunkPolicy.KIND_WORDS,
+}
+_ENCODINGS: Final = {
+    "": common_pb2.AUDIO_ENCODING_UNSPECIFIED,
+    "pcm_s16le": common_pb2.AUDIO_ENCODING_PCM_S16LE,
+    "mulaw": common_pb2.AUDIO_ENCODING_MULAW,
+    "opus": common_pb2.AUDIO_ENCODING_OPUS,
+    "flac": common_pb2.AUDIO_ENCODING_FLAC,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions:
+    """How text is spoken.
+
+    Attributes:
+        voice: Name of the voice; empty for the mesh's default.
+        speed: Speed of speech, 0.25 to 4.
+        policy: How text is cut into chunks: "adaptive", "sentence", "clause" or "words:N"; empty for
+            the mesh's default.
+        min_chars: A chunk shorter than this merges forward; 0 for the policy's own minimum.
+        max_chars: No chunk is longer than this; 0 for the mesh's limit.
+        encoding: "pcm_s16le", "mulaw", "opus" or "flac"; empty for the mesh's default.
+        sample_rate_hz: Samples per second, in hertz; 0 for the voice's own.
+        max_lead_ms: Synthesis stays at most this far ahead of playback, in milliseconds. None: the
+            mesh's default; 0: no limit, for callers that record rather than play.
+        word_timings: True to be sent `Words`.
+        cache: False to neither read nor write cached audio.
+
+    """
+
+    voice: str = ""
+    speed: float = 1.0
+    policy: str = ""
+    min_chars: int = 0
+    max_chars: int = 0
+    encoding: str = ""
+    sample_rate_hz: int = 0
+    max_lead_ms: int | None = None
+    word_timings: bool = False
+    cache: bool = True
+
+    def to_proto(self) -> gateway_pb2.SpeechOptions:
+        """Return the message. Raises ValueError for a policy or an encoding that does not exist."""
+        policy = parse_policy(self.policy)
+        policy.min_chars = self.min_chars
+        policy.max_chars = self.max_chars
+        message = gateway_pb2.SpeechOptions(
+            voice=self.voice,
+            speed=self.speed,
+            chunk_policy=policy,
+            bypass_audio_cache=not self.cache,
+            word_timings=self.word_timings,
+        )
+        if self.encoding not in _ENCODINGS:
+            known = ", ".join(name for name in _ENCODINGS if name)
+            raise ValueError(f"encoding: {self.encoding!r} is none of {known}")
+        if self.encoding or self.sample_rate_hz:
+            message.format.encoding = _ENCODINGS[self.encoding]
+            message.format.sample_rate_hz = self.sample_rate_hz
+        if self.max_lead_ms is not None:
+            message.max_lead_ms = self.max_lead_ms
+        return message
+
+
+def parse_policy(text: str) -> common_pb2.ChunkPolicy:
+    """Read "adaptive", "sentence", "clause", "words:N" (1 to 50), or "" for the default.
+
+    Raises ValueError that says what is allowed.
+    """
+    name, colon, number = text.partition(":")
+    if not text:
+        return common_pb2.ChunkPolicy()
+    if name == "words" and number.isascii() and number.isdigit() and 1 <= int(number) <= 50:
+        return common_pb2.ChunkPolicy(kind=_POLICIES["words"], words=int(number))
+    if name in _POLICIES and name != "words" and not colon:
+        return common_pb2.ChunkPolicy(kind=_POLICIES[name])
+    raise ValueError(f"policy: {text!r} is none of adaptive, sentence, clause, words:N with N of 1 to 50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """Settings of a model's reply; None takes the mesh's default.
+
+    Attributes:
+        max_tokens: At most this many tokens.
+        temperature: Sampling temperature, 0 to 2.
+        top_p: Nucleus sampling mass, above 0 and at most 1.
+        stop: The reply ends before any of these texts; at most 4.
+        seed: Seed for models that sample reproducibly.
+
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def to_proto(self) -> common_pb2.GenerationParameters:
+        """Return the message."""
+        return common_pb2.GenerationParameters(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=self.stop,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A picture in a prompt: its bytes with their media type, or an address that the model can read."""
+
+    data: bytes = b""
+    media_type: str = ""
+    url: str = ""
+
+
+PromptParts = str | Sequence[str | Image]
+"""A prompt: a text, or texts and pictures in order."""
+
+
+def prompt_to_proto(prompt: PromptParts, turn_id: str, traceparent: str) -> gateway_pb2.Prompt:
+    """Return the message that begins a turn."""
+    parts = [prompt] if isinstance(prompt, str) else prompt
+    return gateway_pb2.Prompt(turn_id=turn_id, parts=[_part(part) for part in parts], traceparent=traceparent)
+
+
+def text_of(prompt: PromptParts) -> str:
+    """Return the text of a prompt, without its pictures."""
+    parts = [prompt] if isinstance(prompt, str) else prompt
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _part(part: str | Image) -> common_pb2.ContentPart:
+    if isinstance(part, str):
+        return common_pb2.ContentPart(text=part)
+    if part.url:
+        return common_pb2.ContentPart(image=common_pb2.Image(url=part.url))
+    return common_pb2.ContentPart(image=common_pb2.Image(data=part.data, media_type=part.media_type))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationOptions:
+    """What holds for all turns of a conversation.
+
+    Attributes:
+        session_id: The session whose history the turns continue; empty for a new one.
+        speech: How it is spoken.
+        system_prompt: Instructions to the model; empty for the mesh's default.
+        model: Model to ask for; empty for the mesh's default.
+        generation: Settings of the reply.
+        reply_cache: False to neither read nor write cached replies.
+
+    """
+
+    session_id: str = ""
+    speech: SpeechOptions = SpeechOptions()
+    system_prompt: str = ""
+    model: str = ""
+    generation: GenerationOptions = GenerationOptions()
+    reply_cache: bool = True
+
+    def to_proto(self) -> gateway_pb2.Configure:
+        """Return the message. Raises ValueError as `SpeechOptions.to_proto` does."""
+        return gateway_pb2.Configure(
+            session_id=self.session_id,
+            speech=self.speech.to_proto(),
+            system_prompt=self.system_prompt,
+            model=self.model,
+            parameters=self.generation.to_proto(),
+            bypass_reply_cache=not self.reply_cache,
+        )

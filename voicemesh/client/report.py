@@ -1,0 +1,292 @@
+"""The account of a turn: what the gateway measured, and what the caller saw of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from voicemesh.client.errors import VoiceMeshError, from_status
+from voicemesh.client.names import CACHE_OUTCOMES, CHUNK_REASONS, DEGRADATIONS, OUTCOMES, STAGES
+from voicemesh.common.v1 import common_pb2
+from voicemesh.gateway.v1 import gateway_pb2
+from voicemesh.stages import STAGES as STAGES_IN_ORDER
+from voicemesh.stages import Stage
+
+COMPLETED: Final = "completed"
+INTERRUPTED: Final = "interrupted"
+FAILED: Final = "failed"
+
+CALLER_HOP: Final = "caller"
+"""The hop between the gateway and the caller."""
+
+
+def no_stages() -> dict[Stage, float]:
+    """Return every stage with no time in it, in order."""
+    return dict.fromkeys(STAGES_IN_ORDER, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkReport:
+    """The account of one chunk.
+
+    Attributes:
+        index: Position in the turn, from 0.
+        text: What was said.
+        reason: Why it was cut there: "sentence", "clause", "words", "limit", "deadline" or "flush".
+        held_ms: How long the chunker held it, in milliseconds.
+        cache: Where its audio came from: "memory", "redis", "shared", or "miss" for audio that was made.
+        first_frame_ms: Prompt to its first frame, in milliseconds; 0 where there was none.
+        audio_ms: Its audio, in milliseconds.
+        queue_ms: How long it waited for a replica, in milliseconds.
+        synthesis_ms: Replica to first frame, in milliseconds.
+
+    """
+
+    index: int
+    text: str
+    reason: str
+    held_ms: float
+    cache: str
+    first_frame_ms: float
+    audio_ms: float
+    queue_ms: float = 0.0
+    synthesis_ms: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "index": self.index,
+            "text": self.text,
+            "reason": self.reason,
+            "held_ms": _rounded(self.held_ms),
+            "cache": self.cache,
+            "first_frame_ms": _rounded(self.first_frame_ms),
+            "audio_ms": _rounded(self.audio_ms),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnReport:
+    """The account of a turn. Times are in milliseconds since the prompt; 0 where nothing came.
+
+    A turn's own events give the times as the caller saw them; `VoiceMesh.explain` gives those that
+    the gateway saw. Either way the stages and `unattributed_ms` add up to `ttfa_ms`.
+
+    Attributes:
+        turn_id: The turn.
+        session_id: The session.
+        trace_id: The turn's trace, 32 hexadecimal digits.
+        prompt: What was asked; "" for text that was spoken, and where it is not known.
+        text: The reply, as far as it was written; for text that was spoken, that text.
+        outcome: "completed", "interrupted" or "failed".
+        error: Why it failed, or None.
+        ttft_ms: To the first text of the reply.
+        ttfa_ms: To the first frame.
+        ttfa_audible_ms: To the first sample above silence.
+        total_ms: To the end of the turn.
+        audio_ms: How long the audio lasts.
+        underruns: Times that a player which starts at the first frame runs dry.
+        underrun_ms: For how long in sum.
+        degraded: What was given up, in order of appearance.
+        stages: Every stage of `ttfa_ms`, in order of the path.
+        unattributed_ms: What no stage accounts for.
+        hops: The transport stage by hop.
+        chunks: The chunks, in order.
+        reply_cache: "hit", "miss" or "off".
+        input_tokens: Tokens of the prompt.
+        output_tokens: Tokens of the reply.
+        cached_tokens: Those of `input_tokens` that the provider had in its cache.
+        characters: Characters given to engines.
+        cost_usd: Cost in US dollars by the price table of the mesh.
+
+    """
+
+    turn_id: str
+    session_id: str = ""
+    trace_id: str = ""
+    prompt: str = ""
+    text: str = ""
+    outcome: str = FAILED
+    error: VoiceMeshError | None = None
+    ttft_ms: float = 0.0
+    ttfa_ms: float = 0.0
+    ttfa_audible_ms: float = 0.0
+    total_ms: float = 0.0
+    audio_ms: float = 0.0
+    underruns: int = 0
+    underrun_ms: float = 0.0
+    degraded: tuple[str, ...] = ()
+    stages: Mapping[Stage, float] = field(default_factory=no_stages)
+    unattributed_ms: float = 0.0
+    hops: Mapping[str, float] = field(default_factory=dict)
+    chunks: tuple[ChunkReport, ...] = ()
+    reply_cache: str = "off"
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    characters: int = 0
+    cost_usd: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form: stable names, every field and every stage always there, times in ms."""
+        error = self.error
+        return {
+            "turn_id": self.turn_id,
+            "trace_id": self.trace_id,
+            "prompt": self.prompt,
+            "text": self.text,
+            "outcome": self.outcome,
+            "error": error and {"code": error.code, "reason": error.reason, "message": error.message},
+            "ttft_ms": _rounded(self.ttft_ms),
+            "ttfa_ms": _rounded(self.ttfa_ms),
+            "ttfa_audible_ms": _rounded(self.ttfa_audible_ms),
+            "total_ms": _rounded(self.total_ms),
+            "audio_ms": _rounded(self.audio_ms),
+            "underruns": self.underruns,
+            "underrun_ms": _rounded(self.underrun_ms),
+            "degraded": list(self.degraded),
+            "stages": {stage.value: _rounded(self.stages.get(stage, 0.0)) for stage in STAGES_IN_ORDER},
+            "unattributed_ms": _rounded(self.unattributed_ms),
+            "chunks": [chunk.to_json() for chunk in self.chunks],
+            "reply_cache": self.reply_cache,
+            "tokens": {
+                "input": self.input_tokens,
+                "output": self.output_tokens,
+                "cached": self.cached_tokens,
+            },
+            "characters": self.characters,
+            "cost_usd": self.cost_usd,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What the caller saw of a turn. Times are in microseconds since it asked; None: did not come.
+
+    Attributes:
+        prompt: What it asked.
+        text: The text that came, or that it gave.
+        ttft_us: To the first text.
+        ttfa_us: To the first frame.
+        total_us: To the end.
+        audio_us: How long the audio that came lasts; None where that cannot be told from its size.
+        underruns: Times that its player would have run dry.
+        underrun_us: For how long in sum.
+        first_frame_us: Chunk index to its first frame.
+
+    """
+
+    prompt: str
+    text: str
+    ttft_us: int | None
+    ttfa_us: int | None
+    total_us: int
+    audio_us: int | None
+    underruns: int
+    underrun_us: int
+    first_frame_us: Mapping[int, int]
+
+
+def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
+    """Read a report with the times that the gateway saw."""
+    cache = CACHE_OUTCOMES.get(message.reply_cache, "")
+    return TurnReport(
+        turn_id=message.turn_id,
+        session_id=message.session_id,
+        trace_id=message.trace_id,
+        text=message.text,
+        outcome=OUTCOMES.get(message.outcome) or FAILED,
+        error=from_status(message.error) if message.HasField("error") else None,
+        ttft_ms=message.ttft_us / 1000,
+        ttfa_ms=message.ttfa_us / 1000,
+        ttfa_audible_ms=(message.ttfa_us + message.leading_silence_us) / 1000 if message.ttfa_us else 0.0,
+        total_ms=message.total_us / 1000,
+        audio_ms=message.audio_us / 1000,
+        underruns=message.underruns,
+        underrun_ms=message.underrun_us / 1000,
+        degraded=tuple(DEGRADATIONS.get(what, "") for what in message.degraded),
+        stages=_stages(message.stages),
+        unattributed_ms=message.unattributed_us / 1000,
+        hops={hop.hop: hop.duration_us / 1000 for hop in message.hops},
+        chunks=tuple(_chunk(chunk) for chunk in message.chunks),
+        reply_cache="off" if not cache else "miss" if cache == "miss" else "hit",
+        input_tokens=message.usage.input_tokens,
+        output_tokens=message.usage.output_tokens,
+        cached_tokens=message.usage.cached_input_tokens,
+        characters=message.characters,
+        cost_usd=message.cost_usd,
+    )
+
+
+def as_observed(report: TurnReport, seen: Observed) -> TurnReport:
+    """Return `report` with the times that the caller saw.
+
+    The caller sees the first frame later than the gateway sends it; the difference joins the
+    transport stage (hop "caller"), so that the stages and `unattributed_ms` still add up to
+    `ttfa_ms`. Without a first frame there is no time to cut: every stage is 0.
+    """
+    stages, hops = dict(report.stages), dict(report.hops)
+    unattributed_ms = report.unattributed_ms
+    ttfa_ms = ms(seen.ttfa_us)
+    if seen.ttfa_us is None:
+        stages, hops, unattributed_ms = no_stages(), {}, 0.0
+    elif not report.ttfa_ms:
+        # The stream broke before the gateway could give its account.
+        stages, hops, unattributed_ms = no_stages(), {}, ttfa_ms
+    else:
+        on_the_way_ms = ttfa_ms - report.ttfa_ms
+        # Below zero only where the gateway looked at its clock after the frame had arrived.
+        hops[CALLER_HOP] = hops.get(CALLER_HOP, 0.0) + max(on_the_way_ms, 0.0)
+        stages[Stage.TRANSPORT] += max(on_the_way_ms, 0.0)
+        unattributed_ms += min(on_the_way_ms, 0.0)
+    silence_ms = max(report.ttfa_audible_ms - report.ttfa_ms, 0.0)
+    return replace(
+        report,
+        prompt=seen.prompt,
+        text=report.text or seen.text,
+        ttft_ms=ms(seen.ttft_us),
+        ttfa_ms=ttfa_ms,
+        ttfa_audible_ms=ttfa_ms + silence_ms if seen.ttfa_us is not None else 0.0,
+        total_ms=ms(seen.total_us),
+        audio_ms=report.audio_ms if seen.audio_us is None else ms(seen.audio_us),
+        underruns=seen.underruns,
+        underrun_ms=ms(seen.underrun_us),
+        stages=stages,
+        unattributed_ms=unattributed_ms,
+        hops=hops,
+        chunks=tuple(
+            replace(chunk, first_frame_ms=ms(seen.first_frame_us.get(chunk.index))) for chunk in report.chunks
+        ),
+    )
+
+
+def ms(microseconds: int | None) -> float:
+    """Return milliseconds; 0 for what did not come."""
+    return (microseconds or 0) / 1000
+
+
+def _stages(durations: Iterable[common_pb2.StageDuration]) -> dict[Stage, float]:
+    stages = no_stages()
+    for duration in durations:
+        name = STAGES.get(duration.stage)
+        if name:
+            stages[Stage(name)] += duration.duration_us / 1000
+    return stages
+
+
+def _chunk(message: gateway_pb2.ChunkReport) -> ChunkReport:
+    return ChunkReport(
+        index=message.index,
+        text=message.text,
+        reason=CHUNK_REASONS.get(message.reason, ""),
+        held_ms=message.held_us / 1000,
+        cache=CACHE_OUTCOMES.get(message.cache) or "miss",
+        first_frame_ms=message.first_frame_us / 1000,
+        audio_ms=message.audio_us / 1000,
+        queue_ms=message.queue_us / 1000,
+        synthesis_ms=message.synthesis_us / 1000,
+    )
+
+
+def _rounded(milliseconds: float) -> float:
+    """Round to whole microseconds, as they were measured."""
+    return round(milliseconds, 3)
