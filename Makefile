@@ -1,0 +1,154 @@
+# Everything a checkout needs is made here, in .venv and .tools, by the targets that need it.
+# Stamps remember what is installed: a second run does no work.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+BUF := .tools/node_modules/.bin/buf
+BUF_VERSION := 1.75.0
+CODE := voicemesh services gateway tests tools benchmarks
+
+# pip's own messages are for when something is wrong. PIP_CONSTRAINT also pins what builds the package.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet
+PINS := pyproject.toml constraints.txt
+
+# `make demo PROMPT="…"`: the text goes through the environment as it was typed, quotes, $ and all.
+# Only from the command line: some shells keep a PROMPT of their own in the environment.
+override DEMO_PROMPT := $(if $(filter command,$(origin PROMPT)),$(value PROMPT))
+export DEMO_PROMPT
+
+##@ Use
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(VENV)/.setup ## Make .venv with everything that runs the mesh
+	@echo "Ready: $(BIN)/voicemesh --help"
+
+.PHONY: demo
+demo: $(VENV)/.setup ## Speak a reply to a prompt: make demo PROMPT="Why is the sky blue?"
+	@if [ -n "$$DEMO_PROMPT" ]; then exec $(BIN)/voicemesh demo -- "$$DEMO_PROMPT"; \
+	else exec $(BIN)/voicemesh demo; fi
+
+.PHONY: up
+up: $(VENV)/.setup ## Run the whole mesh on this machine until Ctrl-C
+	@exec $(BIN)/voicemesh up $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.setup ## Measure a running mesh: make bench ARGS="--turns 200 --concurrency 4"
+	@exec $(BIN)/voicemesh bench $(ARGS)
+
+##@ Develop
+.PHONY: test
+test: $(VENV)/.setup $(VENV)/.test ## Run the tests; ARGS go to pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+# Two at least: many tests wait for other processes.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
+
+.PHONY: check
+check: check-code check-imports check-protos check-generated check-words check-wheel ## All checks but the tests
+	@echo "All checks passed."
+
+.PHONY: check-code
+check-code: $(VENV)/.setup $(VENV)/.test $(VENV)/.check
+	$(BIN)/ruff format --check --quiet $(CODE)
+	$(BIN)/ruff check --quiet $(CODE)
+	$(BIN)/mypy $(CODE)
+
+.PHONY: check-imports
+check-imports: $(VENV)/.setup $(VENV)/.check
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: check-protos
+check-protos: $(BUF)
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(BUF) breaking --against protos/baseline.binpb
+
+.PHONY: check-generated
+check-generated: $(VENV)/.setup $(VENV)/.check
+	$(BIN)/python tools/gen_protos.py --check
+	$(BIN)/python tools/gen_settings_docs.py --check
+
+.PHONY: check-words
+check-words: $(VENV)/.setup
+	$(BIN)/python tools/check_words.py
+
+.PHONY: check-wheel
+check-wheel: $(VENV)/.setup
+	$(BIN)/python tools/check_wheel.py
+
+.PHONY: fmt
+fmt: $(VENV)/.setup $(VENV)/.check ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format --quiet $(CODE)
+	$(BIN)/ruff check --quiet --fix $(CODE)
+
+.PHONY: proto
+proto: $(VENV)/.setup $(VENV)/.check ## Generate the stubs from protos/
+	$(BIN)/python tools/gen_protos.py
+
+.PHONY: proto-baseline
+proto-baseline: $(BUF) ## Accept the contract as it is now, breaking changes and all
+	$(BUF) build --exclude-source-info --output protos/baseline.binpb
+
+.PHONY: docs-settings
+docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the code
+	$(BIN)/python tools/gen_settings_docs.py
+
+.PHONY: constraints
+constraints: | $(BIN)/python ## Renew constraints.txt from what the registry has now
+	$(BIN)/python tools/renew_constraints.py
+
+.PHONY: clean
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) .tools build dist demo.wav .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------------------
+
+# Sets $python to a Python that is new enough, or ends with a message for a person.
+FIND_PYTHON = python=; \
+	for candidate in python3 python3.13 python3.12 python3.11; do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$candidate; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "voicemesh needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1)" >&2; exit 1; \
+	fi
+
+$(BIN)/python:
+	@$(FIND_PYTHON); \
+	echo "Making $(VENV) with $$("$$python" --version) …"; \
+	"$$python" -m venv --clear $(VENV) || { \
+		echo "Could not make $(VENV). On Debian and Ubuntu the package python3-venv is needed." >&2; exit 1; }
+
+$(VENV)/.setup: $(PINS) | $(BIN)/python
+	@echo "Installing the mesh …"
+	@$(PIP) --editable '.[cli,server,espeak]'
+	@touch $@
+
+$(VENV)/.test: $(PINS) | $(VENV)/.setup
+	@echo "Installing what the tests need …"
+	@$(BIN)/python tools/list_group.py test > $(VENV)/group-test.txt
+	@$(PIP) --requirement $(VENV)/group-test.txt
+	@touch $@
+
+$(VENV)/.check: $(PINS) | $(VENV)/.setup
+	@echo "Installing what the checks need …"
+	@$(BIN)/python tools/list_group.py check > $(VENV)/group-check.txt
+	@$(PIP) --requirement $(VENV)/group-check.txt
+	@touch $@
+
+$(BUF): | $(VENV)/.setup
+	@command -v npm >/dev/null || { echo "The contract is checked by buf, which comes from npm: install Node.js." >&2; exit 1; }
+	@echo "Installing buf $(BUF_VERSION) …"
+	@npm install --silent --no-package-lock --no-audit --no-fund --prefix .tools @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
