@@ -157,13 +157,18 @@ class Conversation:
         return Turn(turn_id or new_turn_id(), Observer(self._clock, prompt=prompt), **hooks)
 
     async def begin(self, turn: Turn, message: gateway_pb2.Prompt | gateway_pb2.TextInput) -> None:
-        """Make `turn` the present one and send its first message."""
+        """Make `turn` the present one and send its first message. Raises `VoiceMeshError` with its report."""
         turn.observer.begin()
-        await self._take_over(turn)
-        if isinstance(message, gateway_pb2.Prompt):
-            await self._send(gateway_pb2.ConverseRequest(prompt=message))
-        else:
-            await self._send_words(message)
+        try:
+            await self._take_over(turn)
+            if isinstance(message, gateway_pb2.Prompt):
+                await self._send(gateway_pb2.ConverseRequest(prompt=message))
+            else:
+                await self._send_words(message)
+        except VoiceMeshError as error:
+            await turn.lost(error)
+            error.report = turn.report
+            raise
 
     async def _take_over(self, turn: Turn) -> None:
         self._open()

@@ -35,6 +35,10 @@ class Inbox:
         self._error: Exception | None = None
         self._changed = asyncio.Condition()
 
+    def __len__(self) -> int:
+        """Number of events that are queued."""
+        return len(self._events)
+
     async def put(self, event: Event) -> None:
         """Queue `event`, waiting for room; once muted or ended, drop it."""
         async with self._changed:
@@ -170,6 +174,11 @@ class Turn:
                 fmt = event.format
         assert self.report is not None
         return Recording(b"".join(parts), fmt, self.report)
+
+    @property
+    def inbox_size(self) -> int:
+        """Number of events that wait to be read."""
+        return len(self._inbox)
 
     # What follows is called by the reader of the turn's call.
 
