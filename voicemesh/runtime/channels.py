@@ -1,4 +1,6 @@
-"""Client channels with the options that the whole mesh uses."""
+"""Client channels with the options that the whole mesh uses, and the deadlines of calls over them."""
+
+from typing import Any
 
 import grpc
 
@@ -7,6 +9,7 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
     # A replica that comes back is found within a second, not after gRPC's two minutes of backoff.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -24,3 +27,16 @@ def open_channel(target: str, *, max_message_bytes: int = 4 * 1024 * 1024) -> gr
     """
     limits = (("grpc.max_receive_message_length", max_message_bytes),)
     return grpc.aio.insecure_channel(target, options=_OPTIONS + limits)
+
+
+def remaining_s(context: Any, at_most_s: float | None = None) -> float | None:
+    """Return the seconds that the call of `context` has left, to pass on as the timeout of further calls.
+
+    gRPC for Python does not pass deadlines on by itself. None means without end: the caller set no
+    deadline, and `at_most_s` is None.
+    """
+    left: float | None = context.time_remaining()
+    if left is None:
+        return at_most_s
+    left = max(0.0, left)
+    return left if at_most_s is None else min(left, at_most_s)

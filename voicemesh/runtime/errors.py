@@ -4,8 +4,6 @@ Cores raise these; `voicemesh.runtime.status` has the one table that turns them 
 `reason` is the name of a `voicemesh.common.v1.ErrorReason` without its prefix.
 """
 
-from typing import ClassVar
-
 
 class MeshError(Exception):
     """Base of every failure that a caller may see.
@@ -14,13 +12,13 @@ class MeshError(Exception):
     holds a secret.
 
     Attributes:
-        reason: Why, for programs.
+        reason: Why, for programs. One for each class, but for failures passed on from elsewhere.
         retry_after_ms: When trying again makes sense, in milliseconds; None where it does not.
         field: The request field at fault, as a path in the message, or "".
 
     """
 
-    reason: ClassVar[str] = "INTERNAL"
+    reason: str = "INTERNAL"
 
     def __init__(self, message: str, *, field: str = "", retry_after_ms: int | None = None) -> None:
         super().__init__(message)

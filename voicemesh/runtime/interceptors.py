@@ -1,7 +1,9 @@
 """The one place where an exception becomes the status of a call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -49,12 +51,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         return wrap(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
-def _guard_stream(handler: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Any:
-    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+def _guard_stream(handler: Callable[[Any, Any], AsyncGenerator[Any]], method: str) -> Any:
+    # Not a generator itself: grpc.aio leaves a generator that waits in a `yield` to the garbage
+    # collector when a peer goes away. Here the cancellation arrives in `write`, and `aclosing` runs
+    # the handler's `finally` at once.
+    async def guarded(request: Any, context: Any) -> None:
         try:
-            async for response in handler(request, context):
-                yield response
-        except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+            async with contextlib.aclosing(handler(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+        except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: each failure becomes a status
             await _abort(context, error, method)
@@ -76,6 +82,8 @@ def _guard_unary(handler: Callable[[Any, Any], Awaitable[Any]], method: str) -> 
 
 async def _abort(context: Any, error: Exception, method: str) -> None:
     trace_id = telemetry.trace_id_of_context(telemetry.extract(context.invocation_metadata()))
+    # A caller that sends no trace context gets an id all the same, to find the line in the log by.
+    trace_id = trace_id or secrets.token_hex(16)
     if not isinstance(error, MeshError):
         _log.error("call failed", method=method, trace_id=trace_id, exc_info=error)
     await context.abort_with_status(rpc_status.to_status(to_status(error, trace_id)))

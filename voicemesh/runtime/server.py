@@ -3,74 +3,57 @@
 settings ── bind ── start() ── SERVING ── … ── SIGTERM/SIGINT ── NOT_SERVING ── drain()
                                                                                   │
           exit 0 ── telemetry flushed ── close() ── sessions joined ── stop(grace)┘
+
+The same signal once more cuts the grace: calls that still run are cancelled at once.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
+import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from voicemesh.runtime import logs, settings
+from voicemesh.runtime import health, logs, settings
 from voicemesh.runtime.clock import Clock, SystemClock
-from voicemesh.runtime.errors import SettingsError
+from voicemesh.runtime.errors import MeshError, SettingsError
+from voicemesh.runtime.health import Readiness
 from voicemesh.runtime.interceptors import ErrorInterceptor
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.settings import ServerSettings
 from voicemesh.runtime.telemetry import Telemetry
 
+__all__ = ["Hosted", "Readiness", "Runtime", "make_server", "run"]
+
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 EXIT_ADDRESS: Final = 3
+
+_SESSIONS_S: Final = 1.0
+"""How long the tasks of sessions may take to notice that their calls have ended."""
 
 _log = logs.get_logger(__name__)
 S = TypeVar("S", bound=ServerSettings)
 
 
-class HealthSink(Protocol):
-    """Where the state of a service is told: `grpc_health.v1.health.aio.HealthServicer`."""
-
-    async def set(self, service: str, status: Any) -> None:
-        """Set the status of `service`, a `HealthCheckResponse.ServingStatus`."""
-        ...
-
-
-class Readiness:
-    """What a service says about itself to `grpc.health.v1`: SERVING only while it can really work."""
-
-    def __init__(self, servicer: HealthSink, full_name: str) -> None:
-        self._servicer = servicer
-        self._names = ("", full_name)
-        self._draining = False
-        self.serving = False
-
-    async def set(self, serving: bool, reason: str) -> None:
-        """Say that the service can work, or that it cannot, and why. While draining it stays NOT_SERVING."""
-        serving = serving and not self._draining
-        if serving != self.serving:
-            (_log.info if serving else _log.warning)("serving" if serving else "not serving", reason=reason)
-        self.serving = serving
-        value = (
-            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in self._names:
-            await self._servicer.set(name, value)
-
-    async def drain(self) -> None:
-        """Say NOT_SERVING from now on."""
-        self._draining = True
-        await self.set(False, "draining")
-
-
 class Runtime:
-    """What `run()` gives to the service that it hosts."""
+    """What `run()` gives to the service that it hosts.
+
+    Attributes:
+        service: Short name, as given to `run()`.
+        readiness: Where the service says whether it can work.
+        telemetry: Makes spans.
+        clock: The machine's.
+        sessions: Holds the tasks of calls; joined before `Hosted.close`.
+
+    """
 
     def __init__(self, service: str, readiness: Readiness, telemetry: Telemetry, clock: Clock) -> None:
         self.service = service
@@ -91,15 +74,19 @@ class Hosted(ABC):
     async def start(self) -> None:
         """Make ready. When it can work it calls `Runtime.readiness.set(True, …)`, now or later.
 
-        Raising ends the process: `MeshError` and `SettingsError` with their text.
+        Raising ends the process: `MeshError` and `SettingsError` with their text. Cancelled when the
+        process is told to stop before it is done.
         """
 
     async def drain(self) -> None:  # noqa: B027 - most services have nothing to refuse
-        """Begin to end: refuse new work, let what is running finish. Called before `stop(grace)`."""
+        """Begin to end: refuse new work, let what is running finish. Called before `stop(grace)`.
+
+        Cancelled when the grace is over.
+        """
 
     @abstractmethod
     async def close(self) -> None:
-        """End everything that `start` began. Called last."""
+        """End everything that `start` began, also where it was cancelled half-way. Called last."""
 
 
 def run(
@@ -125,32 +112,25 @@ def run(
     """
     try:
         loaded = settings.load(settings_type)
+        logs.configure(service, level=loaded.log_level, fmt=loaded.log_format)
+        return asyncio.run(_serve(service, full_name, loaded, listen_of(loaded), build))
     except SettingsError as error:
         _complain(service, f"wrong settings\n{error}")
         return EXIT_SETTINGS
-    logs.configure(service, level=loaded.log_level, fmt=loaded.log_format)
-    return asyncio.run(_serve(service, full_name, loaded, listen_of(loaded), build))
 
 
 async def _serve(
     service: str, full_name: str, loaded: S, listen: str, build: Callable[[S, Runtime], Hosted]
 ) -> int:
-    telemetry = Telemetry(service)
-    stop = asyncio.Event()
-    _stop_on_signals(stop, exit_with_stdin=loaded.exit_with_stdin)
-    health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # its stubs lack aio
+    signals = _Signals(exit_with_stdin=loaded.exit_with_stdin)
+    readiness = Readiness(full_name)
+    runtime = Runtime(service, readiness, Telemetry(service), SystemClock())
     server = make_server(loaded.max_message_bytes)
-    runtime = Runtime(service, Readiness(health_servicer, full_name), telemetry, SystemClock())
-    try:
-        hosted = build(loaded, runtime)
-    except SettingsError as error:
-        _complain(service, f"wrong settings\n{error}")
-        return EXIT_SETTINGS
-    await runtime.readiness.set(False, "starting")
+    hosted = build(loaded, runtime)
     hosted.register(server)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(readiness), server)
     if loaded.reflection:
-        reflection.enable_server_reflection((full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((full_name, health.NAME, reflection.SERVICE_NAME), server)
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError:
@@ -164,35 +144,80 @@ async def _serve(
     _log.info("settings", **settings.describe(loaded))
     await server.start()
     _log.info("listening", address=listen, port=port, pid=os.getpid())
-    exit_status = 0
+    exit_status = EXIT_FAILED
+    try:
+        exit_status = await _until_stopped(service, hosted, signals)
+    finally:
+        if not await _end(hosted, runtime, server, signals, loaded.drain_grace_s):
+            exit_status = exit_status or EXIT_FAILED
+        await runtime.telemetry.flush()
+        _log.info("stopped", exit_status=exit_status)
+    return exit_status
+
+
+async def _until_stopped(service: str, hosted: Hosted, signals: "_Signals") -> int:
+    """Start the service and wait for a signal; return the exit status so far."""
     starting = asyncio.ensure_future(hosted.start())
-    stopping = asyncio.ensure_future(stop.wait())
+    stopping = asyncio.ensure_future(signals.stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
         await stopping
+    except SettingsError as error:
+        _complain(service, f"wrong settings\n{error}")
+        return EXIT_SETTINGS
+    except MeshError as error:
+        _log.error("cannot start", reason=error.reason, error=error.message)
+        return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, the process ends in order and says so
-        _log.error(
-            "cannot start", error=str(error), exc_info=None if isinstance(error, SettingsError) else error
-        )
-        exit_status = EXIT_FAILED
+        _log.error("cannot start", exc_info=error)
+        return EXIT_FAILED
     finally:
         starting.cancel()
         stopping.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
-        await _drain(hosted, runtime, server, loaded.drain_grace_s)
-        await asyncio.get_running_loop().run_in_executor(None, telemetry.shutdown)
-        _log.info("stopped", exit_status=exit_status)
-    return exit_status
+    return 0
 
 
-async def _drain(hosted: Hosted, runtime: Runtime, server: grpc.aio.Server, grace_s: float) -> None:
+async def _end(
+    hosted: Hosted, runtime: Runtime, server: grpc.aio.Server, signals: "_Signals", grace_s: float
+) -> bool:
+    """End in order; return False if a step failed. Every step is tried, whatever the others do."""
     await runtime.readiness.drain()
-    await hosted.drain()
-    await server.stop(grace_s)
-    await runtime.sessions.join(timeout_s=1.0)
-    await hosted.close()
+    gentle = asyncio.ensure_future(_finish_calls(hosted, server, grace_s))
+    hurried = asyncio.ensure_future(signals.hurry.wait())
+    await asyncio.wait({gentle, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    if not gentle.done():
+        _log.warning("not waiting for calls in flight")
+        gentle.cancel()
+    hurried.cancel()
+    # Also where the grace is cut, or drain() failed: no call outlives this line.
+    stopped = await _tried("stop", server.stop(None))
+    finished = await _tried("drain", gentle)
+    await runtime.sessions.join(timeout_s=_SESSIONS_S)
+    closed = await _tried("close", hosted.close())
+    return stopped and finished and closed
+
+
+async def _finish_calls(hosted: Hosted, server: grpc.aio.Server, grace_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_s
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            await hosted.drain()
+    await server.stop(max(0.0, deadline - loop.time()))
+
+
+async def _tried(step: str, work: Awaitable[object]) -> bool:
+    try:
+        await work
+    except asyncio.CancelledError:
+        return True
+    except Exception as error:  # noqa: BLE001 - the steps behind this one must still run
+        _log.error("cannot end in order", step=step, exc_info=error)
+        return False
+    return True
 
 
 def make_server(max_message_bytes: int = 4 * 1024 * 1024) -> grpc.aio.Server:
@@ -213,16 +238,39 @@ def _complain(service: str, text: str) -> None:
     sys.stderr.write(f"voicemesh {service}: {text}\n")
 
 
-def _stop_on_signals(stop: asyncio.Event, *, exit_with_stdin: bool) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if exit_with_stdin:
+class _Signals:
+    """SIGTERM, SIGINT and, where it is asked for, the end of standard input, as events.
 
-        def readable() -> None:
-            with contextlib.suppress(BlockingIOError):
-                if not os.read(sys.stdin.fileno(), 1024):
-                    loop.remove_reader(sys.stdin.fileno())
-                    stop.set()
+    Attributes:
+        stop: Set by the first of them.
+        hurry: Set when one of the signals comes again. Not by another one: a Ctrl-C in a terminal
+            reaches every process at once, and their supervisor passes it on as SIGTERM.
 
-        loop.add_reader(sys.stdin.fileno(), readable)
+    """
+
+    def __init__(self, *, exit_with_stdin: bool) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._seen: set[int] = set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled, number)
+        if exit_with_stdin:
+            mode = os.fstat(0).st_mode
+            if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(0)):
+                raise SettingsError(
+                    f"{settings.PREFIX}EXIT_WITH_STDIN: standard input must be a pipe that someone holds open"
+                )
+            self._loop.add_reader(0, self._readable)
+
+    def _signalled(self, number: int) -> None:
+        if number in self._seen:
+            self.hurry.set()
+        self._seen.add(number)
+        self.stop.set()
+
+    def _readable(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(0, 1024):
+                self._loop.remove_reader(0)
+                self.stop.set()

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -21,22 +22,32 @@ class Session:
     def __init__(self, registry: "SessionRegistry") -> None:
         self._registry = registry
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._cancelled = False
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run `work` as a task of this session. A failure that nobody awaits is logged."""
+        """Run `work` as a task of this session; cancelled at once if the session was.
+
+        A failure is logged, whoever else awaits the task: with its traceback unless a `MeshError`.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         self._registry.add(task)
         task.add_done_callback(self._done)
+        if self._cancelled:
+            task.cancel()
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("task failed", task=task.get_name(), exc_info=error)
+            if isinstance(error, MeshError):
+                _log.warning("task failed", task=task.get_name(), reason=error.reason, error=error.message)
+            else:
+                _log.error("task failed", task=task.get_name(), exc_info=error)
 
     def cancel(self) -> None:
-        """Ask every task to end; does not wait."""
+        """Ask every task to end, those of now and those to come; does not wait."""
+        self._cancelled = True
         for task in tuple(self._tasks):
             task.cancel()
 
@@ -61,11 +72,19 @@ class SessionRegistry:
         return len(self._tasks)
 
     async def join(self, timeout_s: float) -> None:
-        """Wait for all tasks; after `timeout_s` seconds cancel those that are left and wait for them."""
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=timeout_s)
-        left = tuple(self._tasks)
-        for task in left:
+        """Wait for all tasks, also those that they begin; after `timeout_s` seconds cancel what is left.
+
+        Tasks that do not end within as long again after that are named in the log and left behind.
+        """
+        await self._wait(timeout_s)
+        for task in self._tasks:
             task.cancel()
-        if left:
-            await asyncio.gather(*left, return_exceptions=True)
+        await self._wait(timeout_s)
+        if self._tasks:
+            _log.error("tasks do not end", tasks=sorted(task.get_name() for task in self._tasks))
+
+    async def _wait(self, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._tasks and (left_s := deadline - loop.time()) > 0:
+            await asyncio.wait(tuple(self._tasks), timeout=left_s)

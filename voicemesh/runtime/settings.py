@@ -2,15 +2,17 @@
 
 import json
 import os
-from typing import Annotated, Any, TypeVar
+import re
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as JsonSettingsError
 
 from voicemesh.runtime.errors import SettingsError
 
-PREFIX = "VOICEMESH_"
+PREFIX: Final = "VOICEMESH_"
+_PASSWORD: Final = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 
 
 def _check_address(value: str) -> str:
@@ -33,9 +35,9 @@ class ServerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
-    log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
+    log_format: Literal["json", "console"] = "json"
     """`json`: one object a line; `console`: for people."""
     drain_grace_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that turns in flight may take after SIGTERM or SIGINT."""
@@ -65,26 +67,39 @@ def load(settings_type: type[S]) -> S:
             _line(settings_type, problem) for problem in error.errors(include_url=False, include_input=False)
         ]
         raise SettingsError("\n".join(lines)) from None
-    except JsonSettingsError:
-        raise SettingsError(_json_line(settings_type)) from None
+    except JsonSettingsError as error:
+        raise SettingsError(_json_line(settings_type, str(error))) from None
 
 
 def describe(settings: ServerSettings) -> dict[str, Any]:
-    """Return the settings for printing: variable name → value, secrets shown as `set` or `not set`."""
-    shown: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if field.annotation is not None and SecretStr in (
-            field.annotation,
-            *getattr(field.annotation, "__args__", ()),
-        ):
-            value = "set" if value else "not set"
-        elif hasattr(value, "model_dump"):
-            value = value.model_dump(mode="json")
-        elif isinstance(value, (list, tuple)):
-            value = [item.model_dump(mode="json") if hasattr(item, "model_dump") else item for item in value]
-        shown[variable_of(type(settings), name)] = value
-    return shown
+    """Return the settings for printing: variable name → value.
+
+    Secrets are shown as `set` or `not set`, and the user and password of an address as `***`.
+    """
+    return {
+        variable_of(type(settings), name): (
+            ("set" if getattr(settings, name) else "not set")
+            if _is_secret(field.annotation)
+            else _shown(getattr(settings, name))
+        )
+        for name, field in type(settings).model_fields.items()
+    }
+
+
+def _is_secret(annotation: Any) -> bool:
+    return SecretStr in (annotation, *get_args(annotation))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return _shown(value.model_dump(mode="json"))
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return _PASSWORD.sub("***", str(value))
 
 
 def variable_of(settings_type: type[ServerSettings], field: str) -> str:
@@ -110,13 +125,13 @@ def _line(settings_type: type[ServerSettings], problem: Any) -> str:
     return f"{variable}{f' ({inside})' if inside else ''}: {message}"
 
 
-def _json_line(settings_type: type[ServerSettings]) -> str:
+def _json_line(settings_type: type[ServerSettings], text: str) -> str:
+    """Say which variable holds no JSON; `text` is what pydantic-settings said, which names the field."""
     for name in settings_type.model_fields:
-        variable = variable_of(settings_type, name)
-        value = os.environ.get(variable)
-        if value is not None and value.lstrip()[:1] in "[{":
+        if f'"{name}"' in text:
+            variable = variable_of(settings_type, name)
             try:
-                json.loads(value)
+                json.loads(os.environ.get(variable, ""))
             except ValueError as error:
                 return f"{variable}: not valid JSON: {error}"
-    return "a setting that takes JSON does not hold valid JSON"
+    return text

@@ -1,9 +1,12 @@
 """The one table between exceptions and gRPC statuses."""
 
+import asyncio
+import contextlib
 from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from voicemesh.common.v1 import common_pb2
@@ -31,6 +34,7 @@ _CODES: Final[dict[str, grpc.StatusCode]] = {
     "UNKNOWN_TURN": grpc.StatusCode.NOT_FOUND,
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
+_BY_NUMBER: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class RemoteError(MeshError):
@@ -44,15 +48,13 @@ class RemoteError(MeshError):
     def __init__(self, status: status_pb2.Status) -> None:
         super().__init__(status.message, retry_after_ms=_retry_after_ms(status))
         self.status = status
-
-    @property
-    def remote_reason(self) -> str:
-        """`ErrorInfo.reason` of the status, or "" where it has none."""
-        return reason_of(self.status)
+        self.reason = reason_of(status) or self.reason
 
 
 def code_of(error: MeshError) -> grpc.StatusCode:
     """Return the gRPC code that stands for `error`."""
+    if isinstance(error, RemoteError):
+        return _BY_NUMBER.get(error.status.code, grpc.StatusCode.UNKNOWN)
     return _CODES[error.reason]
 
 
@@ -61,10 +63,13 @@ def to_status(error: BaseException, trace_id: str = "") -> status_pb2.Status:
 
     A `MeshError` keeps its text, its field (BadRequest) and its retry delay (RetryInfo). Anything
     else is a fault of ours: INTERNAL with a generic text, because the exception's own text may
-    hold what callers must not see; `trace_id` lets its log line be found.
+    hold what callers must not see; `trace_id` lets its log line be found. The cancellation of a
+    task is CANCELLED, without details.
     """
     if isinstance(error, RemoteError):
         return error.status
+    if isinstance(error, asyncio.CancelledError):
+        return status_pb2.Status(code=code_pb2.CANCELLED, message="cancelled")
     if not isinstance(error, MeshError):
         hint = f"; trace id {trace_id}" if trace_id else ""
         error = MeshError(f"internal error{hint}")
@@ -94,9 +99,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> RemoteError:
     trailers: Any = error.trailing_metadata()  # the stubs take it for a mapping; it yields pairs
     for key, value in trailers or ():
         if key == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode())
-            if reason_of(status):
-                return RemoteError(status)
+            with contextlib.suppress(DecodeError):  # not ours, then: as if there were none
+                status = status_pb2.Status.FromString(value)
+                if reason_of(status):
+                    return RemoteError(status)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         reason, code, retry_ms = "DEADLINE_EXCEEDED", code_pb2.DEADLINE_EXCEEDED, None
         message = f"the {service} service did not answer in time"

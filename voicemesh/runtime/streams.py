@@ -40,14 +40,26 @@ class Outbox(Generic[T]):
 
     async def put(self, item: T) -> bool:
         """Queue `item`, waiting for room. Return False if the outbox is closed: the item is dropped."""
-        while len(self._items) >= self._limit and not self._closed:
-            self._writable.clear()
-            await self._writable.wait()
+        await self.room()
         return self._push(item)
 
     def put_nowait(self, item: T) -> bool:
         """Queue `item` if there is room. Return False if there is none, or if it is closed."""
         return len(self._items) < self._limit and self._push(item)
+
+    def push(self, item: T) -> bool:
+        """Queue `item` even beyond the limit, without waiting. Return False if the outbox is closed.
+
+        For producers that must not wait in the middle of a step: they await `room` before the next one,
+        so that the queue exceeds its limit by what one step makes, at most.
+        """
+        return self._push(item)
+
+    async def room(self) -> None:
+        """Wait until there is room, or the outbox is closed."""
+        while len(self._items) >= self._limit and not self._closed:
+            self._writable.clear()
+            await self._writable.wait()
 
     def _push(self, item: T) -> bool:
         if self._closed:

@@ -5,10 +5,14 @@ context into other tasks (https://github.com/open-telemetry/opentelemetry-python
 are started with an explicit parent and ended by hand.
 """
 
+import asyncio
+import contextlib
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from google.rpc import code_pb2
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -16,12 +20,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.status import to_status
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
 RPC_STATUS_ATTRIBUTE: Final = "rpc.response.status_code"
-"""Still moving in the conventions; kept in one place."""
+"""The name of the status, as in "NOT_FOUND". Still moving in the conventions; kept in one place."""
+
+_FLUSH_S: Final = 3.0
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -63,9 +70,20 @@ class Telemetry:
         """Start an internal span below `parent`; `options` go to `Tracer.start_span`."""
         return self.tracer.start_span(name, context=trace.set_span_in_context(parent, Context()), **options)
 
-    def shutdown(self) -> None:
-        """Export what is left. Blocks for a few seconds at most."""
-        self._provider.shutdown()
+    async def flush(self) -> None:
+        """Export what is left and end. A collector that does not answer costs three seconds."""
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def shutdown() -> None:
+            self._provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(done.set)
+
+        # A daemon, and not a worker of the loop's executor: the exit of the process waits for those.
+        threading.Thread(target=shutdown, name="telemetry-flush", daemon=True).start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), _FLUSH_S)
 
 
 def _provider(service: str) -> TracerProvider:
@@ -109,12 +127,17 @@ def trace_id_of(span: Span) -> str:
 
 
 def end_span(span: Span, error: BaseException | None = None) -> None:
-    """End `span`; with `error`, as failed, with its type, reason and status code (never its text)."""
+    """End `span`; with `error`, as failed, with its reason or type and its status (never its text).
+
+    A cancellation is marked as one and is no failure.
+    """
     if error is not None:
-        status = to_status(error)
-        span.set_attribute("error.type", getattr(error, "reason", type(error).__name__))
-        span.set_attribute(RPC_STATUS_ATTRIBUTE, status.code)
-        span.set_status(Status(StatusCode.ERROR))
+        span.set_attribute(RPC_STATUS_ATTRIBUTE, code_pb2.Code.Name(to_status(error).code))
+        if not isinstance(error, asyncio.CancelledError):
+            span.set_attribute(
+                "error.type", error.reason if isinstance(error, MeshError) else type(error).__name__
+            )
+            span.set_status(Status(StatusCode.ERROR))
     span.end()
 
 
