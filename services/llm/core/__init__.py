@@ -1,0 +1,1 @@
+"""The logic of the LLM service. Import its modules, not this package."""

@@ -1,0 +1,194 @@
+"""One call of Generate: the order of its messages, and what the service fills in."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from services.llm.core.buffer import ReplyBuffer
+from services.llm.core.generation import Generation, RetryPolicy
+from services.llm.core.model import GenerationRequest, Observer, Provider, ProviderRequest
+from services.llm.core.validation import Limits, check
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import MeshError, OutOfOrderError
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The caller wants no more of the reply."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A message without an event, or with one that this version does not know."""
+
+
+Incoming = GenerationRequest | Cancel | Unknown
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a request takes where it says nothing."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the service would answer with; `revision` changes with all that changes replies."""
+
+    provider: str
+    model: str
+    revision: str
+
+
+class LlmCore:
+    """Makes generations of one provider.
+
+    `reply_source` is what else decides about replies: the provider's address, or the version of its texts.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        defaults: Defaults,
+        *,
+        limits: Limits,
+        retries: RetryPolicy,
+        total_timeout_s: float,
+        clock: Clock,
+        reply_source: str = "",
+    ) -> None:
+        self._provider = provider
+        self._defaults = defaults
+        self._limits = limits
+        self._retries = retries
+        self._total_timeout_s = total_timeout_s
+        self._clock = clock
+        known = [
+            provider.name,
+            provider.model,
+            reply_source,
+            defaults.max_tokens,
+            defaults.temperature,
+            defaults.top_p,
+        ]
+        revision = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
+        self.ready = Ready(provider.name, provider.model, revision)
+
+    def generation(
+        self,
+        request: GenerationRequest,
+        events: ReplyBuffer,
+        observer: Observer,
+        time_remaining_s: float | None,
+    ) -> Generation:
+        """Check `request`, fill in what it leaves open, and return its generation, not yet running.
+
+        The generation speaks into `events` and ends them.
+
+        Raises:
+            InvalidFieldError: A field is missing, malformed or over its limit.
+
+        """
+        check(request, self._limits)
+        asked = request.parameters
+        timeout_s = self._total_timeout_s
+        if time_remaining_s is not None:
+            timeout_s = min(timeout_s, time_remaining_s)
+        return Generation(
+            self._provider,
+            ProviderRequest(
+                messages=request.messages,
+                model=request.model or self._provider.model,
+                max_tokens=self._defaults.max_tokens if asked.max_tokens is None else asked.max_tokens,
+                temperature=self._defaults.temperature if asked.temperature is None else asked.temperature,
+                top_p=self._defaults.top_p if asked.top_p is None else asked.top_p,
+                stop=asked.stop,
+                seed=asked.seed,
+                session_id=request.session_id,
+            ),
+            events,
+            clock=self._clock,
+            retries=self._retries,
+            timeout_s=timeout_s,
+            observer=observer,
+        )
+
+
+class Call:
+    """The caller's side of one call.
+
+    Args:
+        core: Makes the generation.
+        observer: Watches it.
+        spawn: Runs it, in the session of the call.
+        time_remaining_s: Returns seconds until the call's own deadline, None where it has none.
+
+    """
+
+    def __init__(
+        self,
+        core: LlmCore,
+        observer: Observer,
+        spawn: Spawn,
+        time_remaining_s: Callable[[], float | None],
+    ) -> None:
+        self.events = ReplyBuffer()
+        self._core = core
+        self._observer = observer
+        self._spawn = spawn
+        self._time_remaining_s = time_remaining_s
+        self._generation: Generation | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    async def read(self, incoming: AsyncIterator[Incoming]) -> None:
+        """Take what the caller says, until it says no more.
+
+        A message out of order ends the call with `OutOfOrderError`, a wrong one with
+        `InvalidFieldError`, and the provider's stream is closed. A caller that ends without a
+        `start` asked for nothing and gets nothing.
+        """
+        try:
+            async for message in incoming:
+                self._take(message)
+        except MeshError as error:
+            if self._generation is None:
+                self.events.abort(error)
+            else:
+                self._generation.fail(error)
+            return
+        if self._generation is None:
+            self.events.close()
+
+    def _take(self, message: Incoming) -> None:
+        if isinstance(message, GenerationRequest):
+            if self._generation is not None:
+                raise OutOfOrderError("a second `start`: a call is one generation", field="start")
+            self._generation = self._core.generation(
+                message, self.events, self._observer, self._time_remaining_s()
+            )
+            self._running = self._spawn(self._generation.run(), "generation")
+        elif isinstance(message, Cancel):
+            if self._generation is None:
+                raise OutOfOrderError("`cancel` before `start`", field="cancel")
+            if self._cancelled:
+                raise OutOfOrderError("a second `cancel`", field="cancel")
+            self._cancelled = True
+            self._generation.cancel()
+        else:
+            raise OutOfOrderError("a message without `start` or `cancel`", field="event")
+
+    def when_over(self, then: Callable[[], None]) -> None:
+        """Call `then` once the provider's stream is closed; at once where there is none."""
+        if self._running is None or self._running.done():
+            then()
+        else:
+            self._running.add_done_callback(lambda _: then())

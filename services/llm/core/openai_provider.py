@@ -1,0 +1,252 @@
+"""Any server that speaks OpenAI's chat completions protocol, over pooled HTTP connections."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from services.llm.core.model import (
+    AttemptError,
+    Connected,
+    FinishReason,
+    ImagePart,
+    Message,
+    ProviderEnd,
+    ProviderEvent,
+    ProviderRequest,
+    TextPart,
+    TextPiece,
+    Usage,
+)
+from services.llm.core.surrogates import SurrogateJoiner
+from voicemesh.runtime.errors import LlmUnavailableError
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+_PROBE_TIMEOUT_S: Final = 10.0
+_USAGE_WAIT_S: Final = 2.0
+"""How long a reply that is complete waits for the usage behind it."""
+_REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
+
+
+class OpenAiProvider:
+    """Asks through the `openai` package, which is imported in a thread when it is first needed.
+
+    Args:
+        model: The model to ask where the caller names none.
+        api_key: The key, or "" for servers that need none.
+        base_url: Address of the API, or "" for OpenAI.
+        connect_timeout_s: Longest wait for a connection.
+        total_timeout_s: Longest wait for the next bytes.
+        max_connections: Connections at once.
+        max_keepalive_connections: Idle ones that are kept.
+
+    """
+
+    name = "openai"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        api_key: str,
+        base_url: str,
+        connect_timeout_s: float,
+        total_timeout_s: float,
+        max_connections: int,
+        max_keepalive_connections: int,
+    ) -> None:
+        self.model = model
+        self._api_key = api_key
+        self._base_url = base_url or OPENAI_URL
+        self._client_options: dict[str, Any] = {
+            "connect_timeout_s": connect_timeout_s,
+            "total_timeout_s": total_timeout_s,
+            "max_connections": max_connections,
+            "max_keepalive_connections": max_keepalive_connections,
+        }
+        parts = urlsplit(self._base_url)
+        host = parts.hostname or ""
+        self.server: tuple[str, int] | None = (host, parts.port or (443 if parts.scheme == "https" else 80))
+        self._is_openai = host.endswith(("openai.com", "openai.azure.com"))
+        self._loading: asyncio.Future[tuple[Any, Any]] | None = None
+
+    async def _load(self) -> tuple[Any, Any]:
+        """Return the client, and the module that knows its failures."""
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(asyncio.to_thread(self._import))
+        try:
+            # Shielded: one caller that goes away must not take the client from the others.
+            return await asyncio.shield(self._loading)
+        except Exception:
+            self._loading = None
+            raise
+
+    def _import(self) -> tuple[Any, Any]:
+        from services.llm.core import openai_client  # noqa: PLC0415 - see its docstring
+
+        client = openai_client.make_client(
+            api_key=self._api_key, base_url=self._base_url, **self._client_options
+        )
+        return client, openai_client
+
+    async def generate(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
+        """Ask once and yield the reply as it comes; see `Provider.generate`."""
+        client, package = await self._load()
+        try:
+            stream = await client.chat.completions.create(**self._arguments(request))
+            try:
+                yield Connected()
+                async for event in _events_of(stream, request.model, package.FAILURES):
+                    yield event
+            finally:
+                await stream.close()
+        except package.FAILURES as error:
+            raise package.attempt_error_of(error, model=request.model, api_key=self._api_key) from error
+
+    def _arguments(self, request: ProviderRequest) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": [_message_of(message) for message in request.messages],
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            # OpenAI's newer models refuse the old name; other servers may not know the new one.
+            "max_completion_tokens" if self._is_openai else "max_tokens": request.max_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "extra_headers": dict(request.headers),
+        }
+        if request.stop:
+            arguments["stop"] = list(request.stop)
+        if request.seed is not None:
+            arguments["seed"] = request.seed
+        if request.session_id and self._is_openai:
+            arguments["prompt_cache_key"] = request.session_id
+        return arguments
+
+    async def probe(self) -> None:
+        """Ask for the list of models, which also opens a connection; see `Provider.probe`.
+
+        A server without such a list counts as one that can be used.
+        """
+        client, package = await self._load()
+        try:
+            # Raw: what the list looks like does not matter.
+            await client.models.with_raw_response.list(timeout=_PROBE_TIMEOUT_S)
+        except package.FAILURES as error:
+            failure: AttemptError = package.attempt_error_of(error, model=self.model, api_key=self._api_key)
+            if failure.error.reason in ("LLM_KEY_REFUSED", "LLM_UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                raise failure from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._loading is not None:
+            client, _ = await self._loading
+            await client.close()
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one chunk of the stream says; empty where it says nothing."""
+
+    text: str
+    finish: str
+    usage: Usage | None
+    model: str
+    response_id: str
+
+
+async def _events_of(
+    stream: Any, model: str, failures: tuple[type[Exception], ...]
+) -> AsyncGenerator[ProviderEvent, None]:
+    joiner = SurrogateJoiner()
+    response_id = ""
+    while True:
+        try:
+            piece = _piece_of(await anext(stream))
+        except StopAsyncIteration:
+            # A server that is done says so. One that just stops was cut off on the way.
+            raise AttemptError(
+                LlmUnavailableError("the model's provider ended its answer before it was complete"),
+                retryable=True,
+            ) from None
+        model = piece.model or model
+        response_id = piece.response_id or response_id
+        if piece.usage is not None:
+            yield piece.usage
+        if text := joiner.join(piece.text, is_last=bool(piece.finish)):
+            yield TextPiece(text)
+        if piece.finish:
+            break
+    if usage := await _usage_behind(stream, failures):
+        yield usage
+    yield ProviderEnd(_REASONS.get(piece.finish, FinishReason.STOP), model, response_id)
+
+
+async def _usage_behind(stream: Any, failures: tuple[type[Exception], ...]) -> Usage | None:
+    """Read to the end of a stream whose reply is complete: whatever goes wrong here costs the usage only."""
+    usage = None
+    try:
+        async with asyncio.timeout(_USAGE_WAIT_S):
+            while True:
+                usage = _piece_of(await anext(stream)).usage or usage
+    except (StopAsyncIteration, TimeoutError):
+        return usage
+    except failures:
+        return usage
+
+
+def _piece_of(chunk: Any) -> _Piece:
+    # The package does not validate what servers send, so nothing is taken for granted here.
+    choices = getattr(chunk, "choices", None)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    delta = getattr(choice, "delta", None)
+    # A refusal is the model's text, too. Reasoning and tool calls are not.
+    text = _text_of(delta, "content") or _text_of(delta, "refusal")
+    return _Piece(
+        text=text,
+        finish=_text_of(choice, "finish_reason"),
+        usage=_usage_of(getattr(chunk, "usage", None)),
+        model=_text_of(chunk, "model"),
+        response_id=_text_of(chunk, "id"),
+    )
+
+
+def _text_of(holder: Any, name: str) -> str:
+    value = getattr(holder, name, None)
+    return value if isinstance(value, str) else ""
+
+
+def _usage_of(usage: Any) -> Usage | None:
+    if usage is None:
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Usage(
+        input_tokens=_count_of(usage, "prompt_tokens"),
+        output_tokens=_count_of(usage, "completion_tokens"),
+        cached_input_tokens=_count_of(details, "cached_tokens"),
+    )
+
+
+def _count_of(holder: Any, name: str) -> int:
+    value = getattr(holder, name, None)
+    return value if isinstance(value, int) and 0 <= value < 2**32 else 0
+
+
+def _message_of(message: Message) -> dict[str, Any]:
+    assert message.role is not None
+    if not any(isinstance(part, ImagePart) for part in message.parts):
+        # Plain text, because not every server takes parts.
+        return {"role": message.role.value, "content": message.text}
+    content: list[dict[str, Any]] = []
+    for part in message.parts:
+        if isinstance(part, TextPart):
+            content.append({"type": "text", "text": part.text})
+        elif isinstance(part, ImagePart):
+            content.append({"type": "image_url", "image_url": {"url": _url_of(part)}})
+    return {"role": message.role.value, "content": content}
+
+
+def _url_of(image: ImagePart) -> str:
+    return image.url or f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"

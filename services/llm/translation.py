@@ -1,0 +1,109 @@
+"""Between the contract's messages and the core's dataclasses."""
+
+from typing import Final
+
+from services.llm.core.call import Cancel, Incoming, Ready, Unknown
+from services.llm.core.model import (
+    Delta,
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+    ImagePart,
+    Message,
+    Parameters,
+    Part,
+    RetryNotice,
+    Role,
+    TextPart,
+)
+from voicemesh.common.v1 import common_pb2
+from voicemesh.llm.v1 import llm_pb2
+
+_ROLES: Final = {
+    common_pb2.ROLE_SYSTEM: Role.SYSTEM,
+    common_pb2.ROLE_USER: Role.USER,
+    common_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
+}
+_REASONS: Final = {
+    FinishReason.STOP: llm_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: llm_pb2.FINISH_REASON_LENGTH,
+    FinishReason.CONTENT_FILTER: llm_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.CANCELLED: llm_pb2.FINISH_REASON_CANCELLED,
+}
+
+
+def incoming_of(message: llm_pb2.GenerateRequest) -> Incoming:
+    """Return what a message of the caller says."""
+    kind = message.WhichOneof("event")
+    if kind == "start":
+        return _request_of(message.start)
+    return Cancel() if kind == "cancel" else Unknown()
+
+
+def _request_of(start: llm_pb2.GenerateStart) -> GenerationRequest:
+    given = start.parameters
+    return GenerationRequest(
+        turn_id=start.turn_id,
+        messages=tuple(
+            Message(_ROLES.get(message.role), tuple(_part_of(part) for part in message.parts))
+            for message in start.messages
+        ),
+        model=start.model,
+        parameters=Parameters(
+            max_tokens=given.max_tokens if given.HasField("max_tokens") else None,
+            temperature=given.temperature if given.HasField("temperature") else None,
+            top_p=given.top_p if given.HasField("top_p") else None,
+            stop=tuple(given.stop),
+            seed=given.seed if given.HasField("seed") else None,
+        ),
+        session_id=start.session_id,
+    )
+
+
+def _part_of(part: common_pb2.ContentPart) -> Part | None:
+    kind = part.WhichOneof("part")
+    if kind == "text":
+        return TextPart(part.text)
+    if kind == "image":
+        return ImagePart(data=part.image.data, media_type=part.image.media_type, url=part.image.url)
+    return None
+
+
+def ready_of(ready: Ready) -> llm_pb2.GenerateResponse:
+    """Return the first message of every call."""
+    return llm_pb2.GenerateResponse(
+        ready=llm_pb2.GenerateReady(provider=ready.provider, model=ready.model, revision=ready.revision)
+    )
+
+
+def response_of(turn_id: str, event: GenerationEvent) -> llm_pb2.GenerateResponse:
+    """Return the message that tells `event`."""
+    if isinstance(event, Delta):
+        delta = llm_pb2.GenerateDelta(turn_id=turn_id, text=event.text)
+        if event.timing is not None:
+            delta.timing.connect_us = event.timing.connect_ns // 1000
+            delta.timing.ttft_us = event.timing.ttft_ns // 1000
+        return llm_pb2.GenerateResponse(delta=delta)
+    if isinstance(event, RetryNotice):
+        return llm_pb2.GenerateResponse(
+            notice=llm_pb2.GenerateNotice(
+                turn_id=turn_id, kind=llm_pb2.GenerateNotice.KIND_RETRY, detail=event.detail
+            )
+        )
+    return llm_pb2.GenerateResponse(finished=_finished_of(turn_id, event))
+
+
+def _finished_of(turn_id: str, event: Finished) -> llm_pb2.GenerateFinished:
+    finished = llm_pb2.GenerateFinished(
+        turn_id=turn_id,
+        reason=_REASONS[event.reason],
+        provider=event.provider,
+        model=event.model,
+        total_us=event.total_ns // 1000,
+    )
+    if event.usage is not None:
+        finished.usage.input_tokens = event.usage.input_tokens
+        finished.usage.output_tokens = event.usage.output_tokens
+        finished.usage.cached_input_tokens = event.usage.cached_input_tokens
+    return finished
