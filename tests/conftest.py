@@ -1,0 +1,122 @@
+"""What every test gets: guards against what a test must not leave behind, and fresh addresses."""
+
+import asyncio
+import ctypes
+import inspect
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+
+_SETTLE_S = 5.0
+"""How long tasks and processes that are ending may take to end. Only a failing test waits for it."""
+
+_BLOCKED_S = 3.0
+"""Far above anything but a blocking call, also on a machine that is busy with other work."""
+
+_OURS = ("VOICEMESH_", "OPENAI_", "OTEL_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Take away what the person at the keyboard has set: a test says all that it depends on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in tuple(os.environ):
+            if name.startswith(_OURS) or name.lower().endswith("_proxy"):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def adopt_orphans() -> None:
+    """Become the parent of processes whose parent has died, so that the guard below sees them."""
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def leave_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process behind (and an asyncio test that leaves a task behind)."""
+    if inspect.iscoroutinefunction(inspect.unwrap(request.function)):
+        request.getfixturevalue("leave_no_task")
+    before = _processes()
+    yield
+    deadline = time.monotonic() + _SETTLE_S
+    while (left := _processes() - before) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if left:
+        names = [_describe(process) for process in left]
+        for process in left:
+            process.kill()
+        pytest.fail(f"processes left behind: {names}")
+
+
+@pytest.fixture
+async def leave_no_task() -> AsyncIterator[None]:
+    """Fail a test that leaves a task behind, or that blocks the event loop."""
+    loop = asyncio.get_running_loop()
+    pulse = loop.create_task(_pulse(loop), name="pulse")
+    before = asyncio.all_tasks()
+    yield
+    deadline = loop.time() + _SETTLE_S
+    # The task that runs this line is a new one.
+    while (left := asyncio.all_tasks() - before - {asyncio.current_task()}) and loop.time() < deadline:
+        await asyncio.wait(left, timeout=0.02)
+    pulse.cancel()
+    (slowest,) = await asyncio.gather(pulse)
+    assert not left, f"tasks left behind: {sorted(map(repr, left))}"
+    assert slowest < _BLOCKED_S, f"the event loop was blocked for {slowest:.1f} s"
+
+
+async def _pulse(loop: asyncio.AbstractEventLoop) -> float:
+    """Measure how late the loop wakes a sleeper, until cancelled; return the worst, in seconds."""
+    slowest, period = 0.0, 0.25
+    while True:
+        asleep = loop.time()
+        try:
+            await asyncio.sleep(period)
+        except asyncio.CancelledError:
+            return slowest
+        slowest = max(slowest, loop.time() - asleep - period)
+
+
+def _processes() -> set[psutil.Process]:
+    """Return the children that live, but for multiprocessing's own, which stays on purpose."""
+    return {
+        child
+        for child in psutil.Process().children()
+        if (command := _command(child)) and not any("resource_tracker" in word for word in command)
+    }
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        # A process that has ended and waits to be reaped has none.
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _describe(process: psutil.Process) -> str:
+    return f"{process.pid} {' '.join(_command(process))[:200]}"
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[pathlib.Path]:
+    """Make a folder for sockets. `tmp_path` may be too long: the path of a socket has 107 bytes at most."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def unix_address(socket_folder: pathlib.Path) -> str:
+    """Return a free address to listen on."""
+    return f"unix:{socket_folder}/socket"
