@@ -1,0 +1,54 @@
+"""`python -m gateway`: the edge of the mesh."""
+
+import sys
+
+import grpc
+
+from gateway.peers import Peers
+from gateway.recorder import Recorder
+from gateway.servicer import GatewayServicer
+from gateway.settings import GatewaySettings
+from gateway.turns import Turns
+from voicemesh.gateway.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
+from voicemesh.runtime.server import Hosted, Runtime, run
+
+
+class Gateway(Hosted):
+    """Puts the gateway together."""
+
+    def __init__(self, settings: GatewaySettings, runtime: Runtime) -> None:
+        self._peers = Peers(settings, runtime.readiness, runtime.clock)
+        recorder = Recorder(settings, runtime.telemetry)
+        self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock)
+        self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicer."""
+        add_GatewayServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Watch the services; ready when they are."""
+        self._peers.start()
+
+    async def drain(self) -> None:
+        """Refuse new turns; streams end behind the turn that runs on them."""
+        self._turns.draining.set()
+
+    async def close(self) -> None:
+        """Close the channels."""
+        await self._peers.close()
+
+
+def main() -> int:
+    """Run the gateway until it is told to stop."""
+    return run(
+        "gateway",
+        "voicemesh.gateway.v1.GatewayService",
+        GatewaySettings,
+        lambda settings: settings.gateway_listen,
+        Gateway,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The caller's side of a turn: a bounded queue of responses."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from google.protobuf.message import Message as ProtoMessage
+
+from voicemesh.runtime.streams import Outbox
+
+Item = tuple[Any, Callable[[], None] | None]
+"""A response, and what to call once it is handed to the caller's connection."""
+
+_LIMIT: Final = 64
+_KEPT: Final = frozenset({"turn_started", "turn_completed", "turn_failed"})
+"""Events that an interrupt leaves in the queue: how turns begin and end is always told."""
+
+
+class OutboxCaller:
+    """Queues a turn's events as responses of an RPC.
+
+    Args:
+        wrap: Turns an event (its field in the response, and the message) into a response; None drops it.
+        outbox: Shared with other turns; a new one where it is not given.
+
+    """
+
+    def __init__(self, wrap: Callable[[str, ProtoMessage], Any], outbox: Outbox[Item] | None = None) -> None:
+        self._wrap = wrap
+        self.outbox = outbox if outbox is not None else Outbox[Item](_LIMIT)
+
+    def send(self, event: str, message: ProtoMessage, on_sent: Callable[[], None] | None = None) -> None:
+        """Queue an event, without waiting."""
+        response = self._wrap(event, message)
+        if response is not None:
+            self.outbox.push((response, on_sent))
+
+    def drop(self) -> None:
+        """Drop what is queued, but for how turns began and ended."""
+        self.outbox.discard(lambda item: item[0].WhichOneof("event") not in _KEPT)
+
+    async def room(self) -> None:
+        """Wait until the caller has read enough."""
+        await self.outbox.room()

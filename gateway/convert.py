@@ -1,0 +1,190 @@
+"""Between the contract's messages and the core's dataclasses. No decisions."""
+
+from collections.abc import Iterable
+
+from gateway.core import actions as do
+from gateway.core.report import ChunkAccount, TurnReport
+from gateway.core.values import Chunk, Image, Message, Usage, Word
+from voicemesh.common.v1 import common_pb2 as common
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.status import to_status
+from voicemesh.stages import STAGES
+
+_ROLES = {"system": common.ROLE_SYSTEM, "user": common.ROLE_USER, "assistant": common.ROLE_ASSISTANT}
+_ROLE_NAMES = {number: name for name, number in _ROLES.items()}
+_REASONS = {
+    value.number: value.name.removeprefix("CHUNK_REASON_").lower()
+    for value in common.ChunkReason.DESCRIPTOR.values
+}
+_REASON_NUMBERS = {
+    name: common.ChunkReason.Value(f"CHUNK_REASON_{name.upper()}") for name in _REASONS.values()
+}
+_STAGES = {stage: common.Stage.Value(f"STAGE_{stage.upper()}") for stage in STAGES}
+_OUTCOMES = {
+    "completed": pb.TURN_OUTCOME_COMPLETED,
+    "interrupted": pb.TURN_OUTCOME_INTERRUPTED,
+    "failed": pb.TURN_OUTCOME_FAILED,
+}
+_CACHE = {
+    "off": pb.CACHE_OUTCOME_UNSPECIFIED,
+    "miss": pb.CACHE_OUTCOME_MISS,
+    "memory": pb.CACHE_OUTCOME_MEMORY,
+    "redis": pb.CACHE_OUTCOME_REDIS,
+    "shared": pb.CACHE_OUTCOME_SHARED,
+}
+_DEGRADATIONS = {name.removeprefix("DEGRADATION_").lower(): number for name, number in pb.Degradation.items()}
+
+
+def parts_from(parts: Iterable[common.ContentPart]) -> tuple[str | Image, ...]:
+    """Turn the parts of a message into the core's."""
+    return tuple(
+        part.text
+        if part.WhichOneof("part") == "text"
+        else Image(part.image.data, part.image.url, part.image.media_type)
+        for part in parts
+    )
+
+
+def message_from(message: common.Message) -> Message:
+    """Turn a message of a conversation into the core's."""
+    return Message(_ROLE_NAMES.get(message.role, "user"), parts_from(message.parts))
+
+
+def message_to(message: Message) -> common.Message:
+    """Turn a message of a conversation into the contract's."""
+    parts = []
+    for part in message.parts:
+        if isinstance(part, str):
+            parts.append(common.ContentPart(text=part))
+        elif part.url:
+            parts.append(common.ContentPart(image=common.Image(url=part.url)))
+        else:
+            image = common.Image(data=part.data, media_type=part.media_type)
+            parts.append(common.ContentPart(image=image))
+    return common.Message(role=_ROLES[message.role], parts=parts)
+
+
+def chunk_from(chunk: common.Chunk) -> Chunk:
+    """Turn a chunk into the core's."""
+    return Chunk(
+        chunk.index, chunk.text, chunk.text_offset, chunk.text_length, _REASONS[chunk.reason], chunk.held_us
+    )
+
+
+def chunk_to(turn_id: str, chunk: Chunk) -> common.Chunk:
+    """Turn a chunk into the contract's."""
+    return common.Chunk(
+        turn_id=turn_id,
+        index=chunk.index,
+        text=chunk.text,
+        text_offset=chunk.text_offset,
+        text_length=chunk.text_length,
+        reason=_REASON_NUMBERS[chunk.reason],
+        held_us=chunk.held_us,
+    )
+
+
+def words_from(words: Iterable[common.WordTiming]) -> tuple[Word, ...]:
+    """Turn word timings into the core's."""
+    return tuple(
+        Word(word.word, word.text_offset, word.text_length, word.offset_samples, word.estimated)
+        for word in words
+    )
+
+
+def words_to(words: Iterable[Word]) -> list[common.WordTiming]:
+    """Turn word timings into the contract's."""
+    return [
+        common.WordTiming(
+            word=word.word,
+            text_offset=word.text_offset,
+            text_length=word.text_length,
+            offset_samples=word.offset_samples,
+            estimated=word.estimated,
+        )
+        for word in words
+    ]
+
+
+def timings_to(turn_id: str, chunk_index: int, words: Iterable[Word]) -> common.WordTimings:
+    """Turn the word timings of a chunk into the contract's."""
+    return common.WordTimings(turn_id=turn_id, chunk_index=chunk_index, words=words_to(words))
+
+
+def usage_from(usage: common.TokenUsage) -> Usage:
+    """Turn token counts into the core's."""
+    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+
+
+def usage_to(usage: Usage | None) -> common.TokenUsage | None:
+    """Turn token counts into the contract's."""
+    if usage is None:
+        return None
+    return common.TokenUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+    )
+
+
+def frame_to(turn_id: str, frame: do.EmitFrame) -> common.Frame:
+    """Turn a frame into the contract's."""
+    return common.Frame(
+        turn_id=turn_id,
+        chunk_index=frame.index,
+        sequence=frame.sequence,
+        offset_samples=frame.offset_samples,
+        turn_offset_samples=frame.turn_offset_samples,
+        audio=frame.audio,
+    )
+
+
+def degradation_to(what: str) -> pb.Degradation.ValueType:
+    """Turn the name of what was given up into the contract's."""
+    return _DEGRADATIONS[what]
+
+
+def report_to(report: TurnReport, trace_id: str, cost_usd: float) -> pb.TurnReport:
+    """Turn a report into the contract's."""
+    attribution = report.attribution
+    return pb.TurnReport(
+        turn_id=report.turn_id,
+        session_id=report.session_id,
+        trace_id=trace_id,
+        outcome=_OUTCOMES[report.outcome],
+        ttft_us=report.ttft_us,
+        ttfa_us=attribution.ttfa_us,
+        leading_silence_us=report.leading_silence_us,
+        total_us=report.total_us,
+        audio_us=report.audio_us,
+        underruns=report.underruns,
+        underrun_us=report.underrun_us,
+        degraded=[_DEGRADATIONS[what] for what in report.degraded],
+        stages=[
+            common.StageDuration(stage=_STAGES[stage], duration_us=attribution.stages.get(stage, 0))
+            for stage in STAGES
+        ],
+        unattributed_us=attribution.unattributed_us,
+        hops=[pb.HopDuration(hop=hop, duration_us=value) for hop, value in attribution.hops.items()],
+        chunks=[_account_to(account) for account in report.chunks],
+        reply_cache=_CACHE[report.reply_cache],
+        usage=usage_to(report.usage),
+        characters=report.characters,
+        cost_usd=cost_usd,
+        text=report.text,
+        error=to_status(report.error, trace_id) if report.error is not None else None,
+    )
+
+
+def _account_to(account: ChunkAccount) -> pb.ChunkReport:
+    return pb.ChunkReport(
+        index=account.index,
+        text=account.text,
+        reason=_REASON_NUMBERS[account.reason],
+        held_us=account.held_us,
+        cache=_CACHE[account.cache],
+        first_frame_us=account.first_frame_us,
+        audio_us=account.audio_us,
+        queue_us=account.queue_us,
+        synthesis_us=account.synthesis_us,
+    )

@@ -1,0 +1,179 @@
+"""What comes out of the turn engine. Actions are executed in order, at once, without waiting."""
+
+from dataclasses import dataclass
+
+from gateway.core.report import TurnReport
+from gateway.core.values import Chunk, Message, Usage, Word
+
+
+@dataclass(frozen=True, slots=True)
+class LoadHistory:
+    """Ask the cache for the session's history."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveHistory:
+    """Write the session's history if it still has `expected_version`; else read, add `added`, try again."""
+
+    messages: tuple[Message, ...]
+    added: tuple[Message, ...]
+    expected_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpReply:
+    """Ask the cache for the reply to these messages."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReply:
+    """Give the reply to the cache."""
+
+    messages: tuple[Message, ...]
+    text: str
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartLlm:
+    """Ask the LLM."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelLlm:
+    """End the generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChunker:
+    """Give text to the chunker."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlushChunker:
+    """Have the chunker give what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndChunker:
+    """Tell the chunker that no more text comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellSlack:
+    """Tell the chunker how much the player has left."""
+
+    left_to_play_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpAudio:
+    """Ask the cache for the audio of a chunk."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAudio:
+    """Give the audio of a chunk to the cache."""
+
+    text: str
+    audio: bytes
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesize:
+    """Have a chunk spoken; indexes rise."""
+
+    index: int
+    text: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSpeech:
+    """End all synthesis of the turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Send `TimerFired` at this time; replaces an earlier timer."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmitText:
+    """Tell the caller more of the reply's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmitChunk:
+    """Tell the caller about a chunk."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class EmitFrame:
+    """Send audio to the caller. `first`: answer with `FirstFrameSent` once it is handed over."""
+
+    index: int
+    sequence: int
+    offset_samples: int
+    turn_offset_samples: int
+    audio: bytes
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EmitWords:
+    """Tell the caller when words are heard."""
+
+    index: int
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EmitSpeakLocally:
+    """Ask the caller to speak."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmitDegraded:
+    """Tell the caller what was given up: `cache`, `voice`, `model`, `history`, `local_speech`, `resumed`."""
+
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropQueued:
+    """Drop what is queued for the caller and not handed over yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The turn is over: tell the caller, with the report. Nothing of the turn follows."""
+
+    report: TurnReport
+
+
+Action = (
+    LoadHistory | SaveHistory | LookUpReply | StoreReply | StartLlm | CancelLlm | FeedChunker | FlushChunker
+    | EndChunker | TellSlack | LookUpAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText
+    | EmitChunk | EmitFrame | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
+)  # fmt: skip

@@ -1,0 +1,203 @@
+"""What goes into the turn engine. It stamps the time of each event when it takes it."""
+
+from dataclasses import dataclass
+
+from gateway.core.values import Chunk, Message, Usage, Word
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLoaded:
+    """The session's history, as the cache has it; `version` 0 and no messages where it has none."""
+
+    messages: tuple[Message, ...]
+    version: int
+    server_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryUnavailable:
+    """The cache could not be asked for the history, or not in time."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySaved:
+    """The history was written; or not, where `detail` says why."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFound:
+    """The cache has the whole reply."""
+
+    text: str
+    tier: str
+    server_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyMissing:
+    """The cache has no reply; with `detail`, it could not be asked or not in time."""
+
+    server_us: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextArrived:
+    """More of the reply's text: from the LLM, or from the caller."""
+
+    text: str
+    connect_us: int = 0
+    ttft_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextFlushed:
+    """The caller wants what is held to be spoken now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextEnded:
+    """No more text; `complete` where the LLM ended of itself, so that the reply may be kept."""
+
+    usage: Usage | None = None
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextFailed:
+    """The text broke off."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDegraded:
+    """Another model than the first answers."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCut:
+    """The chunker cut a chunk."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksEnded:
+    """All text is in chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkerFailed:
+    """The chunker broke off."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFound:
+    """The cache has the audio of a chunk."""
+
+    index: int
+    audio: bytes
+    words: tuple[Word, ...]
+    tier: str
+    server_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioMissing:
+    """The cache has no audio for a chunk; with `detail`, it could not be asked or not in time."""
+
+    index: int
+    server_us: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMade:
+    """The TTS service made a frame. The first of a chunk says how long it took."""
+
+    index: int
+    offset_samples: int
+    audio: bytes
+    queue_us: int = 0
+    synthesis_us: int = 0
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WordsTimed:
+    """The TTS service says when words are heard."""
+
+    index: int
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpoken:
+    """The TTS service has spoken a chunk to its end; `resumed` replicas were lost on the way."""
+
+    index: int
+    resumed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkUnspeakable:
+    """No engine can speak a chunk, or not to its end.
+
+    `refusal` is set where the fault is the request's or the load's, not an engine's.
+    """
+
+    index: int
+    detail: str
+    refusal: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechFailed:
+    """The TTS stream broke off: none of the chunks that are open will be spoken by it.
+
+    `refusal` is set where the fault is the request's or the load's, not the service's.
+    """
+
+    refusal: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFrameSent:
+    """The first frame was handed to the caller's connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The user speaks over the reply, or the caller went away."""
+
+    played_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaybackReported:
+    """The caller's player says where it is."""
+
+    played_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time of the last `SetTimer` came."""
+
+
+CacheEvent = HistoryLoaded | HistoryUnavailable | HistorySaved | ReplyFound | ReplyMissing
+TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | ModelDegraded
+ChunkerEvent = ChunkCut | ChunksEnded | ChunkerFailed
+EngineEvent = FrameMade | WordsTimed | ChunkSpoken | ChunkUnspeakable
+AudioEvent = AudioFound | AudioMissing | EngineEvent | SpeechFailed
+CallerEvent = FirstFrameSent | Interrupted | PlaybackReported | TimerFired
+Event = CacheEvent | TextEvent | ChunkerEvent | AudioEvent | CallerEvent

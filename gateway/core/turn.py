@@ -1,0 +1,303 @@
+"""The turn engine: one turn as a state machine, events in, actions out.
+
+    prompt:  start ─ history ─ reply cache ─ LLM ─┐
+    words:   start ───────────────────────────────┴─ text ─ chunks ─ audio ─ … ─ finish
+
+Text, chunks and audio overlap; `speech.py` moves the chunks. The engine never waits and never fails:
+every call of `start` and `handle` returns the actions that follow. After `Finish` it returns none.
+"""
+
+from collections import deque
+
+from gateway.core import actions as do
+from gateway.core import events as on
+from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
+from gateway.core.heard import heard_text
+from gateway.core.report import Attribution, TurnReport
+from gateway.core.speech import Speech
+from gateway.core.values import Message, TurnSpec, Usage
+from voicemesh.runtime.clock import Clock
+
+
+class TurnEngine:
+    """One turn. `clock` stamps events when they are taken, and what goes out."""
+
+    def __init__(self, spec: TurnSpec, clock: Clock) -> None:
+        self.spec = spec
+        self.finished = False
+        self._clock = clock
+        self._marks = TurnMarks(received_ns=spec.received_ns)
+        self._speech = Speech(spec, clock, self._act, self._degrade)
+        self._actions: list[do.Action] = []
+        self._history = spec.remembered
+        self._history_version = 0
+        self._saving = False
+        self._messages: tuple[Message, ...] = ()
+        self._reply_cache = "off"
+        self._llm_running = False
+        self._text: list[str] = []
+        self._text_length = 0
+        self._text_ended = False
+        # Deltas that no chunk has passed yet: code points of text up to and with it, arrival, time fed.
+        self._deltas: deque[tuple[int, int, int]] = deque()
+        self._chunks_ended = False
+        self._usage: Usage | None = None
+        self._degraded: list[str] = []
+        self._error: Exception | None = None
+        self._outcome = ""
+        self._ended_ns = 0
+        self._heard = ""
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """The session's history as this turn knows it; after the end of the turn, with the turn in it."""
+        return self._history
+
+    # ------------------------------------------------------------ in
+
+    def start(self) -> list[do.Action]:
+        """Begin; call once, when the turn is admitted."""
+        now_ns = self._marks.admitted_ns = self._clock.now_ns()
+        if self.spec.prompt is not None:
+            if self.spec.keep_history and not self.spec.new_session:
+                self._marks.history_asked_ns = now_ns
+                self._act(do.LoadHistory())
+            else:
+                self._ask(now_ns)
+        return self._take()
+
+    def handle(self, event: on.Event) -> list[do.Action]:
+        """Take an event; return what is to be done, in order."""
+        if self.finished:
+            return []
+        if self._outcome and not isinstance(event, (on.HistorySaved, on.FirstFrameSent)):
+            return []  # the turn has ended and waits for its last marks: what still arrives is stale
+        now_ns = self._clock.now_ns()
+        if isinstance(event, on.CacheEvent):
+            self._on_cache(event, now_ns)
+        elif isinstance(event, on.TextEvent):
+            self._on_text(event, now_ns)
+        elif isinstance(event, on.ChunkerEvent):
+            self._on_chunker(event, now_ns)
+        elif isinstance(event, on.AudioEvent):
+            self._speech.handle(event, now_ns)
+        else:
+            self._on_caller(event, now_ns)
+        if not self._outcome:
+            self._advance(now_ns)
+        self._maybe_finish()
+        return self._take()
+
+    def _act(self, action: do.Action) -> None:
+        self._actions.append(action)
+
+    def _take(self) -> list[do.Action]:
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _on_caller(self, event: on.CallerEvent, now_ns: int) -> None:
+        match event:
+            case on.FirstFrameSent():
+                self._marks.first_frame_sent_ns = now_ns
+            case on.PlaybackReported(played_ms):
+                self._speech.player.report(played_ms, now_ns)
+            case on.Interrupted(played_ms):
+                self._act(do.DropQueued())
+                self._stop()
+                player_ms = self._speech.player.played_ms(now_ns)
+                self._end("interrupted", now_ns, player_ms if played_ms is None else played_ms)
+            case on.TimerFired():
+                pass  # `_advance` looks at the time
+
+    # ------------------------------------------------------------ history and reply
+
+    def _on_cache(self, event: on.CacheEvent, now_ns: int) -> None:
+        marks = self._marks
+        match event:
+            case on.HistoryLoaded(messages, version, server_us):
+                marks.history_answered_ns, marks.history_us = now_ns, server_us
+                self._history, self._history_version = messages, version
+                self._ask(now_ns)
+            case on.HistoryUnavailable(detail):
+                marks.history_answered_ns = now_ns
+                self._degrade("history", detail)
+                self._ask(now_ns)
+            case on.HistorySaved(detail):
+                self._saving = False
+                if detail:
+                    self._degrade("history", detail)
+            case on.ReplyFound(text, tier, server_us):
+                marks.reply_answered_ns, marks.reply_us = now_ns, server_us
+                self._reply_cache = tier
+                self._on_text(on.TextArrived(text), now_ns)
+                self._on_text(on.TextEnded(), now_ns)
+            case on.ReplyMissing(server_us, detail):
+                marks.reply_answered_ns, marks.reply_us = now_ns, server_us
+                self._reply_cache = "miss"
+                if detail:
+                    self._degrade("cache", detail)
+                self._start_llm(now_ns)
+
+    def _ask(self, now_ns: int) -> None:
+        """Put the conversation together and look for its reply."""
+        if self.spec.prompt is None:
+            raise RuntimeError("a turn of the caller's own words asks nobody")
+        system = (Message("system", (self.spec.system_prompt,)),) if self.spec.system_prompt else ()
+        self._messages = (*system, *self._history, self.spec.prompt)
+        if self.spec.reply_cache:
+            self._marks.reply_asked_ns = now_ns
+            self._act(do.LookUpReply(self._messages))
+        else:
+            self._start_llm(now_ns)
+
+    def _start_llm(self, now_ns: int) -> None:
+        self._marks.llm_asked_ns = now_ns
+        self._llm_running = True
+        self._act(do.StartLlm(self._messages))
+
+    # ------------------------------------------------------------ text and chunks
+
+    def _on_text(self, event: on.TextEvent, now_ns: int) -> None:
+        match event:
+            case on.TextArrived() if not self._text_ended:
+                self._take_text(event, now_ns)
+            case on.TextFlushed():
+                self._act(do.FlushChunker())
+            case on.TextEnded(usage, complete):
+                self._llm_running = False
+                self._usage = usage
+                self._end_text()
+                if complete and self.spec.reply_cache and self._text:
+                    self._act(do.StoreReply(self._messages, "".join(self._text), usage))
+            case on.TextFailed(error):
+                self._llm_running = False
+                self._error = error
+                if self._text:
+                    self._end_text()  # what was written is spoken to its end; then the turn fails
+                else:
+                    self._end("failed", now_ns)
+            case on.ModelDegraded(detail):
+                self._degrade("model", detail)
+
+    def _take_text(self, event: on.TextArrived, now_ns: int) -> None:
+        if not self._marks.first_text_ns:
+            self._marks.first_text_ns = now_ns
+            self._marks.connect_us, self._marks.ttft_us = event.connect_us, event.ttft_us
+        self._text.append(event.text)
+        self._text_length += len(event.text)
+        self._deltas.append((self._text_length, now_ns, self._clock.now_ns()))
+        self._act(do.FeedChunker(event.text))
+        if self.spec.prompt is not None:
+            self._act(do.EmitText(event.text))
+
+    def _end_text(self) -> None:
+        if not self._text_ended:
+            self._text_ended = True
+            if self._text:
+                self._act(do.EndChunker())
+            else:
+                self._chunks_ended = True  # a reply without text is a valid reply
+
+    def _on_chunker(self, event: on.ChunkerEvent, now_ns: int) -> None:
+        match event:
+            case on.ChunkCut(chunk):
+                marks = ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us)
+                end = chunk.text_offset + chunk.text_length
+                while self._deltas:
+                    length, marks.needed_ns, marks.fed_ns = self._deltas[0]
+                    if length >= end:
+                        break
+                    self._deltas.popleft()
+                self._speech.add(chunk, marks)
+            case on.ChunksEnded():
+                self._chunks_ended = True
+            case on.ChunkerFailed(error):
+                self._chunks_ended = True
+                self._error = self._error or error
+                self._stop_llm()
+
+    # ------------------------------------------------------------ the end
+
+    def _advance(self, now_ns: int) -> None:
+        speech = self._speech
+        head_was_idle = speech.idle
+        speech.advance(now_ns)
+        if speech.refused is not None:
+            self._error = speech.refused
+            self._stop()
+            self._end("failed", now_ns)
+        elif self._chunks_ended and not self._llm_running and speech.idle:
+            self._end("failed" if self._error else "completed", now_ns)
+        elif speech.idle and not head_was_idle and not self._text_ended:
+            self._act(do.TellSlack(round(speech.player.in_hand_ms(now_ns))))
+
+    def _stop_llm(self) -> None:
+        if self._llm_running:
+            self._llm_running = False
+            self._act(do.CancelLlm())
+
+    def _stop(self) -> None:
+        self._stop_llm()
+        self._act(do.CancelSpeech())
+
+    def _degrade(self, what: str, detail: str) -> None:
+        if what not in self._degraded:
+            self._degraded.append(what)
+            self._act(do.EmitDegraded(what, detail))
+
+    def _end(self, outcome: str, now_ns: int, played_ms: float | None = None) -> None:
+        self._outcome = outcome
+        self._ended_ns = now_ns
+        self._heard = "".join(self._text)
+        if played_ms is not None:
+            played_samples = round(played_ms * self.spec.sample_rate_hz / 1000)
+            self._heard = heard_text(self._heard, self._speech.spoken, played_samples)
+        if self.spec.keep_history:
+            self._save_history()
+
+    def _save_history(self) -> None:
+        said = (Message("assistant", (self._heard,)),) if self._heard.strip() else ()
+        if self.spec.prompt is None:
+            added = said
+        elif self._outcome == "failed" and not said:
+            added = ()  # the person will ask again
+        else:
+            added = (self.spec.prompt, *said)
+        if added:
+            self._saving = True
+            self._history = (*self._history, *added)[-self.spec.history_limit :]
+            self._act(do.SaveHistory(self._history, added, self._history_version))
+
+    def _maybe_finish(self) -> None:
+        if not self._outcome or self._saving:
+            return
+        on_its_way = self._speech.first_marks is not None and not self._marks.first_frame_sent_ns
+        if on_its_way and self._outcome != "interrupted":
+            return  # the first frame is not handed over yet: the report would not know its time
+        self.finished = True
+        self._act(do.Finish(self._report()))
+
+    def _report(self) -> TurnReport:
+        spec, marks, speech = self.spec, self._marks, self._speech
+        first = speech.first_marks if marks.first_frame_sent_ns else None
+        asked = spec.prompt is not None
+        return TurnReport(
+            turn_id=spec.turn_id,
+            session_id=spec.session_id,
+            outcome=self._outcome,
+            text="".join(self._text),
+            ttft_us=max(0, marks.first_text_ns - spec.received_ns) // 1000 if asked else 0,
+            attribution=attribute(marks, first) if first is not None else Attribution(),
+            leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
+            total_us=(self._ended_ns - spec.received_ns) // 1000,
+            audio_us=speech.player.samples * 1_000_000 // spec.sample_rate_hz,
+            underruns=speech.player.underruns,
+            underrun_us=speech.player.underrun_ns // 1000,
+            degraded=tuple(self._degraded),
+            chunks=speech.accounts,
+            reply_cache=self._reply_cache,
+            usage=self._usage,
+            characters=speech.characters,
+            heard=self._heard,
+            error=self._error,
+        )

@@ -1,0 +1,89 @@
+"""What turns are made of."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a prompt: either `data` with a `media_type`, or a `url`."""
+
+    data: bytes = b""
+    url: str = ""
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: str
+    """`system`, `user` or `assistant`."""
+    parts: tuple[str | Image, ...]
+    """Texts and pictures, in order."""
+
+    @property
+    def text(self) -> str:
+        """The texts of the message, joined by new lines."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a generation consumed."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """When one word of a chunk is heard."""
+
+    word: str
+    text_offset: int
+    """Code points of the chunk's text before the word."""
+    text_length: int
+    offset_samples: int
+    """Samples of the chunk before the word."""
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of text that is spoken as one unit."""
+
+    index: int
+    text: str
+    text_offset: int
+    """Code points of the turn's text before the chunk."""
+    text_length: int
+    reason: str
+    held_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSpec:
+    """What is asked of a turn."""
+
+    turn_id: str
+    session_id: str
+    received_ns: int
+    """When the prompt was read: the zero of every duration of the turn."""
+    sample_rate_hz: int
+    """Of the turn's audio: 16-bit mono PCM."""
+    prompt: Message | None = None
+    """What the LLM is to answer; None where the caller brings its own words."""
+    system_prompt: str = ""
+    remembered: tuple[Message, ...] = ()
+    """The history as this gateway last saw it: used where the cache cannot be asked."""
+    new_session: bool = False
+    """True where the session cannot have a history yet."""
+    keep_history: bool = True
+    reply_cache: bool = True
+    audio_cache: bool = True
+    max_lead_ms: int = 5000
+    """Synthesis stays at most this far ahead of playback; 0: no limit."""
+    word_timings: bool = False
+    history_limit: int = 40
+    """Most messages that a history keeps."""

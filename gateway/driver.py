@@ -1,0 +1,385 @@
+"""Drives one turn: reads the streams of the services into the engine, and does what it says.
+
+    LLM ─┐                                        ┌─> LLM, chunker, TTS, cache
+    chunker ─┤  event ──> TurnEngine ──> actions ─┤
+    TTS ─┤                (never waits)           └─> the caller's outbox
+    cache ─┘
+
+Actions are executed at once and in order, without waiting, so that an interrupt can come between any
+two events and nothing overtakes. Backpressure is at the readers: after each message they wait until
+the caller's outbox has room again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from google.protobuf.message import Message as ProtoMessage
+from google.rpc import status_pb2
+from opentelemetry.trace import Span
+
+from gateway import convert
+from gateway.core import actions as do
+from gateway.core import events as on
+from gateway.core.report import TurnReport
+from gateway.core.turn import TurnEngine
+from gateway.core.values import Message, TurnSpec
+from gateway.links import CacheLink, Link
+from gateway.memory import Memory
+from gateway.options import SpeechChoice, TextChoice
+from gateway.peers import Peers
+from gateway.settings import GatewaySettings
+from voicemesh.cache.v1 import cache_pb2
+from voicemesh.chunker.v1 import chunker_pb2
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.llm.v1 import llm_pb2
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.sessions import Session
+from voicemesh.runtime.status import RemoteError, reason_of
+from voicemesh.runtime.telemetry import Telemetry
+from voicemesh.tts.v1 import tts_pb2
+
+_CLOSE_S: Final = 1.0
+_REFUSALS: Final = frozenset({"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED"})
+"""Reasons of the TTS service that speak against the request or the load, not against an engine."""
+
+
+class Caller(Protocol):
+    """The caller's side of a turn."""
+
+    def send(self, event: str, message: ProtoMessage, on_sent: Callable[[], None] | None = None) -> None:
+        """Queue an event, by its field in the response, without waiting."""
+
+    def drop(self) -> None:
+        """Drop what is queued, but for how turns began and ended."""
+
+    async def room(self) -> None:
+        """Wait until the caller has read enough."""
+
+
+class TurnDriver:
+    """Runs one turn from `start` to `finished`.
+
+    Args:
+        spec: The turn.
+        text: How the reply is made.
+        speech: How it is spoken.
+        peers: The services.
+        caller: Who listens.
+        session: Owns the tasks.
+        span: The turn's span; its end is the recorder's.
+        record: Is given the report when the turn ends; returns what the caller is told.
+        timeout_s: What is left of the caller's deadline; None where it has none.
+
+    """
+
+    def __init__(
+        self,
+        spec: TurnSpec,
+        text: TextChoice,
+        speech: SpeechChoice,
+        *,
+        settings: GatewaySettings,
+        peers: Peers,
+        caller: Caller,
+        session: Session,
+        telemetry: Telemetry,
+        clock: Clock,
+        span: Span,
+        record: Callable[[TurnReport], pb.TurnReport],
+        timeout_s: float | None,
+    ) -> None:
+        self.spec = spec
+        self.finished = asyncio.Event()
+        self._engine = TurnEngine(spec, clock)
+        self._text = text
+        self._speech = speech
+        self._peers = peers
+        self._caller = caller
+        self._session = session
+        self._telemetry = telemetry
+        self._clock = clock
+        self._span = span
+        self._record = record
+        self._timeout_s = timeout_s
+        self._actions: deque[do.Action] = deque()
+        self._acting = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._llm: Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse] | None = None
+        self._chunker: Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse] | None = None
+        self._tts: Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse] | None = None
+        self._cache = CacheLink(
+            self._open_cache, peers.cache_breaker, settings.gateway_cache_timeout_ms / 1000
+        )
+        self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
+        self._readers: set[asyncio.Task[Any]] = set()
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """The session's history as the turn knows it."""
+        return self._engine.history
+
+    # ------------------------------------------------------------ in
+
+    def start(self) -> None:
+        """Begin the turn: open its streams, so that none is opened on the critical path."""
+        self._do(self._engine.start())
+        if self.spec.prompt is not None:
+            self._open_llm()
+        self._open_chunker()
+        self._open_tts()
+
+    def handle(self, event: on.Event) -> None:
+        """Take an event, from the caller or from a service."""
+        self._do(self._engine.handle(event))
+
+    async def room(self) -> None:
+        """Wait until what was said so far is taken: for a caller who brings its own words."""
+        if self._chunker is not None:
+            await self._chunker.room()
+
+    # ------------------------------------------------------------ actions
+
+    def _do(self, actions: list[do.Action]) -> None:
+        self._actions.extend(actions)
+        if self._acting:
+            return  # an action led to an event: its actions come after those that are queued
+        self._acting = True
+        try:
+            while self._actions:
+                self._execute(self._actions.popleft())
+        finally:
+            self._acting = False
+
+    def _execute(self, action: do.Action) -> None:
+        match action:
+            case do.EmitFrame() | do.EmitText() | do.EmitChunk() | do.EmitWords():
+                self._tell(action)
+            case do.EmitSpeakLocally() | do.EmitDegraded():
+                self._tell_trouble(action)
+            case do.FeedChunker() | do.FlushChunker() | do.EndChunker() | do.TellSlack():
+                self._tell_chunker(action)
+            case do.LoadHistory() | do.LookUpReply() | do.LookUpAudio():
+                self._memory.look_up(action)
+            case do.StoreReply() | do.StoreAudio() | do.SaveHistory():
+                self._memory.store(action)
+            case do.StartLlm(messages):
+                start = self._text.start(self.spec, [convert.message_to(message) for message in messages])
+                self._open_llm().send(llm_pb2.GenerateRequest(start=start))
+            case do.CancelLlm():
+                if self._llm is not None:
+                    self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
+            case do.Synthesize(index, text, deadline_ms):
+                chunk = tts_pb2.SynthesizeChunk(chunk_index=index, text=text, deadline_ms=deadline_ms)
+                self._open_tts().send(tts_pb2.SynthesizeRequest(chunk=chunk))
+            case do.CancelSpeech():
+                if self._tts is not None:
+                    self._tts.send(tts_pb2.SynthesizeRequest(cancel_turn=tts_pb2.CancelTurn()))
+            case do.SetTimer(at_ns):
+                self._set_timer(at_ns)
+            case do.DropQueued():
+                self._caller.drop()
+            case do.Finish(report):
+                self._finish(report)
+
+    def _set_timer(self, at_ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0.0, (at_ns - self._clock.now_ns()) / 1e9)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.handle, on.TimerFired())
+
+    def _tell(self, action: do.EmitFrame | do.EmitText | do.EmitChunk | do.EmitWords) -> None:
+        turn_id, send = self.spec.turn_id, self._caller.send
+        match action:
+            case do.EmitFrame(first=first):
+                on_sent = (lambda: self.handle(on.FirstFrameSent())) if first else None
+                send("frame", convert.frame_to(turn_id, action), on_sent)
+            case do.EmitText(text):
+                send("text_delta", pb.TextDelta(turn_id=turn_id, text=text))
+            case do.EmitChunk(chunk):
+                send("chunk", convert.chunk_to(turn_id, chunk))
+            case do.EmitWords(index, words):
+                send("words", convert.timings_to(turn_id, index, words))
+
+    def _tell_trouble(self, action: do.EmitSpeakLocally | do.EmitDegraded) -> None:
+        turn_id, send = self.spec.turn_id, self._caller.send
+        match action:
+            case do.EmitSpeakLocally(index, text):
+                language = self._speech.voice.language
+                send(
+                    "speak_locally",
+                    pb.SpeakLocally(turn_id=turn_id, chunk_index=index, text=text, language=language),
+                )
+            case do.EmitDegraded(what, detail):
+                self._span.add_event("degraded", {"voicemesh.degraded": what})
+                send(
+                    "degraded", pb.Degraded(turn_id=turn_id, what=convert.degradation_to(what), detail=detail)
+                )
+
+    # ------------------------------------------------------------ links
+
+    def _link(self, service: str, method: str, open_call: Callable[..., Any]) -> Link[Any, Any]:
+        return Link(service, method, open_call, self._telemetry, self._span, self._timeout_s)
+
+    def _read(
+        self,
+        link: Link[Any, Any],
+        take: Callable[[Any], Coroutine[Any, Any, None]],
+        ended: Callable[[RemoteError | None], None],
+    ) -> None:
+        async def read() -> None:
+            ended(await link.read(take))
+
+        task = self._session.spawn(read(), name=f"turn {self.spec.turn_id}")
+        self._readers.add(task)
+        task.add_done_callback(self._readers.discard)
+
+    def _open_cache(self) -> Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]:
+        link = self._link("cache", "voicemesh.cache.v1.CacheService/Exchange", self._peers.cache.Exchange)
+        self._read(link, self._cache.take, self._cache.ended)
+        return link
+
+    def _open_llm(self) -> Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse]:
+        if self._llm is None:
+            self._llm = self._link("llm", "voicemesh.llm.v1.LlmService/Generate", self._peers.llm.Generate)
+            self._read(self._llm, self._take_llm, self._llm_ended)
+        return self._llm
+
+    async def _take_llm(self, response: llm_pb2.GenerateResponse) -> None:
+        match response.WhichOneof("event"):
+            case "delta":
+                delta = response.delta
+                self.handle(on.TextArrived(delta.text, delta.timing.connect_us, delta.timing.ttft_us))
+                await self._caller.room()
+                await self.room()
+            case "ready":
+                self._peers.hear_llm(response.ready)
+            case "notice":
+                if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
+                    self.handle(on.ModelDegraded(response.notice.detail))
+                else:
+                    self._span.add_event("llm retry")
+            case "finished":
+                finished = response.finished
+                usage = convert.usage_from(finished.usage) if finished.HasField("usage") else None
+                complete = finished.reason == llm_pb2.FINISH_REASON_STOP
+                self.handle(on.TextEnded(usage, complete))
+
+    def _llm_ended(self, error: RemoteError | None) -> None:
+        if error is not None:
+            self.handle(on.TextFailed(error))
+
+    def _open_chunker(self) -> Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse]:
+        if self._chunker is None:
+            method = "voicemesh.chunker.v1.ChunkerService/Chunk"
+            self._chunker = self._link("chunker", method, self._peers.chunker.Chunk)
+            configure = chunker_pb2.ChunkConfigure(
+                turn_id=self.spec.turn_id, policy=self._speech.policy, language=self._speech.voice.language
+            )
+            self._chunker.send(chunker_pb2.ChunkRequest(configure=configure))
+            self._read(self._chunker, self._take_chunker, self._chunker_ended)
+        return self._chunker
+
+    def _tell_chunker(self, action: do.FeedChunker | do.FlushChunker | do.EndChunker | do.TellSlack) -> None:
+        chunker = self._open_chunker()
+        match action:
+            case do.FeedChunker(text):
+                chunker.send(chunker_pb2.ChunkRequest(text=chunker_pb2.ChunkText(text=text)))
+            case do.FlushChunker():
+                chunker.send(chunker_pb2.ChunkRequest(flush=chunker_pb2.ChunkFlush()))
+            case do.EndChunker():
+                chunker.send(chunker_pb2.ChunkRequest(end=chunker_pb2.ChunkEnd()))
+                chunker.half_close()
+            case do.TellSlack(left_to_play_ms):
+                slack = chunker_pb2.ChunkSlack(left_to_play_ms=left_to_play_ms)
+                chunker.send(chunker_pb2.ChunkRequest(slack=slack))
+
+    async def _take_chunker(self, response: chunker_pb2.ChunkResponse) -> None:
+        if response.WhichOneof("event") == "chunk":
+            self.handle(on.ChunkCut(convert.chunk_from(response.chunk)))
+            await self._caller.room()
+        else:
+            self.handle(on.ChunksEnded())
+
+    def _chunker_ended(self, error: RemoteError | None) -> None:
+        if error is not None:
+            self.handle(on.ChunkerFailed(error))
+
+    def _open_tts(self) -> Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse]:
+        if self._tts is None:
+            method = "voicemesh.tts.v1.TtsService/Synthesize"
+            self._tts = self._link("tts", method, self._peers.tts.Synthesize)
+            configure = self._speech.configure(self.spec.turn_id)
+            self._tts.send(tts_pb2.SynthesizeRequest(configure=configure))
+            self._read(self._tts, self._take_tts, self._tts_ended)
+        return self._tts
+
+    async def _take_tts(self, response: tts_pb2.SynthesizeResponse) -> None:
+        match response.WhichOneof("event"):
+            case "frame":
+                frame, start = response.frame.frame, response.frame.start
+                self.handle(
+                    on.FrameMade(
+                        index=frame.chunk_index,
+                        offset_samples=frame.offset_samples,
+                        audio=frame.audio,
+                        queue_us=start.queue_us,
+                        synthesis_us=start.synthesis_us,
+                        first=response.frame.HasField("start"),
+                    )
+                )
+                await self._caller.room()
+            case "words":
+                words = convert.words_from(response.words.words)
+                self.handle(on.WordsTimed(response.words.chunk_index, words))
+            case "finished":
+                finished = response.finished
+                self.handle(on.ChunkSpoken(finished.chunk_index, finished.resumed))
+            case "failed":
+                failed = response.failed
+                self.handle(
+                    on.ChunkUnspeakable(failed.chunk_index, failed.status.message, _refusal(failed.status))
+                )
+
+    def _tts_ended(self, error: RemoteError | None) -> None:
+        self._tts = None  # a chunk that comes later gets a new stream
+        self.handle(on.SpeechFailed(_refusal(error.status) if error is not None else None))
+
+    # ------------------------------------------------------------ the end
+
+    def _finish(self, report: TurnReport) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        told = self._record(report)
+        if report.outcome == "failed":
+            failed = pb.TurnFailed(turn_id=self.spec.turn_id, status=told.error, report=told)
+            self._caller.send("turn_failed", failed)
+        else:
+            self._caller.send("turn_completed", pb.TurnCompleted(report=told))
+        self._session.spawn(self._close(), name=f"close turn {self.spec.turn_id}")
+        self.finished.set()
+
+    async def _close(self) -> None:
+        """Let the streams end by themselves for a moment; then end what is left."""
+        for link in (self._llm, self._tts):
+            if link is not None:
+                link.half_close()
+        if self._chunker is not None:
+            self._chunker.cancel()
+        self._cache.drain()
+        if self._readers:
+            await asyncio.wait(set(self._readers), timeout=_CLOSE_S)
+        for link in (self._llm, self._tts):
+            if link is not None:
+                link.cancel()
+        self._cache.cancel()
+
+    def abandon(self) -> None:
+        """End the turn at once, without telling anybody: the caller is gone. Does not wait."""
+        if not self.finished.is_set():
+            self.handle(on.Interrupted())
+
+
+def _refusal(status: status_pb2.Status) -> RemoteError | None:
+    return RemoteError(status) if reason_of(status) in _REFUSALS else None

@@ -1,0 +1,177 @@
+"""One turn's streams to the services: bounded, traced, and always ended."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, TypeVar
+
+import grpc
+from opentelemetry.trace import Span
+
+from gateway.breaker import Breaker
+from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime.status import RemoteError, from_rpc_error
+from voicemesh.runtime.streams import Outbox
+from voicemesh.runtime.telemetry import Telemetry, end_span, metadata_of
+
+_REQUEST_LIMIT: Final = 64
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+class Link(Generic[Q, R]):
+    """A stream to one service.
+
+    Args:
+        service: Short name, for errors.
+        method: Fully qualified name of the RPC, for the span.
+        open_call: The stub's method.
+        telemetry: Makes the span.
+        parent: The turn's span.
+        timeout_s: What is left of the caller's deadline; None where it has none.
+
+    """
+
+    def __init__(
+        self,
+        service: str,
+        method: str,
+        open_call: Callable[..., Any],
+        telemetry: Telemetry,
+        parent: Span,
+        timeout_s: float | None,
+    ) -> None:
+        self._service = service
+        self._span = telemetry.client_span(method, parent)
+        self._requests: Outbox[Q] = Outbox(_REQUEST_LIMIT)
+        self._call: grpc.aio.StreamStreamCall[Q, R] = open_call(
+            self._requests, metadata=metadata_of(self._span), timeout=timeout_s
+        )
+        self._cancelled = False
+
+    def send(self, request: Q) -> None:
+        """Send a message, without waiting. What is sent after the end of the stream is dropped."""
+        self._requests.push(request)
+
+    async def room(self) -> None:
+        """Wait until the service has taken enough of what was sent."""
+        await self._requests.room()
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+        self._requests.close()
+
+    def cancel(self) -> None:
+        """End the stream now."""
+        self._cancelled = True
+        self._requests.abort()
+        self._call.cancel()
+
+    async def read(self, take: Callable[[R], Awaitable[None]]) -> RemoteError | None:
+        """Give every response to `take`, until the stream ends.
+
+        Returns:
+            Why it ended; None where the service ended it with OK, or `cancel` was called.
+
+        """
+        error: RemoteError | None = None
+        try:
+            async for response in self._call:
+                await take(response)
+        except grpc.aio.AioRpcError as failure:
+            if not self._cancelled:
+                error = from_rpc_error(failure, self._service)
+        except asyncio.CancelledError:
+            # Either this task is cancelled, or the call was by `cancel`: then the task goes on.
+            if not self._cancelled:
+                raise
+        finally:
+            self._requests.abort()
+            self._call.cancel()
+            end_span(self._span, error)
+        return error
+
+
+Answer = Callable[[cache_pb2.ExchangeResponse | None, str], None]
+"""Takes the answer to a request, or None and why there is none."""
+
+
+class CacheLink:
+    """A turn's stream to the cache service: requests by id, each answered in time or given up.
+
+    A cache that fails or is late opens the breaker, and while it is open nothing is asked.
+
+    Args:
+        open_link: Opens the stream, and has it read with `take` and `ended`.
+        breaker: Shared by all turns.
+        timeout_s: Longest wait for an answer.
+
+    """
+
+    def __init__(
+        self,
+        open_link: Callable[[], "Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]"],
+        breaker: Breaker,
+        timeout_s: float,
+    ) -> None:
+        self._open_link = open_link
+        self._breaker = breaker
+        self._timeout_s = timeout_s
+        self._link: Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse] | None = None
+        self._waiting: dict[int, tuple[Answer, asyncio.TimerHandle]] = {}
+        self._last_id = 0
+        self._draining = False
+
+    def request(self, request: cache_pb2.ExchangeRequest, answer: Answer) -> None:
+        """Send a request; `answer` is called exactly once, from the event loop, never from in here."""
+        loop = asyncio.get_running_loop()
+        if not self._breaker.allows():
+            loop.call_soon(answer, None, "the cache is held off after it failed")
+            return
+        if self._link is None:
+            self._link = self._open_link()
+        self._last_id += 1
+        request.request_id = self._last_id
+        timer = loop.call_later(self._timeout_s, self._late, self._last_id)
+        self._waiting[self._last_id] = (answer, timer)
+        self._link.send(request)
+
+    async def take(self, response: cache_pb2.ExchangeResponse) -> None:
+        """Take a response from the service."""
+        self._breaker.succeeded()
+        waiting = self._waiting.pop(response.request_id, None)
+        if waiting is not None:
+            answer, timer = waiting
+            timer.cancel()
+            answer(response, "")
+        self._close_if_drained()
+
+    def ended(self, error: RemoteError | None) -> None:
+        """Note that the stream ended: what still waits is answered with nothing."""
+        self._link = None
+        if error is not None:
+            self._breaker.failed()
+        waiting, self._waiting = self._waiting, {}
+        for answer, timer in waiting.values():
+            timer.cancel()
+            answer(None, error.message if error is not None else "the cache ended the stream")
+
+    def drain(self) -> None:
+        """End the stream once everything that was asked is answered."""
+        self._draining = True
+        self._close_if_drained()
+
+    def cancel(self) -> None:
+        """End the stream now."""
+        if self._link is not None:
+            self._link.cancel()
+
+    def _close_if_drained(self) -> None:
+        if self._draining and not self._waiting and self._link is not None:
+            self._link.half_close()
+
+    def _late(self, request_id: int) -> None:
+        answer, _ = self._waiting.pop(request_id)
+        self._breaker.failed()
+        answer(None, f"the cache took longer than {self._timeout_s * 1000:.0f} ms")
+        self._close_if_drained()

@@ -1,0 +1,156 @@
+"""One turn's dealings with the cache: history, replies, audio."""
+
+from collections.abc import Callable
+from typing import Final
+
+from gateway import convert, keys
+from gateway.core import actions as do
+from gateway.core import events as on
+from gateway.core.values import Message, TurnSpec
+from gateway.links import CacheLink
+from gateway.options import SpeechChoice, TextChoice
+from gateway.peers import Peers
+from voicemesh.cache.v1 import cache_pb2
+
+_SAVE_TRIES: Final = 3
+_TIERS: Final = {
+    cache_pb2.CACHE_TIER_UNSPECIFIED: "memory",
+    cache_pb2.CACHE_TIER_MEMORY: "memory",
+    cache_pb2.CACHE_TIER_REDIS: "redis",
+}
+
+Response = cache_pb2.ExchangeResponse | None
+
+
+class Memory:
+    """Asks the cache what the engine wants to know, and gives it what the engine wants kept.
+
+    `handle` takes the events that come of it: exactly one for each lookup, whatever the cache does.
+    """
+
+    def __init__(
+        self,
+        spec: TurnSpec,
+        text: TextChoice,
+        speech: SpeechChoice,
+        peers: Peers,
+        cache: CacheLink,
+        handle: Callable[[on.Event], None],
+    ) -> None:
+        self._spec = spec
+        self._text = text
+        self._speech = speech
+        self._peers = peers
+        self._cache = cache
+        self._handle = handle
+
+    def look_up(self, action: do.LoadHistory | do.LookUpReply | do.LookUpAudio) -> None:
+        """Ask the cache; the answer is an event."""
+        match action:
+            case do.LoadHistory():
+                self._cache.request(_get(keys.history_key(self._spec.session_id)), self._history_answered)
+            case do.LookUpReply(messages):
+                if not self._peers.llm_revision:
+                    self._handle(on.ReplyMissing())  # not known yet what would answer
+                    return
+                key = keys.reply_key(self._peers.llm_revision, self._text, messages)
+                self._cache.request(_get(key), self._reply_answered)
+            case do.LookUpAudio(index, text):
+
+                def answered(response: Response, why: str) -> None:
+                    self._audio_answered(index, response, why)
+
+                self._cache.request(_get(keys.audio_key(self._speech, text)), answered)
+
+    def _history_answered(self, response: Response, why: str) -> None:
+        why = why or _trouble(response)
+        if response is None or why:
+            self._handle(on.HistoryUnavailable(why))
+            return
+        messages = tuple(convert.message_from(message) for message in response.hit.value.history.messages)
+        self._handle(on.HistoryLoaded(messages, response.hit.version, response.server_us))
+
+    def _reply_answered(self, response: Response, why: str) -> None:
+        if response is not None and response.WhichOneof("result") == "hit":
+            text, tier = response.hit.value.reply.text, _TIERS[response.hit.tier]
+            self._handle(on.ReplyFound(text, tier, response.server_us))
+        else:
+            server_us = response.server_us if response is not None else 0
+            self._handle(on.ReplyMissing(server_us, why or _trouble(response)))
+
+    def _audio_answered(self, index: int, response: Response, why: str) -> None:
+        if response is not None and response.WhichOneof("result") == "hit":
+            value, tier = response.hit.value.audio, _TIERS[response.hit.tier]
+            words = convert.words_from(value.words)
+            self._handle(on.AudioFound(index, value.audio, words, tier, response.server_us))
+        else:
+            server_us = response.server_us if response is not None else 0
+            self._handle(on.AudioMissing(index, server_us, why or _trouble(response)))
+
+    def store(self, action: do.StoreReply | do.StoreAudio | do.SaveHistory) -> None:
+        """Give the cache something to keep; only the history's fate is an event."""
+        match action:
+            case do.StoreReply(messages, text, usage):
+                key = keys.reply_key(self._peers.llm_revision, self._text, messages)
+                reply = cache_pb2.ReplyValue(text=text, usage=convert.usage_to(usage))
+                self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)), _nobody)
+            case do.StoreAudio(text, audio, words):
+                value = cache_pb2.AudioValue(
+                    format=self._speech.format, audio=audio, words=convert.words_to(words)
+                )
+                key = keys.audio_key(self._speech, text)
+                self._cache.request(_put(key, cache_pb2.CacheValue(audio=value)), _nobody)
+            case do.SaveHistory(messages, added, expected_version):
+                self._save(messages, added, expected_version, _SAVE_TRIES)
+
+    def _save(
+        self, messages: tuple[Message, ...], added: tuple[Message, ...], version: int, tries: int
+    ) -> None:
+        key = keys.history_key(self._spec.session_id)
+
+        def saved(response: Response, why: str) -> None:
+            result = response.WhichOneof("result") if response is not None else None
+            if result == "conflict" and tries > 1:
+                self._cache.request(_get(key), reloaded)
+            elif result == "done":
+                self._handle(on.HistorySaved())
+            else:
+                self._handle(on.HistorySaved(why or _trouble(response) or "others kept writing it"))
+
+        def reloaded(response: Response, why: str) -> None:
+            why = why or _trouble(response)
+            if response is None or why:
+                self._handle(on.HistorySaved(why))
+                return
+            hit = response.hit  # empty, version 0, where it was removed meanwhile
+            theirs = tuple(convert.message_from(message) for message in hit.value.history.messages)
+            both = (*theirs, *added)[-self._spec.history_limit :]
+            self._save(both, added, hit.version, tries - 1)
+
+        history = cache_pb2.HistoryValue(messages=[convert.message_to(message) for message in messages])
+        self._cache.request(_put(key, cache_pb2.CacheValue(history=history), version), saved)
+
+
+def _get(key: cache_pb2.CacheKey) -> cache_pb2.ExchangeRequest:
+    return cache_pb2.ExchangeRequest(get=cache_pb2.Get(key=key, on_miss=cache_pb2.Get.ON_MISS_RETURN))
+
+
+def _put(
+    key: cache_pb2.CacheKey, value: cache_pb2.CacheValue, expected_version: int | None = None
+) -> cache_pb2.ExchangeRequest:
+    return cache_pb2.ExchangeRequest(
+        put=cache_pb2.Put(key=key, value=value, expected_version=expected_version)
+    )
+
+
+def _nobody(_response: Response, _why: str) -> None:
+    """Whether a reply or audio was kept is nobody's concern: the next turn will see."""
+
+
+def _trouble(response: Response) -> str:
+    """Return why the cache could not do what was asked, or "" where it could."""
+    if response is None:
+        return ""
+    if response.WhichOneof("result") == "error":
+        return str(response.error.message)
+    return "Redis could not be asked" if response.miss.degraded else ""

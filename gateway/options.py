@@ -1,0 +1,143 @@
+"""What a caller chose for its turns, checked."""
+
+from dataclasses import dataclass
+
+from gateway.core.values import TurnSpec
+from gateway.peers import Peers
+from gateway.settings import GatewaySettings
+from voicemesh.common.v1 import common_pb2
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.llm.v1 import llm_pb2
+from voicemesh.runtime.errors import InvalidFieldError
+from voicemesh.tts.v1 import tts_pb2
+
+_MAX_NAME_CHARS = 200
+_MAX_SYSTEM_PROMPT_CHARS = 32_768
+_MAX_STOPS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TextChoice:
+    """How replies are made."""
+
+    system_prompt: str
+    model: str
+    parameters: common_pb2.GenerationParameters
+    reply_cache: bool
+
+    def start(self, spec: TurnSpec, messages: list[common_pb2.Message]) -> llm_pb2.GenerateStart:
+        """Return the message that begins a generation."""
+        return llm_pb2.GenerateStart(
+            turn_id=spec.turn_id,
+            messages=messages,
+            model=self.model,
+            parameters=self.parameters,
+            session_id=spec.session_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechChoice:
+    """How text is spoken."""
+
+    voice: common_pb2.Voice
+    format: common_pb2.AudioFormat
+    speed: float
+    policy: common_pb2.ChunkPolicy
+    audio_cache: bool
+    max_lead_ms: int
+    word_timings: bool
+
+    def configure(self, turn_id: str) -> tts_pb2.SynthesizeConfigure:
+        """Return the message that begins a turn's synthesis."""
+        return tts_pb2.SynthesizeConfigure(
+            turn_id=turn_id, voice=self.voice.name, format=self.format, speed=self.speed
+        )
+
+
+def speech_choice(
+    options: pb.SpeechOptions, peers: Peers, settings: GatewaySettings, field: str
+) -> SpeechChoice:
+    """Check how text is to be spoken; `field` is the path of `options` in the request.
+
+    Raises:
+        InvalidFieldError: A field is malformed or over its limit.
+        UnknownVoiceError: There is no such voice.
+
+    """
+    if options.speed and not 0.25 <= options.speed <= 4:
+        raise InvalidFieldError(f"{field}.speed", f"must be 0.25 to 4, or 0 for normal, not {options.speed}")
+    _check_name(f"{field}.voice", options.voice)
+    voice = peers.voice(options.voice)
+    _check_policy(options.chunk_policy, f"{field}.chunk_policy")
+    return SpeechChoice(
+        voice=voice,
+        format=_format(options, voice, field),
+        speed=options.speed or 1.0,
+        policy=options.chunk_policy,
+        audio_cache=not options.bypass_audio_cache,
+        max_lead_ms=options.max_lead_ms if options.HasField("max_lead_ms") else settings.gateway_max_lead_ms,
+        word_timings=options.word_timings,
+    )
+
+
+def _format(options: pb.SpeechOptions, voice: common_pb2.Voice, field: str) -> common_pb2.AudioFormat:
+    """Return the format that the turn's audio will have: the voice's own, which is all that is offered."""
+    native, wanted = voice.native_format, options.format
+    offered = f"the voice {voice.name} offers 16-bit PCM at {native.sample_rate_hz} Hz, mono"
+    if wanted.encoding not in (common_pb2.AUDIO_ENCODING_UNSPECIFIED, native.encoding):
+        raise InvalidFieldError(f"{field}.format.encoding", offered)
+    if wanted.sample_rate_hz not in (0, native.sample_rate_hz):
+        raise InvalidFieldError(f"{field}.format.sample_rate_hz", offered)
+    if wanted.channels not in (0, 1):
+        raise InvalidFieldError(f"{field}.format.channels", offered)
+    return native
+
+
+def _check_policy(policy: common_pb2.ChunkPolicy, field: str) -> None:
+    if policy.kind == common_pb2.ChunkPolicy.KIND_WORDS:
+        if not 1 <= policy.words <= 50:
+            raise InvalidFieldError(f"{field}.words", f"must be 1 to 50, not {policy.words}")
+    elif policy.words:
+        raise InvalidFieldError(f"{field}.words", "is for KIND_WORDS only")
+    if policy.kind not in common_pb2.ChunkPolicy.Kind.values():
+        raise InvalidFieldError(f"{field}.kind", f"is no kind of policy: {policy.kind}")
+
+
+def text_choice(configure: pb.Configure, settings: GatewaySettings) -> TextChoice:
+    """Check how replies are to be made.
+
+    Raises:
+        InvalidFieldError: A field is malformed or over its limit.
+
+    """
+    _check_name("configure.session_id", configure.session_id)
+    _check_name("configure.model", configure.model)
+    if len(configure.system_prompt) > _MAX_SYSTEM_PROMPT_CHARS:
+        raise InvalidFieldError(
+            "configure.system_prompt",
+            f"has {len(configure.system_prompt)} characters; at most {_MAX_SYSTEM_PROMPT_CHARS} are taken",
+        )
+    parameters = configure.parameters
+    _check_range("max_tokens", parameters, 1, 1_000_000)
+    _check_range("temperature", parameters, 0, 2)
+    _check_range("top_p", parameters, 0, 1)
+    if len(parameters.stop) > _MAX_STOPS:
+        raise InvalidFieldError("configure.parameters.stop", f"at most {_MAX_STOPS} texts are taken")
+    return TextChoice(
+        system_prompt=configure.system_prompt or settings.gateway_system_prompt,
+        model=configure.model,
+        parameters=parameters,
+        reply_cache=not configure.bypass_reply_cache,
+    )
+
+
+def _check_range(name: str, parameters: common_pb2.GenerationParameters, low: float, high: float) -> None:
+    value = getattr(parameters, name)
+    if parameters.HasField(name) and not low <= value <= high:  # type: ignore[arg-type] # names of optional fields
+        raise InvalidFieldError(f"configure.parameters.{name}", f"must be {low} to {high}, not {value}")
+
+
+def _check_name(field: str, value: str) -> None:
+    if len(value) > _MAX_NAME_CHARS:
+        raise InvalidFieldError(field, f"has {len(value)} characters; at most {_MAX_NAME_CHARS} are taken")

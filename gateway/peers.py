@@ -1,0 +1,163 @@
+"""The services that the gateway talks to: channels, what they can do, and whether they can."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway.breaker import Breaker
+from gateway.settings import GatewaySettings
+from voicemesh.cache.v1 import cache_pb2_grpc
+from voicemesh.chunker.v1 import chunker_pb2_grpc
+from voicemesh.common.v1 import common_pb2
+from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
+from voicemesh.runtime.channels import open_channel
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import UnknownVoiceError
+from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.server import Readiness
+from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
+
+_log = get_logger(__name__)
+NEEDED: Final = ("llm", "chunker", "tts")
+"""Without these no turn works; without the cache turns go on, degraded."""
+_RETRY_S: Final = 0.1
+_NEAR: Final = 5
+
+
+class Peers:
+    """Channels and stubs of the four services.
+
+    Attributes:
+        voices: What can speak, by lower-case name; empty until the TTS service was asked.
+        llm_revision: Changes with every setting of the LLM service that changes replies; "" until known.
+        cache_breaker: Holds off a cache that failed.
+
+    """
+
+    def __init__(self, settings: GatewaySettings, readiness: Readiness, clock: Clock) -> None:
+        self._readiness = readiness
+        self._channels = {
+            name: open_channel(address, max_message_bytes=settings.max_message_bytes)
+            for name, address in (
+                ("llm", settings.llm_addr),
+                ("chunker", settings.chunker_addr),
+                ("tts", settings.tts_addr),
+                ("cache", settings.cache_addr),
+            )
+        }
+        self.llm = llm_pb2_grpc.LlmServiceStub(self._channels["llm"])
+        self.chunker = chunker_pb2_grpc.ChunkerServiceStub(self._channels["chunker"])
+        self.tts = tts_pb2_grpc.TtsServiceStub(self._channels["tts"])
+        self.cache = cache_pb2_grpc.CacheServiceStub(self._channels["cache"])
+        self.voices: dict[str, common_pb2.Voice] = {}
+        self.llm_revision = ""
+        self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
+        self._default_voice = ""
+        self._serving = dict.fromkeys(self._channels, False)
+        self._watchers: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Watch the health of every service from now on."""
+        self._watchers = [
+            asyncio.get_running_loop().create_task(self._watch(name), name=f"watch {name}")
+            for name in self._channels
+        ]
+
+    async def close(self) -> None:
+        """End the watches and close the channels."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close(grace=None)
+
+    def voice(self, name: str) -> common_pb2.Voice:
+        """Return the voice of that name; the default voice for "".
+
+        Raises:
+            UnknownVoiceError: There is none; the text names some that there are.
+
+        """
+        found = self.voices.get((name or self._default_voice).lower())
+        if found is None:
+            near = [voice for voice in self.voices if voice.split("/")[0] == name.lower().split("/")[0]]
+            some = ", ".join((near or list(self.voices))[:_NEAR]) or "none yet: the TTS service is not ready"
+            raise UnknownVoiceError(
+                f"there is no voice named {name[:80]!r}; ListVoices names them all, for example {some}",
+                field="speech.voice",
+            )
+        return found
+
+    def list_voices(self, language: str) -> list[common_pb2.Voice]:
+        """Return the voices of a language or a narrower one, by name; all for ""."""
+        wanted = language.lower()
+        return [
+            voice
+            for _, voice in sorted(self.voices.items())
+            if not wanted
+            or voice.language.lower() == wanted
+            or voice.language.lower().startswith(f"{wanted}-")
+        ]
+
+    async def _watch(self, name: str) -> None:
+        """Follow one service's health for ever."""
+        stub = health_pb2_grpc.HealthStub(self._channels[name])
+        while True:
+            call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            try:
+                async for response in call:
+                    await self._heard(name, response.status == health_pb2.HealthCheckResponse.SERVING)
+            except grpc.aio.AioRpcError as error:
+                _log.info("peer lost", peer=name, code=error.code().name)
+            finally:
+                call.cancel()
+            await self._heard(name, serving=False)
+            # A peer that answers Watch with an error at once must not be asked in a tight loop.
+            await asyncio.sleep(_RETRY_S)
+
+    async def _heard(self, name: str, serving: bool) -> None:
+        if serving and not self._serving[name]:
+            try:
+                await self._learn(name)
+            except grpc.aio.AioRpcError as error:
+                _log.warning("peer does not answer", peer=name, code=error.code().name)
+                serving = False
+        self._serving[name] = serving
+        missing = [needed for needed in NEEDED if not self._serving[needed]]
+        reason = (
+            f"waiting for {', '.join(missing)}" if missing else "every service that a turn needs is serving"
+        )
+        await self._readiness.set(not missing, reason)
+
+    async def _learn(self, name: str) -> None:
+        """Ask a service that has just become ready what it can do."""
+        if name == "tts":
+            listed = await self.tts.ListVoices(tts_pb2.ListVoicesRequest(), timeout=5)
+            self.voices = {voice.name.lower(): voice for voice in listed.voices}
+            self._default_voice = next((v.name for v in listed.voices if v.is_default), "")
+        elif name == "llm":
+            call = self.llm.Generate(_silence(), timeout=5)
+            try:
+                async for response in call:
+                    self.hear_llm(response.ready)
+                    break
+            finally:
+                call.cancel()
+                with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+                    await call.code()
+        elif name == "cache":
+            self.cache_breaker.succeeded()
+
+    def hear_llm(self, ready: llm_pb2.GenerateReady) -> None:
+        """Note what the LLM service would answer with."""
+        self.llm_revision = ready.revision
+
+
+async def _silence() -> AsyncIterator[llm_pb2.GenerateRequest]:
+    """Say nothing and leave the stream open: the LLM service introduces itself first."""
+    await asyncio.Event().wait()
+    yield llm_pb2.GenerateRequest()

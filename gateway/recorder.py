@@ -1,0 +1,130 @@
+"""What stays of a turn: its report, its span, one line in the log."""
+
+from collections import OrderedDict
+from typing import Final
+
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from gateway import convert
+from gateway.core.report import TurnReport
+from gateway.core.values import TurnSpec
+from gateway.options import SpeechChoice
+from gateway.settings import GatewaySettings
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.errors import UnknownTurnError
+from voicemesh.runtime.logs import get_logger, with_span
+from voicemesh.runtime.status import reason_of
+from voicemesh.runtime.telemetry import Telemetry, extract_traceparent, trace_id_of
+
+_log = get_logger(__name__)
+_SPAN_NAME: Final = "turn"
+
+
+class Recorder:
+    """Keeps the reports of the last turns, and writes each to its trace and to the log."""
+
+    def __init__(self, settings: GatewaySettings, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._reports: OrderedDict[str, pb.TurnReport] = OrderedDict()
+
+    def find(self, turn_id: str) -> pb.TurnReport:
+        """Return the report of a turn; of the last one that ended, for "".
+
+        Raises:
+            UnknownTurnError: It is not remembered here.
+
+        """
+        if not turn_id and self._reports:
+            return next(reversed(self._reports.values()))
+        report = self._reports.get(turn_id)
+        if report is None:
+            kept = self._settings.gateway_remembered_turns
+            raise UnknownTurnError(
+                f"no turn {turn_id[:80]!r} is remembered here; the last {kept} that ended are",
+                field="turn_id",
+            )
+        return report
+
+    def begin(self, spec: TurnSpec, speech: SpeechChoice, traceparent: str) -> Span:
+        """Start the span of a turn: below the caller's, or of a trace of its own."""
+        return self._telemetry.tracer.start_span(
+            _SPAN_NAME,
+            context=extract_traceparent(traceparent),
+            kind=SpanKind.SERVER,
+            attributes={
+                "voicemesh.turn_id": spec.turn_id,
+                "gen_ai.conversation.id": spec.session_id,
+                "voicemesh.voice": speech.voice.name,
+                "voicemesh.turn.kind": "prompt" if spec.prompt is not None else "text",
+            },
+        )
+
+    def end(self, report: TurnReport, span: Span) -> pb.TurnReport:
+        """Take the report of a turn that ended; return it as the caller is told it."""
+        told = convert.report_to(report, trace_id_of(span), self._cost_usd(report))
+        self._reports[told.turn_id] = told
+        if len(self._reports) > self._settings.gateway_remembered_turns:
+            self._reports.popitem(last=False)
+        self._end_span(report, told, span)
+        self._log_line(report, told, span)
+        return told
+
+    def _cost_usd(self, report: TurnReport) -> float:
+        settings = self._settings
+        spoken = sum(len(chunk.text) for chunk in report.chunks if chunk.cache in ("miss", "off"))
+        cost = spoken * settings.price_speech_usd_per_mchar
+        if report.usage is not None:
+            fresh = report.usage.input_tokens - report.usage.cached_input_tokens
+            cost += fresh * settings.price_input_usd_per_mtok
+            cost += report.usage.cached_input_tokens * settings.price_cached_input_usd_per_mtok
+            cost += report.usage.output_tokens * settings.price_output_usd_per_mtok
+        return cost / 1e6
+
+    def _end_span(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
+        attribution = report.attribution
+        span.set_attributes(
+            {
+                "voicemesh.outcome": report.outcome,
+                "voicemesh.ttft_ms": report.ttft_us / 1000,
+                "voicemesh.ttfa_ms": attribution.ttfa_us / 1000,
+                "voicemesh.leading_silence_ms": report.leading_silence_us / 1000,
+                "voicemesh.audio_ms": report.audio_us / 1000,
+                "voicemesh.underruns": report.underruns,
+                "voicemesh.chunk_count": len(report.chunks),
+                "voicemesh.characters": report.characters,
+                "voicemesh.reply_cache": report.reply_cache,
+                "voicemesh.unattributed_ms": attribution.unattributed_us / 1000,
+                **{
+                    f"voicemesh.stage.{stage}_ms": duration_us / 1000
+                    for stage, duration_us in attribution.stages.items()
+                },
+            }
+        )
+        if report.degraded:
+            span.set_attribute("voicemesh.degraded", list(report.degraded))
+        if report.error is not None:
+            span.set_attribute("error.type", reason_of(told.error))
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def _log_line(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
+        log = with_span(_log, span, turn_id=report.turn_id, session_id=report.session_id)
+        first = report.chunks[0] if report.chunks else None
+        fields = {
+            "outcome": report.outcome,
+            "llm_latency_ms": report.ttft_us / 1000,
+            "tts_latency_ms": (first.queue_us + first.synthesis_us) / 1000 if first is not None else 0.0,
+            "ttfa_ms": report.attribution.ttfa_us / 1000,
+            "total_latency_ms": report.total_us / 1000,
+            "audio_ms": report.audio_us / 1000,
+            "underruns": report.underruns,
+            "llm_tokens": report.usage.input_tokens + report.usage.output_tokens if report.usage else 0,
+            "tts_chars": report.characters,
+            "cache_hit": report.reply_cache in ("memory", "redis"),
+            "degraded": list(report.degraded),
+        }
+        if report.outcome == "failed":
+            log.warning("turn failed", reason=reason_of(told.error), **fields)
+        else:
+            log.info("turn ended", **fields)

@@ -1,0 +1,75 @@
+"""The gRPC edge: streams of requests to conversations, and their responses back."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from gateway.conversation import Conversation
+from gateway.recorder import Recorder
+from gateway.speaking import Speaker
+from gateway.turns import Turns
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
+from voicemesh.runtime.sessions import SessionRegistry
+
+
+class GatewayServicer(GatewayServiceServicer):
+    """`voicemesh.gateway.v1.GatewayService`."""
+
+    def __init__(self, turns: Turns, recorder: Recorder, sessions: SessionRegistry) -> None:
+        self._turns = turns
+        self._recorder = recorder
+        self._sessions = sessions
+
+    async def Converse(  # the contract's name
+        self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
+    ) -> AsyncIterator[pb.ConverseResponse]:
+        """Carry any number of turns, one after another."""
+        session = self._sessions.open()
+        conversation = Conversation(self._turns, session, context.time_remaining())
+        reader = session.spawn(conversation.read(request_iterator), name="converse")
+        drainer = session.spawn(conversation.drain(), name="drain converse")
+        try:
+            async for response, on_sent in conversation.caller.outbox:
+                yield response
+                if on_sent is not None:
+                    on_sent()  # grpc.aio asks for the next response once it has handed this one over
+        finally:
+            # The first await here may be cancelled (see voicemesh.runtime.sessions): do nothing but tell.
+            reader.cancel()
+            drainer.cancel()
+            conversation.abandon()
+
+    async def Speak(self, request: pb.SpeakRequest, context: Any) -> AsyncIterator[pb.SpeakResponse]:
+        """Speak one text."""
+        received_ns = self._turns.clock.now_ns()
+        speaker = Speaker(self._turns, self._sessions.open(), context.time_remaining())
+        speaker.speak(request, received_ns)
+        try:
+            async for response, on_sent in speaker.outbox:
+                yield response
+                if on_sent is not None:
+                    on_sent()  # grpc.aio asks for the next response once it has handed this one over
+        finally:
+            speaker.abandon()
+
+    async def SpeakBatch(
+        self, request: pb.SpeakBatchRequest, context: Any
+    ) -> AsyncIterator[pb.SpeakBatchResponse]:
+        """Speak many texts."""
+        speaker = Speaker(self._turns, self._sessions.open(), context.time_remaining())
+        speaker.speak_batch(request)
+        try:
+            async for response, on_sent in speaker.outbox:
+                yield response
+                if on_sent is not None:
+                    on_sent()  # grpc.aio asks for the next response once it has handed this one over
+        finally:
+            speaker.abandon()
+
+    async def ListVoices(self, request: pb.ListVoicesRequest, context: Any) -> pb.ListVoicesResponse:  # noqa: ARG002
+        """Say what can speak."""
+        return pb.ListVoicesResponse(voices=self._turns.peers.list_voices(request.language))
+
+    async def ExplainTurn(self, request: pb.ExplainTurnRequest, context: Any) -> pb.ExplainTurnResponse:  # noqa: ARG002
+        """Return the report of a turn."""
+        return pb.ExplainTurnResponse(report=self._recorder.find(request.turn_id))

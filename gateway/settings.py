@@ -1,0 +1,59 @@
+"""Settings of the gateway."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from voicemesh.runtime.settings import ListenAddress, ServerSettings
+
+_DEFAULT_PROMPT = (
+    "You are a voice assistant. Your reply is spoken aloud: answer in plain sentences, without lists, "
+    "markup or emoji, and begin with a short clause."
+)
+
+
+class GatewaySettings(ServerSettings):
+    """What the gateway can be told."""
+
+    gateway_listen: ListenAddress = "127.0.0.1:50050"
+    """Where callers reach the gateway over gRPC."""
+    http_listen: ListenAddress = "127.0.0.1:8080"
+    """Where callers reach the gateway over HTTP."""
+    http_enabled: bool = True
+    """Answer HTTP at all."""
+    llm_addr: str = "127.0.0.1:50051"
+    """Where the LLM service is: any gRPC target."""
+    chunker_addr: str = "127.0.0.1:50052"
+    """Where the chunker service is."""
+    tts_addr: str = "127.0.0.1:50053"
+    """Where the TTS service is."""
+    cache_addr: str = "127.0.0.1:50054"
+    """Where the cache service is."""
+    gateway_system_prompt: str = _DEFAULT_PROMPT
+    """Instructions to the model, where a caller gives none of its own."""
+    gateway_max_turns: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Turns that may run at once; more are refused with RESOURCE_EXHAUSTED."""
+    gateway_max_prompt_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 32_768
+    """Most characters of a prompt."""
+    gateway_max_text_chars: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
+    """Most characters of a turn of the caller's own words."""
+    gateway_max_image_bytes: Annotated[int, Field(ge=0, le=50_000_000)] = 3_000_000
+    """Most bytes of the pictures of a prompt."""
+    gateway_max_lead_ms: Annotated[int, Field(ge=0, le=600_000)] = 5_000
+    """Synthesis stays at most this far ahead of playback, where the caller says nothing; 0: no limit."""
+    gateway_history_messages: Annotated[int, Field(ge=0, le=1_000)] = 40
+    """Most messages that a session's history keeps; 0: none."""
+    gateway_cache_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Longest that a turn waits for an answer of the cache."""
+    gateway_cache_breaker_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
+    """How long the cache is left alone after it failed; doubles, up to 30 times this, while it fails."""
+    gateway_remembered_turns: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """Turns whose reports `ExplainTurn` can find."""
+    price_input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.15
+    """Price of a million input tokens."""
+    price_cached_input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.075
+    """Price of a million input tokens that the provider had cached."""
+    price_output_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.60
+    """Price of a million output tokens."""
+    price_speech_usd_per_mchar: Annotated[float, Field(ge=0)] = 0.0
+    """Price of a million spoken characters that were not cached."""

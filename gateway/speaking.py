@@ -1,0 +1,149 @@
+"""Texts without a conversation: `Speak` and `SpeakBatch`."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from google.protobuf.message import Message as ProtoMessage
+
+from gateway.callers import Item, OutboxCaller
+from gateway.core import events as on
+from gateway.driver import TurnDriver
+from gateway.options import SpeechChoice, speech_choice, text_choice
+from gateway.turns import TurnRequest, Turns
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.errors import InvalidFieldError, MeshError
+from voicemesh.runtime.sessions import Session
+from voicemesh.runtime.status import RemoteError, to_status
+from voicemesh.runtime.streams import Outbox
+
+_OUTBOX_LIMIT: Final = 64
+_MAX_TEXTS: Final = 1000
+_AT_ONCE: Final = 4
+"""Texts of a batch that are spoken at the same time."""
+_BATCH_EVENTS: Final = {
+    "turn_started": "started",
+    "frame": "frame",
+    "turn_completed": "completed",
+    "turn_failed": "failed",
+}
+"""Events of a turn that a batch tells, and their fields there."""
+
+
+class Speaker:
+    """Speaks texts, each as a turn of its own.
+
+    Attributes:
+        outbox: The responses of the call.
+
+    """
+
+    def __init__(self, turns: Turns, session: Session, timeout_s: float | None) -> None:
+        self.outbox: Outbox[Item] = Outbox(_OUTBOX_LIMIT)
+        self._turns = turns
+        self._session = session
+        self._timeout_s = timeout_s
+        self._text = text_choice(pb.Configure(), turns.settings)
+        self._running: set[TurnDriver] = set()
+
+    def speak(self, request: pb.SpeakRequest, received_ns: int) -> None:
+        """Begin to speak one text; failure of the turn becomes that of the call.
+
+        Raises:
+            MeshError: The request is unusable, or refused.
+
+        """
+        self._check(request.text, "text")
+        speech = self._choice(request.speech)
+
+        def wrap(event: str, message: ProtoMessage) -> pb.SpeakResponse | None:
+            if isinstance(message, pb.TurnFailed):
+                self.outbox.close(RemoteError(message.status))
+                return None
+            return pb.SpeakResponse(**{event: message})  # type: ignore[arg-type] # events are named by their field
+
+        turn = TurnRequest(request.turn_id, "", received_ns, None, request.traceparent, keep_history=False)
+        driver = self._begin(turn, request.text, speech, wrap)
+        self._session.spawn(self._close(driver), name="speak")
+
+    def speak_batch(self, request: pb.SpeakBatchRequest) -> None:
+        """Begin to speak many texts; each fails by itself.
+
+        Raises:
+            MeshError: The request is unusable.
+
+        """
+        if not 1 <= len(request.texts) <= _MAX_TEXTS:
+            raise InvalidFieldError("texts", f"has {len(request.texts)} texts; 1 to {_MAX_TEXTS} are taken")
+        speech = self._choice(request.speech)
+        indexes: dict[str, list[int]] = {}
+        for index, text in enumerate(request.texts):
+            indexes.setdefault(text, []).append(index)
+        self._session.spawn(self._run_batch(indexes, speech), name="batch")
+
+    def abandon(self) -> None:
+        """End everything at once: the caller is gone. Does not wait."""
+        for driver in tuple(self._running):
+            driver.abandon()
+        self.outbox.abort()
+
+    # ------------------------------------------------------------ turns
+
+    def _begin(
+        self,
+        turn: TurnRequest,
+        text: str,
+        speech: SpeechChoice,
+        wrap: Callable[[str, ProtoMessage], Any],
+    ) -> TurnDriver:
+        caller = OutboxCaller(wrap, self.outbox)
+        driver = self._turns.begin(turn, self._text, speech, caller, self._session, self._timeout_s)
+        self._running.add(driver)
+        driver.handle(on.TextArrived(text))
+        driver.handle(on.TextEnded())
+        return driver
+
+    async def _close(self, driver: TurnDriver) -> None:
+        await driver.finished.wait()
+        self._running.discard(driver)
+        self.outbox.close()
+
+    async def _run_batch(self, indexes: dict[str, list[int]], speech: SpeechChoice) -> None:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(text: str, positions: Sequence[int]) -> None:
+            async with places:
+                await self._batch_text(text, positions, speech)
+
+        async with asyncio.TaskGroup() as group:
+            for text, positions in indexes.items():
+                group.create_task(one(text, positions))
+        self.outbox.close()
+
+    async def _batch_text(self, text: str, positions: Sequence[int], speech: SpeechChoice) -> None:
+        def wrap(event: str, message: ProtoMessage) -> pb.SpeakBatchResponse | None:
+            field = _BATCH_EVENTS.get(event)
+            return pb.SpeakBatchResponse(text_indexes=positions, **{field: message}) if field else None  # type: ignore[arg-type] # as above
+
+        received_ns = self._turns.clock.now_ns()
+        turn = TurnRequest(uuid.uuid4().hex, "", received_ns, None, keep_history=False)
+        try:
+            self._check(text, f"texts[{positions[0]}]")
+            driver = self._begin(turn, text, speech, wrap)
+        except MeshError as error:
+            failed = pb.TurnFailed(turn_id=turn.turn_id, status=to_status(error))
+            self.outbox.push((wrap("turn_failed", failed), None))
+            return
+        await driver.finished.wait()
+        self._running.discard(driver)
+
+    def _check(self, text: str, field: str) -> None:
+        limit = self._turns.settings.gateway_max_text_chars
+        if not text.strip():
+            raise InvalidFieldError(field, "is empty: it must say something")
+        if len(text) > limit:
+            raise InvalidFieldError(field, f"has {len(text)} characters; at most {limit} are taken")
+
+    def _choice(self, options: pb.SpeechOptions) -> SpeechChoice:
+        return speech_choice(options, self._turns.peers, self._turns.settings, "speech")

@@ -1,0 +1,136 @@
+"""All turns that run in this process: admitted, driven, refused when there are too many."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.values import Message, TurnSpec
+from gateway.driver import Caller, TurnDriver
+from gateway.options import SpeechChoice, TextChoice
+from gateway.peers import Peers
+from gateway.recorder import Recorder
+from gateway.settings import GatewaySettings
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import DrainingError, InvalidFieldError, TooManyTurnsError
+from voicemesh.runtime.sessions import Session
+from voicemesh.runtime.telemetry import Telemetry, trace_id_of
+
+_MAX_TURN_ID_CHARS: Final = 200
+_RETRY_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What a caller asks for."""
+
+    turn_id: str
+    session_id: str
+    received_ns: int
+    prompt: Message | None
+    traceparent: str = ""
+    remembered: tuple[Message, ...] = ()
+    new_session: bool = False
+    keep_history: bool = True
+
+
+class Turns:
+    """Begins turns while there is room for them.
+
+    Args:
+        settings: Limits.
+        peers: The services.
+        recorder: Is told of every turn.
+        telemetry: Makes spans.
+        clock: Stamps everything.
+
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        peers: Peers,
+        recorder: Recorder,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.peers = peers
+        self.clock = clock
+        self._recorder = recorder
+        self._telemetry = telemetry
+        self._running: set[TurnDriver] = set()
+        self.draining = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Turns that run now."""
+        return len(self._running)
+
+    def begin(
+        self,
+        request: TurnRequest,
+        text: TextChoice,
+        speech: SpeechChoice,
+        caller: Caller,
+        session: Session,
+        timeout_s: float | None,
+    ) -> TurnDriver:
+        """Admit a turn, tell the caller so, and start it.
+
+        Raises:
+            DrainingError: The process is shutting down.
+            TooManyTurnsError: Every place is taken.
+            InvalidFieldError: The turn id is too long.
+
+        """
+        if self.draining.is_set():
+            raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
+        if len(self._running) >= self.settings.gateway_max_turns:
+            raise TooManyTurnsError(
+                f"all {self.settings.gateway_max_turns} places for turns are taken", retry_after_ms=_RETRY_MS
+            )
+        if len(request.turn_id) > _MAX_TURN_ID_CHARS:
+            raise InvalidFieldError("turn_id", f"at most {_MAX_TURN_ID_CHARS} characters are taken")
+        spec = TurnSpec(
+            turn_id=request.turn_id or uuid.uuid4().hex,
+            session_id=request.session_id,
+            received_ns=request.received_ns,
+            sample_rate_hz=speech.format.sample_rate_hz,
+            prompt=request.prompt,
+            system_prompt=text.system_prompt,
+            remembered=request.remembered,
+            new_session=request.new_session,
+            keep_history=request.keep_history and self.settings.gateway_history_messages > 0,
+            reply_cache=text.reply_cache,
+            audio_cache=speech.audio_cache,
+            max_lead_ms=speech.max_lead_ms,
+            word_timings=speech.word_timings,
+            history_limit=self.settings.gateway_history_messages,
+        )
+        span = self._recorder.begin(spec, speech, request.traceparent)
+        driver = TurnDriver(
+            spec,
+            text,
+            speech,
+            settings=self.settings,
+            peers=self.peers,
+            caller=caller,
+            session=session,
+            telemetry=self._telemetry,
+            clock=self.clock,
+            span=span,
+            record=lambda report: self._ended(driver, self._recorder.end(report, span)),
+            timeout_s=timeout_s,
+        )
+        self._running.add(driver)
+        started = pb.TurnStarted(
+            turn_id=spec.turn_id, session_id=spec.session_id, trace_id=trace_id_of(span), format=speech.format
+        )
+        caller.send("turn_started", started)
+        driver.start()
+        return driver
+
+    def _ended(self, driver: TurnDriver, told: pb.TurnReport) -> pb.TurnReport:
+        self._running.discard(driver)
+        return told
