@@ -36,7 +36,6 @@ def configure(service: str, *, level: str, fmt: str) -> None:
         processors=described + rendered,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
     )
     # Libraries that use the standard logger speak up only when something is wrong, in the same form.
     handler = logging.StreamHandler(sys.stderr)

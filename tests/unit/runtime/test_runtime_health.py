@@ -1,0 +1,77 @@
+"""Readiness: what is told, and to whom."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from grpc_health.v1 import health_pb2
+
+from voicemesh.runtime.health import HealthServicer, Readiness
+
+NAME = "voicemesh.tts.v1.TtsService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+def watch(readiness: Readiness, name: str = NAME) -> AsyncIterator[Any]:
+    """Watch as a peer would."""
+    return HealthServicer(readiness).Watch(health_pb2.HealthCheckRequest(service=name), None)
+
+
+async def test_nothing_is_served_before_it_is_said() -> None:
+    readiness = Readiness(NAME)
+    statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
+    assert {name: found.status for name, found in statuses.items()} == {"": NOT_SERVING, NAME: NOT_SERVING}
+    await readiness.set(True, "warm")
+    statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
+    assert {name: found.status for name, found in statuses.items()} == {"": SERVING, NAME: SERVING}
+
+
+async def test_a_watcher_is_told_each_change_until_the_service_drains() -> None:
+    readiness = Readiness(NAME)
+    watching = watch(readiness)
+    assert (await anext(watching)).status == NOT_SERVING
+    for serving in (True, False, True):
+        next_one = asyncio.ensure_future(anext(watching))
+        await asyncio.sleep(0)
+        await readiness.set(serving, "test")
+        assert (await next_one).status == (SERVING if serving else NOT_SERVING)
+    await readiness.drain()
+    assert [told.status async for told in watching] == [NOT_SERVING]
+
+
+async def test_a_watcher_of_a_service_that_was_not_serving_sees_the_end_of_the_drain() -> None:
+    readiness = Readiness(NAME)
+    watching = watch(readiness)
+    assert (await anext(watching)).status == NOT_SERVING
+    the_end = asyncio.ensure_future(anext(watching, None))
+    await asyncio.sleep(0)
+    await readiness.drain()
+    assert await the_end is None
+
+
+async def test_a_watcher_that_does_not_read_holds_nobody_up() -> None:
+    readiness = Readiness(NAME)
+    watching = watch(readiness)
+    assert (await anext(watching)).status == NOT_SERVING
+    for serving in (True, False, True):
+        await readiness.set(serving, "test")
+    assert (await anext(watching)).status == SERVING
+
+
+async def test_a_strange_name_is_unknown_and_may_be_watched() -> None:
+    readiness = Readiness(NAME)
+    watching = watch(readiness, "no.such.Service")
+    assert (await anext(watching)).status == SERVICE_UNKNOWN
+    await readiness.drain()
+    assert [told async for told in watching] == []
+
+
+async def test_nothing_is_served_again_after_the_drain() -> None:
+    readiness = Readiness(NAME)
+    await readiness.set(True, "warm")
+    await readiness.drain()
+    await readiness.drain()
+    await readiness.set(True, "warm again")
+    assert not readiness.serving
