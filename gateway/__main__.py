@@ -1,9 +1,11 @@
 """`python -m gateway`: the edge of the mesh."""
 
+import asyncio
 import sys
 
 import grpc
 
+from gateway.http import HttpEdge
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
@@ -21,6 +23,10 @@ class Gateway(Hosted):
         recorder = Recorder(settings, runtime.telemetry)
         self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock)
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
+        self._http: HttpEdge | None = None
+        self._http_task: asyncio.Task[None] | None = None
+        if settings.http_enabled:
+            self._http = HttpEdge(self._turns, runtime.sessions, runtime.readiness, settings.http_listen)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""
@@ -29,13 +35,21 @@ class Gateway(Hosted):
     async def start(self) -> None:
         """Watch the services; ready when they are."""
         self._peers.start()
+        if self._http is not None:
+            self._http_task = asyncio.get_running_loop().create_task(self._http.serve(), name="http")
 
     async def drain(self) -> None:
         """Refuse new turns; streams end behind the turn that runs on them."""
         self._turns.draining.set()
+        if self._http is not None:
+            self._http.stop()
 
     async def close(self) -> None:
-        """Close the channels."""
+        """Close the HTTP edge and the channels."""
+        if self._http is not None:
+            if self._http_task is not None:
+                await self._http_task
+            self._http.close()
         await self._peers.close()
 
 

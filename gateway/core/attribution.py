@@ -76,7 +76,7 @@ class _Cursor:
 
     def call(self, hop: str, asked_ns: int, answered_ns: int, reported_us: dict[Stage, int]) -> None:
         """Cross the window of a call; does nothing for one that was not made."""
-        if not asked_ns or answered_ns <= self.at_ns:
+        if not asked_ns or answered_ns < self.at_ns:
             return
         self.spend(Stage.GATEWAY, asked_ns)
         window_ns = answered_ns - self.at_ns

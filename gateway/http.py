@@ -1,0 +1,267 @@
+"""The HTTP edge: speech as OpenAI's clients ask for it, and health for load balancers.
+
+POST /v1/audio/speech   text in, audio out while it is made (https://platform.openai.com/docs/api-reference/audio)
+GET  /v1/voices         what can speak
+GET  /healthz           200 while the gateway is SERVING, else 503
+"""
+
+import base64
+import contextlib
+import json
+import pathlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final, Literal
+
+import uvicorn
+from grpc import StatusCode
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gateway.callers import Item
+from gateway.speaking import Speaker
+from gateway.turns import Turns
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, SettingsError
+from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.server import Readiness
+from voicemesh.runtime.sessions import SessionRegistry
+from voicemesh.runtime.status import reason_of, to_status
+from voicemesh.runtime.streams import Outbox
+
+_log = get_logger(__name__)
+_MAX_BODY_BYTES: Final = 1_000_000
+_MAX_INPUT_CHARS: Final = 4096
+_HTTP_CODES: Final = {
+    StatusCode.INVALID_ARGUMENT.value[0]: 400,
+    StatusCode.NOT_FOUND.value[0]: 404,
+    StatusCode.FAILED_PRECONDITION.value[0]: 502,
+    StatusCode.RESOURCE_EXHAUSTED.value[0]: 429,
+    StatusCode.UNAVAILABLE.value[0]: 503,
+    StatusCode.DEADLINE_EXCEEDED.value[0]: 504,
+}
+
+
+class SpeechBody(BaseModel):
+    """The body of `POST /v1/audio/speech`. Fields that are not here are ignored, as OpenAI does."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    input: Annotated[str, Field(min_length=1, max_length=_MAX_INPUT_CHARS)]
+    voice: str = ""
+    model: str = ""
+    response_format: Literal["wav", "pcm"] = "wav"
+    speed: Annotated[float, Field(ge=0.25, le=4)] = 1.0
+    stream_format: Literal["audio", "sse"] = "audio"
+
+
+class HttpEdge:
+    """Serves HTTP beside gRPC, in the same process and event loop."""
+
+    def __init__(self, turns: Turns, sessions: SessionRegistry, readiness: Readiness, listen: str) -> None:
+        self._turns = turns
+        self._sessions = sessions
+        self._readiness = readiness
+        self._socket = _bind(listen)
+        self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
+        app = Starlette(
+            routes=[
+                Route("/v1/audio/speech", self._speech, methods=["POST"]),
+                Route("/v1/voices", self._voices),
+                Route("/healthz", self._health),
+            ],
+        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+        self._server = _Server(config)
+
+    async def serve(self) -> None:
+        """Answer until `stop`."""
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """End when the responses that are under way have ended."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Remove what was bound."""
+        self._socket.close()
+        if self._path:
+            pathlib.Path(self._path).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ routes
+
+    async def _health(self, _request: Request) -> Response:
+        serving = self._readiness.serving
+        status = "serving" if serving else "not serving"
+        return JSONResponse({"status": status}, status_code=200 if serving else 503)
+
+    async def _voices(self, _request: Request) -> Response:
+        voices = [
+            {"name": voice.name, "language": voice.language, "default": voice.is_default}
+            for voice in self._turns.peers.list_voices("")
+        ]
+        return JSONResponse({"voices": voices})
+
+    async def _speech(self, request: Request) -> Response:
+        received_ns = self._turns.clock.now_ns()
+        speaker = None
+        try:
+            body = _parse(await _read(request))
+            speaker = Speaker(self._turns, self._sessions.open(), None)
+            speaker.speak(
+                pb.SpeakRequest(
+                    text=body.input,
+                    speech=pb.SpeechOptions(voice=body.voice, speed=body.speed, max_lead_ms=0),
+                    traceparent=request.headers.get("traceparent", ""),
+                ),
+                received_ns,
+            )
+            # Until there is audio, a failure can still be a status code.
+            started, first = await _first(speaker.outbox)
+        except MeshError as error:
+            if speaker is not None:
+                speaker.abandon()
+            return _error(error)
+        headers = {"x-voicemesh-turn-id": started.turn_id, "x-voicemesh-trace-id": started.trace_id}
+        audio = _audio(speaker, first)
+        if body.stream_format == "sse":
+            return StreamingResponse(_sse(audio), headers=headers, media_type="text/event-stream")
+        if body.response_format == "pcm":
+            return StreamingResponse(audio, headers=headers, media_type="audio/pcm")
+        rate_hz = started.format.sample_rate_hz
+        return StreamingResponse(_wav(audio, rate_hz), headers=headers, media_type="audio/wav")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: `run()` has those."""
+
+    def capture_signals(self) -> Any:
+        """Leave the signals alone."""
+        return contextlib.nullcontext()
+
+
+def _bind(listen: str) -> socket.socket:
+    """Bind before anything runs, so that an address in use is told as such.
+
+    Raises:
+        SettingsError: The address cannot be bound.
+
+    """
+    try:
+        if listen.startswith("unix:"):
+            bound = socket.socket(socket.AF_UNIX)
+            bound.bind(listen.removeprefix("unix:"))
+        else:
+            host, _, port = listen.rpartition(":")
+            bound = socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+    except OSError as error:
+        raise SettingsError(
+            f"VOICEMESH_HTTP_LISTEN: cannot listen on {listen}: {error.strerror}. Stop what uses it, choose "
+            "another address, or set VOICEMESH_HTTP_ENABLED=false."
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_BODY_BYTES:
+            raise InvalidFieldError("body", f"is larger than {_MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _parse(body: bytes) -> SpeechBody:
+    try:
+        return SpeechBody.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "body"
+        raise InvalidFieldError(field, problem["msg"]) from None
+
+
+async def _first(outbox: Outbox[Item]) -> tuple[pb.TurnStarted, bytes]:
+    """Wait for the first audio, or for the end of a turn that has none."""
+    started = pb.TurnStarted()
+    async for response, on_sent in outbox:
+        match response.WhichOneof("event"):
+            case "turn_started":
+                started = response.turn_started
+            case "frame":
+                if on_sent is not None:
+                    on_sent()
+                return started, response.frame.audio
+            case "turn_completed":
+                return started, b""
+    return started, b""
+
+
+async def _audio(speaker: Speaker, first: bytes) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for response, on_sent in speaker.outbox:
+            if response.WhichOneof("event") == "frame":
+                yield response.frame.audio
+            if on_sent is not None:
+                on_sent()
+    except MeshError as error:
+        # The status line is long gone: an incomplete response is how HTTP says so.
+        _log.warning("speech broke off", reason=error.reason)
+        raise
+    finally:
+        speaker.abandon()
+
+
+async def _wav(audio: AsyncIterator[bytes], rate_hz: int) -> AsyncIterator[bytes]:
+    """Put a header before the samples; the sizes are unknown, and said to be 0xFFFFFFFF as OpenAI does."""
+    unknown = 0xFFFFFFFF
+    yield struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        b"RIFF",
+        unknown,
+        b"WAVE",
+        b"fmt ",
+        16,
+        1,
+        1,
+        rate_hz,
+        rate_hz * 2,
+        2,
+        16,
+        b"data",
+        unknown,
+    )
+    async for part in audio:
+        yield part
+
+
+async def _sse(audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for part in audio:
+        event = {"type": "speech.audio.delta", "audio": base64.b64encode(part).decode()}
+        yield f"data: {json.dumps(event)}\n\n".encode()
+    yield b'data: {"type": "speech.audio.done"}\n\n'
+
+
+def _error(error: MeshError) -> Response:
+    status = to_status(error)
+    code = _HTTP_CODES.get(status.code, 500)
+    kind = "invalid_request_error" if code in (400, 404) else "server_error"
+    body = {
+        "message": error.message,
+        "type": kind,
+        "code": reason_of(status).lower(),
+        "param": error.field or None,
+    }
+    headers = {}
+    if error.retry_after_ms is not None:
+        headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
+    return JSONResponse({"error": body}, status_code=code, headers=headers)

@@ -1,0 +1,158 @@
+"""A real mesh: five processes on unix sockets in a folder of their own."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
+_START_S = 60.0
+_STOP_S = 30.0
+
+
+@dataclass
+class MeshProcess:
+    """One process of the mesh."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    lines: list[str] = field(default_factory=list)
+    """What it wrote to standard error."""
+    reader: "asyncio.Task[None] | None" = None
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """Its log, parsed."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    async def stop(self) -> int:
+        """Ask it to stop, and wait."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+        return await self.wait()
+
+    async def kill(self) -> None:
+        """Kill it, and wait."""
+        self.process.kill()
+        await self.wait()
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit status."""
+        try:
+            status = await asyncio.wait_for(self.process.wait(), _STOP_S)
+        except TimeoutError:
+            self.process.kill()
+            status = await self.process.wait()
+        if self.reader is not None:
+            await self.reader
+        return status
+
+
+class Mesh:
+    """Five processes, started together; `environment` is added to each one's."""
+
+    def __init__(self, folder: pathlib.Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.processes: dict[str, MeshProcess] = {}
+        self._environment = {
+            **os.environ,
+            "VOICEMESH_REHEARSAL_TTFT_MS": "20",
+            "VOICEMESH_REHEARSAL_TOKENS_PER_S": "400",
+            "VOICEMESH_HTTP_LISTEN": f"unix:{folder}/http.sock",
+            **{f"VOICEMESH_{name.upper()}_LISTEN": self.address(name) for name in SERVICES},
+            **{f"VOICEMESH_{name.upper()}_ADDR": self.address(name) for name in SERVICES},
+            # A busy machine must not make lookups late: tests of lateness set their own.
+            "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
+            "VOICEMESH_EXIT_WITH_STDIN": "true",
+            **environment,
+        }
+
+    def address(self, name: str) -> str:
+        """Return where a service listens."""
+        return f"unix:{self.folder}/{name}.sock"
+
+    async def start(self, *names: str) -> None:
+        """Start some processes (all, if none is named) and wait until they are SERVING."""
+        for name in names or SERVICES:
+            self.processes[name] = await self._spawn(name)
+        await asyncio.gather(*(self.wait_serving(name) for name in names or SERVICES))
+
+    async def _spawn(self, name: str) -> MeshProcess:
+        module = "gateway" if name == "gateway" else f"services.{name}"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            module,
+            cwd=ROOT,
+            env=self._environment,
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        started = MeshProcess(name, process)
+        started.reader = asyncio.create_task(_read_lines(process, started.lines), name=f"log of {name}")
+        return started
+
+    async def wait_serving(self, name: str, *, serving: bool = True) -> None:
+        """Wait until a process says SERVING, or the contrary."""
+        wanted = health_pb2.HealthCheckResponse.SERVING
+        process = self.processes[name]
+        async with grpc.aio.insecure_channel(self.address(name)) as channel:
+            call = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), wait_for_ready=True
+            )
+            ended = asyncio.create_task(process.process.wait())
+            reading = asyncio.create_task(_until(call, wanted, equal=serving))
+            await asyncio.wait({ended, reading}, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
+            done = reading.done() and not reading.cancelled() and reading.exception() is None
+            call.cancel()
+            for task in (ended, reading):
+                task.cancel()
+            await asyncio.gather(ended, reading, return_exceptions=True)
+        if not done:
+            raise AssertionError(f"{name} is not ready:\n" + "\n".join(process.lines[-20:]))
+
+    async def stop(self) -> dict[str, int]:
+        """Stop everything, the gateway first; return the exit statuses."""
+        statuses = {}
+        for name in sorted(self.processes, key=lambda name: name != "gateway"):
+            statuses[name] = await self.processes[name].stop()
+        return statuses
+
+
+async def _until(call: Any, wanted: int, *, equal: bool) -> None:
+    async for response in call:
+        if (response.status == wanted) is equal:
+            return
+
+
+async def _read_lines(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        lines.append(line.decode().rstrip("\n"))
+
+
+@contextlib.asynccontextmanager
+async def running_mesh(**environment: str) -> AsyncIterator[Mesh]:
+    """Run a mesh; `environment` are variables of every process."""
+    # Not pytest's tmp_path: the path of a socket has 107 bytes at most.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-"))
+    mesh = Mesh(folder, environment)
+    try:
+        await mesh.start()
+        yield mesh
+    finally:
+        await mesh.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""A real OTLP receiver: what the processes of a mesh export ends up here."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+
+@dataclass(frozen=True)
+class ReceivedSpan:
+    """A span as a tracing UI would know it."""
+
+    service: str
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    start_ns: int
+    end_ns: int
+    kind: int
+    attributes: dict[str, Any]
+    failed: bool
+    events: tuple[str, ...]
+
+
+@dataclass
+class OtlpReceiver:
+    """Everything that was exported so far."""
+
+    endpoint: str = ""
+    spans: list[ReceivedSpan] = field(default_factory=list)
+
+    def trace(self, trace_id: str) -> list[ReceivedSpan]:
+        """Return the spans of one trace."""
+        return [span for span in self.spans if span.trace_id == trace_id]
+
+
+class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        self._receiver = receiver
+
+    async def Export(self, request: Any, context: Any) -> Any:
+        for resource_spans in request.resource_spans:
+            resource = _attributes(resource_spans.resource.attributes)
+            for scope in resource_spans.scope_spans:
+                self._receiver.spans += [_span(resource["service.name"], span) for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+def _span(service: str, span: Any) -> ReceivedSpan:
+    return ReceivedSpan(
+        service=service,
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        kind=span.kind,
+        attributes=_attributes(span.attributes),
+        failed=span.status.code == 2,  # STATUS_CODE_ERROR
+        events=tuple(event.name for event in span.events),
+    )
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in pairs}
+
+
+@asynccontextmanager
+async def otlp_receiver(address: str) -> AsyncIterator[OtlpReceiver]:
+    """Listen for OTLP over gRPC on `address`."""
+    receiver = OtlpReceiver()
+    server = grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Servicer(receiver), server)  # type: ignore[no-untyped-call] # generated without types
+    port = server.add_insecure_port(address)
+    receiver.endpoint = address if address.startswith("unix:") else f"http://127.0.0.1:{port}"
+    await server.start()
+    try:
+        yield receiver
+    finally:
+        await server.stop(None)

@@ -1,0 +1,328 @@
+import pytest
+
+from gateway.core import actions as do
+from gateway.core import events as on
+from gateway.core.values import Message, Usage
+from tests.unit.gateway.engine import Script, pcm, samples
+from voicemesh.runtime.errors import LlmStreamBrokenError, LlmUnavailableError, QueueFullError
+
+
+def whole_turn(script: Script) -> None:
+    """One chunk, one frame, from the LLM's first token to the report."""
+    script.to_llm()
+    script.on(on.TextArrived("Because.", connect_us=3000, ttft_us=90_000), after_ms=100)
+    script.on(on.TextEnded(Usage(10, 2), complete=True), after_ms=5)
+    script.say(0, "Because.", 0, held_us=5000)
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0, 50), after_ms=1)
+    script.clock.advance_ms(4)
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent(), after_ms=1)
+    script.on(on.ChunkSpoken(0))
+    script.on(on.HistorySaved())
+
+
+def test_a_prompt_is_answered_spoken_kept_and_accounted_for() -> None:
+    script = Script()
+    whole_turn(script)
+    names = [type(action).__name__ for action in script.actions]
+    assert names == [
+        "LoadHistory",
+        "LookUpReply",
+        "StartLlm",
+        "FeedChunker",
+        "EmitText",
+        "EndChunker",
+        "StoreReply",
+        "EmitChunk",
+        "LookUpAudio",
+        "Synthesize",
+        "EmitFrame",
+        "StoreAudio",
+        "SaveHistory",
+        "Finish",
+    ]
+    report = script.report
+    assert report.outcome == "completed"
+    assert report.text == "Because."
+    assert report.usage == Usage(10, 2)
+    assert report.ttft_us == 102_000
+    attribution = report.attribution
+    assert attribution.ttfa_us == 113_000
+    assert sum(attribution.stages.values()) + attribution.unattributed_us == attribution.ttfa_us
+    assert {stage: us for stage, us in attribution.stages.items() if us} == {
+        "history": 100,
+        "reply_cache": 100,
+        "llm_connect": 3000,
+        "llm_ttft": 90_000,
+        "chunk_hold": 5000,
+        "audio_cache": 50,
+        "tts_queue": 500,
+        "tts_synthesis": 2000,
+        "transport": 900 + 900 + 7000 + 950 + 1500,
+        "gateway": 1000,
+    }
+    assert attribution.hops == {"cache": 900 + 900 + 950, "llm": 7000, "chunker": 0, "tts": 1500}
+    (saved,) = script.of(do.SaveHistory)
+    assert [message.role for message in saved.messages] == ["user", "assistant"]
+
+
+def test_services_that_report_more_time_than_was_seen_show_as_negative_unattributed() -> None:
+    script = Script(keep_history=False, reply_cache=False, audio_cache=False)
+    script.start()
+    script.on(on.TextArrived("Because.", connect_us=0, ttft_us=150_000), after_ms=100)
+    script.say(0, "Because.", 0)
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.TextEnded())
+    script.on(on.ChunksEnded())
+    script.on(on.ChunkSpoken(0))
+    attribution = script.report.attribution
+    assert attribution.unattributed_us == -50_000 - 2500
+    assert sum(attribution.stages.values()) + attribution.unattributed_us == attribution.ttfa_us == 100_000
+
+
+def test_a_cached_reply_and_cached_audio_ask_neither_llm_nor_engine() -> None:
+    script = Script()
+    script.start()
+    script.on(on.HistoryLoaded((), 0, 10))
+    script.on(on.ReplyFound("It is so.", "memory", 20))
+    script.say(0, "It is so.", 0)
+    script.on(on.AudioFound(0, pcm(500), (), "redis", 30))
+    script.on(on.ChunksEnded())
+    script.on(on.FirstFrameSent())
+    script.on(on.HistorySaved())
+    assert not script.of(do.StartLlm)
+    assert not script.of(do.Synthesize)
+    assert script.report.reply_cache == "memory"
+    assert script.report.chunks[0].cache == "redis"
+    frames = script.of(do.EmitFrame)
+    assert b"".join(frame.audio for frame in frames) == pcm(500)
+    assert [len(frame.audio) // 2 for frame in frames][:3] == [samples(20), samples(20), samples(40)]
+
+
+def test_frames_of_a_later_chunk_wait_for_those_of_an_earlier_one() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One. Two."))
+    script.say(0, "One.", 0)
+    script.say(1, "Two.", 5)
+    script.on(on.AudioFound(1, pcm(40, value=2), (), "memory", 1))
+    assert not script.of(do.EmitFrame)
+    script.on(on.AudioMissing(0))
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    frames = script.of(do.EmitFrame)
+    assert [(f.index, f.sequence) for f in frames] == [(0, 0), (1, 0), (1, 1)]
+    offset = 0
+    for frame in frames:
+        assert frame.turn_offset_samples == offset
+        offset += len(frame.audio) // 2
+
+
+def test_a_lookup_that_is_out_holds_up_the_engine_so_that_indexes_rise() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One. Two."))
+    script.say(0, "One.", 0)
+    script.say(1, "Two.", 5)
+    script.on(on.AudioMissing(1))
+    assert not script.of(do.Synthesize)
+    script.on(on.AudioMissing(0))
+    assert [action.index for action in script.of(do.Synthesize)] == [0, 1]
+
+
+def test_synthesis_stays_within_the_lead_and_goes_on_when_audio_was_played() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False, max_lead_ms=5000)
+    script.start()
+    script.on(on.TextArrived("x" * 400))
+    for index in range(4):
+        script.say(index, "x" * 100, index * 100)
+    assert [a.index for a in script.of(do.Synthesize)] == [0]  # 100 characters are about 6.5 s
+    script.speak(0, 6500)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    (timer,) = script.of(do.SetTimer)
+    assert [a.index for a in script.of(do.Synthesize)] == [0]
+    script.on(on.TimerFired(), after_ms=(timer.at_ns - script.clock.now_ns()) / 1e6)
+    assert [a.index for a in script.of(do.Synthesize)] == [0, 1]
+    assert script.of(do.Synthesize)[1].deadline_ms >= 4990
+
+
+def test_no_lead_means_as_fast_as_it_is_made() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False, max_lead_ms=0)
+    script.start()
+    script.on(on.TextArrived("x" * 400))
+    for index in range(4):
+        script.say(index, "x" * 100, index * 100)
+    assert [a.index for a in script.of(do.Synthesize)] == [0, 1, 2]
+    assert not script.of(do.SetTimer)
+
+
+def test_an_interrupt_stops_everything_and_keeps_what_was_heard() -> None:
+    script = Script()
+    script.to_llm()
+    script.on(on.TextArrived("One two. Three four."))
+    script.say(0, "One two.", 0)
+    script.on(on.AudioMissing(0))
+    script.speak(0, 1000)
+    script.on(on.FirstFrameSent())
+    script.say(1, "Three four.", 9)
+    actions = script.on(on.Interrupted(played_ms=300))
+    names = [type(action).__name__ for action in actions]
+    assert names == ["DropQueued", "CancelLlm", "CancelSpeech", "SaveHistory"]
+    assert script.on(on.FrameMade(0, samples(1000), pcm(20))) == []
+    assert script.on(on.TextArrived(" More.")) == []
+    script.on(on.HistorySaved())
+    assert script.report.outcome == "interrupted"
+    (saved,) = script.of(do.SaveHistory)
+    assert saved.added == (Message("user", ("Why?",)), Message("assistant", ("One",)))
+    assert script.on(on.TextArrived("late")) == []
+
+
+def test_an_interrupt_before_anything_was_heard_keeps_the_question_alone() -> None:
+    script = Script()
+    script.to_llm()
+    script.on(on.Interrupted())
+    (saved,) = script.of(do.SaveHistory)
+    assert saved.added == (Message("user", ("Why?",)),)
+
+
+def test_an_llm_that_fails_before_its_first_token_fails_the_turn() -> None:
+    script = Script()
+    script.to_llm()
+    script.on(on.TextFailed(LlmUnavailableError("gone")))
+    assert script.report.outcome == "failed"
+    assert isinstance(script.report.error, LlmUnavailableError)
+    assert not script.of(do.SaveHistory)
+
+
+def test_an_llm_that_breaks_off_is_spoken_to_its_end_and_then_fails() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("So far. And"))
+    script.on(on.TextFailed(LlmStreamBrokenError("cut")))
+    assert script.of(do.EndChunker)
+    script.say(0, "So far. And", 0)
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0))
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    assert script.report.outcome == "failed"
+    assert script.report.audio_us == 20_000
+    assert not script.of(do.StoreReply)
+
+
+def test_a_reply_without_text_is_a_valid_turn() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextEnded(Usage(5, 0), complete=True))
+    assert script.report.outcome == "completed"
+    assert script.report.attribution.ttfa_us == 0
+
+
+def test_a_chunk_that_no_engine_speaks_is_given_to_the_caller_and_the_turn_goes_on() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One. Two."))
+    script.say(0, "One.", 0)
+    script.say(1, "Two.", 5)
+    script.on(on.TextEnded())
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0))
+    script.on(on.AudioMissing(1))
+    script.on(on.ChunkUnspeakable(0, "every replica failed"))
+    assert script.of(do.EmitSpeakLocally) == [do.EmitSpeakLocally(0, "One.")]
+    script.speak(1, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(1))
+    assert script.report.outcome == "completed"
+    assert script.report.degraded == ("local_speech",)
+
+
+def test_a_full_queue_refuses_the_turn_before_any_audio() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One."))
+    script.say(0, "One.", 0)
+    script.on(on.AudioMissing(0))
+    refusal = QueueFullError("full", retry_after_ms=500)
+    script.on(on.ChunkUnspeakable(0, "full", refusal))
+    assert script.report.outcome == "failed"
+    assert script.report.error is refusal
+    assert script.of(do.CancelLlm)
+
+
+def test_a_tts_service_that_goes_away_leaves_the_rest_to_the_caller() -> None:
+    script = Script(keep_history=False, audio_cache=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One two three. Four."))
+    script.say(0, "One two three.", 0)
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.SpeechFailed())
+    (local,) = script.of(do.EmitSpeakLocally)
+    assert "One two three.".endswith(local.text)
+
+
+@pytest.mark.parametrize("detail", ["the cache took longer than 20 ms"])
+def test_a_cache_that_is_down_costs_the_turn_nothing_but_its_help(detail: str) -> None:
+    remembered = (Message("user", ("Before?",)), Message("assistant", ("Before.",)))
+    script = Script(remembered=remembered)
+    script.start()
+    script.on(on.HistoryUnavailable(detail))
+    script.on(on.ReplyMissing(detail=detail))
+    (llm,) = script.of(do.StartLlm)
+    assert llm.messages[:2] == remembered
+    script.on(on.TextArrived("Yes."))
+    script.say(0, "Yes.", 0)
+    script.on(on.AudioMissing(0, detail=detail))
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.TextEnded())
+    script.on(on.ChunksEnded())
+    script.on(on.ChunkSpoken(0))
+    script.on(on.HistorySaved(detail))
+    assert script.report.outcome == "completed"
+    assert script.report.degraded == ("history", "cache")
+    assert script.engine.history[-1].text == "Yes."
+
+
+def test_the_report_waits_until_the_first_frame_was_handed_over() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyFound("Yes.", "memory", 1))
+    script.say(0, "Yes.", 0)
+    script.on(on.AudioFound(0, pcm(20), (), "memory", 1))
+    script.on(on.ChunksEnded())
+    assert not script.of(do.Finish)
+    script.on(on.FirstFrameSent(), after_ms=7)
+    assert script.report.attribution.ttfa_us == 7000
+
+
+def test_leading_silence_and_underruns_are_counted() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False)
+    script.start()
+    script.on(on.TextArrived("One."))
+    script.say(0, "One.", 0)
+    script.on(on.FrameMade(0, 0, pcm(20, value=3), first=True))
+    script.on(on.FirstFrameSent())
+    script.on(on.FrameMade(0, samples(20), pcm(10, value=3) + pcm(10)))
+    script.on(on.FrameMade(0, samples(40), pcm(20)), after_ms=100)
+    script.on(on.TextEnded())
+    script.on(on.ChunksEnded())
+    script.on(on.ChunkSpoken(0))
+    report = script.report
+    assert report.leading_silence_us == pytest.approx(30_000, abs=100)
+    assert report.underruns == 1
+    assert report.underrun_us == pytest.approx(60_000, abs=200)
+    assert report.audio_us == pytest.approx(60_000, abs=100)
