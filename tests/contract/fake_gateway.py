@@ -263,7 +263,8 @@ async def serve(gateway: FakeGateway, address: str = "127.0.0.1:0") -> AsyncIter
     """Serve `gateway`; yield its address. The server is stopped at the end, whatever is running."""
     server = grpc.aio.server()
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway, server)
-    health_servicer: Any = health.aio.HealthServicer()
+    health_module: Any = health  # its aio part has no types
+    health_servicer = health_module.aio.HealthServicer()
     await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     port = server.add_insecure_port(address)

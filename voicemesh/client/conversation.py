@@ -84,14 +84,18 @@ class Conversation:
             self._call = converse()
             self._reader = asyncio.create_task(self._read(), name="voicemesh-conversation")
 
-    async def ask(self, prompt: PromptParts, *, turn_id: str = "", traceparent: str = "") -> Turn:
+    async def ask(
+        self, prompt: PromptParts, *, turn_id: str = "", traceparent: str = "", asked_at_ns: int | None = None
+    ) -> Turn:
         """Begin a turn that the mesh's LLM answers.
 
-        `traceparent` is a W3C trace context to be the parent of the turn's spans. Raises
-        `VoiceMeshError` where the conversation's call has ended.
+        `traceparent` is a W3C trace context to be the parent of the turn's spans. `asked_at_ns` is
+        the moment, on the client's clock, that the turn's times count from; None for now. Load
+        tools give the moment at which the turn should have begun. Raises `VoiceMeshError` where
+        the conversation's call has ended.
         """
         turn = self.new_turn(turn_id, text_of(prompt))
-        await self.begin(turn, prompt_to_proto(prompt, turn.turn_id, traceparent))
+        await self.begin(turn, prompt_to_proto(prompt, turn.turn_id, traceparent), asked_at_ns)
         return turn
 
     async def say(self, text: str | AsyncIterable[str], *, turn_id: str = "", traceparent: str = "") -> Turn:
@@ -156,9 +160,14 @@ class Conversation:
         """Make a turn; `begin` begins it."""
         return Turn(turn_id or new_turn_id(), Observer(self._clock, prompt=prompt), **hooks)
 
-    async def begin(self, turn: Turn, message: gateway_pb2.Prompt | gateway_pb2.TextInput) -> None:
+    async def begin(
+        self,
+        turn: Turn,
+        message: gateway_pb2.Prompt | gateway_pb2.TextInput,
+        asked_at_ns: int | None = None,
+    ) -> None:
         """Make `turn` the present one and send its first message. Raises `VoiceMeshError` with its report."""
-        turn.observer.begin()
+        turn.observer.begin(asked_at_ns)
         try:
             await self._take_over(turn)
             if isinstance(message, gateway_pb2.Prompt):

@@ -63,9 +63,9 @@ class Observer:
     def _now_us(self) -> int:
         return (self._clock() - self._began_ns) // 1000
 
-    def begin(self) -> None:
-        """Count the time from now, not from construction."""
-        self._began_ns = self._clock()
+    def begin(self, at_ns: int | None = None) -> None:
+        """Count the time from `at_ns` on the clock, or from now; not from construction."""
+        self._began_ns = self._clock() if at_ns is None else at_ns
 
     def given(self, text: str) -> None:
         """Add to the text that the caller gives."""

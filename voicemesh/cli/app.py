@@ -1,0 +1,339 @@
+"""The commands: names, options and help. What they do is imported when one runs."""
+
+# ruff: noqa: PLC0415 - so that `--help` is quick and `up` spawns before it imports gRPC
+
+import functools
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from voicemesh.cli import exits, inputs
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="voicemesh",
+    help=(
+        "Speech from a language model, with the least silence, and an account of every millisecond of it."
+        '\n\nBegin with `voicemesh up` in one terminal and `voicemesh ask "Hello"` in another.'
+    ),
+    epilog=exits.EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Addr = Annotated[
+    str, typer.Option("--addr", envvar="VOICEMESH_ADDR", metavar="HOST:PORT", help="Where the mesh is.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable names instead of text.")]
+VoiceName = Annotated[
+    str, typer.Option("--voice", metavar="NAME", help="Who speaks; `voicemesh voices` lists them.")
+]
+Policy = Annotated[
+    str,
+    typer.Option(
+        "--policy", metavar="POLICY", help="How text is cut: adaptive, sentence, clause or words:N."
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE.wav", help="Write the audio to a file.")]
+Play = Annotated[bool, typer.Option("--play", help="Play the audio on this machine.")]
+Session = Annotated[
+    str, typer.Option("--session", metavar="ID", help="Go on with this conversation's history.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write cached replies and audio.")]
+DEFAULT_ADDR = "127.0.0.1:50050"
+
+
+def command(run: Callable[P, int]) -> Callable[P, None]:
+    """Make a command of a function that returns an exit status or raises Failure."""
+
+    @functools.wraps(run)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            status = run(*args, **kwargs)
+        except exits.Failure as failure:
+            exits.report(failure)
+            status = failure.status
+        except KeyboardInterrupt:
+            status = exits.STOPPED
+        except BrokenPipeError:
+            # Who reads us has seen enough (`voicemesh ask … | head -1`).
+            status = exits.FAILED
+        raise typer.Exit(status)
+
+    return wrapped
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"voicemesh {metadata.version('voicemesh')}")
+        except metadata.PackageNotFoundError:
+            print("voicemesh (not installed: running from a folder)")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that hold for every command."""
+    # The text of the help is that of `app`.
+    del version
+
+
+@app.command(epilog="Example: `voicemesh up --free-ports` · Exit status: see `voicemesh --help`.")
+@command
+def up(
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take ports that are free.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show every log line, not only warnings and errors.")
+    ] = False,
+    as_json: Json = False,
+    ready_timeout: Annotated[
+        float, typer.Option("--ready-timeout", min=0.1, metavar="SECONDS", help="Give up after this long.")
+    ] = 60.0,
+) -> int:
+    """Run the whole mesh on this machine until Ctrl-C.
+
+    Starts gateway, llm, chunker, tts and cache as five processes, and prints `voicemesh ready` when
+    all of them serve. Ctrl-C lets turns in flight finish; a second Ctrl-C stops at once. The
+    processes take their settings from the environment (VOICEMESH_…, OPENAI_API_KEY, …).
+    """
+    from voicemesh.cli.up import UpOptions, run_up
+
+    return run_up(
+        UpOptions(free_ports=free_ports, verbose=verbose, as_json=as_json, ready_timeout_s=ready_timeout)
+    )
+
+
+@app.command(epilog='Example: `voicemesh ask "Why is the sky blue?" --out sky.wav`')
+@command
+def ask(
+    prompt: Annotated[str, typer.Argument(help="What to ask, in quotes; - reads standard input.")],
+    out: Out = None,
+    play: Play = False,
+    as_json: Json = False,
+    voice: VoiceName = "",
+    policy: Policy = "",
+    session: Session = "",
+    no_cache: NoCache = False,
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Ask the model, hear the answer, see where the time went."""
+    prompt = inputs.text_or_stdin("PROMPT", prompt)
+    from voicemesh.cli.speak import SpeakOptions, run_ask
+
+    return run_ask(
+        prompt,
+        SpeakOptions(
+            addr=addr,
+            voice=voice,
+            policy=policy,
+            session=session,
+            out=out,
+            play=play,
+            as_json=as_json,
+            cache=not no_cache,
+        ),
+    )
+
+
+@app.command(epilog='Example: `echo "Good morning" | voicemesh say - --out morning.wav`')
+@command
+def say(
+    text: Annotated[str, typer.Argument(help="What to say, in quotes; - reads standard input.")],
+    out: Out = None,
+    play: Play = False,
+    as_json: Json = False,
+    voice: VoiceName = "",
+    policy: Policy = "",
+    no_cache: NoCache = False,
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Speak a text of your own."""
+    text = inputs.text_or_stdin("TEXT", text)
+    from voicemesh.cli.speak import SpeakOptions, run_say
+
+    return run_say(
+        text,
+        SpeakOptions(
+            addr=addr, voice=voice, policy=policy, out=out, play=play, as_json=as_json, cache=not no_cache
+        ),
+    )
+
+
+@app.command(epilog="Example: `voicemesh chat --play --voice espeak/en-gb`")
+@command
+def chat(
+    play: Play = False,
+    as_json: Json = False,
+    voice: VoiceName = "",
+    policy: Policy = "",
+    session: Session = "",
+    no_cache: NoCache = False,
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Talk with the model, line by line; it remembers what was said.
+
+    A line that you enter while it speaks interrupts it, an empty line silences it, Ctrl-D ends. From
+    a file or a pipe, each line waits for its turn.
+    """
+    from voicemesh.cli.chat import run_chat
+    from voicemesh.cli.speak import SpeakOptions
+
+    return run_chat(
+        SpeakOptions(
+            addr=addr,
+            voice=voice,
+            policy=policy,
+            session=session,
+            play=play,
+            as_json=as_json,
+            cache=not no_cache,
+        )
+    )
+
+
+@app.command(epilog="Example: `voicemesh explain 3f2a… --json`")
+@command
+def explain(
+    turn_id: Annotated[str, typer.Argument(help="The turn; without it, the last one that ended.")] = "",
+    as_json: Json = False,
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Show where the time of a turn went, as the gateway saw it."""
+    if turn_id:
+        inputs.checked("TURN_ID", turn_id)
+    from voicemesh.cli.lookup import run_explain
+
+    return run_explain(turn_id, addr, as_json=as_json)
+
+
+@app.command(epilog="Example: `voicemesh voices --language en`")
+@command
+def voices(
+    language: Annotated[
+        str, typer.Option("--language", metavar="TAG", help="Only this language; en finds en-us too.")
+    ] = "",
+    as_json: Json = False,
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """List what can speak."""
+    from voicemesh.cli.lookup import run_voices
+
+    return run_voices(language, addr, as_json=as_json)
+
+
+@app.command(epilog="Exit status: 0 all that is required is here · 1 something is missing.")
+@command
+def doctor(as_json: Json = False) -> int:
+    """Say what is missing on this machine, and how to get it."""
+    from voicemesh.cli.doctor import run_doctor
+
+    return run_doctor(as_json=as_json)
+
+
+@app.command(
+    epilog="Examples: `voicemesh bench --turns 200 --concurrency 20` · `voicemesh bench --rate 50 --json` · "
+    "Exit status: 0 done, failed turns are in the result · 1 every turn failed, or --duration-guard ended "
+    "the run · 3 the mesh cannot be reached."
+)
+@command
+def bench(
+    turns: Annotated[int, typer.Option("--turns", min=1, max=1_000_000, help="How many turns.")] = 100,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency", min=1, max=4096, help="Callers, each asking again when answered. Default 1."
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", min=0.001, metavar="R_PER_S", help="Begin R turns a second, answered or not."),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="A prompt a line, asked in turn; .jsonl: JSON lines."),
+    ] = None,
+    interrupt_share: Annotated[
+        float, typer.Option("--interrupt-share", min=0, max=1, help="Share of turns to interrupt, 0 to 1.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of what is interrupted, and when.")] = 1,
+    no_cache: NoCache = False,
+    paced: Annotated[
+        bool, typer.Option("--paced", help="Let synthesis keep to the pace of playback, as for listeners.")
+    ] = False,
+    voice: VoiceName = "",
+    policy: Policy = "",
+    duration_guard: Annotated[
+        float | None,
+        typer.Option("--duration-guard", min=0.1, metavar="SECONDS", help="End the run after this long."),
+    ] = None,
+    as_json: Json = False,
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Put load on a mesh and report percentiles, stages, cache hits, and advice.
+
+    With --concurrency, callers wait for their answers; with --rate, turns begin on a fixed schedule
+    and their times count from it, so that a slow mesh cannot hide its waiting. Percentiles are
+    linear between the closest ranks. Times are those that the caller observed.
+    """
+    if rate is not None and concurrency is not None:
+        raise exits.usage("--rate and --concurrency exclude each other")
+    asked = inputs.read_prompts(prompts)
+    from voicemesh.cli.bench import BenchOptions
+    from voicemesh.cli.load import run_bench
+    from voicemesh.cli.speak import check
+    from voicemesh.client import SpeechOptions
+
+    speech = SpeechOptions(voice=voice, policy=policy, max_lead_ms=None if paced else 0, cache=not no_cache)
+    check(speech)
+    options = BenchOptions(
+        addr=addr,
+        turns=turns,
+        concurrency=concurrency or 1,
+        rate_per_s=rate,
+        prompts=asked,
+        interrupt_share=interrupt_share,
+        seed=seed,
+        speech=speech,
+        reply_cache=not no_cache,
+        limit_s=duration_guard,
+    )
+    return run_bench(options, as_json=as_json)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@command
+def chunk(context: typer.Context) -> int:
+    """Show how a text would be cut into chunks, and why (`voicemesh chunk --help` for its options)."""
+    from voicemesh.cli.chunks import run_chunk
+
+    return run_chunk(context.args)
+
+
+@app.command(epilog='Example: `voicemesh demo "Tell me about lighthouses"`')
+@command
+def demo(
+    prompt: Annotated[str | None, typer.Argument(help="What to ask.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.wav", help="Where the audio goes.")] = Path(
+        "demo.wav"
+    ),
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every log line of the mesh.")] = False,
+) -> int:
+    """Start a mesh, ask one prompt, write the speech to a file, show the waterfall, stop."""
+    from voicemesh.cli.demo import DEFAULT_PROMPT, run_demo
+
+    return run_demo(inputs.checked("PROMPT", prompt) if prompt else DEFAULT_PROMPT, out, verbose=verbose)

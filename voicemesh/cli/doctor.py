@@ -1,0 +1,238 @@
+"""`voicemesh doctor`: what is missing on this machine, and how to get it."""
+
+import asyncio
+import importlib
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Final
+from urllib.parse import urlsplit
+
+from voicemesh.cli.checkout import candidates, missing_servers
+from voicemesh.cli.console import console_for
+from voicemesh.cli.exits import DONE, FAILED, Failure
+from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
+from voicemesh.cli.plan import MeshPlan, plan
+from voicemesh.cli.play import find_player
+
+OK: Final = "ok"
+MISSING: Final = "missing"
+NOTE: Final = "note"
+
+_REACH_TIMEOUT_S: Final = 1.0
+_SERVER_PACKAGES: Final = (
+    "grpcio-health-checking",
+    "grpcio-reflection",
+    "grpcio-status",
+    "openai",
+    "opentelemetry-sdk",
+    "pydantic-settings",
+    "redis",
+    "starlette",
+    "structlog",
+    "uvicorn",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: What was looked at.
+        state: "ok"; "missing": the mesh cannot run without it; "note": it can, with less.
+        detail: What was found.
+        fix: How to get what is missing, or "".
+
+    """
+
+    name: str
+    state: str
+    detail: str
+    fix: str = ""
+
+
+def run_doctor(*, as_json: bool) -> int:
+    """Look at everything, print what was found; return 1 where something required is missing."""
+    checks = asyncio.run(_look())
+    missing = any(check.state == MISSING for check in checks)
+    if as_json:
+        print(json.dumps({"ok": not missing, "checks": [asdict(check) for check in checks]}))
+    else:
+        _show(checks)
+    return FAILED if missing else DONE
+
+
+async def _look() -> list[Check]:
+    checks = [*_python(), *_packages(), _speech(), _servers(), *_model(), *await _redis(), _player()]
+    try:
+        mesh = plan(candidates()[0])
+    except Failure as failure:
+        return [*checks, Check("addresses", MISSING, failure.message, failure.hint)]
+    return [*checks, *await _mesh(mesh)]
+
+
+def _python() -> Iterator[Check]:
+    version = platform.python_version()
+    # An older one cannot even import this module.
+    yield Check("python", OK, f"{version} at {sys.executable}")
+
+
+def _packages() -> Iterator[Check]:
+    absent = [name for name in _SERVER_PACKAGES if not _version(name)]
+    yield Check("grpcio", OK, _version("grpcio"))
+    if absent:
+        yield Check(
+            "server packages",
+            MISSING,
+            f"not installed: {', '.join(absent)}",
+            "make setup (in a checkout), or pip install 'voicemesh[server]'",
+        )
+    else:
+        yield Check("server packages", OK, f"{len(_SERVER_PACKAGES)} installed")
+
+
+def _speech() -> Check:
+    """Load libespeak-ng as the engine does: a wheel for another machine is found by loading only."""
+    fix = "make setup (in a checkout), or pip install 'voicemesh[espeak]'"
+    try:
+        loader = importlib.import_module("espeakng_loader")
+        loader.load_library()
+    except ImportError:
+        return Check("speech (espeak-ng)", MISSING, "the package espeakng-loader is not installed", fix)
+    except OSError as error:
+        return Check("speech (espeak-ng)", MISSING, f"the library does not load: {error}", fix)
+    return Check("speech (espeak-ng)", OK, f"espeakng-loader {_version('espeakng-loader')} loads")
+
+
+def _servers() -> Check:
+    for root in candidates():
+        if not missing_servers(root):
+            return Check("servers", OK, f"in {root}")
+    absent = min((missing_servers(root) for root in candidates()), key=len)
+    return Check(
+        "servers",
+        MISSING,
+        f"not here: {', '.join(absent)}",
+        "servers run from a checkout or an image: clone the repository and run this inside it",
+    )
+
+
+def _model() -> Iterator[Check]:
+    url = os.environ.get("OPENAI_BASE_URL", "")
+    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
+    if url or key == "set":
+        yield Check("model", OK, f"OPENAI_BASE_URL {_without_secret(url) or 'default'}, OPENAI_API_KEY {key}")
+    else:
+        yield Check(
+            "model",
+            NOTE,
+            "no key and no base URL: the built-in rehearsal answers",
+            "set OPENAI_API_KEY, or OPENAI_BASE_URL for any server that speaks its protocol",
+        )
+
+
+async def _redis() -> list[Check]:
+    url = os.environ.get("VOICEMESH_REDIS_URL", "")
+    if not url:
+        return [Check("redis", NOTE, "not set: the cache keeps to its own memory", "set VOICEMESH_REDIS_URL")]
+    shown = _without_secret(url)
+    try:
+        parts = urlsplit(url)
+        target = (
+            (parts.path,) if parts.scheme == "unix" else (parts.hostname or "localhost", parts.port or 6379)
+        )
+        async with asyncio.timeout(_REACH_TIMEOUT_S):
+            if len(target) == 1:
+                _, writer = await asyncio.open_unix_connection(target[0])
+            else:
+                _, writer = await asyncio.open_connection(*target)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    except (OSError, TimeoutError, ValueError) as error:
+        reason = str(error) or "no answer in time"
+        fix = "start it, or unset VOICEMESH_REDIS_URL; turns go on without it"
+        return [Check("redis", NOTE, f"{shown} cannot be reached: {reason}", fix)]
+    return [Check("redis", OK, f"{shown} answers")]
+
+
+def _player() -> Check:
+    try:
+        return Check("player", OK, f"{shutil.which(find_player())} (for --play)")
+    except Failure as failure:
+        return Check("player", NOTE, "none, so --play does not work", failure.hint)
+
+
+async def _mesh(mesh: MeshPlan) -> list[Check]:
+    names = [name for name in mesh.listen if name != "http"]
+    states = dict(
+        zip(names, await asyncio.gather(*(_health(mesh.address(name)) for name in names)), strict=True)
+    )
+    running = [name for name, state in states.items() if state != UNREACHABLE]
+    if not running:
+        taken = [address for address in mesh.listen.values() if not _is_free(address)]
+        if taken:
+            fix = "stop what uses them, or use `voicemesh up --free-ports`"
+            return [Check("ports", MISSING, f"in use by something else: {', '.join(taken)}", fix)]
+        return [
+            Check("ports", OK, f"all {len(mesh.listen)} are free"),
+            Check("mesh", NOTE, f"none runs at {mesh.address('gateway')}", "voicemesh up"),
+        ]
+    return [_service(name, mesh.address(name), state) for name, state in states.items()]
+
+
+def _service(name: str, address: str, state: str) -> Check:
+    if state == SERVING:
+        return Check(name, OK, f"SERVING at {address}")
+    return Check(name, MISSING, f"{state} at {address}", "look at its log: `voicemesh up --verbose`")
+
+
+async def _health(address: str) -> str:
+    async with HealthClient(address) as client:
+        return await client.state(_REACH_TIMEOUT_S)
+
+
+def _is_free(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except (OSError, ValueError):
+            return False
+    return True
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _without_secret(url: str) -> str:
+    """Return `url` without user and password."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('://')[0]}://…@{tail}" if at else url
+
+
+def _show(checks: list[Check]) -> None:
+    console = console_for()
+    marks = {OK: ("ok", "green"), MISSING: ("MISSING", "bold red"), NOTE: ("note", "yellow")}
+    for check in checks:
+        mark, style = marks[check.state]
+        console.print(f"[{style}]{mark:<8}[/]{check.name:<20}", end="")
+        console.print(check.detail, markup=False)
+        if check.fix and check.state != OK:
+            console.print(f"{'':<28}→ {check.fix}", markup=False, style="dim")
+    missing = sum(check.state == MISSING for check in checks)
+    console.print()
+    console.print("everything that is required is here" if not missing else f"{missing} missing")

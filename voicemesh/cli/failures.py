@@ -1,0 +1,28 @@
+"""What to do about failures that the mesh reports."""
+
+from typing import Final
+
+from voicemesh.cli.exits import FAILED, UNREACHABLE, Failure
+from voicemesh.client import VoiceMeshError
+
+_HINTS: Final = {
+    "UNKNOWN_VOICE": "`voicemesh voices` lists those that are",
+    "LLM_KEY_REFUSED": "set OPENAI_API_KEY where the mesh runs; without a key it answers as a rehearsal",
+    "LLM_UNAVAILABLE": "is OPENAI_BASE_URL right, and the model's server running?",
+    "LLM_RATE_LIMITED": "try again later",
+    "NO_ENGINE": "`voicemesh doctor` says which voices are warm",
+    "UNKNOWN_TURN": "turns are remembered for a while, by the gateway that spoke them",
+    "TOO_MANY_TURNS": "try again in a moment",
+    "QUEUE_FULL": "try again in a moment",
+}
+
+
+def failure_of(error: VoiceMeshError, addr: str) -> Failure:
+    """Return the end of a command that failed with `error`."""
+    if not error.reached:
+        hint = f"is `voicemesh up` running? (looked at {addr}; --addr or VOICEMESH_ADDR name another)"
+        return Failure(UNREACHABLE, error.reason, error.message, hint)
+    hint = _HINTS.get(error.reason, "")
+    if error.retry_after_ms:
+        hint = f"try again in {error.retry_after_ms / 1000:g} s" + (f"; {hint}" if hint else "")
+    return Failure(FAILED, error.reason, error.message, hint)

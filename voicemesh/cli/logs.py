@@ -1,0 +1,55 @@
+"""Reads the log lines of the mesh's processes and makes them legible."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+_LOUD: Final = frozenset({"warning", "error", "critical"})
+_SHOWN_ELSEWHERE: Final = frozenset({"level", "event", "timestamp", "service", "module", "exception"})
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line that a process wrote.
+
+    Attributes:
+        service: The process.
+        level: "debug", "info", "warning", "error"; "" for a line that is no log record.
+        text: For people.
+
+    """
+
+    service: str
+    level: str
+    text: str
+
+    @property
+    def is_loud(self) -> bool:
+        """True where people should see it unasked: warnings, errors, and what is no log record."""
+        return not self.level or self.level in _LOUD
+
+
+def parse(service: str, line: str) -> LogLine:
+    """Read a line: a JSON record, or anything else, which is kept as it is."""
+    record = _record(line)
+    if record is None:
+        return LogLine(service, "", line)
+    fields = [f"{key}={_short(value)}" for key, value in record.items() if key not in _SHOWN_ELSEWHERE]
+    text = "  ".join([str(record["event"]), *fields])
+    if record.get("exception"):
+        text += "\n" + str(record["exception"])
+    return LogLine(service, str(record.get("level", "info")), text)
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "event" in record else None
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

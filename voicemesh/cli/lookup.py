@@ -1,0 +1,73 @@
+"""`voicemesh explain` and `voicemesh voices`: what the mesh knows."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from rich import box
+from rich.table import Table
+
+from voicemesh.cli.console import console_for
+from voicemesh.cli.exits import DONE
+from voicemesh.cli.failures import failure_of
+from voicemesh.cli.waterfall import show
+from voicemesh.client import VoiceMesh, VoiceMeshError
+
+T = TypeVar("T")
+
+
+def run_explain(turn_id: str, addr: str, *, as_json: bool) -> int:
+    """Print the account of a turn; "" for the last one. Raises Failure."""
+    report = asyncio.run(_call(addr, lambda mesh: mesh.explain(turn_id)))
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        show(console_for(), report)
+    return DONE
+
+
+def run_voices(language: str, addr: str, *, as_json: bool) -> int:
+    """Print what can speak. Raises Failure."""
+    voices = asyncio.run(_call(addr, lambda mesh: mesh.voices(language)))
+    if as_json:
+        rows = [
+            {
+                "name": voice.name,
+                "engine": voice.engine,
+                "language": voice.language,
+                "sample_rate_hz": voice.format.sample_rate_hz,
+                "word_timings": voice.has_word_timings,
+                "ready_replicas": voice.ready_replicas,
+                "default": voice.is_default,
+            }
+            for voice in voices
+        ]
+        print(json.dumps({"voices": rows}))
+        return DONE
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("voice", "language", "engine", "rate", "words", "warm"):
+        table.add_column(name, justify="right" if name in ("rate", "warm") else "left")
+    for voice in voices:
+        table.add_row(
+            voice.name + (" (default)" if voice.is_default else ""),
+            voice.language,
+            voice.engine,
+            f"{voice.format.sample_rate_hz} Hz",
+            "timed" if voice.has_word_timings else "-",
+            str(voice.ready_replicas),
+        )
+    console = console_for()
+    console.print(table)
+    if not voices:
+        console.print(f"no voice speaks {language!r}" if language else "no voice is there")
+    return DONE
+
+
+async def _call(addr: str, call: Callable[[VoiceMesh], Awaitable[T]]) -> T:
+    async with VoiceMesh(addr) as mesh:
+        try:
+            await mesh.connect()
+            return await call(mesh)
+        except VoiceMeshError as error:
+            raise failure_of(error, addr) from None

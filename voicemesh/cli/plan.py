@@ -1,0 +1,106 @@
+"""Where each process of a mesh on this machine listens, and what it is told."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from voicemesh.cli.checkout import SERVERS
+from voicemesh.cli.exits import usage
+from voicemesh.cli.supervisor import ChildSpec
+
+DEFAULT_LISTEN: Final = {
+    "gateway": "127.0.0.1:50050",
+    "llm": "127.0.0.1:50051",
+    "chunker": "127.0.0.1:50052",
+    "tts": "127.0.0.1:50053",
+    "cache": "127.0.0.1:50054",
+    "http": "127.0.0.1:8080",
+}
+"""Process, and the gateway's HTTP edge, to where it listens when the environment does not say."""
+
+_CALLED: Final = ("llm", "chunker", "tts", "cache")
+_ANY_HOST: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not bound
+
+
+@dataclass(frozen=True)
+class MeshPlan:
+    """A mesh on this machine.
+
+    Attributes:
+        listen: Process ("http" for the gateway's HTTP edge) to the address that it binds.
+        root: The checkout.
+
+    """
+
+    listen: Mapping[str, str]
+    root: Path
+
+    def address(self, name: str) -> str:
+        """Return the address at which `name` is reached from this machine."""
+        host, _, port = self.listen[name].rpartition(":")
+        return f"127.0.0.1:{port}" if host in _ANY_HOST else self.listen[name]
+
+    def specs(self, environment: Mapping[str, str], *, override: bool = False) -> list[ChildSpec]:
+        """Return the children to run; `environment` is passed on.
+
+        Addresses of services that the environment names are left alone, unless `override`.
+        """
+        env = dict(environment)
+        for name, listen in self.listen.items():
+            env[listen_variable(name)] = listen
+        for name in _CALLED:
+            variable = f"VOICEMESH_{name.upper()}_ADDR"
+            env[variable] = self.address(name) if override else env.get(variable) or self.address(name)
+        env["VOICEMESH_EXIT_WITH_STDIN"] = "true"
+        env["VOICEMESH_LOG_FORMAT"] = "json"
+        return [
+            ChildSpec(
+                name=name,
+                argv=(sys.executable, "-m", module),
+                env=env,
+                cwd=self.root,
+                address=self.address(name),
+            )
+            for name, module in SERVERS.items()
+        ]
+
+
+def listen_variable(name: str) -> str:
+    """Return the environment variable that says where `name` listens."""
+    return f"VOICEMESH_{name.upper()}_LISTEN"
+
+
+def plan(root: Path, environment: Mapping[str, str] | None = None) -> MeshPlan:
+    """Return a mesh on the addresses that the environment names, or on the default ones.
+
+    Raises Failure for a port of 0, which nobody else could find.
+    """
+    environment = os.environ if environment is None else environment
+    listen = {
+        name: environment.get(listen_variable(name)) or default for name, default in DEFAULT_LISTEN.items()
+    }
+    for name, address in listen.items():
+        if address.endswith(":0"):
+            raise usage(
+                f"{listen_variable(name)}: port 0 takes a port that nobody can know",
+                "--free-ports finds free ones for all",
+            )
+    return MeshPlan(listen, root)
+
+
+def plan_on_free_ports(root: Path) -> MeshPlan:
+    """Return a mesh on ports that are free now."""
+    probes = [socket.socket() for _ in DEFAULT_LISTEN]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+    listen = {name: f"127.0.0.1:{port}" for name, port in zip(DEFAULT_LISTEN, ports, strict=True)}
+    return MeshPlan(listen, root)

@@ -1,0 +1,253 @@
+"""Runs child processes together: all of them serve, or none is left.
+
+    start() ── spawn all ── ready(): every child SERVING ── … ── stop(): SIGTERM the last of the
+       │                         │                                children (the gateway: no new
+       └── a child ends ─────────┴── ended(): which one, how       turns), then the others; SIGKILL
+                                                                   after the grace
+Children get a pipe as standard input that nobody writes to: when the supervisor dies in whatever
+way, it closes, and they drain (VOICEMESH_EXIT_WITH_STDIN).
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from voicemesh.cli.exits import FAILED, UNREACHABLE, USAGE, Failure
+from voicemesh.cli.logs import LogLine, parse
+
+_LINE_LIMIT_BYTES: Final = 1024 * 1024
+_LINES_KEPT: Final = 20
+_PASSED_ON: Final = {USAGE: "WRONG_SETTINGS", UNREACHABLE: "PORT_IN_USE"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildSpec:
+    """A child to run.
+
+    Attributes:
+        name: Short name, for people.
+        argv: Program and arguments.
+        env: Its whole environment.
+        cwd: Folder that it runs in.
+        address: Where it answers `grpc.health.v1`.
+
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    address: str
+
+
+class Child:
+    """One running child."""
+
+    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process) -> None:
+        self.spec = spec
+        self.process = process
+        self.last_lines: deque[LogLine] = deque(maxlen=_LINES_KEPT)
+        self.relay: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """True until it has ended."""
+        return self.process.returncode is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it is still there."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    def kill_group(self) -> None:
+        """Kill what is left of it and of the processes that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def how_it_ended(self) -> str:
+        """Return its end in words."""
+        status = self.process.returncode
+        if status is None:
+            return "is running"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
+
+
+Relay = Callable[[LogLine], None]
+"""Is given every line that a child writes."""
+
+Health = Callable[[str], Awaitable[None]]
+"""Returns once the process at an address is SERVING."""
+
+
+async def wait_serving(address: str) -> None:
+    """Return once the process at `address` is SERVING."""
+    from voicemesh.cli.health import HealthClient  # noqa: PLC0415 - gRPC, while the children start
+
+    async with HealthClient(address) as client:
+        await client.wait_serving()
+
+
+class Supervisor:
+    """Runs children; the last of them is the one that the others serve, and is stopped first.
+
+    Args:
+        specs: The children, in order of starting.
+        relay: Is given every line that they write.
+        grace_s: Seconds that each of the two steps of stopping may take before SIGKILL.
+        health: How to wait for SERVING.
+
+    """
+
+    def __init__(
+        self, specs: Sequence[ChildSpec], relay: Relay, *, grace_s: float, health: Health = wait_serving
+    ) -> None:
+        self._specs = specs
+        self._relay = relay
+        self._grace_s = grace_s
+        self._health = health
+        self.children: list[Child] = []
+
+    async def start(self) -> None:
+        """Spawn every child at once."""
+        for spec in self._specs:
+            process = await asyncio.create_subprocess_exec(
+                *spec.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=dict(spec.env),
+                cwd=spec.cwd,
+                limit=_LINE_LIMIT_BYTES,
+                # Ctrl-C goes to the supervisor alone: it stops the children in order.
+                start_new_session=True,
+            )
+            child = Child(spec, process)
+            child.relay = asyncio.create_task(self._read(child), name=f"relay-{spec.name}")
+            self.children.append(child)
+
+    async def ready(self, timeout_s: float, on_serving: Callable[[Child], None]) -> None:
+        """Return once every child is SERVING; `on_serving` is told of each.
+
+        Raises Failure when one ends first, or after `timeout_s` seconds.
+        """
+        ended = asyncio.create_task(self.ended())
+        waits = [asyncio.create_task(self._serving(child, on_serving)) for child in self.children]
+        everyone = asyncio.gather(*waits)
+        try:
+            async with asyncio.timeout(timeout_s):
+                first: set[asyncio.Future[Any]] = {ended, everyone}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                raise self.failure(ended.result())
+            await everyone
+        except TimeoutError:
+            slow = [child for child, wait in zip(self.children, waits, strict=True) if not wait.done()]
+            names = ", ".join(child.spec.name for child in slow)
+            message = f"not ready after {timeout_s:g} s: {names}{_tail(slow)}"
+            raise Failure(FAILED, "NOT_READY", message) from None
+        finally:
+            for task in (ended, *waits):
+                task.cancel()
+            everyone.cancel()
+            await asyncio.gather(ended, *waits, everyone, return_exceptions=True)
+
+    async def _serving(self, child: Child, on_serving: Callable[[Child], None]) -> None:
+        await self._health(child.spec.address)
+        on_serving(child)
+
+    async def ended(self) -> Child:
+        """Return the first child that ends, once one does, with all that it wrote."""
+        waits = {asyncio.create_task(child.process.wait()): child for child in self.children}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        child = waits[next(iter(done))]
+        await self._read_up(child)
+        return child
+
+    def failure(self, child: Child) -> Failure:
+        """Return the failure that the end of `child` is for the whole."""
+        status = child.process.returncode or 0
+        reason = _PASSED_ON.get(status, "PROCESS_ENDED")
+        message = f"{child.spec.name} {child.how_it_ended()}{_tail([child])}"
+        return Failure(status if status in _PASSED_ON else FAILED, reason, message)
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> list[Child]:
+        """Stop every child: the last one first, then the others; kill after the grace.
+
+        When `hurry` is set, kill at once. Returns the children that had to be killed.
+        """
+        killed: list[Child] = []
+        for group in (self.children[-1:], self.children[:-1]):
+            for child in group:
+                child.send(signal.SIGTERM)
+            killed += await self._await_end(group, hurry)
+        for child in self.children:
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+            # Of a child that crashed, its own children may be left.
+            child.kill_group()
+            await self._read_up(child)
+        return killed
+
+    async def _await_end(self, group: Sequence[Child], hurry: asyncio.Event | None) -> list[Child]:
+        running = [child for child in group if child.running]
+        if not running:
+            return []
+        gone = asyncio.gather(*(child.process.wait() for child in running))
+        hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
+        try:
+            first: set[asyncio.Future[Any]] = {gone, hurried}
+            await asyncio.wait(first, timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
+            killed = [child for child in running if child.running]
+            for child in killed:
+                child.kill_group()
+            await gone
+            return killed
+        finally:
+            hurried.cancel()
+            await asyncio.gather(hurried, return_exceptions=True)
+
+    async def _read(self, child: Child) -> None:
+        stream = child.process.stdout
+        assert stream is not None
+        while True:
+            try:
+                data = await stream.readline()
+            except ValueError:
+                data = b"(a line of more than 1 MiB was left out)\n"
+            if not data:
+                return
+            if text := data.decode(errors="backslashreplace").rstrip():
+                line = parse(child.spec.name, text)
+                child.last_lines.append(line)
+                self._relay(line)
+
+    async def _read_up(self, child: Child) -> None:
+        """Wait until all that an ended child wrote was read; a grandchild may hold its pipe open."""
+        if child.relay is not None:
+            await asyncio.wait({child.relay}, timeout=1.0)
+            child.relay.cancel()
+            await asyncio.gather(child.relay, return_exceptions=True)
+
+
+def _tail(children: Sequence[Child]) -> str:
+    lines = [
+        f"\n  {child.spec.name} | {part}"
+        for child in children
+        for line in list(child.last_lines)[-8:]
+        for part in line.text.splitlines()
+    ]
+    return "".join(lines)

@@ -1,0 +1,171 @@
+"""`voicemesh up`: the whole mesh on this machine, until it is told to stop."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from voicemesh.cli.checkout import find_checkout
+from voicemesh.cli.exits import DONE, FAILED, STOPPED, Failure, report, usage
+from voicemesh.cli.logs import LogLine
+from voicemesh.cli.plan import MeshPlan, plan, plan_on_free_ports
+from voicemesh.cli.supervisor import Child, Supervisor
+
+_DEFAULT_GRACE_S: Final = 30.0
+# A child drains for its grace, then closes what it has; only then it counts as stuck.
+_EXTRA_GRACE_S: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpOptions:
+    """What `voicemesh up` was asked for."""
+
+    free_ports: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    ready_timeout_s: float = 60.0
+
+
+def run_up(options: UpOptions) -> int:
+    """Run the mesh until SIGINT, SIGTERM or the end of a child; return the exit status."""
+    return asyncio.run(_up(options))
+
+
+class Relay:
+    """Prints what the children write: warnings and errors, or everything."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._verbose = verbose
+        self.quiet = False
+
+    def __call__(self, line: LogLine) -> None:
+        """Print one line on standard error, if it is to be seen."""
+        if self._verbose or (line.is_loud and not self.quiet):
+            level = f"{line.level}: " if line.level else ""
+            print(f"{line.service:<8}| {level}{line.text}", file=sys.stderr, flush=True)
+
+
+@asynccontextmanager
+async def running_mesh(
+    mesh: MeshPlan, relay: Relay, *, override: bool, hurry: asyncio.Event | None = None
+) -> AsyncIterator[Supervisor]:
+    """Run the children of `mesh`; stop all of them at the end, whatever happens."""
+    supervisor = Supervisor(mesh.specs(os.environ, override=override), relay, grace_s=_grace_s())
+    try:
+        await supervisor.start()
+        yield supervisor
+    finally:
+        # Children that are told to stop have nothing to say that matters to people.
+        relay.quiet = True
+        stop = asyncio.create_task(supervisor.stop(hurry), name="stop")
+        killed = await asyncio.shield(stop)
+        for child in killed:
+            print(f"warning: {child.spec.name} did not stop in time and was killed", file=sys.stderr)
+
+
+async def _up(options: UpOptions) -> int:
+    began_s = time.monotonic()
+    root = find_checkout()
+    mesh = plan_on_free_ports(root) if options.free_ports else plan(root)
+    relay = Relay(verbose=options.verbose)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    _stop_on_signals(stop, hurry)
+    try:
+        async with running_mesh(mesh, relay, override=options.free_ports, hurry=hurry) as supervisor:
+            stopping = asyncio.create_task(stop.wait(), name="stopping")
+            progress = Progress(supervisor, began_s, as_json=options.as_json)
+            starting = asyncio.create_task(
+                supervisor.ready(options.ready_timeout_s, progress.serving), name="starting"
+            )
+            try:
+                await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    progress.ready(mesh)
+                    await _until_end(supervisor, stopping)
+                if not options.as_json:
+                    print("stopping: turns in flight may finish (Ctrl-C again: at once)", file=sys.stderr)
+            finally:
+                for task in (starting, stopping):
+                    task.cancel()
+                await asyncio.gather(starting, stopping, return_exceptions=True)
+    except Failure as failure:
+        report(_with_hint(failure))
+        return failure.status
+    return STOPPED if hurry.is_set() else DONE
+
+
+async def _until_end(supervisor: Supervisor, stopping: "asyncio.Task[bool]") -> None:
+    ended = asyncio.create_task(supervisor.ended(), name="ended")
+    try:
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done() and not stopping.done():
+            failure = supervisor.failure(ended.result())
+            # Once the mesh was ready, an end is a failure of the mesh, whatever its status says.
+            raise Failure(FAILED, "PROCESS_ENDED", failure.message)
+    finally:
+        ended.cancel()
+        await asyncio.gather(ended, return_exceptions=True)
+
+
+class Progress:
+    """Says how far the start is."""
+
+    def __init__(self, supervisor: Supervisor, began_s: float, *, as_json: bool) -> None:
+        self._supervisor = supervisor
+        self._began_s = began_s
+        self._as_json = as_json
+        if not as_json:
+            names = ", ".join(child.spec.name for child in supervisor.children)
+            print(f"starting {names} …", flush=True)
+
+    def serving(self, child: Child) -> None:
+        """One process is SERVING."""
+        if not self._as_json:
+            waited_s = time.monotonic() - self._began_s
+            where = f"{child.spec.address:<21}  pid {child.process.pid}"
+            print(f"  {child.spec.name:<8} {where:<34} serving after {waited_s:.1f} s", flush=True)
+
+    def ready(self, mesh: MeshPlan) -> None:
+        """Every process is SERVING."""
+        if self._as_json:
+            addresses = {name: mesh.address(name) for name in mesh.listen}
+            pids = {child.spec.name: child.process.pid for child in self._supervisor.children}
+            took_s = round(time.monotonic() - self._began_s, 3)
+            print(
+                json.dumps({"ready": True, "addresses": addresses, "pids": pids, "took_s": took_s}),
+                flush=True,
+            )
+            return
+        print(f"  {'http':<8} http://{mesh.address('http')}/")
+        print(f'try: voicemesh ask "Hello" --addr {mesh.address("gateway")}   (Ctrl-C stops the mesh)')
+        print("voicemesh ready", flush=True)
+
+
+def _stop_on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    def told() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)
+
+
+def _grace_s() -> float:
+    text = os.environ.get("VOICEMESH_DRAIN_GRACE_S", "")
+    try:
+        return (float(text) if text else _DEFAULT_GRACE_S) + _EXTRA_GRACE_S
+    except ValueError:
+        raise usage(f"VOICEMESH_DRAIN_GRACE_S: {text!r} is not a number of seconds") from None
+
+
+def _with_hint(failure: Failure) -> Failure:
+    if failure.reason == "PORT_IN_USE" and not failure.hint:
+        failure.hint = "is another `voicemesh up` running? `--free-ports` takes free ones instead"
+    return failure

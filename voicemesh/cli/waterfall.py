@@ -1,0 +1,173 @@
+"""The waterfall of a turn: where its time to first audio went, legible at 80 columns without colours.
+
+    stage                                                        ms   share
+    llm_ttft       ████████████████▎                          182.4    61%
+    llm_text                        █████▌                     60.1    20%
+
+Bars are drawn in eighths of a cell; each begins where the one before it ends, because stages are
+contiguous.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from voicemesh.client import TurnReport
+from voicemesh.stages import STAGES, Stage
+
+_BAR_CELLS: Final = 40
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+_STYLES: Final = {
+    Stage.LLM_CONNECT: "magenta",
+    Stage.LLM_TTFT: "magenta",
+    Stage.LLM_TEXT: "bright_magenta",
+    Stage.CHUNK_HOLD: "yellow",
+    Stage.TTS_QUEUE: "red",
+    Stage.TTS_SYNTHESIS: "green",
+    Stage.TRANSPORT: "cyan",
+}
+_OUTCOME_STYLES: Final = {"completed": "green", "interrupted": "yellow", "failed": "red"}
+
+
+def printable(text: str) -> str:
+    """Return `text` without control characters other than newline and tab: it may come from a model."""
+    return "".join(char for char in text if char in "\n\t" or char.isprintable())
+
+
+def show(console: Console, report: TurnReport) -> None:
+    """Print the whole account of a turn."""
+    console.print(render(report, width=console.width, unicode=not console.options.ascii_only))
+
+
+def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> RenderableType:
+    """Return the whole account of a turn, `width` columns wide: its figures, its stages, its chunks."""
+    parts: list[RenderableType] = [_headline(report), Text()]
+    if report.ttfa_ms:
+        parts += [_stages(report, unicode=unicode), Text()]
+    else:
+        parts += [Text("no audio was heard: there is no time to first audio to cut", style="dim"), Text()]
+    if report.chunks:
+        parts.append(_chunks(report, width))
+    if report.degraded:
+        parts += [Text(), Text(f"given up: {', '.join(report.degraded)}", style="yellow")]
+    return Group(*parts)
+
+
+def bar(start_ms: float, duration_ms: float, total_ms: float, *, unicode: bool = True) -> str:
+    """Return a bar of `_BAR_CELLS` cells for a stage that begins at `start_ms` of `total_ms`.
+
+    What lasts at all is drawn at least an eighth of a cell wide.
+    """
+    if total_ms <= 0 or duration_ms <= 0:
+        return ""
+    scale = _BAR_CELLS * 8 / total_ms
+    first = min(max(round(start_ms * scale), 0), _BAR_CELLS * 8 - 1)
+    last = min(max(round((start_ms + duration_ms) * scale), first + 1), _BAR_CELLS * 8)
+    if not unicode:
+        cells = max(round(last / 8) - first // 8, 1)
+        return " " * (first // 8) + "#" * cells
+    # A cell can be filled from its left edge only: a bar begins at the cell that its start lies in.
+    lead, inside = divmod(first, 8)
+    width = max(last - first, 1) if inside else last - first
+    full, rest = divmod(width, 8)
+    return " " * lead + "█" * full + (_EIGHTHS[rest] if rest else "")
+
+
+def _headline(report: TurnReport) -> Text:
+    text = Text()
+    text.append(report.outcome, style=f"bold {_OUTCOME_STYLES.get(report.outcome, '')}".strip())
+    text.append(f"  turn {report.turn_id}\n", style="dim")
+    first = [
+        ("first text", report.ttft_ms),
+        ("first audio", report.ttfa_ms),
+        ("audible", report.ttfa_audible_ms),
+    ]
+    shown = [f"{name} {value:.1f} ms" for name, value in first if value]
+    shown.append(f"end {report.total_ms:.0f} ms")
+    text.append(" · ".join(shown) + "\n")
+    facts = [f"{report.audio_ms / 1000:.2f} s of audio", f"{report.underruns} underruns"]
+    if report.underruns:
+        facts[-1] += f" ({report.underrun_ms:.0f} ms)"
+    facts.append(f"reply cache {report.reply_cache}")
+    if report.input_tokens or report.output_tokens:
+        facts.append(f"tokens {report.input_tokens} in, {report.output_tokens} out")
+    if report.cost_usd:
+        facts.append(f"${report.cost_usd:.6f}")
+    text.append(" · ".join(facts))
+    return text
+
+
+def _table(*, show_footer: bool = False) -> Table:
+    return Table(
+        box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, show_footer=show_footer
+    )
+
+
+def _stages(report: TurnReport, *, unicode: bool) -> Table:
+    whole_ms = f"{sum(report.stages.values()) + report.unattributed_ms:.2f}"
+    table = _table(show_footer=True)
+    table.add_column("stage", "first audio", no_wrap=True)
+    table.add_column("", "all of the above", width=_BAR_CELLS, no_wrap=True)
+    table.add_column("ms", whole_ms, justify="right", no_wrap=True, min_width=9)
+    table.add_column("share", "100%", justify="right", no_wrap=True, min_width=5)
+    for name, start_ms, duration_ms in _rows(report):
+        style = _STYLES.get(name, "blue") if isinstance(name, Stage) else "dim"
+        drawn = bar(start_ms, duration_ms, report.ttfa_ms, unicode=unicode)
+        quiet = "" if duration_ms else "dim"
+        table.add_row(
+            Text(str(name), style=quiet),
+            Text(drawn, style=style),
+            Text(f"{duration_ms:.2f}", style=quiet),
+            Text(_share(duration_ms, report.ttfa_ms), style=quiet),
+        )
+    return table
+
+
+def _rows(report: TurnReport) -> Iterator[tuple[str, float, float]]:
+    start_ms = 0.0
+    for stage in STAGES:
+        duration_ms = report.stages.get(stage, 0.0)
+        yield stage, start_ms, duration_ms
+        start_ms += duration_ms
+    yield "unattributed", start_ms, report.unattributed_ms
+
+
+def _share(part: float, whole: float) -> str:
+    percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 0.5:
+        return "<1%"
+    return f"{percent:.0f}%"
+
+
+def _chunks(report: TurnReport, width: int) -> Table:
+    table = _table()
+    taken = 0
+    for name, cells in (
+        ("#", 2),
+        ("cut by", 8),
+        ("held ms", 7),
+        ("cache", 6),
+        ("first ms", 8),
+        ("audio s", 7),
+    ):
+        justify: Literal["left", "right"] = "left" if name in ("cut by", "cache") else "right"
+        table.add_column(name, justify=justify, no_wrap=True, width=cells + 1)  # with its padding
+        taken += cells + 1
+    table.add_column("text", no_wrap=True)
+    for chunk in report.chunks:
+        text = Text(" ".join(printable(chunk.text).split()))
+        text.truncate(max(width - taken - 1, 10), overflow="ellipsis")
+        table.add_row(
+            str(chunk.index),
+            chunk.reason,
+            f"{chunk.held_ms:.1f}",
+            chunk.cache,
+            f"{chunk.first_frame_ms:.0f}" if chunk.first_frame_ms else "-",
+            f"{chunk.audio_ms / 1000:.2f}",
+            text,
+        )
+    return table
