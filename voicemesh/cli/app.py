@@ -31,7 +31,9 @@ app = typer.Typer(
 Addr = Annotated[
     str, typer.Option("--addr", envvar="VOICEMESH_ADDR", metavar="HOST:PORT", help="Where the mesh is.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON with stable names instead of text.")]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print JSON with stable names instead of text.")
+]
 VoiceName = Annotated[
     str, typer.Option("--voice", metavar="NAME", help="Who speaks; `voicemesh voices` lists them.")
 ]
@@ -42,11 +44,13 @@ Policy = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE.wav", help="Write the audio to a file.")]
-Play = Annotated[bool, typer.Option("--play", help="Play the audio on this machine.")]
+Play = Annotated[bool, typer.Option("--play", metavar="", help="Play the audio on this machine.")]
 Session = Annotated[
     str, typer.Option("--session", metavar="ID", help="Go on with this conversation's history.")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write cached replies and audio.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", metavar="", help="Neither read nor write cached replies and audio.")
+]
 DEFAULT_ADDR = "127.0.0.1:50050"
 
 
@@ -82,7 +86,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Take the options that hold for every command."""
@@ -93,13 +98,15 @@ def top(
 @app.command(epilog="Example: `voicemesh up --free-ports` · Exit status: see `voicemesh --help`.")
 @command
 def up(
-    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take ports that are free.")] = False,
+    free_ports: Annotated[
+        bool, typer.Option("--free-ports", metavar="", help="Take ports that are free.")
+    ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show every log line, not only warnings and errors.")
+        bool, typer.Option("--verbose", metavar="", help="Show every log line, not only warnings and errors.")
     ] = False,
     as_json: Json = False,
     ready_timeout: Annotated[
-        float, typer.Option("--ready-timeout", min=0.1, metavar="SECONDS", help="Give up after this long.")
+        float, typer.Option("--ready-timeout", min=0.1, metavar="S", help="Give up after S seconds.")
     ] = 60.0,
 ) -> int:
     """Run the whole mesh on this machine until Ctrl-C.
@@ -118,7 +125,9 @@ def up(
 @app.command(epilog='Example: `voicemesh ask "Why is the sky blue?" --out sky.wav`')
 @command
 def ask(
-    prompt: Annotated[str, typer.Argument(help="What to ask, in quotes; - reads standard input.")],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="What to ask, in quotes; - reads standard input.")
+    ],
     out: Out = None,
     play: Play = False,
     as_json: Json = False,
@@ -150,7 +159,9 @@ def ask(
 @app.command(epilog='Example: `echo "Good morning" | voicemesh say - --out morning.wav`')
 @command
 def say(
-    text: Annotated[str, typer.Argument(help="What to say, in quotes; - reads standard input.")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="What to say, in quotes; - reads standard input.")
+    ],
     out: Out = None,
     play: Play = False,
     as_json: Json = False,
@@ -206,7 +217,9 @@ def chat(
 @app.command(epilog="Example: `voicemesh explain 3f2a… --json`")
 @command
 def explain(
-    turn_id: Annotated[str, typer.Argument(help="The turn; without it, the last one that ended.")] = "",
+    turn_id: Annotated[
+        str, typer.Argument(metavar="TURN_ID", help="The turn; without it, the last one that ended.")
+    ] = "",
     as_json: Json = False,
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
@@ -249,34 +262,48 @@ def doctor(as_json: Json = False) -> int:
 )
 @command
 def bench(
-    turns: Annotated[int, typer.Option("--turns", min=1, max=1_000_000, help="How many turns.")] = 100,
+    turns: Annotated[
+        int, typer.Option("--turns", metavar="N", min=1, max=1_000_000, help="How many turns.")
+    ] = 100,
     concurrency: Annotated[
         int | None,
         typer.Option(
-            "--concurrency", min=1, max=4096, help="Callers, each asking again when answered. Default 1."
+            "--concurrency",
+            metavar="C",
+            min=1,
+            max=4096,
+            help="Callers, each asking again when answered. Default 1.",
         ),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option("--rate", min=0.001, metavar="R_PER_S", help="Begin R turns a second, answered or not."),
+        typer.Option("--rate", min=0.001, metavar="R", help="Begin R turns a second, answered or not."),
     ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option("--prompts", metavar="FILE", help="A prompt a line, asked in turn; .jsonl: JSON lines."),
     ] = None,
     interrupt_share: Annotated[
-        float, typer.Option("--interrupt-share", min=0, max=1, help="Share of turns to interrupt, 0 to 1.")
+        float,
+        typer.Option(
+            "--interrupt-share", metavar="SHARE", min=0, max=1, help="Share of turns to interrupt, 0 to 1."
+        ),
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of what is interrupted, and when.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of what is interrupted, and when.")
+    ] = 1,
     no_cache: NoCache = False,
     paced: Annotated[
-        bool, typer.Option("--paced", help="Let synthesis keep to the pace of playback, as for listeners.")
+        bool,
+        typer.Option(
+            "--paced", metavar="", help="Let synthesis keep to the pace of playback, as for listeners."
+        ),
     ] = False,
     voice: VoiceName = "",
     policy: Policy = "",
     duration_guard: Annotated[
         float | None,
-        typer.Option("--duration-guard", min=0.1, metavar="SECONDS", help="End the run after this long."),
+        typer.Option("--duration-guard", min=0.1, metavar="S", help="End the run after S seconds."),
     ] = None,
     as_json: Json = False,
     addr: Addr = DEFAULT_ADDR,
@@ -327,11 +354,15 @@ def chunk(context: typer.Context) -> int:
 @app.command(epilog='Example: `voicemesh demo "Tell me about lighthouses"`')
 @command
 def demo(
-    prompt: Annotated[str | None, typer.Argument(help="What to ask.", show_default=False)] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="What to ask.", show_default=False)
+    ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.wav", help="Where the audio goes.")] = Path(
         "demo.wav"
     ),
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show every log line of the mesh.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", metavar="", help="Show every log line of the mesh.")
+    ] = False,
 ) -> int:
     """Start a mesh, ask one prompt, write the speech to a file, show the waterfall, stop."""
     from voicemesh.cli.demo import DEFAULT_PROMPT, run_demo

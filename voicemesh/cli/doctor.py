@@ -15,6 +15,9 @@ from importlib import metadata
 from typing import Final
 from urllib.parse import urlsplit
 
+from rich.table import Table
+from rich.text import Text
+
 from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, Failure
@@ -226,13 +229,15 @@ def _without_secret(url: str) -> str:
 
 def _show(checks: list[Check]) -> None:
     console = console_for()
+    table = Table.grid(padding=(0, 2, 0, 0))
     marks = {OK: ("ok", "green"), MISSING: ("MISSING", "bold red"), NOTE: ("note", "yellow")}
     for check in checks:
         mark, style = marks[check.state]
-        console.print(f"[{style}]{mark:<8}[/]{check.name:<20}", end="")
-        console.print(check.detail, markup=False)
+        text = Text(check.detail)
         if check.fix and check.state != OK:
-            console.print(f"{'':<28}→ {check.fix}", markup=False, style="dim")
+            text.append(f"\n→ {check.fix}", style="dim")
+        table.add_row(Text(mark, style=style), check.name, text)
+    console.print(table)
     missing = sum(check.state == MISSING for check in checks)
     console.print()
     console.print("everything that is required is here" if not missing else f"{missing} missing")

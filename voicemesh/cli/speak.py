@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voicemesh.cli import play
 from voicemesh.cli.console import console_for
-from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, usage
+from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure, usage
 from voicemesh.cli.exits import report as fail
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.waterfall import printable, show
@@ -161,10 +161,12 @@ class Sink:
             if self._wrote_text:
                 console.print("\n")
             show(console, report)
-        if self._options.out is not None and self._audio:
+        if self._options.out is not None and report.outcome != "failed":
             self._write(self._options.out, report)
 
     def _write(self, path: Path, report: TurnReport) -> None:
+        if not self._audio:
+            raise Failure(FAILED, "NO_AUDIO", f"the turn had no audio: {path} was not written")
         try:
             write_wav(path, self._audio, self._format)
         except (OSError, ValueError) as error:
