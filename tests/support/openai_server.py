@@ -165,11 +165,13 @@ class OpenAiServer:
                 try:
                     await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
                     if not answering.done() and not watching.result():
-                        request.disconnected.set()
-                        return
+                        raise ConnectionResetError
                     if not await answering:
                         return
                     request.answered.set()
+                except ConnectionError:
+                    request.disconnected.set()
+                    raise
                 finally:
                     for task in (answering, watching):
                         task.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ class LlmCore:
 
 
 class Call:
-    """The caller's side of one call.
+    """The caller's side of one call: `events` is what it gets, `turn_id` what it called its turn.
 
     Args:
         core: Makes the generation.
@@ -141,6 +141,7 @@ class Call:
         time_remaining_s: Callable[[], float | None],
     ) -> None:
         self.events = ReplyBuffer()
+        self.turn_id = ""
         self._core = core
         self._observer = observer
         self._spawn = spawn
@@ -149,22 +150,22 @@ class Call:
         self._running: asyncio.Task[None] | None = None
         self._cancelled = False
 
-    async def read(self, incoming: AsyncIterator[Incoming]) -> None:
-        """Take what the caller says, until it says no more.
+    def take(self, message: Incoming) -> None:
+        """Take what the caller says.
 
         A message out of order ends the call with `OutOfOrderError`, a wrong one with
-        `InvalidFieldError`, and the provider's stream is closed. A caller that ends without a
-        `start` asked for nothing and gets nothing.
+        `InvalidFieldError`, and the provider's stream is closed.
         """
         try:
-            async for message in incoming:
-                self._take(message)
+            self._take(message)
         except MeshError as error:
             if self._generation is None:
                 self.events.abort(error)
             else:
                 self._generation.fail(error)
-            return
+
+    def no_more(self) -> None:
+        """The caller says no more. One that never said `start` asked for nothing and gets nothing."""
         if self._generation is None:
             self.events.close()
 
@@ -172,6 +173,7 @@ class Call:
         if isinstance(message, GenerationRequest):
             if self._generation is not None:
                 raise OutOfOrderError("a second `start`: a call is one generation", field="start")
+            self.turn_id = message.turn_id
             self._generation = self._core.generation(
                 message, self.events, self._observer, self._time_remaining_s()
             )

@@ -21,7 +21,7 @@ from services.llm.core.model import (
     Usage,
 )
 from services.llm.core.surrogates import SurrogateJoiner
-from voicemesh.runtime.errors import LlmUnavailableError
+from voicemesh.runtime.errors import DeadlineError, LlmKeyRefusedError, LlmUnavailableError
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _PROBE_TIMEOUT_S: Final = 10.0
@@ -136,7 +136,8 @@ class OpenAiProvider:
             await client.models.with_raw_response.list(timeout=_PROBE_TIMEOUT_S)
         except package.FAILURES as error:
             failure: AttemptError = package.attempt_error_of(error, model=self.model, api_key=self._api_key)
-            if failure.error.reason in ("LLM_KEY_REFUSED", "LLM_UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            unreachable = failure.retryable and isinstance(failure.error, LlmUnavailableError)
+            if unreachable or isinstance(failure.error, (LlmKeyRefusedError, DeadlineError)):
                 raise failure from error
 
     async def close(self) -> None:
