@@ -1,0 +1,385 @@
+"""Cuts a stream of text into pieces that can be spoken. Sans-I/O: text and times in, chunks out.
+
+    buffer:  … | t h e   c h u n k   s o   f a r .   N e |          (older text is gone)
+               ^start                        ^cursor    ^end of what has come
+               [start, cursor)  decided: no chunk ends here
+               cursor           the mark that is looked at; undecided while lookahead is missing
+
+The text is scanned once: the cursor never goes back, and what is left of `start` is dropped, so the
+cost is linear and the memory bounded by `max_chars` plus a bounded lookahead.
+
+Text that is to be filtered before it is spoken (markup, pictographs) is filtered before `push`: this
+machine keeps every character that it gets.
+"""
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from services.chunker import marks
+from services.chunker.abbreviations import table_for
+from services.chunker.boundaries import decide_sentence
+from services.chunker.clauses import clause_is_speakable, decide_clause, last_clause_end
+from services.chunker.limits import forced_cut, word_ends
+from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
+from services.chunker.view import WHITE_LIMIT, Decision, Verdict, View
+from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
+
+__all__ = ["DRY_SOON_NS", "Chunk", "Chunker", "ChunkerConfig", "Policy", "Reason"]
+
+DRY_SOON_NS: Final = 200_000_000
+"""A player that has less than this left to play is about to run dry."""
+
+_SLICE_CHARS: Final = 8192
+"""A long text is taken in by slices of this size, so that dropping old text stays cheap."""
+_NOT_WHITE: Final = re.compile(r"\S")
+
+
+@dataclass(slots=True)
+class _Held:
+    """A chunk whose end is undecided, though it may well be one."""
+
+    end: int
+    """Absolute offset behind its last character."""
+    since_ns: int
+    """When that character came."""
+    reason: Reason
+
+
+class Chunker:
+    """Cuts one text.
+
+    Times are nanoseconds of one monotonic clock and never go back. Each call returns the chunks that it
+    completed, in order. The chunks do not depend on how the text is cut into pushes; only `tick`,
+    `slack` and `flush` bring time into play.
+
+    Raises:
+        InvalidFieldError: From `push`, when the text grows beyond `max_text_chars`.
+        OutOfOrderError: From anything after `end`.
+
+    """
+
+    def __init__(self, config: ChunkerConfig) -> None:
+        self.config = config
+        self.text_length = 0
+        """Code points that have come in."""
+        self.chunk_count = 0
+        """Chunks that have gone out."""
+        self._buffer = ""
+        self._base = 0  # absolute offset of the buffer's first character
+        self._start = 0
+        self._cursor = 0
+        self._sentence_start = 0
+        self._words = 0
+        self._word_start = 0
+        self._guillemet_open = False
+        self._held: _Held | None = None
+        self._dry_ns: int | None = None
+        self._ended = False
+        self._arrivals: deque[tuple[int, int]] = deque()  # (absolute end, when it came)
+        self._table = table_for(config.language)
+        self._early = config.policy in (Policy.CLAUSE, Policy.ADAPTIVE)
+        self._by_words = config.policy is Policy.WORDS
+        self._pattern = (
+            marks.WORD_END if self._by_words else marks.ANY_MARK if self._early else marks.SENTENCE_MARK
+        )
+        self._least = config.least_chars(first=True)
+
+    def push(self, text: str, now_ns: int) -> list[Chunk]:
+        """Take in more text."""
+        self._check_open()
+        length = len(text)
+        if not length:
+            return []
+        if self.text_length + length > self.config.max_text_chars:
+            limit = self.config.max_text_chars
+            raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
+        chunks: list[Chunk] = []
+        for index in range(0, length, _SLICE_CHARS):
+            piece = text if length <= _SLICE_CHARS else text[index : index + _SLICE_CHARS]
+            self.text_length += len(piece)
+            if self._arrivals and self._arrivals[-1][1] == now_ns:
+                self._arrivals.pop()
+            self._arrivals.append((self.text_length, now_ns))
+            self._buffer += piece
+            # Most tokens hold no mark: then there is nothing more to do.
+            if (
+                self._pattern.search(self._buffer, self._cursor) is None
+                and len(self._buffer) - self._start <= self.config.max_chars
+                and self._start < len(self._buffer) - len(piece)
+            ):
+                self._cursor = len(self._buffer)
+                continue
+            self._scan(chunks, now_ns, final=False)
+            self._drop()
+        return chunks
+
+    def flush(self, now_ns: int) -> list[Chunk]:
+        """Let out everything that is held, now."""
+        self._check_open()
+        chunks: list[Chunk] = []
+        self._scan(chunks, now_ns, final=True)
+        if self._start < len(self._buffer):
+            self._cut(chunks, len(self._buffer), Reason.FLUSH, now_ns)
+        self._sentence_start = self._start
+        self._drop()
+        return chunks
+
+    def end(self, now_ns: int) -> list[Chunk]:
+        """Let out the rest: no more text comes."""
+        chunks = self.flush(now_ns)
+        self._ended = True
+        return chunks
+
+    def slack(self, left_to_play_ms: int, now_ns: int) -> None:
+        """Take in how many milliseconds of audio the player has left.
+
+        For the adaptive policy alone: when less than 200 ms are left, a complete clause that is held
+        for the end of its sentence leaves, with reason DEADLINE, at the next `tick` that is due.
+        """
+        self._check_open()
+        if self.config.policy is Policy.ADAPTIVE:
+            self._dry_ns = now_ns + left_to_play_ms * 1_000_000
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when `tick` is due; None while nothing waits for time to pass."""
+        due = None if self._held is None else self._held.since_ns + self.config.hold_ns
+        if self._dry_ns is not None and self._held_clause_end() > 0:
+            dry = self._dry_ns - DRY_SOON_NS
+            due = dry if due is None else min(due, dry)
+        return due
+
+    def tick(self, now_ns: int) -> list[Chunk]:
+        """Let out what was held too long."""
+        self._check_open()
+        chunks: list[Chunk] = []
+        held = self._held
+        if held is not None and now_ns >= held.since_ns + self.config.hold_ns:
+            self._cut(chunks, held.end - self._base, held.reason, now_ns)
+            self._scan(chunks, now_ns, final=False)
+        elif self._dry_ns is not None and now_ns >= self._dry_ns - DRY_SOON_NS:
+            end = self._held_clause_end()
+            if end > 0:
+                # One clause for each report: the next report tells whether that was enough.
+                self._dry_ns = None
+                self._cut(chunks, end, Reason.DEADLINE, now_ns)
+                self._scan(chunks, now_ns, final=False)
+        self._drop()
+        return chunks
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise OutOfOrderError("nothing may follow `end`")
+
+    def _scan(self, chunks: list[Chunk], now_ns: int, *, final: bool) -> None:
+        """Decide as far as the text that has come allows, and cut."""
+        self._held = None
+        while True:
+            self._skip_white()
+            buffer = self._buffer
+            limit = self._start + self.config.max_chars
+            match = self._pattern.search(buffer, self._cursor)
+            index = match.start() if match else len(buffer)
+            if index > limit or (index == limit and not (match and buffer[index] in marks.NEWLINES)):
+                if not self._overflows(limit, final=final):
+                    # As much as fits has come, and nothing but white space behind it.
+                    self._cursor = min(self._cursor, index)
+                    return
+                self._force(chunks, limit, now_ns)
+                continue
+            if match is None:
+                self._cursor = index
+                return
+            view = self._view(index, final=final)
+            decision, reason = self._decide(view, index)
+            if decision.verdict is Verdict.UNDECIDED:
+                self._cursor = index
+                self._hold(decision, reason)
+                return
+            if decision.verdict is Verdict.NO:
+                self._cursor = max(decision.end, index + 1)
+                continue
+            if not self._accept(chunks, decision.end, reason, now_ns, final=final):
+                self._cursor = max(decision.end, index + 1)
+
+    def _decide(self, view: View, index: int) -> tuple[Decision, Reason]:
+        if self._by_words and not marks.is_sentence_mark(view.text, index):
+            return self._decide_word(view, index), Reason.WORDS
+        if not self._early or self.chunk_count or marks.is_sentence_mark(view.text, index):
+            return decide_sentence(view, index), Reason.SENTENCE
+        decision = decide_clause(view, index)
+        if decision.verdict is Verdict.NO:
+            return decision, Reason.CLAUSE
+        clause = view.text[view.start : decision.end]
+        if not clause_is_speakable(clause):
+            return Decision(Verdict.NO, decision.end), Reason.CLAUSE
+        return decision, Reason.CLAUSE
+
+    def _decide_word(self, view: View, index: int) -> Decision:
+        """Count the word that ends at `index`; decide once there are enough of them."""
+        end, counts = word_ends(view.text, self._word_start, index)
+        if counts and self._words + 1 >= self.config.words and end - view.start >= self._least:
+            if end == len(view.text) and not view.final:
+                return Decision(Verdict.UNDECIDED, end)
+            following = _NOT_WHITE.search(view.text, end)
+            if following is None:
+                if not view.final and len(view.text) - end < WHITE_LIMIT:
+                    return Decision(Verdict.UNDECIDED, end)
+            elif following.start() - end < WHITE_LIMIT and not self._may_part(
+                view.text, end, following.start()
+            ):
+                self._words += 1
+                self._word_start = end
+                return Decision(Verdict.NO, end)
+            return Decision(Verdict.YES, end)
+        if counts:
+            self._words += 1
+        self._word_start = max(end, index + 1)
+        return Decision(Verdict.NO, self._word_start)
+
+    @staticmethod
+    def _may_part(text: str, end: int, following: int) -> bool:
+        """Say whether a chunk may end between `end` and `following`: not in "1 234", not before a mark."""
+        char = text[following]
+        if char.isdigit() and text[end - 1].isdigit():
+            return False
+        return char.isalnum() or char in marks.OPENERS or char in "-#$€£&@+/~<=>*" or char in marks.DASHES
+
+    def _accept(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int, *, final: bool) -> bool:
+        """Cut at `end`, unless the chunk is too short; say whether it was cut."""
+        piece = self._buffer[self._start : end].rstrip()
+        if len(piece) > self.config.max_chars:
+            self._force(chunks, self._start + self.config.max_chars, now_ns)
+            return True
+        if len(piece) < self._least or not marks.SPEAKABLE.search(piece):
+            if reason is Reason.SENTENCE:
+                self._sentence_start = end
+            return False
+        if final and _NOT_WHITE.search(self._buffer, end) is None:
+            reason = Reason.FLUSH
+        self._cut(chunks, end, reason, now_ns)
+        return True
+
+    def _hold(self, decision: Decision, reason: Reason) -> None:
+        """Remember an undecided end, so that `tick` can let it out."""
+        piece = self._buffer[self._start : decision.end].rstrip()
+        if (
+            decision.plausible
+            and self._least <= len(piece) <= self.config.max_chars
+            and marks.SPEAKABLE.search(piece)
+        ):
+            end = self._base + self._start + len(piece)
+            self._held = _Held(end, self._arrival_ns(end), reason)
+
+    def _held_clause_end(self) -> int:
+        """Return where a complete clause of what is held ends in the buffer; -1 if there is none."""
+        end = last_clause_end(self._view(self._start, final=False))
+        if end < 0 or not clause_is_speakable(self._buffer[self._start : end]):
+            return -1
+        return end
+
+    def _view(self, index: int, *, final: bool) -> View:
+        return View(
+            self._buffer,
+            self._start,
+            self._sentence_start,
+            self._start + self.config.max_chars + 1,
+            final,
+            self._guillemet_open_at(index),
+            self._table,
+        )
+
+    def _guillemet_open_at(self, index: int) -> bool:
+        """Say whether a « of French kind, with a space behind it, waits for its » at `index`."""
+        opened = self._buffer.rfind("«", self._start, index)
+        if opened < 0:
+            return self._guillemet_open and self._buffer.find("»", self._start, index) < 0
+        return self._buffer[opened + 1].isspace() and self._buffer.find("»", opened, index) < 0
+
+    def _overflows(self, limit: int, *, final: bool) -> bool:
+        """Say whether more has come than a chunk holds, white space aside."""
+        if len(self._buffer) <= limit:
+            return False
+        if _NOT_WHITE.search(self._buffer, limit):
+            return True
+        return not final and len(self._buffer) - limit >= WHITE_LIMIT
+
+    def _force(self, chunks: list[Chunk], limit: int, now_ns: int) -> None:
+        """Cut at the last clause, else at a space, else between two words' characters."""
+        end = last_clause_end(self._view(self._start, final=False))
+        if end - self._start < self._least or not marks.SPEAKABLE.search(self._buffer, self._start, end):
+            end = forced_cut(self._buffer, self._start, limit)
+        self._cut(chunks, end, Reason.LIMIT, now_ns)
+
+    def _cut(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int) -> None:
+        """Let out what is between `start` and `end`."""
+        text = self._buffer[self._start : end].rstrip()
+        if text:
+            offset = self._base + self._start
+            length = len(text)
+            chunks.append(
+                Chunk(
+                    index=self.chunk_count,
+                    text=text,
+                    text_offset=offset,
+                    text_length=length,
+                    reason=reason,
+                    held_ns=max(0, now_ns - self._arrival_ns(offset + length)),
+                )
+            )
+            self.chunk_count += 1
+            if self.chunk_count == 1:
+                self._least = self.config.least_chars(first=False)
+                if self._early:
+                    self._pattern = marks.SENTENCE_MARK
+        opened, closed = text.rfind("«"), text.rfind("»")
+        if opened >= 0 or closed >= 0:
+            self._guillemet_open = opened > closed and text[opened + 1 : opened + 2].isspace()
+        self._held = None
+        self._start = end
+        self._words = 0
+        # Words are counted anew from here; marks behind a clause or a limit were decided before.
+        self._cursor = end if self._by_words else max(self._cursor, end)
+        self._word_start = end
+        if reason in (Reason.SENTENCE, Reason.FLUSH):
+            self._sentence_start = end
+        self._skip_white()
+
+    def _skip_white(self) -> None:
+        """Begin the chunk at its first character."""
+        buffer, start = self._buffer, self._start
+        if start >= len(buffer) or not buffer[start].isspace():
+            return
+        match = _NOT_WHITE.search(buffer, start)
+        self._start = match.start() if match else len(buffer)
+        if self._sentence_start >= start or any(
+            char in marks.NEWLINES for char in buffer[start : self._start]
+        ):
+            self._sentence_start = self._start
+        self._cursor = max(self._cursor, self._start)
+        self._word_start = max(self._word_start, self._start)
+
+    def _arrival_ns(self, end: int) -> int:
+        """Return when the character before the absolute offset `end` came."""
+        found = 0
+        for covered, when in reversed(self._arrivals):
+            if covered < end:
+                break
+            found = when
+        return found
+
+    def _drop(self) -> None:
+        """Forget the text before the chunk, but for one character, which rules may look at."""
+        count = self._start - 1
+        if count <= 0:
+            return
+        self._buffer = self._buffer[count:]
+        self._base += count
+        self._start -= count
+        self._cursor -= count
+        self._sentence_start -= count
+        self._word_start -= count
+        consumed = self._base + self._start
+        while self._arrivals and self._arrivals[0][0] <= consumed:
+            self._arrivals.popleft()
