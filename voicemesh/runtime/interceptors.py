@@ -59,7 +59,12 @@ def _guard_stream(handler: Callable[[Any, Any], AsyncGenerator[Any]], method: st
         try:
             async with contextlib.aclosing(handler(request, context)) as responses:
                 async for response in responses:
-                    await context.write(response)
+                    try:
+                        await context.write(response)
+                    except grpc.aio.InternalError:
+                        # The peer went away while the message was on its way: no failure of ours,
+                        # and nobody is left to tell.
+                        return
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: each failure becomes a status
