@@ -9,6 +9,7 @@ from services.chunker import abbreviations as abbr
 from services.chunker import marks
 from services.chunker.full_stops import MARKER, decide_full_stop, plausible_stop
 from services.chunker.view import (
+    UNKNOWN,
     Decision,
     Verdict,
     View,

@@ -9,6 +9,8 @@ from services.chunker import abbreviations as abbr
 from services.chunker import marks
 from services.chunker.abbreviations import Kind
 from services.chunker.view import (
+    OVER,
+    UNKNOWN,
     Decision,
     Verdict,
     View,
@@ -72,7 +74,7 @@ def decide_full_stop(view: View, index: int, end: int, closed: bool, word_start:
     tail = part.group() if part else word
     if len(tail) == 1 and tail.isalpha() and (len(word) == 1 or word[-2] not in "'’"):
         return _single_letter(view, tail, word_start, end, behind)
-    if word.isdigit() and len(word) <= 2:
+    if word.isdecimal() and len(word) <= 2:
         return _small_number(view, word, word_start, end, behind)
     char = text[behind]
     if closed:
