@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUF := .tools/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
-CODE := voicemesh services gateway tests tools benchmarks
+CODE := $(wildcard voicemesh services gateway tests tools benchmarks)
 
 # pip's own messages are for when something is wrong. PIP_CONSTRAINT also pins what builds the package.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet
@@ -64,7 +64,7 @@ check-code: $(VENV)/.setup $(VENV)/.test $(VENV)/.check
 
 .PHONY: check-imports
 check-imports: $(VENV)/.setup $(VENV)/.check
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 .PHONY: check-protos
 check-protos: $(BUF)
