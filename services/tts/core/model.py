@@ -1,0 +1,253 @@
+"""The data that the core takes and gives."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.tts.engines.base import Capabilities, Variant
+from services.tts.wire import Done, SpeakRequest, Word
+from voicemesh.runtime.errors import MeshError
+
+__all__ = [
+    "AudioFormat",
+    "Capabilities",
+    "ChunkEvent",
+    "ChunkOrder",
+    "Done",
+    "FailedEvent",
+    "FinishedEvent",
+    "FrameEvent",
+    "Launcher",
+    "Limits",
+    "PoolStats",
+    "Replica",
+    "ReplicaListener",
+    "ReplicaStartError",
+    "SpeakRequest",
+    "Start",
+    "Variant",
+    "VoiceInfo",
+    "VoiceSpec",
+    "Word",
+    "WordsEvent",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceSpec:
+    """A declared voice."""
+
+    name: str
+    """What callers ask for."""
+    engine: str
+    """Name of its engine."""
+    replicas: int
+    """Worker processes."""
+    language: str
+    """Language that speaks by default, as the engine calls it."""
+    options: dict[str, object]
+    """For the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the service bounds. Times in the unit of their names, sizes for one chunk or one pool."""
+
+    max_chunk_chars: int = 2000
+    max_queued_chunks: int = 256
+    """Chunks that wait for a lease, for each declared voice."""
+    max_pending_chunks: int = 256
+    """Chunks of one stream that were asked for and not answered yet."""
+    chunks_ahead: int = 2
+    """Chunks of one stream that may be spoken before those in front of them are answered."""
+    max_attempts: int = 2
+    """Further replicas that a chunk may have after it lost one."""
+    stall_timeout_s: float = 5.0
+    """A replica that owes audio and says nothing for so long is lost."""
+    warmup_timeout_s: float = 20.0
+    """From the start of a replica to the end of its first text."""
+    buffer_s: float = 30.0
+    """Audio of one chunk that is held for its listener, in seconds."""
+    batch_concurrency: int = 4
+    """Texts of one batch that are spoken at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """A wanted form of audio; zero or empty leaves the choice to the voice."""
+
+    encoding: str = ""
+    """Name of an `AudioEncoding` without its prefix."""
+    sample_rate_hz: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOrder:
+    """A chunk to be spoken."""
+
+    index: int
+    text: str
+    deadline_ms: int = 0
+    """From now until the player runs dry."""
+    start_offset_samples: int = 0
+    """Samples that the caller has already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a chunk's synthesis began; comes with its first frame."""
+
+    sample_rate_hz: int
+    queue_us: int
+    """From the arrival of the chunk to the lease."""
+    synthesis_us: int
+    """From the lease to the first frame."""
+    replica: str
+    model_revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEvent:
+    """The next audio of a chunk."""
+
+    index: int
+    sequence: int
+    offset_samples: int
+    pcm: bytes
+    start: Start | None
+
+
+@dataclass(frozen=True, slots=True)
+class WordsEvent:
+    """When words of a chunk are heard."""
+
+    index: int
+    words: tuple[tuple[str, Word], ...]
+    """Each word as it stands in the text, with its times."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedEvent:
+    """A chunk is complete. Last of its chunk."""
+
+    index: int
+    total_samples: int
+    synthesis_us: int
+    cancelled: bool
+    resumed: int
+    wasted_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEvent:
+    """A chunk cannot be spoken. Last of its chunk."""
+
+    index: int
+    error: MeshError
+    sent_samples: int
+
+
+ChunkEvent = FrameEvent | WordsEvent | FinishedEvent | FailedEvent
+
+
+@dataclass(slots=True)
+class PoolStats:
+    """How one declared voice is doing; counters since the start."""
+
+    voice: str
+    ready_replicas: int = 0
+    starting_replicas: int = 0
+    active_leases: int = 0
+    queued_chunks: int = 0
+    completed_chunks: int = 0
+    cancelled_chunks: int = 0
+    failed_chunks: int = 0
+    replaced_replicas: int = 0
+    audio_us: int = 0
+    synthesis_us: int = 0
+    wasted_us: int = 0
+    worker_pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceInfo:
+    """Something that can be asked for."""
+
+    name: str
+    engine: str
+    language: str
+    model_revision: str
+    sample_rate_hz: int
+    has_word_timings: bool
+    ready_replicas: int
+    is_default: bool
+
+
+class Replica(Protocol):
+    """One loaded copy of a model, as the pool sees it. Calls return at once and never fail."""
+
+    pid: int
+    capabilities: Capabilities
+
+    def speak(self, request_id: int, request: SpeakRequest) -> None:
+        """Begin a request. Its messages go to the listener until `done` or `failed`."""
+        ...
+
+    def cancel(self, request_id: int) -> None:
+        """Stop a request; it ends by `done`. Unknown ids mean nothing."""
+        ...
+
+    def grant(self, request_id: int, samples: int) -> None:
+        """Let a request send `samples` more."""
+        ...
+
+    def kill(self) -> None:
+        """End the process now. The listener hears nothing more."""
+        ...
+
+    async def close(self) -> None:
+        """End the process and wait for it. The listener hears nothing more."""
+        ...
+
+
+class ReplicaListener(Protocol):
+    """Who hears a replica."""
+
+    def frame(self, request_id: int, offset_samples: int, pcm: bytes) -> None:
+        """Audio of a request, in order."""
+        ...
+
+    def words(self, request_id: int, words: list[Word]) -> None:
+        """Times of words of a request, in order, before the frames that hold them."""
+        ...
+
+    def done(self, request_id: int, done: Done) -> None:
+        """A request ended."""
+        ...
+
+    def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
+        """A request failed; the engine is broken unless the text is at fault."""
+        ...
+
+    def lost(self, reason: str) -> None:
+        """The process is gone, and all its requests. Last of all."""
+        ...
+
+
+class ReplicaStartError(Exception):
+    """A replica cannot be started.
+
+    Attributes:
+        declaration_at_fault: True where another try cannot help.
+
+    """
+
+    def __init__(self, message: str, *, declaration_at_fault: bool = False) -> None:
+        super().__init__(message)
+        self.declaration_at_fault = declaration_at_fault
+
+
+Launcher = Callable[[VoiceSpec, ReplicaListener], Awaitable[Replica]]
+"""Starts a replica and waits until its engine is loaded. Raises `ReplicaStartError`. A cancelled
+launch leaves no process."""

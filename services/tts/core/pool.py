@@ -1,0 +1,307 @@
+"""The pool of one declared voice: who gets which replica next, and what becomes of lost ones' chunks.
+
+Leases go out in order of deadline. A lease is held for one chunk; it comes back when the worker said
+that the chunk ended, so that a replica is idle whenever it is free.
+
+A replica that dies, or owes audio and says nothing, is replaced at once. One that reports an error,
+or ends a speakable text without a sample, takes no new chunk and is replaced when its others have
+ended. In both cases the chunk goes on elsewhere, at the sample behind the last one that came.
+
+A chunk whose listener is slow fills its window and stops; when others wait, its lease is taken from
+it, and it goes on at its sample offset once its listener took half of the window.
+"""
+
+import bisect
+from collections.abc import Callable
+from typing import Final
+
+from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
+from services.tts.core.model import Done, Launcher, Limits, PoolStats, SpeakRequest, VoiceSpec, Word
+from services.tts.core.replicas import Member, MemberState, Replicas
+from services.tts.text import speakable
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, QueueFullError
+
+_ASSUMED_CHUNK_US: Final = 100_000
+
+
+class Pool:
+    """Leases of the replicas of one declared voice.
+
+    Args:
+        spec: The voice.
+        launch: Starts a replica.
+        clock: For every time but the limit of a start.
+        limits: See `Limits`.
+        changed: Called when `healthy` may have changed.
+
+    """
+
+    def __init__(
+        self, spec: VoiceSpec, launch: Launcher, clock: Clock, limits: Limits, changed: Callable[[], None]
+    ) -> None:
+        self.spec = spec
+        self.replicas = Replicas(spec, launch, clock, limits, self)
+        self.stats = PoolStats(spec.name)
+        self._clock = clock
+        self._limits = limits
+        self._changed = changed
+        self._queue: list[Job] = []
+        self._next_id = 1
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the replicas; see `Replicas.start`."""
+        await self.replicas.start()
+
+    async def close(self) -> None:
+        """End the replicas; jobs that are left end as cancelled."""
+        self._closed = True
+        jobs, self._queue = self._queue, []
+        for member in self.replicas.members:
+            jobs += member.jobs.values()
+            member.jobs.clear()
+        for job in jobs:
+            self._end(job, cancelled=True)
+        await self.replicas.close()
+
+    def tick(self) -> None:
+        """Find replicas that stall and those whose next try is due. Called a few times a second."""
+        self.replicas.retry()
+        limit_ns = round(self._limits.stall_timeout_s * 1e9)
+        for member in self.replicas.members:
+            if any(self._silent_ns(job) > limit_ns for job in member.jobs.values()):
+                self._replace(member, f"it said nothing for {self._limits.stall_timeout_s:g} s")
+
+    def _silent_ns(self, job: Job) -> int:
+        # With a full window a replica owes nothing, except to acknowledge that it was told to stop.
+        owes = job.credit > 0 or job.state is not JobState.RUNNING
+        return self._clock.now_ns() - job.heard_ns if owes else 0
+
+    # ---- what listeners ask for ---------------------------------------------------------------
+
+    def submit(self, request: SpeakRequest, deadline_ns: int, listener: JobListener) -> Job:
+        """Queue a chunk; it may be leased, and `listener` called, before this returns.
+
+        Raises:
+            QueueFullError: Too many chunks wait already.
+            NoEngineError: No replica runs, and none is about to.
+            DrainingError: The pool is closed.
+
+        """
+        if self._closed:
+            raise DrainingError("the service is shutting down")
+        if not self.replicas.healthy:
+            raise self._no_engine()
+        if len(self._queue) >= self._limits.max_queued_chunks:
+            raise QueueFullError(
+                f"{len(self._queue)} chunks wait for the voice {self.spec.name!r}, which is the limit",
+                retry_after_ms=self._wait_ms(),
+            )
+        window = round(self._limits.buffer_s * self._rate_hz())
+        job = Job(self._next_id, request._replace(window_samples=window), deadline_ns, listener)
+        self._next_id = self._next_id % 0xFFFFFFFF + 1
+        self._enqueue(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """End a job. A queued one ends at once, a running one when its worker has stopped."""
+        if job.state in (JobState.QUEUED, JobState.PARKED):
+            if job.state is JobState.QUEUED:
+                self._queue.remove(job)
+            self._end(job, cancelled=True)
+        elif job.state is JobState.RUNNING:
+            self._stop(job, JobState.CANCELLING)
+        elif job.state is JobState.YIELDING:
+            job.state = JobState.CANCELLING
+
+    def grant(self, job: Job, samples: int) -> None:
+        """Say that the listener took `samples`: so much more may come."""
+        if job.credit <= 0:
+            job.heard_ns = self._clock.now_ns()  # from now on its replica owes audio again
+        job.credit += samples
+        if job.state is JobState.RUNNING:
+            replica = self._member_of(job).replica
+            if replica is not None:
+                replica.grant(job.id, samples)
+        elif job.state is JobState.PARKED:
+            self._unpark(job)
+
+    def _unpark(self, job: Job) -> None:
+        if job.credit >= job.request.window_samples // 2:
+            self._enqueue(job)
+
+    def _stop(self, job: Job, state: JobState) -> None:
+        job.state = state
+        job.heard_ns = self._clock.now_ns()  # from now on its replica owes the acknowledgement
+        replica = self._member_of(job).replica
+        if replica is not None:
+            replica.cancel(job.id)
+
+    def _member_of(self, job: Job) -> Member:
+        return next(member for member in self.replicas.members if job.id in member.jobs)
+
+    def _rate_hz(self) -> int:
+        return self.replicas.capabilities.sample_rate_hz if self.replicas.capabilities else 0
+
+    def _no_engine(self) -> NoEngineError:
+        return NoEngineError(f"no replica of the voice {self.spec.name!r} is running", retry_after_ms=1000)
+
+    def _wait_ms(self) -> int:
+        spoken = self.stats.completed_chunks + self.stats.cancelled_chunks
+        each_us = self.stats.synthesis_us // spoken if spoken else _ASSUMED_CHUNK_US
+        slots = self.replicas.capabilities.slots if self.replicas.capabilities else 1
+        slots *= max(1, self.replicas.count(MemberState.READY))
+        return min(max(each_us * len(self._queue) // slots // 1000, 50), 10_000)
+
+    # ---- leases -------------------------------------------------------------------------------
+
+    def _enqueue(self, job: Job) -> None:
+        job.state = JobState.QUEUED
+        bisect.insort(self._queue, job, key=Job.sort_key)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self._queue and (member := self.replicas.free()) is not None:
+            self._lease(member, self._queue.pop(0))
+        if self._queue:
+            self._make_room()
+
+    def _lease(self, member: Member, job: Job) -> None:
+        assert member.replica is not None
+        job.state = JobState.RUNNING
+        job.leased_ns = job.heard_ns = self._clock.now_ns()
+        member.jobs[job.id] = job
+        member.replica.speak(job.id, job.next_request())
+        job.listener.job_leased(Lease(member.name, job.leased_ns))
+
+    def _make_room(self) -> None:
+        """Take the lease of a job whose listener is slow: others wait."""
+        for member in self.replicas.members:
+            if member.replica is None or not member.replica.capabilities.deterministic:
+                continue
+            for job in member.jobs.values():
+                if job.state is JobState.RUNNING and job.credit <= 0:
+                    self._stop(job, JobState.YIELDING)
+                    return
+
+    def _end(self, job: Job, *, cancelled: bool = False, error: MeshError | None = None) -> None:
+        job.state = JobState.ENDED
+        rate_hz = self._rate_hz()
+        self.stats.synthesis_us += job.engine_us
+        self.stats.audio_us += job.made_samples * 1_000_000 // rate_hz if rate_hz else 0
+        job.listener.job_ended(
+            JobEnd(self._clock.now_ns(), cancelled, error, job.lost, job.made_samples, job.engine_us)
+        )
+
+    def _replace(self, member: Member, reason: str) -> None:
+        for job in self.replicas.replace(member, reason):
+            self._lose(job, member, reason)
+        self.on_health()
+
+    def _lose(self, job: Job, member: Member, reason: str) -> None:
+        """Put a job that lost its replica back into the queue, or end it where it had its tries."""
+        job.take_loss(self._clock.now_ns())
+        if job.state is JobState.CANCELLING:
+            self._end(job, cancelled=True)
+            return
+        job.listener.job_lost(member.name, reason)
+        if job.lost > self._limits.max_attempts:
+            message = f"{job.lost} replicas of the voice {self.spec.name!r} failed on it"
+            self._end(job, error=NoEngineError(message))
+        elif not self.replicas.healthy:
+            self._end(job, error=self._no_engine())
+        else:
+            job.state = JobState.QUEUED
+            bisect.insort(self._queue, job, key=Job.sort_key)
+
+    def _retire(self, member: Member, job: Job, reason: str) -> None:
+        """Give a member no more work, and replace it when it has none."""
+        del member.jobs[job.id]
+        member.state = MemberState.RETIRING
+        self._lose(job, member, reason)
+        self._release(member, reason)
+
+    def _release(self, member: Member, reason: str = "it retired") -> None:
+        if member.state is MemberState.RETIRING and not member.jobs:
+            self._replace(member, reason)
+        else:
+            self._dispatch()
+
+    # ---- what members say ---------------------------------------------------------------------
+
+    def on_frame(self, member: Member, job: Job, offset_samples: int, pcm: bytes) -> None:
+        """Take a frame of a job."""
+        job.heard_ns = self._clock.now_ns()
+        if job.state is JobState.CANCELLING:
+            return
+        if not job.take_frame(offset_samples, len(pcm) // 2):
+            self._replace(member, f"it sent sample {offset_samples} where {job.next_offset} was due")
+            return
+        job.listener.job_frame(offset_samples, pcm)
+        if job.credit <= 0 and self._queue:
+            self._make_room()
+
+    def on_words(self, job: Job, words: list[Word]) -> None:
+        """Take words of a job."""
+        job.heard_ns = self._clock.now_ns()
+        if job.state is not JobState.CANCELLING and (fresh := job.take_words(words)):
+            job.listener.job_words(fresh)
+
+    def on_done(self, member: Member, job: Job, done: Done) -> None:
+        """Take the end of a job: the lease is back."""
+        cancelling = job.state is JobState.CANCELLING
+        if not (cancelling or done.cancelled or done.made_samples) and speakable(job.request.text):
+            self._retire(member, job, "it gave no audio for a text with words")
+            return
+        if done.cancelled and job.state is JobState.RUNNING:
+            self._retire(member, job, "it stopped unasked")
+            return
+        del member.jobs[job.id]
+        job.take_end(done)
+        if not done.cancelled:
+            member.failures = 0
+        if job.state is JobState.YIELDING and done.cancelled:
+            job.state = JobState.PARKED
+            self._unpark(job)
+        else:
+            self._end(job, cancelled=cancelling)
+        self._release(member)
+
+    def on_failed(self, member: Member, job: Job, message: str, *, text_at_fault: bool) -> None:
+        """Take the failure of a job."""
+        if not text_at_fault:
+            self._retire(member, job, f"the engine failed: {message}")
+            return
+        del member.jobs[job.id]
+        error = NoEngineError(f"the voice {self.spec.name!r} cannot speak this text: {message}")
+        self._end(job, error=error)
+        self._release(member)
+
+    def on_lost(self, member: Member, reason: str) -> None:
+        """Take the end of a replica's process."""
+        self._replace(member, reason)
+
+    def on_health(self) -> None:
+        """Give out leases, or end what waits in vain."""
+        if not self.replicas.healthy:
+            jobs, self._queue = self._queue, []
+            for job in jobs:
+                self._end(job, error=self._no_engine())
+        self._dispatch()
+        self._changed()
+
+    # ---- figures ------------------------------------------------------------------------------
+
+    def snapshot(self) -> PoolStats:
+        """Return the present figures."""
+        stats = self.stats
+        stats.ready_replicas = self.replicas.count(MemberState.READY)
+        stats.starting_replicas = self.replicas.count(
+            MemberState.STARTING, MemberState.WAITING, MemberState.RETIRING
+        )
+        stats.active_leases = sum(len(member.jobs) for member in self.replicas.members)
+        stats.queued_chunks = len(self._queue)
+        stats.replaced_replicas = self.replicas.replaced
+        stats.worker_pids = self.replicas.pids()
+        return stats

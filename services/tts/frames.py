@@ -1,0 +1,76 @@
+"""Frames: the slices in which audio leaves an engine's worker.
+
+    length of frame n   20  20  40  80  160  200  200  …  milliseconds
+    audio in front of it 0  20  40  80  160  320  520  …
+
+The first frame is short, so that it leaves as soon as 20 ms of audio exist; each later one is no
+longer than the audio in front of it, so that a player which starts at the first frame never waits
+for a frame to fill. From 200 ms on, longer frames would save nothing. The last frame of a chunk
+holds what is left and may be shorter.
+"""
+
+from typing import Final
+
+FRAME_MS: Final = (20, 20, 40, 80, 160, 200)
+"""Length of each frame of a chunk, in milliseconds; the last entry holds for all further ones."""
+
+BYTES_PER_SAMPLE: Final = 2
+
+
+def frame_samples(sequence: int, sample_rate_hz: int) -> int:
+    """Return the samples in frame `sequence` (from 0) of a chunk."""
+    return FRAME_MS[min(sequence, len(FRAME_MS) - 1)] * sample_rate_hz // 1000
+
+
+class FrameSlicer:
+    """Cuts PCM of any slicing into frames.
+
+    Args:
+        sample_rate_hz: Samples per second.
+        skip_samples: Leave out this many samples at the beginning, for resuming: the first frame
+            has this offset. Frame lengths begin anew at 20 ms behind it.
+
+    """
+
+    def __init__(self, sample_rate_hz: int, skip_samples: int = 0) -> None:
+        self._sample_rate_hz = sample_rate_hz
+        self._skip_bytes = skip_samples * BYTES_PER_SAMPLE
+        self._offset_samples = skip_samples
+        self._sequence = 0
+        self._pending = bytearray()
+        self.made_samples = 0
+        """Samples that were pushed, those left out included."""
+
+    def push(self, pcm: bytes) -> list[tuple[int, bytes]]:
+        """Add s16le mono PCM; return the frames that are full now, as (offset in samples, PCM).
+
+        Raises:
+            ValueError: `pcm` ends in the middle of a sample.
+
+        """
+        if len(pcm) % BYTES_PER_SAMPLE:
+            raise ValueError(f"an engine gave {len(pcm)} bytes: not whole 16-bit samples")
+        self.made_samples += len(pcm) // BYTES_PER_SAMPLE
+        if self._skip_bytes:
+            skipped = min(self._skip_bytes, len(pcm))
+            self._skip_bytes -= skipped
+            pcm = pcm[skipped:]
+        self._pending += pcm
+        frames = []
+        while len(self._pending) >= (size := self._next_bytes()):
+            frames.append(self._cut(size))
+        return frames
+
+    def flush(self) -> list[tuple[int, bytes]]:
+        """Return what is left as the last frame; nothing where nothing is left."""
+        return [self._cut(len(self._pending))] if self._pending else []
+
+    def _next_bytes(self) -> int:
+        return frame_samples(self._sequence, self._sample_rate_hz) * BYTES_PER_SAMPLE
+
+    def _cut(self, size: int) -> tuple[int, bytes]:
+        frame = (self._offset_samples, bytes(self._pending[:size]))
+        del self._pending[:size]
+        self._sequence += 1
+        self._offset_samples += size // BYTES_PER_SAMPLE
+        return frame

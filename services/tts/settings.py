@@ -1,0 +1,95 @@
+"""What the TTS service can be told."""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from services.tts.core.model import Limits, VoiceSpec
+from voicemesh.runtime.settings import ListenAddress, ServerSettings
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class VoiceDeclaration(BaseModel):
+    """A voice and the engine behind it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """What callers ask for; variants of the engine are asked for as `name/variant`."""
+    engine: Literal["espeak", "simulated"]
+    """`espeak`: speech in many languages. `simulated`: settable delays and troubles, for tests."""
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """Worker processes."""
+    language: str = "en-us"
+    """The language that speaks when no variant is named, as the engine calls it."""
+    options: dict[str, Any] = {}
+    """For the engine; see its module."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit")
+        return value
+
+    def spec(self) -> VoiceSpec:
+        """Return it as the core takes it."""
+        return VoiceSpec(self.name, self.engine, self.replicas, self.language, dict(self.options))
+
+
+class TtsSettings(ServerSettings):
+    """Settings of the TTS service. Each field is the variable `VOICEMESH_<FIELD>`."""
+
+    tts_listen: ListenAddress = "127.0.0.1:50053"
+    """Where to listen."""
+    tts_voices: Annotated[tuple[VoiceDeclaration, ...], Field(min_length=1, max_length=64)] = (
+        VoiceDeclaration(name="espeak", engine="espeak", replicas=2),
+    )
+    """What can speak: a JSON list of declarations."""
+    tts_default_voice: str = ""
+    """What speaks when no voice is named; empty for the first declared."""
+    tts_max_chunk_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """Longest chunk, in characters."""
+    tts_max_queued_chunks: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Chunks that may wait for a replica, for each declared voice."""
+    tts_max_pending_chunks: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Chunks of one stream that may be asked for and not answered yet."""
+    tts_chunks_ahead: Annotated[int, Field(ge=0, le=64)] = 2
+    """Chunks of one stream that are spoken before those in front of them are answered."""
+    tts_max_attempts: Annotated[int, Field(ge=0, le=10)] = 2
+    """Further replicas for a chunk that lost one."""
+    tts_stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """A replica that owes audio and says nothing for so many seconds is replaced."""
+    tts_warmup_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    """Seconds from the start of a replica to the end of its first text."""
+    tts_buffer_s: Annotated[float, Field(ge=1, le=600)] = 30.0
+    """Seconds of audio that are held for one chunk of a slow listener."""
+    tts_batch_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    """Texts of one batch that are spoken at once."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "TtsSettings":
+        names = [voice.name for voice in self.tts_voices]
+        if len(set(names)) < len(names):
+            raise ValueError("VOICEMESH_TTS_VOICES: two voices have the same name")
+        if self.tts_default_voice and self.tts_default_voice.split("/")[0] not in names:
+            raise ValueError(
+                f"VOICEMESH_TTS_DEFAULT_VOICE: must be one of {', '.join(names)}, or NAME/VARIANT"
+            )
+        return self
+
+    def limits(self) -> Limits:
+        """Return what the core bounds."""
+        return Limits(
+            max_chunk_chars=self.tts_max_chunk_chars,
+            max_queued_chunks=self.tts_max_queued_chunks,
+            max_pending_chunks=self.tts_max_pending_chunks,
+            chunks_ahead=self.tts_chunks_ahead,
+            max_attempts=self.tts_max_attempts,
+            stall_timeout_s=self.tts_stall_timeout_s,
+            warmup_timeout_s=self.tts_warmup_timeout_s,
+            buffer_s=self.tts_buffer_s,
+            batch_concurrency=self.tts_batch_concurrency,
+        )

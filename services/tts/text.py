@@ -1,0 +1,88 @@
+"""Text on its way into an engine: made harmless, without moving a character."""
+
+import re
+from typing import Final
+
+from services.tts.wire import Word
+
+# Control characters (U+0001 starts a command to espeak-ng), and the private use area, which engines
+# use for marks of their own. Tab and line ends are white space and stay.
+_UNSPEAKABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ue000-\uf8ff]")
+
+# Scripts without spaces between words: there an engine's own word bounds are all there is.
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+def neutralise(text: str) -> str:
+    """Return `text` with a space for each character that an engine might obey instead of speak.
+
+    Every other character keeps its place, so that offsets stay true.
+    """
+    return _UNSPEAKABLE.sub(" ", text)
+
+
+def speakable(text: str) -> bool:
+    """Return whether an engine must make sound for `text`: whether it holds a letter or a digit."""
+    return any(character.isalnum() for character in text)
+
+
+def pauses_at_end(text: str) -> bool:
+    """Return whether `text` ends with a mark, so that a pause belongs behind it."""
+    last = text.rstrip()[-1:]
+    return bool(last) and not last.isalnum()
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Return (offset, length) of the words of `text`, split at white space, without marks around them."""
+    spans = []
+    for match in re.finditer(r"\S+", text):
+        start, end = trim(text, match.start(), match.end())
+        if start < end:
+            spans.append((start, end - start))
+    return spans
+
+
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the bounds of a word without the marks around it; the whole of it where it is marks only."""
+    left, right = start, end
+    while left < right and not text[left].isalnum():
+        left += 1
+    while right > left and not text[right - 1].isalnum():
+        right -= 1
+    return (left, right) if left < right else (start, end)
+
+
+class WordBounds:
+    """Turns the word events of an engine into words of the text as a reader sees them.
+
+    Engines speak "12,345" or "don't" as several words and report each; here the first event within a
+    word as the text has it (between white space, without marks around it) stands for the whole word.
+    In scripts without spaces the engine's own bounds count. Words come in order and never overlap.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._end = 0
+        self._samples = 0
+
+    def add(self, text_offset: int, text_length: int, offset_samples: int) -> list[Word]:
+        """Take an event; return the word that begins with it, or nothing."""
+        text = self._text
+        if text_offset < self._end or text_offset >= len(text) or text[text_offset].isspace():
+            return []
+        end = min(text_offset + max(text_length, 1), len(text))
+        start = text_offset
+        if not _UNSPACED.match(text[start]):
+            while start > self._end and not text[start - 1].isspace():
+                start -= 1
+            while end < len(text) and not text[end].isspace():
+                end += 1
+            self._end = end
+            start, end = trim(text, start, end)
+        else:
+            end = text_offset + len(text[text_offset:end].rstrip())
+            self._end = end
+        self._samples = max(self._samples, offset_samples)
+        return [Word(start, end - start, self._samples)]

@@ -1,0 +1,222 @@
+"""The process of one replica: `python -m services.tts.worker FD`, a socket inherited as FD.
+
+    main thread     reads commands; ends the process when the socket ends
+    slot threads    run the engine, one request each, at most `Capabilities.slots`
+
+A command reaches a running native call through its request: the engine's next `write` returns
+False. Nothing here imports gRPC, pydantic or numpy: a worker with espeak-ng holds about 20 MB.
+See `services.tts.wire` for the bytes.
+"""
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any, Final
+
+from services.tts import wire
+from services.tts.engines.base import CannotSpeakError, Engine, OptionsError
+from services.tts.frames import BYTES_PER_SAMPLE, FrameSlicer
+from services.tts.wire import Done, SpeakRequest, Word
+
+_READ_BYTES: Final = 65536
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Worker:
+    """Serves one socket with one engine."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._requests: dict[int, _Request] = {}
+        self._work: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._threads = 0
+        self._engine: Engine | None = None
+
+    def run(self) -> None:
+        """Serve until the socket ends."""
+        parser = wire.Parser()
+        while data := self._connection.recv(_READ_BYTES):
+            for kind, request_id, payload in parser.feed(data):
+                self._command(kind, request_id, payload)
+
+    def _command(self, kind: int, request_id: int, payload: bytes) -> None:
+        if kind == wire.SPEAK:
+            request = _Request(self, request_id, SpeakRequest(**wire.parse_json(payload)))
+            self._requests[request_id] = request
+            assert self._engine is not None
+            if self._threads < min(self._engine.capabilities.slots, len(self._requests)):
+                self._threads += 1
+                threading.Thread(target=self._speak_forever, daemon=True).start()
+            self._work.put(request)
+        elif kind == wire.LOAD:
+            self._load(wire.parse_json(payload))
+        elif (known := self._requests.get(request_id)) is not None:
+            if kind == wire.CANCEL:
+                known.cancel()
+            elif kind == wire.CREDIT:
+                known.add_credit(wire.parse_credit(payload))
+
+    def _load(self, declaration: dict[str, Any]) -> None:
+        try:
+            self._engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
+        except OptionsError as error:
+            self.send(wire.failed_message(0, wire.FAILED_OPTIONS, str(error)))
+        except Exception as error:  # noqa: BLE001 - the service is told
+            self.send(wire.failed_message(0, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}"))
+        else:
+            self.send(wire.json_message(wire.READY, 0, self._engine.capabilities.to_json()))
+
+    def _speak_forever(self) -> None:
+        while True:
+            request = self._work.get()
+            assert self._engine is not None
+            try:
+                end = request.run(self._engine)
+            except CannotSpeakError as error:
+                end = wire.failed_message(request.id, wire.FAILED_TEXT, str(error))
+            except Exception as error:  # noqa: BLE001 - the service is told
+                end = wire.failed_message(request.id, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}")
+            # Out of the table before the end is told: the service may give the slot away at once.
+            self._requests.pop(request.id, None)
+            self.send(end)
+
+    def send(self, message: bytes) -> None:
+        """Send a whole message. Where nobody reads any more, the process ends."""
+        with self._sending:
+            try:
+                self._connection.sendall(message)
+            except OSError:
+                os._exit(0)
+
+
+class _Request:
+    """One chunk at work: the engine's `Output`, with window and cancel."""
+
+    def __init__(self, worker: Worker, request_id: int, request: SpeakRequest) -> None:
+        self.id = request_id
+        self._worker = worker
+        self._request = request
+        self._changed = threading.Condition()
+        self._credit = request.window_samples
+        self._cancelled = False
+        self._stopped = False
+        self._waited_ns = 0
+        self._slicer: FrameSlicer | None = None
+
+    def run(self, engine: Engine) -> bytes:
+        """Speak; return the message that ends the request."""
+        slicer = self._slicer = FrameSlicer(
+            engine.capabilities.sample_rate_hz, self._request.start_offset_samples
+        )
+        began_ns = time.monotonic_ns()
+        if not self._cancelled:
+            engine.synthesize(self._request, self)
+            for offset, pcm in slicer.flush() if not self._cancelled else ():
+                self._send(offset, pcm)
+        busy_ns = time.monotonic_ns() - began_ns - self._waited_ns
+        # A cancel that came behind the last sample changed nothing.
+        cancelled = self._stopped or (self._cancelled and not slicer.made_samples)
+        return wire.done_message(self.id, Done(slicer.made_samples, busy_ns // 1000, cancelled))
+
+    def write(self, pcm: bytes) -> bool:
+        """See `Output`."""
+        assert self._slicer is not None
+        for offset, frame in self._slicer.push(pcm):
+            if not self._send(offset, frame):
+                break
+        return self._go_on()
+
+    def words(self, words: list[Word]) -> None:
+        """See `Output`."""
+        if words and not self._cancelled:
+            self._worker.send(wire.words_message(self.id, words))
+
+    def pause(self, seconds: float) -> bool:
+        """See `Output`."""
+        if seconds > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._cancelled, seconds)
+        return self._go_on()
+
+    def cancel(self) -> None:
+        """Stop the engine at its next `write`."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+    def add_credit(self, samples: int) -> None:
+        """Let `samples` more be sent."""
+        with self._changed:
+            self._credit += samples
+            self._changed.notify_all()
+
+    def _go_on(self) -> bool:
+        # An engine that was told to stop stopped early: that is what `cancelled` reports.
+        self._stopped = self._stopped or self._cancelled
+        return not self._cancelled
+
+    def _send(self, offset: int, pcm: bytes) -> bool:
+        if self._credit <= 0:
+            began_ns = time.monotonic_ns()
+            with self._changed:
+                self._changed.wait_for(lambda: self._cancelled or self._credit > 0)
+            self._waited_ns += time.monotonic_ns() - began_ns
+        if self._cancelled:
+            self._stopped = True
+            return False
+        with self._changed:
+            self._credit -= len(pcm) // BYTES_PER_SAMPLE
+        self._worker.send(wire.frame_message(self.id, offset, pcm))
+        return True
+
+
+def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine:
+    """Load an engine by its name.
+
+    Raises:
+        OptionsError: The declaration is wrong.
+        Exception: The engine cannot be loaded.
+
+    """
+    # Imported here: a worker holds one engine, and none pays for another.
+    if name == "espeak":
+        from services.tts.engines.espeak import EspeakEngine  # noqa: PLC0415 - see above
+
+        return EspeakEngine(language, options)
+    if name == "simulated":
+        from services.tts.engines.simulated import SimulatedEngine  # noqa: PLC0415 - see above
+
+        return SimulatedEngine(language, options)
+    raise OptionsError(f"engine: there is no engine {name!r}")
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with its parent, even while it is stopped (Linux)."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended in between
+        os._exit(0)
+
+
+def main() -> None:
+    """Serve the socket whose file descriptor is the first argument."""
+    # Signals to the process group are for the service: it drains, and then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_parent()
+    Worker(socket.socket(fileno=int(sys.argv[1]))).run()
+    # At once, also while a native call runs in another thread.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
