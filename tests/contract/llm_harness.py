@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import grpc
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -29,6 +28,8 @@ from voicemesh.runtime.telemetry import Telemetry
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
 METADATA = (("traceparent", f"00-{TRACE_ID}-{PARENT_ID}-01"),)
+_STATUS: Any = rpc_status
+"""Untyped: its stubs do not know its `aio`."""
 GUARD_S = 30.0
 """Only a test that fails waits as long."""
 PROMPT = "Why is the sky blue?"
@@ -49,7 +50,8 @@ class Caller:
     """One call of Generate."""
 
     def __init__(self, stub: llm_pb2_grpc.LlmServiceStub, *, timeout_s: float | None = None) -> None:
-        self._call: Any = stub.Generate(metadata=METADATA, timeout=timeout_s)
+        generate: Any = stub.Generate
+        self._call = generate(metadata=METADATA, timeout=timeout_s)
         self.responses: list[llm_pb2.GenerateResponse] = []
 
     async def say(self, **event: Any) -> None:
@@ -62,8 +64,8 @@ class Caller:
         await self._call.done_writing()
 
     async def next(self) -> llm_pb2.GenerateResponse:
-        response = await self._call.read()
-        assert response is not grpc.aio.EOF, "the call ended"
+        response: llm_pb2.GenerateResponse = await self._call.read()
+        assert isinstance(response, llm_pb2.GenerateResponse), "the call ended"
         self.responses.append(response)
         return response
 
@@ -73,7 +75,7 @@ class Caller:
         return response
 
     async def to_the_end(self) -> Self:
-        while (response := await self._call.read()) is not grpc.aio.EOF:
+        while isinstance(response := await self._call.read(), llm_pb2.GenerateResponse):
             self.responses.append(response)
         return self
 
@@ -83,7 +85,7 @@ class Caller:
             await self.to_the_end()
         except grpc.aio.AioRpcError as error:
             failure = Failure(error.code(), error.details() or "")
-            status = await rpc_status.aio.from_call(self._call)
+            status = await _STATUS.aio.from_call(self._call)
             info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
             retry = error_details_pb2.RetryInfo()
             for detail in status.details if status else ():
@@ -144,7 +146,7 @@ class House:
         for call in self._calls:
             call.cancel()
             await call.ended()
-        await self._channel.close()
+        await self._channel.close(None)
         await self._server.stop(None)
         await self.runtime.sessions.join(timeout_s=5)
         await self.hosted.close()
@@ -172,7 +174,7 @@ class House:
             while len(self.runtime.sessions):  # noqa: ASYNC110 - the registry has no event for it
                 await asyncio.sleep(0.005)
 
-    async def spans(self) -> dict[str, ReadableSpan]:
+    async def spans(self) -> dict[str, Any]:
         """Wait until all work is over; return its spans by name."""
         await self.idle()
         return {span.name: span for span in self._exporter.get_finished_spans()}
@@ -186,9 +188,7 @@ def message(role: str, *parts: Any) -> common_pb2.Message:
 
 
 def start(*texts: str, **fields: Any) -> llm_pb2.GenerateStart:
-    messages: Iterable[Message] = fields.pop("messages", None) or [
-        message("user", text) for text in texts or (PROMPT,)
-    ]
+    messages = [message("user", text) for text in texts or (PROMPT,)]
     return llm_pb2.GenerateStart(**({"turn_id": "turn-1", "messages": messages} | fields))
 
 

@@ -226,18 +226,17 @@ async def test_rehearsal_can_work_at_once(house: House) -> None:
 
 
 async def test_the_revision_changes_with_what_changes_replies(unix_address: str) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {},
+        {"llm_max_tokens": 200},
+        {"llm_temperature": 0.6},
+        {"rehearsal_ttft_ms": 9},
+        {"OPENAI_BASE_URL": "http://127.0.0.1:1"},
+    ]
     revisions = []
-    for number, changes in enumerate(
-        (
-            {},
-            {},
-            {"llm_max_tokens": 200},
-            {"llm_temperature": 0.6},
-            {"rehearsal_ttft_ms": 9},
-            {"OPENAI_BASE_URL": "http://127.0.0.1:1"},
-        )
-    ):
-        async with House(settings(**changes), f"{unix_address}{number}") as house:
+    for number, change in enumerate(changes):
+        async with House(settings(**change), f"{unix_address}{number}") as house:
             revisions.append((await house.call().next()).ready.revision)
     assert revisions[0] == revisions[1] == revisions[4]
     assert len(set(revisions)) == 4

@@ -150,7 +150,7 @@ def test_tokens_have_about_four_characters_and_spaces_in_front() -> None:
 def test_tokens_come_on_their_schedule() -> None:
     events = _play(ttft_ms=120, tokens_per_s=40)
     times = [at_s for at_s, event in events if isinstance(event, TextPiece)]
-    assert events[0] == (0, Connected())
+    assert events[0] == (0.0, Connected())
     assert times[0] == pytest.approx(0.120, abs=1e-5)
     assert all(later - sooner == pytest.approx(0.025, abs=1e-5) for sooner, later in pairwise(times))
     assert events == _play(ttft_ms=120, tokens_per_s=40)
@@ -197,7 +197,9 @@ def test_the_reply_ends_before_any_stop_text() -> None:
 def test_a_stop_text_at_the_start_leaves_an_empty_reply() -> None:
     events = _play(stop=("This",))
     assert _text(events) == ""
-    assert events[-1] == (pytest.approx(0.15), ProviderEnd(FinishReason.STOP, "rehearsal"))
+    at_s, end = events[-1]
+    assert at_s == pytest.approx(0.15)
+    assert end == ProviderEnd(FinishReason.STOP, "rehearsal")
 
 
 def test_earlier_prompts_of_the_conversation_are_used() -> None:

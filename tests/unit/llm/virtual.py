@@ -81,7 +81,13 @@ def user(text: str) -> Message:
 
 def request(*texts: str, **changes: Any) -> ProviderRequest:
     messages = tuple(user(text) for text in texts or ("Why is the sky blue?",))
-    defaults = {"messages": messages, "model": "m", "max_tokens": 300, "temperature": 0.5, "top_p": 0.85}
+    defaults: dict[str, Any] = {
+        "messages": messages,
+        "model": "m",
+        "max_tokens": 300,
+        "temperature": 0.5,
+        "top_p": 0.85,
+    }
     return ProviderRequest(**(defaults | changes))
 
 
