@@ -10,8 +10,10 @@ way, it closes, and they drain (VOICEMESH_EXIT_WITH_STDIN).
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
+import subprocess
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from voicemesh.cli.logs import LogLine, parse
 
 _LINE_LIMIT_BYTES: Final = 1024 * 1024
 _LINES_KEPT: Final = 20
+_LAST_WORDS_S: Final = 1.0
 _PASSED_ON: Final = {USAGE: "WRONG_SETTINGS", UNREACHABLE: "PORT_IN_USE"}
 
 
@@ -46,46 +49,109 @@ class ChildSpec:
     address: str
 
 
-class Child:
-    """One running child."""
-
-    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process) -> None:
-        self.spec = spec
-        self.process = process
-        self.last_lines: deque[LogLine] = deque(maxlen=_LINES_KEPT)
-        self.relay: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> bool:
-        """True until it has ended."""
-        return self.process.returncode is None
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it is still there."""
-        if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-    def kill_group(self) -> None:
-        """Kill what is left of it and of the processes that it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def how_it_ended(self) -> str:
-        """Return its end in words."""
-        status = self.process.returncode
-        if status is None:
-            return "is running"
-        if status < 0:
-            return f"was killed by {signal.Signals(-status).name}"
-        return f"ended with exit status {status}"
-
-
 Relay = Callable[[LogLine], None]
 """Is given every line that a child writes."""
 
 Health = Callable[[str], Awaitable[None]]
 """Returns once the process at an address is SERVING."""
+
+
+class Child(asyncio.SubprocessProtocol):
+    """One running child.
+
+    A protocol of its own, because `asyncio.subprocess.Process.wait()` returns only when the pipes
+    are closed too: workers that a crashed child leaves behind hold them open
+    (https://github.com/python/cpython/issues/119710).
+    """
+
+    def __init__(self, spec: ChildSpec, relay: Relay) -> None:
+        self.spec = spec
+        self.last_lines: deque[LogLine] = deque(maxlen=_LINES_KEPT)
+        self.exited = asyncio.Event()
+        self._relay = relay
+        self._silent = asyncio.Event()
+        self._rest = b""
+        self._skipping = False
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Cut what it writes into lines."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(b"(a line of more than 1 MiB was left out)" if self._skipping else line)
+            self._skipping = False
+        if len(self._rest) > _LINE_LIMIT_BYTES:
+            self._rest, self._skipping = b"", True
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """Note the end of what it writes."""
+        if fd == 1:
+            self._line(self._rest)
+            self._rest = b""
+            self._silent.set()
+
+    def process_exited(self) -> None:
+        """Note its end."""
+        self.exited.set()
+
+    def _line(self, data: bytes) -> None:
+        if text := data.decode(errors="backslashreplace").rstrip():
+            line = parse(self.spec.name, text)
+            self.last_lines.append(line)
+            self._relay(line)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._transport is not None
+        return self._transport.get_pid()
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, below zero for a signal; None while it runs."""
+        assert self._transport is not None
+        return self._transport.get_returncode()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it is still there."""
+        if not self.exited.is_set() and self._transport is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._transport.send_signal(number)
+
+    def kill_group(self) -> None:
+        """Kill what is left of it and of the processes that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def end_input(self) -> None:
+        """Close its standard input."""
+        assert self._transport is not None
+        pipe = self._transport.get_pipe_transport(0)
+        if pipe is not None:
+            pipe.close()
+
+    async def clean_up(self) -> None:
+        """Of a child that has ended: kill what it started, read the last of what it wrote."""
+        self.kill_group()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._silent.wait()
+        assert self._transport is not None
+        self._transport.close()
+
+    def how_it_ended(self) -> str:
+        """Return its end in words."""
+        status = self.status
+        if status is None:
+            return "is running"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
 
 
 async def wait_serving(address: str) -> None:
@@ -118,20 +184,19 @@ class Supervisor:
 
     async def start(self) -> None:
         """Spawn every child at once."""
+        loop = asyncio.get_running_loop()
         for spec in self._specs:
-            process = await asyncio.create_subprocess_exec(
+            _, child = await loop.subprocess_exec(
+                functools.partial(Child, spec, self._relay),
                 *spec.argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 env=dict(spec.env),
                 cwd=spec.cwd,
-                limit=_LINE_LIMIT_BYTES,
                 # Ctrl-C goes to the supervisor alone: it stops the children in order.
                 start_new_session=True,
             )
-            child = Child(spec, process)
-            child.relay = asyncio.create_task(self._read(child), name=f"relay-{spec.name}")
             self.children.append(child)
 
     async def ready(self, timeout_s: float, on_serving: Callable[[Child], None]) -> None:
@@ -166,7 +231,7 @@ class Supervisor:
 
     async def ended(self) -> Child:
         """Return the first child that ends, once one does, with all that it wrote."""
-        waits = {asyncio.create_task(child.process.wait()): child for child in self.children}
+        waits = {asyncio.create_task(child.exited.wait()): child for child in self.children}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -174,12 +239,12 @@ class Supervisor:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
         child = waits[next(iter(done))]
-        await self._read_up(child)
+        await child.clean_up()
         return child
 
     def failure(self, child: Child) -> Failure:
         """Return the failure that the end of `child` is for the whole."""
-        status = child.process.returncode or 0
+        status = child.status or 0
         reason = _PASSED_ON.get(status, "PROCESS_ENDED")
         message = f"{child.spec.name} {child.how_it_ended()}{_tail([child])}"
         return Failure(status if status in _PASSED_ON else FAILED, reason, message)
@@ -195,23 +260,20 @@ class Supervisor:
                 child.send(signal.SIGTERM)
             killed += await self._await_end(group, hurry)
         for child in self.children:
-            if child.process.stdin is not None:
-                child.process.stdin.close()
-            # Of a child that crashed, its own children may be left.
-            child.kill_group()
-            await self._read_up(child)
+            child.end_input()
+            await child.clean_up()
         return killed
 
     async def _await_end(self, group: Sequence[Child], hurry: asyncio.Event | None) -> list[Child]:
-        running = [child for child in group if child.running]
+        running = [child for child in group if not child.exited.is_set()]
         if not running:
             return []
-        gone = asyncio.gather(*(child.process.wait() for child in running))
+        gone = asyncio.gather(*(child.exited.wait() for child in running))
         hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
         try:
             first: set[asyncio.Future[Any]] = {gone, hurried}
             await asyncio.wait(first, timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
-            killed = [child for child in running if child.running]
+            killed = [child for child in running if not child.exited.is_set()]
             for child in killed:
                 child.kill_group()
             await gone
@@ -219,28 +281,6 @@ class Supervisor:
         finally:
             hurried.cancel()
             await asyncio.gather(hurried, return_exceptions=True)
-
-    async def _read(self, child: Child) -> None:
-        stream = child.process.stdout
-        assert stream is not None
-        while True:
-            try:
-                data = await stream.readline()
-            except ValueError:
-                data = b"(a line of more than 1 MiB was left out)\n"
-            if not data:
-                return
-            if text := data.decode(errors="backslashreplace").rstrip():
-                line = parse(child.spec.name, text)
-                child.last_lines.append(line)
-                self._relay(line)
-
-    async def _read_up(self, child: Child) -> None:
-        """Wait until all that an ended child wrote was read; a grandchild may hold its pipe open."""
-        if child.relay is not None:
-            await asyncio.wait({child.relay}, timeout=1.0)
-            child.relay.cancel()
-            await asyncio.gather(child.relay, return_exceptions=True)
 
 
 def _tail(children: Sequence[Child]) -> str:

@@ -129,14 +129,14 @@ class Progress:
         """One process is SERVING."""
         if not self._as_json:
             waited_s = time.monotonic() - self._began_s
-            where = f"{child.spec.address:<21}  pid {child.process.pid}"
+            where = f"{child.spec.address:<21}  pid {child.pid}"
             print(f"  {child.spec.name:<8} {where:<34} serving after {waited_s:.1f} s", flush=True)
 
     def ready(self, mesh: MeshPlan) -> None:
         """Every process is SERVING."""
         if self._as_json:
             addresses = {name: mesh.address(name) for name in mesh.listen}
-            pids = {child.spec.name: child.process.pid for child in self._supervisor.children}
+            pids = {child.spec.name: child.pid for child in self._supervisor.children}
             took_s = round(time.monotonic() - self._began_s, 3)
             print(
                 json.dumps({"ready": True, "addresses": addresses, "pids": pids, "took_s": took_s}),

@@ -30,6 +30,9 @@ RPC_STATUS_ATTRIBUTE: Final = "rpc.response.status_code"
 
 _FLUSH_S: Final = 3.0
 
+UNTRACED: Final = (("traceparent", f"00-{'1' * 32}-{'1' * 16}-00"),)
+"""Metadata of calls that belong to no turn: a parent that is not sampled, so that no trace begins."""
+
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 

@@ -831,6 +831,8 @@ class GetStatsResponse(_message.Message):
     REDIS_AVAILABLE_FIELD_NUMBER: _builtins.int
     REDIS_ERRORS_FIELD_NUMBER: _builtins.int
     ACTIVE_LEASES_FIELD_NUMBER: _builtins.int
+    REDIS_CORRUPT_FIELD_NUMBER: _builtins.int
+    REDIS_WRITES_DROPPED_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Bytes that entries take in memory."""
     memory_limit_bytes: _builtins.int
@@ -843,6 +845,10 @@ class GetStatsResponse(_message.Message):
     """Redis operations that failed or timed out."""
     active_leases: _builtins.int
     """Leases that are out."""
+    redis_corrupt: _builtins.int
+    """Entries in Redis that could not be read as what they should be, and were removed."""
+    redis_writes_dropped: _builtins.int
+    """Writes behind that were given up: too many waited, or Redis refused them."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindStats]:
         """One entry a kind: "audio", "reply", "history"."""
@@ -857,10 +863,12 @@ class GetStatsResponse(_message.Message):
         redis_available: _builtins.bool = ...,
         redis_errors: _builtins.int = ...,
         active_leases: _builtins.int = ...,
+        redis_corrupt: _builtins.int = ...,
+        redis_writes_dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_errors", b"redis_errors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_writes_dropped", b"redis_writes_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
