@@ -79,7 +79,7 @@ class Child(asyncio.SubprocessProtocol):
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._transport = transport
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
         """Cut what it writes into lines."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -88,7 +88,7 @@ class Child(asyncio.SubprocessProtocol):
         if len(self._rest) > _LINE_LIMIT_BYTES:
             self._rest, self._skipping = b"", True
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - as above
         """Note the end of what it writes."""
         if fd == 1:
             self._line(self._rest)

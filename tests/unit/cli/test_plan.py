@@ -1,0 +1,81 @@
+"""Where the processes of a mesh are, and what they are told."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from voicemesh.cli.checkout import SERVERS, find_checkout, missing_servers
+from voicemesh.cli.exits import UNREACHABLE, USAGE, Failure
+from voicemesh.cli.plan import DEFAULT_LISTEN, plan, plan_on_free_ports
+
+ROOT = Path("/checkout")
+
+
+def checkout(folder: Path, *without: str) -> Path:
+    for module in SERVERS.values():
+        if module not in without:
+            path = folder.joinpath(*module.split("."), "__main__.py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return folder
+
+
+def test_the_default_addresses_are_those_of_the_documents():
+    assert plan(ROOT, {}).listen == DEFAULT_LISTEN
+    assert [address.rpartition(":")[2] for address in DEFAULT_LISTEN.values()] == [
+        "50050", "50051", "50052", "50053", "50054", "8080",
+    ]  # fmt: skip
+
+
+def test_the_children_are_told_where_all_of_them_are():
+    specs = plan(ROOT, {}).specs({"PATH": "/bin", "OPENAI_API_KEY": "k"})
+    assert [spec.name for spec in specs] == ["cache", "llm", "chunker", "tts", "gateway"]
+    gateway = specs[-1]
+    assert gateway.argv == (sys.executable, "-m", "gateway")
+    assert gateway.address == "127.0.0.1:50050"
+    assert gateway.cwd == ROOT
+    assert gateway.env["VOICEMESH_TTS_ADDR"] == "127.0.0.1:50053"
+    assert gateway.env["VOICEMESH_HTTP_LISTEN"] == "127.0.0.1:8080"
+    assert gateway.env["VOICEMESH_EXIT_WITH_STDIN"] == "true"
+    assert gateway.env["OPENAI_API_KEY"] == "k"
+
+
+def test_what_the_environment_says_is_respected():
+    environment = {
+        "VOICEMESH_TTS_LISTEN": "0.0.0.0:7003",
+        "VOICEMESH_CACHE_LISTEN": "[::]:7004",
+        "VOICEMESH_LLM_ADDR": "elsewhere:50051",
+    }
+    mesh = plan(ROOT, environment)
+    env = mesh.specs(environment)[0].env
+    assert env["VOICEMESH_TTS_LISTEN"] == "0.0.0.0:7003"
+    assert env["VOICEMESH_TTS_ADDR"] == "127.0.0.1:7003"
+    assert env["VOICEMESH_CACHE_ADDR"] == "127.0.0.1:7004"
+    assert env["VOICEMESH_LLM_ADDR"] == "elsewhere:50051"
+    assert mesh.specs(environment, override=True)[0].env["VOICEMESH_LLM_ADDR"] == "127.0.0.1:50051"
+
+
+def test_port_0_is_refused():
+    with pytest.raises(Failure, match="VOICEMESH_TTS_LISTEN") as caught:
+        plan(ROOT, {"VOICEMESH_TTS_LISTEN": "127.0.0.1:0"})
+    assert caught.value.status == USAGE
+
+
+def test_free_ports_are_all_different():
+    assert len(set(plan_on_free_ports(ROOT).listen.values())) == len(DEFAULT_LISTEN)
+
+
+def test_a_checkout_is_found(tmp_path):
+    whole = checkout(tmp_path / "whole")
+    part = checkout(tmp_path / "part", "services.tts")
+    assert find_checkout((part, whole)) == whole
+    assert missing_servers(part) == ["services.tts"]
+
+
+def test_without_a_checkout_it_says_what_is_missing(tmp_path):
+    part = checkout(tmp_path / "part", "services.tts", "gateway")
+    with pytest.raises(Failure, match="servers run from a checkout or an image") as caught:
+        find_checkout((tmp_path / "nothing", part))
+    assert "missing: services.tts, gateway" in caught.value.message
+    assert caught.value.status == UNREACHABLE

@@ -1,0 +1,180 @@
+"""The supervisor with tiny children: all of them serve, or none is left."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.contract.fake_gateway import until
+from voicemesh.cli.exits import FAILED, UNREACHABLE, USAGE, Failure
+from voicemesh.cli.logs import LogLine
+from voicemesh.cli.supervisor import ChildSpec, Supervisor
+
+GUARD_S = 30.0
+SERVES = "print('serving', flush=True); "
+UNTIL_TERM = (
+    "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0))); "
+)
+SLEEPS = "signal.pause()"
+POLITE = UNTIL_TERM + SERVES + SLEEPS
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SERVES + SLEEPS
+WITH_STDIN = SERVES + "import sys; sys.stdin.read()"
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; an orphan that nobody has reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Mesh:
+    """A supervisor whose children serve when they have said so."""
+
+    def __init__(self, tmp_path: Path, grace_s: float, programs: dict[str, str]) -> None:
+        self.lines: list[LogLine] = []
+        self._said = {name: asyncio.Event() for name in programs}
+        specs = [
+            ChildSpec(
+                name=name, argv=(sys.executable, "-c", code), env=os.environ, cwd=tmp_path, address=name
+            )
+            for name, code in programs.items()
+        ]
+        self.supervisor = Supervisor(specs, self._line, grace_s=grace_s, health=self._serving)
+        self.serving: list[str] = []
+
+    def _line(self, line: LogLine) -> None:
+        self.lines.append(line)
+        if line.text == "serving":
+            self._said[line.service].set()
+
+    async def _serving(self, address: str) -> None:
+        await self._said[address].wait()
+
+    async def ready(self, timeout_s: float = GUARD_S) -> None:
+        await self.supervisor.start()
+        await self.supervisor.ready(timeout_s, lambda child: self.serving.append(child.spec.name))
+
+    def said(self, text: str) -> list[str]:
+        return [line.service for line in self.lines if line.text == text]
+
+
+@pytest.fixture
+def mesh_of(tmp_path):
+    @asynccontextmanager
+    async def make(*, grace_s: float = GUARD_S, **programs: str) -> AsyncIterator[Mesh]:
+        mesh = Mesh(tmp_path, grace_s, programs)
+        try:
+            async with asyncio.timeout(GUARD_S):
+                yield mesh
+        finally:
+            hurry = asyncio.Event()
+            hurry.set()
+            await mesh.supervisor.stop(hurry)
+            assert not any(psutil.pid_exists(child.pid) for child in mesh.supervisor.children)
+
+    return make
+
+
+async def test_all_serve_and_all_stop_the_last_one_first(mesh_of):
+    async with mesh_of(one=POLITE, two=POLITE, gateway=POLITE) as mesh:
+        await mesh.ready()
+        assert sorted(mesh.serving) == ["gateway", "one", "two"]
+        assert await mesh.supervisor.stop() == []
+        assert mesh.said("bye")[0] == "gateway"
+        assert sorted(mesh.said("bye")) == ["gateway", "one", "two"]
+        assert [child.status for child in mesh.supervisor.children] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "reason"),
+    [
+        (1, FAILED, "PROCESS_ENDED"),
+        (0, FAILED, "PROCESS_ENDED"),
+        (2, USAGE, "WRONG_SETTINGS"),
+        (3, UNREACHABLE, "PORT_IN_USE"),
+    ],
+)
+async def test_a_child_that_ends_at_start_says_why(mesh_of, status, expected, reason):
+    dies = f"import sys; print('because of this', file=sys.stderr); sys.exit({status})"
+    async with mesh_of(tts=dies, gateway=POLITE) as mesh:
+        with pytest.raises(Failure) as caught:
+            await mesh.ready()
+        assert (caught.value.status, caught.value.reason) == (expected, reason)
+        assert f"tts ended with exit status {status}" in caught.value.message
+        assert "tts | because of this" in caught.value.message
+
+
+async def test_a_child_that_is_killed_later_is_named(mesh_of):
+    async with mesh_of(tts=POLITE, gateway=POLITE) as mesh:
+        await mesh.ready()
+        ended = asyncio.create_task(mesh.supervisor.ended())
+        mesh.supervisor.children[0].send(signal.SIGKILL)
+        failure = mesh.supervisor.failure(await ended)
+        assert failure.message.startswith("tts was killed by SIGKILL")
+        assert failure.status == FAILED
+
+
+async def test_a_child_that_never_serves_is_named(mesh_of):
+    silent = UNTIL_TERM + "print('still loading', flush=True); " + SLEEPS
+    async with mesh_of(tts=silent, gateway=POLITE) as mesh:
+        with pytest.raises(Failure, match=r"not ready after 1 s: tts\b") as caught:
+            await mesh.ready(timeout_s=1.0)
+        assert caught.value.status == FAILED
+
+
+async def test_a_child_that_does_not_stop_is_killed_after_the_grace(mesh_of):
+    async with mesh_of(grace_s=0.2, tts=STUBBORN, gateway=POLITE) as mesh:
+        await mesh.ready()
+        killed = await mesh.supervisor.stop()
+        assert [child.spec.name for child in killed] == ["tts"]
+
+
+async def test_in_a_hurry_nobody_waits(mesh_of):
+    async with mesh_of(tts=STUBBORN, gateway=STUBBORN) as mesh:
+        await mesh.ready()
+        hurry = asyncio.Event()
+        stopping = asyncio.create_task(mesh.supervisor.stop(hurry))
+        hurry.set()
+        assert len(await stopping) == 2
+
+
+async def test_what_a_crashed_child_started_does_not_stay(mesh_of):
+    worker = f"[sys.executable, '-c', {STUBBORN!r}], stdout=subprocess.DEVNULL"
+    parent = (
+        f"import subprocess, sys; w = subprocess.Popen({worker}); print(w.pid, flush=True); " + WITH_STDIN
+    )
+    async with mesh_of(tts=parent, gateway=POLITE) as mesh:
+        await mesh.ready()
+        pid = next(int(line.text) for line in mesh.lines if line.text.isdigit())
+        assert is_alive(pid)
+        mesh.supervisor.children[0].send(signal.SIGKILL)
+        await mesh.supervisor.ended()
+        await mesh.supervisor.stop()
+        await until(lambda: not is_alive(pid))
+
+
+async def test_standard_input_stays_open_until_the_end(mesh_of):
+    async with mesh_of(tts=WITH_STDIN, gateway=POLITE) as mesh:
+        await mesh.ready()
+        child = mesh.supervisor.children[0]
+        assert child.status is None
+        child.end_input()
+        assert await mesh.supervisor.ended() is child
+        assert child.status == 0
+
+
+async def test_long_lines_and_odd_bytes_do_not_end_the_relay(mesh_of):
+    odd = "import sys; sys.stdout.buffer.write(b'x' * 3000000 + b'\\n\\xff\\n\\n'); " + WITH_STDIN
+    async with mesh_of(tts=odd, gateway=POLITE) as mesh:
+        await mesh.ready()
+        texts = [line.text for line in mesh.lines if line.service == "tts"]
+        assert "\\xff" in texts
+        assert texts[-1] == "serving"

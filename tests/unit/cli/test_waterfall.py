@@ -1,0 +1,99 @@
+"""The waterfall: legible at 80 columns, without colours, with every stage."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from voicemesh.cli.waterfall import bar, printable, show
+from voicemesh.client import ChunkReport, TurnReport
+from voicemesh.stages import STAGES
+
+
+def drawn(report: TurnReport, *, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
+    show(Console(file=stream, width=80), report)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.fixture
+def report() -> TurnReport:
+    stages = {stage: float(number) for number, stage in enumerate(STAGES)}
+    chunk = ChunkReport(
+        index=0,
+        text="A very long chunk\nof text " * 10 + "\x1b[31m",
+        reason="sentence",
+        held_ms=1234.5,
+        cache="memory",
+        first_frame_ms=66.5,
+        audio_ms=12345.6,
+    )
+    return TurnReport(
+        turn_id="t" * 32,
+        outcome="completed",
+        ttft_ms=10,
+        ttfa_ms=66.5,
+        ttfa_audible_ms=90,
+        total_ms=123456,
+        audio_ms=123456,
+        underruns=3,
+        underrun_ms=40,
+        degraded=("cache", "voice"),
+        stages=stages,
+        unattributed_ms=0.5,
+        chunks=(chunk,),
+        input_tokens=100000,
+        output_tokens=100000,
+        cost_usd=0.01,
+    )
+
+
+def test_every_stage_has_its_row_and_the_sum_stands_below(report):
+    lines = drawn(report).splitlines()
+    rows = [line.split()[0] for line in lines if line.strip()]
+    first = rows.index("admission")
+    assert rows[first : first + 13] == [*(stage.value for stage in STAGES), "unattributed"]
+    last = next(line for line in lines if line.startswith("first audio"))
+    assert last.split()[-2:] == ["66.50", "100%"]
+
+
+def test_no_line_is_wider_than_the_terminal(report):
+    assert max(len(line.rstrip()) for line in drawn(report).splitlines()) <= 80
+
+
+def test_nothing_in_a_text_reaches_the_terminal_as_a_command(report):
+    assert "\x1b" not in drawn(report)
+    assert printable("a\x1b[31m\r\x07\tb\nc\x9b") == "a[31m\tb\nc"
+
+
+def test_a_terminal_that_knows_ascii_alone(report):
+    text = drawn(report, encoding="ascii")
+    assert "####" in text
+    assert "█" not in text
+
+
+def test_a_turn_without_audio_says_so():
+    assert "no audio was heard" in drawn(TurnReport(turn_id="t"))
+
+
+def test_small_shares_are_not_nothing(report):
+    stages = {**report.stages, STAGES[0]: 0.01}
+    text = drawn(TurnReport(turn_id="t", ttfa_ms=66.5, stages=stages))
+    assert "<1%" in text
+
+
+@given(st.floats(0, 1e5), st.floats(0, 1e5), st.just(0.0) | st.floats(0.001, 1e5), st.booleans())
+def test_bars_stay_in_their_cells(start, duration, total, unicode):
+    text = bar(start, duration, total, unicode=unicode)
+    assert len(text) <= 41
+    assert bool(text.strip()) == (duration > 0 and total > 0)
+
+
+def test_bars_begin_where_the_one_before_ends():
+    assert bar(0, 50, 100) == "█" * 20
+    assert bar(50, 50, 100) == " " * 20 + "█" * 20
+    assert bar(99.99, 0.01, 100).strip() == "▏"
