@@ -328,11 +328,12 @@ async def test_a_reply_that_is_complete_stands_though_its_usage_is_cut_off(line:
 async def test_a_provider_that_hangs_ends_with_the_total_timeout(unix_address: str) -> None:
     async with openai_house(unix_address, llm_total_timeout_s=0.5) as (house, server):
         # The client is loaded before, so that the timeout is the provider's.
-        await house.ask()
+        await house.hosted.start()
+        await _serving(house)
         server.script(Reply(hangs_before_headers=True))
         failure = await house.fails()
         assert (failure.code, failure.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-        await _disconnected(server.requests[1])
+        await _disconnected(server.requests[0])
 
 
 async def test_no_connection_at_all(unix_address: str) -> None:

@@ -18,8 +18,9 @@ class ReplyBuffer:
         generation ── put ──> [ notices … | text, one growing delta … | finished ] ──> async for
 
     An event that the reader waits for is handed over at once. Deltas that meet no waiting reader
-    are joined. `put` waits while more than `limit_chars` of text wait: that is the backpressure. `close`
-    ends it behind what waits; `abort` drops what waits. For one reader and one writer.
+    are joined. `put` waits while more than `limit_chars` of text wait: that is the backpressure.
+    `finish` and `close` end it behind what waits; `abort` drops what waits. For one reader and one
+    writer.
     """
 
     def __init__(self, limit_chars: int = BUFFER_CHARS) -> None:
@@ -57,6 +58,12 @@ class ReplyBuffer:
             self._events[-1] = Delta(last.text + delta.text, last.timing)
         else:
             self._events.append(delta)
+
+    def finish(self, last: GenerationEvent) -> None:
+        """Say `last` and end behind it, without waiting for room."""
+        if not self._closed:
+            self._events.append(last)
+            self.close()
 
     def close(self, error: BaseException | None = None) -> None:
         """End behind what waits; with `error`, the reader's iteration raises it there."""

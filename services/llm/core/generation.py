@@ -123,7 +123,7 @@ class Generation:
         finally:
             self._observer.end(finished, error)
             if finished is not None:
-                await self._events.put(finished)
+                self._events.finish(finished)
             self._events.close(error)
 
     async def _make(self) -> Finished:

@@ -59,14 +59,15 @@ class RehearsalProvider:
         began_ns = self._clock.now_ns()
         yield Connected()
         tokens, reason = _reply(request)
+        input_tokens = _input_tokens(request)
         if not tokens:
             await self._wait_until(began_ns + self._ttft_ns)
         for position, token in enumerate(tokens):
             await self._wait_until(began_ns + self._ttft_ns + position * self._token_ns)
             # Before the text, so that a cancelled generation knows what it consumed.
-            yield Usage(input_tokens=_input_tokens(request), output_tokens=position + 1)
+            yield Usage(input_tokens=input_tokens, output_tokens=position + 1)
             yield TextPiece(token)
-        yield Usage(input_tokens=_input_tokens(request), output_tokens=len(tokens))
+        yield Usage(input_tokens=input_tokens, output_tokens=len(tokens))
         yield ProviderEnd(reason, MODEL)
 
     async def _wait_until(self, due_ns: float) -> None:

@@ -266,6 +266,19 @@ def test_cancel_behind_the_end_changes_nothing() -> None:
     assert run_virtual(story()).finished.reason is FinishReason.STOP
 
 
+def test_cancel_behind_the_end_leaves_what_waits_to_be_read() -> None:
+    async def story() -> Line:
+        line = Line([*pieces("a" * 60_000), END])
+        await line.generation.run()
+        line.generation.cancel()
+        await line.reading()
+        return line
+
+    line = run_virtual(story())
+    assert len(line.text) == 60_000
+    assert line.finished.reason is FinishReason.STOP
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.5])
 def test_fail_closes_the_provider_and_raises(after_s: float) -> None:
     line = Line([*pieces("Hel"), 60.0])
