@@ -1,0 +1,1 @@
+"""Tests of the TTS service without sockets or processes."""

@@ -1,0 +1,46 @@
+import pytest
+
+from services.tts.settings import TtsSettings
+from voicemesh.runtime.errors import SettingsError
+from voicemesh.runtime.settings import describe, load
+
+
+def test_one_voice_with_two_replicas_is_declared_by_default():
+    (voice,) = load(TtsSettings).tts_voices
+    assert (voice.name, voice.engine, voice.replicas, voice.language) == ("espeak", "espeak", 2, "en-us")
+
+
+def test_voices_come_from_json_and_can_be_printed(monkeypatch):
+    monkeypatch.setenv(
+        "VOICEMESH_TTS_VOICES", '[{"name": "sim", "engine": "simulated", "options": {"rtf": 0.1}}]'
+    )
+    monkeypatch.setenv("VOICEMESH_TTS_BUFFER_S", "12")
+    settings = load(TtsSettings)
+    assert settings.tts_voices[0].spec().options == {"rtf": 0.1}
+    assert settings.limits().buffer_s == 12
+    assert describe(settings)["VOICEMESH_TTS_VOICES"][0]["name"] == "sim"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("VOICEMESH_TTS_VOICES", '[{"name": "a/b", "engine": "espeak"}]', "must be 1 to 64 of a-z"),
+        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "'espeak' or 'simulated'"),
+        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "espeak", "replica": 2}]', "not permitted"),
+        ("VOICEMESH_TTS_VOICES", "[]", "at least 1 item"),
+        ("VOICEMESH_TTS_VOICES", "[{", "not valid JSON"),
+        (
+            "VOICEMESH_TTS_VOICES",
+            '[{"name": "a", "engine": "espeak"}, {"name": "a", "engine": "espeak"}]',
+            "same name",
+        ),
+        ("VOICEMESH_TTS_DEFAULT_VOICE", "nobody", "must be one of espeak"),
+        ("VOICEMESH_TTS_STALL_TIMEOUT_S", "0", "greater than 0"),
+    ],
+)
+def test_wrong_values_are_named(monkeypatch, variable, value, says):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load(TtsSettings)
+    assert variable in str(caught.value)
+    assert says in str(caught.value)

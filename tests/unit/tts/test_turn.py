@@ -1,0 +1,488 @@
+"""The order of a turn's chunks, on a scripted replica."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any, Self
+
+import pytest
+
+from services.tts.core.batch import Batch
+from services.tts.core.chunk import Speaker
+from services.tts.core.model import (
+    AudioFormat,
+    ChunkOrder,
+    FailedEvent,
+    FinishedEvent,
+    FrameEvent,
+    PoolStats,
+    VoiceSpec,
+    Word,
+    WordsEvent,
+)
+from services.tts.core.service import Speech
+from services.tts.core.turn import Turn
+from tests.unit.tts.scripted import LIMITS, Changes, ScriptedLauncher, ScriptedReplica, Watcher
+from voicemesh.runtime.clock import ManualClock
+from voicemesh.runtime.errors import (
+    DrainingError,
+    InvalidFieldError,
+    NoEngineError,
+    OutOfOrderError,
+    QueueFullError,
+    UnknownVoiceError,
+)
+
+
+class World:
+    def __init__(self, replicas: int = 1, **limits: Any) -> None:
+        self.clock = ManualClock(5_000_000_000)
+        self.launcher = ScriptedLauncher()
+        self.health = Changes()
+        self.watchers: dict[int, Watcher] = {}
+        self.speech = Speech(
+            [VoiceSpec("voice", "scripted", replicas, "en-us", {})],
+            "",
+            self.launcher,
+            self.clock,
+            replace(LIMITS, **limits),
+            self.health,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.speech.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.speech.close()
+
+    def observe(self, order: ChunkOrder, _speaker: Speaker) -> Watcher:
+        self.watchers[order.index] = Watcher()
+        return self.watchers[order.index]
+
+    def turn(self, voice: str = "", speed: float = 0) -> Turn:
+        turn = self.speech.open_turn(self.observe)
+        turn.configure("t", voice, AudioFormat(), speed)
+        return turn
+
+    def replica(self, index: int = -1) -> ScriptedReplica:
+        return self.launcher.replicas[index]
+
+    def stats(self) -> PoolStats:
+        return self.speech.stats()[0]
+
+
+async def take(turn: Turn, count: int) -> list[Any]:
+    async with asyncio.timeout(5):
+        return [await anext(turn) for _ in range(count)]
+
+
+async def rest(turn: Turn) -> list[Any]:
+    async with asyncio.timeout(5):
+        return [event async for event in turn]
+
+
+async def nothing_yet(turn: Turn) -> bool:
+    """Whether the turn has no answer now."""
+    waiting = asyncio.ensure_future(anext(turn))
+    done, _ = await asyncio.wait({waiting}, timeout=0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    return not done
+
+
+async def test_frames_words_and_the_end_come_as_they_are_made():
+    async with World() as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(3, "Hello there", start_offset_samples=0))
+        world.clock.advance_ms(2)
+        world.replica().say(Word(0, 5, 0))
+        world.clock.advance_ms(1)
+        world.replica().make(20)
+        words, first = await take(turn, 2)
+        assert words == WordsEvent(3, (("Hello", Word(0, 5, 0)),))
+        assert isinstance(first, FrameEvent)
+        assert (first.index, first.sequence, first.offset_samples, len(first.pcm)) == (3, 0, 0, 40)
+        assert first.start is not None
+        assert (first.start.queue_us, first.start.synthesis_us) == (0, 3000)
+        assert (first.start.replica, first.start.sample_rate_hz) == ("voice-0", 1000)
+        assert first.start.model_revision == world.speech.voices()[0].model_revision
+        assert await nothing_yet(turn)
+        world.replica().make(20)
+        (second,) = await take(turn, 1)
+        assert (second.sequence, second.offset_samples, second.start) == (1, 20, None)
+        turn.half_close()
+        world.clock.advance_ms(4)
+        world.replica().make(10)
+        world.replica().finish(us=5000)
+        *_, end = await rest(turn)
+        assert end == FinishedEvent(3, 50, 7000, cancelled=False, resumed=0, wasted_us=0)
+        assert [name for name, _ in world.watchers[3].log] == ["leased", "first_frame", "ended"]
+        assert world.stats().completed_chunks == 1
+
+
+async def test_queue_time_is_told_apart_from_synthesis_time():
+    async with World() as world:
+        first, second = world.turn(), world.turn()
+        first.add(ChunkOrder(0, "one"))
+        second.add(ChunkOrder(0, "two"))
+        world.clock.advance_ms(11)
+        world.replica().make(1)
+        world.replica().finish()
+        world.clock.advance_ms(7)
+        world.replica().make(20)
+        (frame,) = await take(second, 1)
+        assert (frame.start.queue_us, frame.start.synthesis_us) == (11_000, 7000)
+
+
+async def test_later_chunks_are_spoken_ahead_but_answered_in_order():
+    async with World(replicas=4, chunks_ahead=2) as world:
+        turn = world.turn()
+        for index in range(4):
+            turn.add(ChunkOrder(index, f"chunk {index}"))
+        turn.half_close()
+        assert [len(replica.asked) for replica in world.launcher.replicas] == [1, 1, 1, 0]
+        for replica in (world.replica(2), world.replica(1)):
+            replica.make(10)
+            replica.finish()
+        assert await nothing_yet(turn)
+        world.replica(0).make(10)
+        world.replica(0).finish()
+        events = await take(turn, 2)
+        assert [event.index for event in events] == [0, 0]
+        assert [request.text for r in world.launcher.replicas for request in r.asked.values()] == ["chunk 3"]
+        speaking = next(replica for replica in world.launcher.replicas if replica.asked)
+        speaking.make(10)
+        speaking.finish()
+        assert [event.index for event in await rest(turn)] == [1, 1, 2, 2, 3, 3]
+
+
+async def test_no_frame_after_a_cancel_and_the_other_chunks_go_on():
+    async with World(replicas=2) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "cancelled"))
+        turn.add(ChunkOrder(1, "goes on"))
+        world.replica(0).make(20)
+        world.replica(0).make(20)
+        await take(turn, 1)
+        turn.cancel_chunk(0)
+        turn.half_close()
+        world.replica(0).make(20)
+        world.replica(1).make(30)
+        world.replica(1).finish()
+        assert await nothing_yet(turn)
+        world.replica(0).acknowledge(made=80, us=8000)
+        events = await rest(turn)
+        assert events[0] == FinishedEvent(0, 20, 0, cancelled=True, resumed=0, wasted_us=6000)
+        assert [event.index for event in events] == [0, 1, 1]
+        assert (world.stats().cancelled_chunks, world.stats().wasted_us) == (1, 6000)
+
+
+async def test_cancel_turn_ends_all_chunks_and_then_the_stream():
+    async with World() as world:
+        turn = world.turn()
+        for index in range(5):
+            turn.add(ChunkOrder(index, "text"))
+        world.replica().make(20)
+        turn.cancel_turn()
+        world.replica().acknowledge(made=20)
+        events = await rest(turn)
+        assert [(event.index, event.cancelled) for event in events] == [(index, True) for index in range(5)]
+        assert world.stats().active_leases == world.stats().queued_chunks == 0
+        with pytest.raises(OutOfOrderError, match="after cancel_turn"):
+            turn.add(ChunkOrder(9, "text"))
+
+
+async def test_a_cancel_of_what_was_answered_means_nothing_and_of_what_never_was_is_wrong():
+    async with World() as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "..."))
+        world.replica().finish(made=0)
+        await take(turn, 1)
+        turn.cancel_chunk(0)
+        with pytest.raises(InvalidFieldError, match=r"cancel_chunk\.chunk_index"):
+            turn.cancel_chunk(1)
+
+
+async def test_a_peer_that_goes_away_frees_its_replica_and_its_cost_is_counted():
+    async with World() as world:
+        turn = world.turn()
+        for index in range(3):
+            turn.add(ChunkOrder(index, "text"))
+        world.replica().make(50)
+        await take(turn, 1)
+        turn.abandon()
+        assert len(world.replica().cancelled) == 1
+        world.replica().acknowledge(made=100, us=4000)
+        stats = world.stats()
+        assert (stats.active_leases, stats.queued_chunks, stats.cancelled_chunks) == (0, 0, 3)
+        assert (stats.synthesis_us, stats.wasted_us) == (4000, 2000)
+        assert await rest(turn) == []
+        assert all(watcher.log[-1][0] == "ended" for watcher in world.watchers.values())
+
+
+async def test_audio_that_was_made_and_not_taken_is_wasted_too():
+    async with World() as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "text"))
+        world.replica().make(50)
+        world.replica().make(50)
+        world.replica().finish(us=1000)
+        await take(turn, 1)
+        turn.abandon()
+        assert world.stats().wasted_us == 500
+
+
+async def test_a_resumed_chunk_has_no_gap_in_its_frames():
+    async with World(replicas=2) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "text"))
+        turn.half_close()
+        world.replica(0).make(20)
+        world.replica(0).make(20)
+        world.replica(0).die()
+        world.replica(1).make(15)
+        world.replica(1).finish(us=550)
+        events = await rest(turn)
+        frames = [event for event in events if isinstance(event, FrameEvent)]
+        assert [(frame.sequence, frame.offset_samples) for frame in frames] == [(0, 0), (1, 20), (2, 40)]
+        assert [frame.start is not None for frame in frames] == [True, False, False]
+        end = events[-1]
+        assert (end.total_samples, end.resumed) == (55, 1)
+        assert [name for name, _ in world.watchers[0].log] == [
+            "leased",
+            "first_frame",
+            "lost",
+            "leased",
+            "ended",
+        ]
+
+
+async def test_a_chunk_that_nobody_can_speak_fails_alone():
+    async with World(replicas=2, max_attempts=0) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "poison"))
+        turn.add(ChunkOrder(1, "well"))
+        turn.half_close()
+        world.replica(0).make(20)
+        world.replica(0).die()
+        world.replica(1).make(20)
+        world.replica(1).finish()
+        events = await rest(turn)
+        assert isinstance(events[1], FailedEvent)
+        assert isinstance(events[1].error, NoEngineError)
+        assert events[1].sent_samples == 20
+        assert isinstance(events[-1], FinishedEvent)
+        assert (world.stats().failed_chunks, world.stats().completed_chunks) == (1, 1)
+
+
+async def test_a_full_queue_fails_the_chunk_not_the_stream():
+    async with World(max_queued_chunks=1, chunks_ahead=5) as world:
+        turn = world.turn()
+        for index in range(3):
+            turn.add(ChunkOrder(index, "text"))
+        turn.half_close()
+        for _ in range(2):
+            world.replica().make(5)
+            world.replica().finish()
+        events = await rest(turn)
+        assert isinstance(events[-1], FailedEvent)
+        assert isinstance(events[-1].error, QueueFullError)
+
+
+async def test_the_window_follows_the_listener():
+    async with World(buffer_s=0.1) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "text"))
+        for _ in range(5):
+            world.replica().make(20)
+        assert world.replica().granted == []
+        await take(turn, 2)
+        assert [samples for _, samples in world.replica().granted] == [40]
+
+
+async def test_an_offset_behind_the_end_gives_an_empty_chunk():
+    async with World() as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "text", start_offset_samples=500))
+        turn.half_close()
+        world.replica().finish(made=120)
+        (end,) = await rest(turn)
+        assert (end.total_samples, end.cancelled) == (120, False)
+
+
+@pytest.mark.parametrize("speed", [0.1, 5, -1, float("nan"), float("inf")])
+async def test_speeds_have_bounds(speed):
+    async with World() as world:
+        with pytest.raises(InvalidFieldError, match=r"configure\.speed"):
+            world.turn(speed=speed)
+
+
+async def test_order_is_checked():
+    async with World(max_pending_chunks=3) as world:
+        turn = world.speech.open_turn(world.observe)
+        with pytest.raises(OutOfOrderError, match="before configure"):
+            turn.add(ChunkOrder(0, "text"))
+        with pytest.raises(OutOfOrderError, match="before configure"):
+            turn.cancel_turn()
+        turn.configure("t", "", AudioFormat(), 0)
+        with pytest.raises(OutOfOrderError, match="once"):
+            turn.configure("t", "", AudioFormat(), 0)
+        turn.add(ChunkOrder(2, "text"))
+        for index in (2, 1):
+            with pytest.raises(OutOfOrderError, match="does not rise"):
+                turn.add(ChunkOrder(index, "text"))
+        with pytest.raises(InvalidFieldError, match=r"chunk\.text: must not be empty"):
+            turn.add(ChunkOrder(3, ""))
+        with pytest.raises(InvalidFieldError, match="2001 characters are more than the limit of 2000"):
+            turn.add(ChunkOrder(3, "x" * 2001))
+        turn.add(ChunkOrder(4, "text"))
+        turn.add(ChunkOrder(5, "text"))
+        with pytest.raises(QueueFullError):
+            turn.add(ChunkOrder(6, "text"))
+
+
+async def test_an_error_ends_the_stream_at_once():
+    async with World() as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "text"))
+        world.replica().make(20)
+        turn.fail(OutOfOrderError("bad"))
+        with pytest.raises(OutOfOrderError, match="bad"):
+            await anext(turn)
+        assert len(world.replica().cancelled) == 1
+
+
+async def test_the_seed_is_the_same_for_the_same_sound_and_another_for_any_other():
+    async with World(replicas=6, chunks_ahead=9) as world:
+        seeds = []
+        for voice, speed, text in (
+            ("", 0, "text"),
+            ("voice/en-us", 1, "text"),
+            ("VOICE/EN", 1, "text"),
+            ("voice/de", 1, "text"),
+            ("", 2, "text"),
+            ("", 1, "other"),
+        ):
+            turn = world.turn(voice=voice, speed=speed)
+            turn.add(ChunkOrder(0, text))
+            seeds.append(next(r for r in world.launcher.replicas if r.asked).last.seed)
+            turn.abandon()
+            replica = next(r for r in world.launcher.replicas if r.asked)
+            replica.acknowledge()
+        assert seeds[0] == seeds[1] == seeds[2]
+        assert len(set(seeds)) == 4
+
+
+# ---- voices and the service as a whole
+
+
+async def test_voices_are_listed_and_found_by_name():
+    async with World() as world:
+        voices = world.speech.voices()
+        assert [voice.name for voice in voices] == ["voice", "voice/de", "voice/en-us"]
+        assert [voice.is_default for voice in voices] == [True, False, False]
+        assert voices[0].model_revision == voices[2].model_revision != voices[1].model_revision
+        assert [voice.name for voice in world.speech.voices("EN")] == ["voice", "voice/en-us"]
+        assert world.speech.voices("e") == []
+        assert world.speech.find("voice/en")[1] == "en-us"
+        assert world.speech.find("Voice/DE")[1] == "de"
+
+
+@pytest.mark.parametrize(("name", "near"), [("voise/de", "voice/de"), ("voice/dx", "voice/de"), ("zzz", "")])
+async def test_an_unknown_voice_is_told_what_is_near(name, near):
+    async with World() as world:
+        with pytest.raises(UnknownVoiceError, match="ListVoices") as caught:
+            world.turn(voice=name)
+        assert near in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (AudioFormat("MULAW"), "configure.format.encoding"),
+        (AudioFormat("PCM_S16LE", 8000), "configure.format.sample_rate_hz"),
+        (AudioFormat("UNSPECIFIED", 1000, 2), "configure.format.channels"),
+    ],
+)
+async def test_other_formats_are_refused_by_field_with_what_there_is(wanted, field):
+    async with World() as world:
+        turn = world.speech.open_turn(world.observe)
+        with pytest.raises(InvalidFieldError, match="1000 Hz") as caught:
+            turn.configure("t", "", wanted, 0)
+        assert caught.value.field == field
+
+
+async def test_the_voices_own_format_can_be_named():
+    async with World() as world:
+        turn = world.speech.open_turn(world.observe)
+        turn.configure("t", "", AudioFormat("PCM_S16LE", 1000, 1), 1)
+
+
+async def test_health_follows_the_pools_and_drain_refuses_new_turns():
+    async with World() as world:
+        assert world.health.calls >= 1
+        assert world.speech.healthy
+        running = world.turn()
+        running.add(ChunkOrder(0, "text"))
+        world.speech.drain()
+        with pytest.raises(DrainingError):
+            world.speech.open_turn(world.observe)
+        running.half_close()
+        world.replica().make(10)
+        world.replica().finish()
+        assert isinstance((await rest(running))[-1], FinishedEvent)
+
+
+# ---- batches
+
+
+async def batch_events(batch: Batch) -> list[Any]:
+    async with asyncio.timeout(5):
+        return [part async for part in batch]
+
+
+async def test_a_batch_speaks_identical_texts_once_and_fails_alone():
+    async with World(replicas=2) as world:
+        batch = world.speech.open_batch(["one", "two", "one", ""], "", AudioFormat(), 0, world.observe)
+        collecting = asyncio.ensure_future(batch_events(batch))
+        first = await anext_lease(world, 0)
+        second = await anext_lease(world, 1)
+        second.make(10)
+        second.finish()
+        first.make(10)
+        first.finish()
+        events = await collecting
+        assert {part.text_indexes for part in events} == {(0, 2), (1,), (3,)}
+        (failed,) = [part.event for part in events if isinstance(part.event, FailedEvent)]
+        assert failed.error.field == "texts[3]"
+        assert sum(isinstance(part.event, FinishedEvent) for part in events) == 2
+
+
+async def anext_lease(world: World, index: int) -> ScriptedReplica:
+    async with asyncio.timeout(5):
+        await world.launcher.replicas[index].spoke.wait()
+    return world.launcher.replicas[index]
+
+
+async def test_a_batch_runs_a_few_at_once_behind_live_turns():
+    async with World(batch_concurrency=2) as world:
+        batch = world.speech.open_batch(["a", "b", "c"], "", AudioFormat(), 0, world.observe)
+        collecting = asyncio.ensure_future(batch_events(batch))
+        await anext_lease(world, 0)
+        assert world.stats().queued_chunks == 1
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "live", deadline_ms=1000))
+        world.replica().make(1)
+        world.replica().finish()
+        assert world.replica().last.text == "live"
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
+        batch.abandon()
+        turn.abandon()
+
+
+@pytest.mark.parametrize("texts", [[], ["x"] * 1001])
+async def test_a_batch_has_bounds(texts):
+    async with World() as world:
+        with pytest.raises(InvalidFieldError, match="texts: "):
+            world.speech.open_batch(texts, "", AudioFormat(), 0, world.observe)
