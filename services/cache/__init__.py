@@ -1,0 +1,1 @@
+"""The cache service: audio, replies and session histories, in memory and in Redis."""

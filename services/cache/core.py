@@ -1,0 +1,392 @@
+"""The cache: memory before Redis, leases for what is being made.
+
+    audio, replies   read: memory, then Redis (which fills memory)
+                     write: memory, and Redis behind it; nobody waits
+    histories        read: Redis, which all processes share, while it answers; else memory
+                     write: compare-and-set in Redis; where that fails, in memory, which is written
+                     back when Redis answers again
+
+A method without `async` never waits. Those that may have to ask Redis come in two: the one that
+answers from what is here, or returns None, and the one that waits.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from services.cache.durable import DurableEntry, DurableTier, DurableUnavailableError, RoundTrips
+from services.cache.keys import Selector, StoredKey
+from services.cache.leases import Following, Granted, Lease, LeaseTable
+from services.cache.memory import Entry, KindCounts, MemoryTier
+from services.cache.values import AudioFormat, AudioValue, HistoryValue, Kind, Value
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import InvalidFieldError, ServiceUnavailableError
+from voicemesh.runtime.logs import get_logger
+
+_STEP: Final = 1000
+"""Entries that are looked at without letting other work in between."""
+_MAINTENANCE_S: Final = 10.0
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long entries live, in milliseconds from their writing."""
+
+    audio_ms: int
+    reply_ms: int
+    history_ms: int
+    history_copy_ms: int
+    """In memory, of a history that Redis has."""
+
+    def of(self, kind: Kind) -> int:
+        """Return the lifetime of a kind."""
+        return {"audio": self.audio_ms, "reply": self.reply_ms, "history": self.history_ms}[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The entry is there."""
+
+    value: Value
+    tier: Literal["memory", "redis"]
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """The entry is not there; `degraded` where Redis could not be asked."""
+
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was done; `degraded` where it is kept in memory but is not on its way to Redis."""
+
+    version: int = 0
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The history has another version than was expected; 0 where it is not there."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The caller's lease on a missing value, and what to tell the caller first."""
+
+    lease: Lease
+    event: Granted | Following
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """How many entries were removed from each tier."""
+
+    memory_entries: int
+    redis_entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts since the start, and sizes now."""
+
+    kinds: dict[Kind, KindCounts]
+    memory_bytes: int
+    memory_limit_bytes: int
+    redis_configured: bool
+    redis_available: bool
+    redis_errors: int
+    redis_corrupt: int
+    redis_dropped: int
+    active_leases: int
+
+
+class CacheCore:
+    """All entries of this process, and those in Redis where there is a tier for it.
+
+    Args:
+        clock: Measures lifetimes.
+        memory: The memory tier.
+        leases: The leases of this process.
+        lifetimes: How long entries live.
+        durable: The tier behind memory; None for memory alone.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        memory: MemoryTier,
+        leases: LeaseTable,
+        lifetimes: Lifetimes,
+        durable: DurableTier | None = None,
+    ) -> None:
+        self._clock = clock
+        self._memory = memory
+        self._durable = durable
+        self._lifetimes = lifetimes
+        self._removals = 0
+        self.leases = leases
+
+    @property
+    def _asks_redis(self) -> DurableTier | None:
+        """The tier behind memory, where it can be asked now."""
+        return self._durable if self._durable is not None and self._durable.available else None
+
+    @property
+    def _degraded(self) -> bool:
+        return self._durable is not None and not self._durable.available
+
+    def get_now(self, key: StoredKey) -> Hit | Miss | None:
+        """Read an entry without waiting; None where Redis is to be asked: then `get` it."""
+        tier = self._asks_redis
+        if key.kind == "history" and tier is not None:
+            return None
+        entry = self._memory.get(key)
+        if entry is not None:
+            self._memory.counts[key.kind].memory_hits += 1
+            return Hit(entry.value, "memory", entry.version)
+        if tier is not None:
+            return None
+        self._memory.counts[key.kind].misses += 1
+        return Miss(self._degraded)
+
+    async def get(self, key: StoredKey, trips: RoundTrips) -> Hit | Miss:
+        """Read an entry. Waits for Redis at most as long as its timeout; never fails."""
+        found = self.get_now(key)
+        tier = self._asks_redis
+        if found is not None or tier is None:
+            return found or Miss(self._degraded)
+        counts, removals = self._memory.counts[key.kind], self._removals
+        try:
+            theirs = await tier.get(key, trips)
+        except DurableUnavailableError:
+            entry, degraded = self._memory.get(key), True
+        else:
+            entry, degraded = self._merge(key, theirs, keep=removals == self._removals), False
+            if theirs is not None and (entry is None or entry.version <= theirs.version):
+                counts.redis_hits += 1
+                return Hit(theirs.value, "redis", theirs.version)
+        if entry is not None:
+            counts.memory_hits += 1
+            return Hit(entry.value, "memory", entry.version)
+        counts.misses += 1
+        return Miss(degraded)
+
+    def _merge(self, key: StoredKey, theirs: DurableEntry | None, *, keep: bool) -> Entry | None:
+        """Bring memory up to what Redis has; return what memory has then, if that counts.
+
+        What Redis has is right, but for a history that memory knows Redis may have missed.
+        """
+        mine = self._memory.get(key)
+        if mine is not None and theirs is not None and mine.version > theirs.version:
+            return mine
+        if theirs is None:
+            if mine is not None and key.kind == "history" and mine.durable:
+                self._memory.remove(key)  # removed by another process, or it has expired
+                return None
+            return mine
+        if keep:
+            copy_ms = self._copy_ms(key.kind)
+            ttl_ms = copy_ms if theirs.ttl_ms is None else min(copy_ms, theirs.ttl_ms)
+            self._memory.put(key, theirs.value, ttl_ms, version=theirs.version, durable=True)
+        return None
+
+    def _copy_ms(self, kind: Kind) -> int:
+        return self._lifetimes.history_copy_ms if kind == "history" else self._lifetimes.of(kind)
+
+    def put_now(self, key: StoredKey, value: Value, expected_version: int | None) -> Done | Conflict | None:
+        """Write an entry without waiting; None for a history that is to go to Redis: then `put` it.
+
+        Raises:
+            InvalidFieldError: A version is expected of what has none; or a history is too large for
+                memory while there is nothing else to keep it in.
+
+        """
+        if not isinstance(value, HistoryValue):
+            if expected_version is not None:
+                raise InvalidFieldError("put.expected_version", "is for histories only")
+            return self._store(key, value)
+        if self._asks_redis is not None:
+            return None
+        return self._put_in_memory(key, value, expected_version)
+
+    async def put(
+        self, key: StoredKey, value: HistoryValue, expected_version: int | None, trips: RoundTrips
+    ) -> Done | Conflict:
+        """Write a history. Waits for Redis at most as long as its timeout, then memory has it alone.
+
+        Raises:
+            InvalidFieldError: As `put_now`.
+
+        """
+        tier = self._asks_redis
+        if tier is None:
+            return self._put_in_memory(key, value, expected_version)
+        mine, removals = self._memory.get(key), self._removals
+        floor = mine.version if mine is not None and not mine.durable else 0
+        try:
+            written = await tier.write_history(
+                key,
+                value,
+                self._lifetimes.history_ms,
+                trips,
+                expected_version=expected_version,
+                floor_version=floor,
+            )
+        except DurableUnavailableError:
+            return self._put_in_memory(key, value, expected_version, degraded=True)
+        mine = self._memory.get(key)
+        if not written.done:
+            if mine is not None and mine.version < written.version:
+                self._memory.remove(key)
+            return Conflict(written.version)
+        if (mine is None or mine.version < written.version) and removals == self._removals:
+            copy_ms = self._lifetimes.history_copy_ms
+            self._memory.put(key, value, copy_ms, version=written.version, durable=True)
+        return Done(written.version)
+
+    def _put_in_memory(
+        self, key: StoredKey, value: HistoryValue, expected_version: int | None, *, degraded: bool = False
+    ) -> Done | Conflict:
+        degraded = degraded or self._degraded
+        mine = self._memory.get(key)
+        # With Redis away nobody knows the version; the caller read it, so the caller is right.
+        unknown = (expected_version or 0) if degraded else 0
+        present = mine.version if mine is not None else unknown
+        if expected_version is not None and expected_version != present:
+            return Conflict(present)
+        if not self._memory.put(key, value, self._lifetimes.history_ms, version=present + 1):
+            limit = self._memory.largest_bytes("history")
+            raise InvalidFieldError("put.value.history", f"takes more than the {limit} bytes that are kept")
+        return Done(present + 1, degraded)
+
+    def _store(self, key: StoredKey, value: Value) -> Done:
+        ttl_ms = self._lifetimes.of(key.kind)
+        self._memory.put(key, value, ttl_ms)
+        if self._durable is not None:
+            self._durable.write_behind(key, value, ttl_ms)
+        return Done(degraded=self._degraded)
+
+    def acquire_now(self, key: StoredKey, form: AudioFormat) -> Hit | Joined | None:
+        """Read audio, or take or follow its lease, without waiting; None where Redis is to be asked."""
+        entry = self._memory.get(key)
+        counts = self._memory.counts[key.kind]
+        if entry is not None:
+            counts.memory_hits += 1
+            return Hit(entry.value, "memory")
+        if self._asks_redis is not None and not self.leases.filling(key):
+            return None
+        counts.misses += 1
+        return Joined(*self.leases.acquire(key, form))
+
+    async def acquire(self, key: StoredKey, form: AudioFormat, trips: RoundTrips) -> Hit | Joined:
+        """Read audio, or take or follow its lease. Waits for Redis at most as long as its timeout."""
+        joined = self.acquire_now(key, form)
+        if joined is not None:
+            return joined
+        found = await self.get(key, trips)
+        if isinstance(found, Hit):
+            return found
+        # Meanwhile another may have begun, or ended, to make it.
+        entry = self._memory.get(key)
+        return Hit(entry.value, "memory") if entry else Joined(*self.leases.acquire(key, form))
+
+    def append(self, lease: Lease, part: AudioValue) -> Done:
+        """Add to what a lease is for; errors as `LeaseTable.append`."""
+        self.leases.append(lease, part)
+        return Done()
+
+    def seal(self, lease: Lease) -> Done:
+        """Complete and store what a lease is for; errors as `LeaseTable.seal`."""
+        complete = self.leases.seal(lease)
+        return Done() if complete is None else self._store(*complete)
+
+    def release(self, lease: Lease) -> Done:
+        """Give a lease back, or stop following."""
+        self.leases.release(lease)
+        return Done()
+
+    async def invalidate(self, selector: Selector) -> Removed:
+        """Remove all entries that match from both tiers, and those that are being made.
+
+        Other processes keep what they have in memory until it expires there.
+
+        Raises:
+            ServiceUnavailableError: Memory is clear, but Redis did not answer; try again.
+
+        """
+        self._removals += 1
+        self.leases.discard(selector)
+        in_memory = in_redis = 0
+        for removed in self._memory.remove_matching(selector, _STEP):
+            in_memory += removed
+            await asyncio.sleep(0)
+        if self._durable is not None:
+            try:
+                in_redis = await self._durable.invalidate(selector)
+            except DurableUnavailableError as error:
+                raise ServiceUnavailableError(
+                    f"{in_memory} entries were removed from memory, but Redis did not answer; try again",
+                    retry_after_ms=1000,
+                ) from error
+        return Removed(in_memory, in_redis)
+
+    def stats(self) -> Stats:
+        """Return counts since the start, and sizes now."""
+        durable = self._durable
+        return Stats(
+            kinds=self._memory.counts,
+            memory_bytes=self._memory.bytes,
+            memory_limit_bytes=self._memory.limit_bytes,
+            redis_configured=durable is not None,
+            redis_available=durable is not None and durable.available,
+            redis_errors=durable.errors if durable is not None else 0,
+            redis_corrupt=durable.corrupt if durable is not None else 0,
+            redis_dropped=durable.dropped if durable is not None else 0,
+            active_leases=self.leases.active,
+        )
+
+    def redis_lost(self) -> None:
+        """Note that Redis does not answer: it may come back without what it had."""
+        for entry in self._memory.histories(durable=True):
+            self._memory.mark(entry, durable=False)
+
+    async def restore(self) -> int:
+        """Write the histories that Redis may not have; return how many it did not have."""
+        restored = 0
+        for entry in self._memory.histories(durable=False):
+            tier = self._asks_redis
+            ttl_ms = (entry.expires_ns - self._clock.now_ns()) // 1_000_000
+            if tier is None:
+                break
+            if ttl_ms < 1 or self._memory.get(entry.key) is not entry:
+                continue
+            assert isinstance(entry.value, HistoryValue)
+            try:
+                written = await tier.restore_history(entry.key, entry.value, ttl_ms, entry.version)
+            except DurableUnavailableError:
+                break
+            restored += written.done
+            if written.version > entry.version and self._memory.get(entry.key) is entry:
+                self._memory.remove(entry.key)  # another process wrote it meanwhile
+            else:
+                self._memory.mark(entry, durable=True)
+        if restored:
+            _log.info("histories written back to Redis", histories=restored)
+        return restored
+
+    async def maintain(self) -> None:
+        """Remove what has expired and write back what Redis lacks, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_MAINTENANCE_S)
+            for _ in self._memory.sweep(_STEP):
+                await asyncio.sleep(0)
+            await self.restore()

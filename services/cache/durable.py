@@ -1,0 +1,125 @@
+"""What the core needs of the tier behind memory. The tier of `redis_tier.py` is one."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.cache.keys import Selector, StoredKey
+from services.cache.values import HistoryValue, Value
+
+
+class DurableUnavailableError(Exception):
+    """The tier did not answer, or is held off because it did not answer before."""
+
+
+class RoundTrips(Protocol):
+    """Is told of each round trip that a caller waits for."""
+
+    def redis(self, operation: str, key: StoredKey) -> AbstractContextManager[object]:
+        """Return the context that the round trip of `operation` runs in."""
+        ...
+
+
+class Untraced:
+    """Notes nothing."""
+
+    def redis(self, operation: str, key: StoredKey) -> AbstractContextManager[object]:  # noqa: ARG002 - a Protocol's
+        """Return a context that does nothing."""
+        return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class DurableEntry:
+    """An entry as the tier has it."""
+
+    value: Value
+    version: int
+    ttl_ms: int | None
+    """Milliseconds that it has left to live; None where it lives on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of writing a history: its version now, and whether it is what was written."""
+
+    version: int
+    done: bool
+
+
+class DurableTier(Protocol):
+    """Entries that outlive the process and that processes share."""
+
+    @property
+    def errors(self) -> int:
+        """Operations that failed or timed out."""
+        ...
+
+    @property
+    def corrupt(self) -> int:
+        """Entries that could not be read, and were removed."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Writes that were given up: too many waited, or the tier refused them."""
+        ...
+
+    @property
+    def available(self) -> bool:
+        """False while the tier is held off."""
+        ...
+
+    async def get(self, key: StoredKey, trips: RoundTrips) -> DurableEntry | None:
+        """Return the entry of `key`, None where there is none.
+
+        Raises:
+            DurableUnavailableError: Within the tier's timeout there was no answer.
+
+        """
+        ...
+
+    def write_behind(self, key: StoredKey, value: Value, ttl_ms: int) -> None:
+        """Write an entry soon; never waits. Under pressure the oldest writes are given up."""
+        ...
+
+    async def write_history(
+        self,
+        key: StoredKey,
+        value: HistoryValue,
+        ttl_ms: int,
+        trips: RoundTrips,
+        *,
+        expected_version: int | None,
+        floor_version: int,
+    ) -> Written:
+        """Compare and set a history, atomically among all processes.
+
+        The present version is that in the tier, or `floor_version` if that is higher: what the
+        caller knows of, and the tier may have lost. Where it is `expected_version`, or that is
+        None, the history is written with the next version.
+
+        Raises:
+            DurableUnavailableError: There was no answer, or the tier refused the write.
+
+        """
+        ...
+
+    async def restore_history(
+        self, key: StoredKey, value: HistoryValue, ttl_ms: int, version: int
+    ) -> Written:
+        """Write a history with its `version`, unless the tier has that or a later one.
+
+        Raises:
+            DurableUnavailableError: There was no answer, or the tier refused the write.
+
+        """
+        ...
+
+    async def invalidate(self, selector: Selector) -> int:
+        """Remove all entries that match, also those about to be written; return how many.
+
+        Raises:
+            DurableUnavailableError: There was no answer; some may have been removed.
+
+        """
+        ...

@@ -1,0 +1,270 @@
+r"""What makes two results equal: the one place that turns a request into the key of its entry.
+
+    AudioKey / ReplyKey / HistoryKey ─ canonical bytes ─ SHA-256 ─┐
+    voicemesh:v1:<kind>:<tenant tag>:<voice tag>:<revision tag>:<digest>
+
+The canonical bytes are a typed, length-prefixed encoding, so that two different requests never give
+the same bytes ("ab" + "c" is not "a" + "bc", absent is not zero). The tags are short hashes of the
+names that `Invalidate` can ask for; they let both tiers find the entries of a voice, a model
+revision or a tenant without an index that could get out of step with the entries. Nothing of a key
+can be read from what is stored: no text, no name.
+
+Audio: every field counts exactly, the text as it is given to the engine.
+
+Replies: every field and message counts exactly, but for the last message of the user, whose texts
+are first put into Unicode normal form C and whose runs of white space become one space. That is
+typing, not meaning. Nothing more is folded: case ("US" and "us"), punctuation ("2.5" and "25", "?"
+and "!"), accents and word order all can change what is asked, and a wrong answer from a cache costs
+more than a miss. Raise `SCHEME_VERSION` whenever any of this changes: old entries then just age out.
+"""
+
+import hashlib
+import math
+import struct
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from services.cache.values import PCM_S16LE, ROLE_USER, AudioFormat, Image, Kind, Message
+from voicemesh.runtime.errors import InvalidFieldError
+
+SCHEME_VERSION: Final = 1
+PREFIX: Final = f"voicemesh:v{SCHEME_VERSION}"
+MAX_NAME_CHARS: Final = 512
+"""Limit of every name in a key: engine, voice, revision, language, tenant, session, model."""
+
+_TAG_HEX_DIGITS: Final = 12
+
+Canonical = str | bytes | int | float | bool | None | tuple["Canonical", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioKey:
+    """Everything that makes two recordings the same."""
+
+    engine: str
+    model_revision: str
+    voice: str
+    language: str
+    speed_permille: int
+    format: AudioFormat
+    text: str = field(repr=False)
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationParameters:
+    """Settings of a generation; None where the service's default holds."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyKey:
+    """Everything that makes two prompts ask the same."""
+
+    tenant: str
+    llm_revision: str
+    model: str
+    parameters: GenerationParameters
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryKey:
+    """One session of one tenant."""
+
+    tenant: str
+    session_id: str
+
+
+Key = AudioKey | ReplyKey | HistoryKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """The key of an entry in both tiers: `name` alone identifies it, the tags are parts of it."""
+
+    kind: Kind
+    name: str
+    tenant_tag: str
+    voice_tag: str = "-"
+    revision_tag: str = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which entries to remove: one, or all of a name, or all."""
+
+    target: Literal["key", "voice", "model_revision", "tenant", "all"]
+    name: str = ""
+    """For "key" the name of a `StoredKey`; for "all" empty; else the tag of what was named."""
+
+    def matches(self, key: StoredKey) -> bool:
+        """Return whether the entry of `key` is to be removed."""
+        if self.target == "key":
+            return key.name == self.name
+        if self.target == "tenant":
+            return key.tenant_tag == self.name
+        if self.target == "all":
+            return True
+        return self.name == (key.voice_tag if self.target == "voice" else key.revision_tag)
+
+    @property
+    def pattern(self) -> str:
+        """The Redis glob pattern of the names that match; tags hold no glob characters."""
+        if self.target == "key":
+            return self.name
+        if self.target == "voice":
+            return f"{PREFIX}:audio:*:{self.name}:*:*"
+        if self.target == "model_revision":
+            return f"{PREFIX}:audio:*:*:{self.name}:*"
+        return f"{PREFIX}:*:{self.name}:*:*:*" if self.target == "tenant" else f"{PREFIX}:*"
+
+
+def select(target: Literal["voice", "model_revision", "tenant"], name: str) -> Selector:
+    """Select all entries of a voice, a model revision or a tenant, by its name."""
+    _check_name(target, name, may_be_empty=target == "tenant")
+    return Selector(target, tag(name))
+
+
+def stored_key(key: Key, path: str, *, max_text_chars: int) -> StoredKey:
+    """Return the key under which the entry of `key` is stored.
+
+    Args:
+        key: The request's key.
+        path: Where it stands in the request, for errors: "get.key".
+        max_text_chars: Limit of the text of an `AudioKey`.
+
+    Raises:
+        InvalidFieldError: A field is missing, malformed or over its limit.
+
+    """
+    if isinstance(key, AudioKey):
+        return _audio(key, f"{path}.audio", max_text_chars)
+    if isinstance(key, ReplyKey):
+        return _reply(key, f"{path}.reply")
+    _check_name(f"{path}.history.tenant", key.tenant, may_be_empty=True)
+    _check_name(f"{path}.history.session_id", key.session_id)
+    return _named("history", (key.tenant, key.session_id), tag(key.tenant))
+
+
+def canonical_format(format_: AudioFormat) -> AudioFormat:
+    """Return `format_` with the contract's meanings of 0 written out: PCM s16le, one channel."""
+    return AudioFormat(format_.encoding or PCM_S16LE, format_.sample_rate_hz, format_.channels or 1)
+
+
+def normalise_prompt(text: str) -> str:
+    """Return `text` in Unicode normal form C, white space collapsed and stripped."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def tag(name: str) -> str:
+    """Return the tag of a name: 12 hexadecimal digits.
+
+    Should two names ever share one, `Invalidate` of either removes the entries of both; nothing
+    is ever read by tag.
+    """
+    return hashlib.sha256(canonical(("tag", name))).hexdigest()[:_TAG_HEX_DIGITS]
+
+
+def canonical(value: Canonical) -> bytes:  # noqa: PLR0911 - one return a type
+    """Encode `value` so that different values give different bytes: type, length, content."""
+    if value is None:
+        return b"n"
+    if isinstance(value, bool):  # before int: True is an int
+        return b"b1" if value else b"b0"
+    if isinstance(value, int):
+        return b"i%d;" % value
+    if isinstance(value, float):
+        return b"f" + struct.pack(">d", value + 0.0)  # + 0.0 makes -0.0 the 0.0 that it means
+    if isinstance(value, str):
+        encoded = value.encode()
+        return b"s%d:%b" % (len(encoded), encoded)
+    if isinstance(value, bytes):
+        return b"y%d:%b" % (len(value), value)
+    return b"t%d:%b" % (len(value), b"".join(map(canonical, value)))
+
+
+def _audio(key: AudioKey, path: str, max_text_chars: int) -> StoredKey:
+    for name in ("engine", "model_revision", "voice"):
+        _check_name(f"{path}.{name}", getattr(key, name))
+    _check_name(f"{path}.language", key.language, may_be_empty=True)
+    _check_name(f"{path}.tenant", key.tenant, may_be_empty=True)
+    if not key.text:
+        raise InvalidFieldError(f"{path}.text", "must not be empty")
+    if len(key.text) > max_text_chars:
+        raise InvalidFieldError(
+            f"{path}.text", f"has {len(key.text)} characters; the limit is {max_text_chars}"
+        )
+    if key.speed_permille < 1:
+        raise InvalidFieldError(f"{path}.speed_permille", "must be at least 1; 1000 is normal")
+    form = canonical_format(key.format)
+    fields = (
+        *(key.engine, key.model_revision, key.voice, key.language, key.speed_permille),
+        *(form.encoding, form.sample_rate_hz, form.channels),
+        *(key.text, key.tenant),
+    )
+    return _named("audio", fields, tag(key.tenant), tag(key.voice), tag(key.model_revision))
+
+
+def _reply(key: ReplyKey, path: str) -> StoredKey:
+    _check_name(f"{path}.tenant", key.tenant, may_be_empty=True)
+    _check_name(f"{path}.llm_revision", key.llm_revision)
+    _check_name(f"{path}.model", key.model, may_be_empty=True)
+    wish = key.parameters
+    for name in ("temperature", "top_p"):
+        number = getattr(wish, name)
+        if number is not None and not math.isfinite(number):
+            raise InvalidFieldError(f"{path}.parameters.{name}", "must be a finite number")
+    check_messages(key.messages, f"{path}.messages")
+    users = [index for index, message in enumerate(key.messages) if message.role == ROLE_USER]
+    last = users[-1] if users else -1
+    messages = tuple(
+        (message.role, tuple(_part(part, normalise=index == last) for part in message.parts))
+        for index, message in enumerate(key.messages)
+    )
+    parameters = (wish.max_tokens, wish.temperature, wish.top_p, wish.stop, wish.seed)
+    fields = (key.tenant, key.llm_revision, key.model, parameters, messages)
+    return _named("reply", fields, tag(key.tenant))
+
+
+def check_messages(messages: tuple[Message, ...], path: str, *, may_be_empty: bool = False) -> None:
+    """Check that every message has a role and parts.
+
+    Raises:
+        InvalidFieldError: One has not; or there is none and `may_be_empty` is false.
+
+    """
+    if not messages and not may_be_empty:
+        raise InvalidFieldError(path, "must not be empty")
+    for index, message in enumerate(messages):
+        if message.role < 1:
+            raise InvalidFieldError(f"{path}[{index}].role", "must be set")
+        if not message.parts:
+            raise InvalidFieldError(f"{path}[{index}].parts", "must not be empty")
+
+
+def _part(part: str | Image, *, normalise: bool) -> Canonical:
+    if isinstance(part, Image):
+        return (part.data, part.url, part.media_type)
+    return normalise_prompt(part) if normalise else part
+
+
+def _named(
+    kind: Kind, fields: Canonical, tenant_tag: str, voice_tag: str = "-", revision_tag: str = "-"
+) -> StoredKey:
+    digest = hashlib.sha256(canonical((SCHEME_VERSION, kind, fields))).hexdigest()
+    name = f"{PREFIX}:{kind}:{tenant_tag}:{voice_tag}:{revision_tag}:{digest}"
+    return StoredKey(kind, name, tenant_tag, voice_tag, revision_tag)
+
+
+def _check_name(path: str, name: str, *, may_be_empty: bool = False) -> None:
+    if not name and not may_be_empty:
+        raise InvalidFieldError(path, "must not be empty")
+    if len(name) > MAX_NAME_CHARS:
+        raise InvalidFieldError(path, f"has {len(name)} characters; the limit is {MAX_NAME_CHARS}")

@@ -1,0 +1,337 @@
+"""Leases: many ask for the same missing audio, one computes it, the others hear it as it is made.
+
+    acquire ──> holder ── append* ── seal ──> the value
+       │           └─ release, its stream ends, or nothing appended for ttl_ms: lost
+       └──────> follower ── so_far, part* ──┬─ sealed
+                                            └─ granted: it is the holder now, from offset_samples on
+
+There is one buffer a fill; a follower is an offset into it. So a slow follower costs nothing and
+holds up nobody: it gets what it has not had yet in one piece when it comes back. Where a fill can no
+longer be kept (too large, invalidated, no room), it comes apart: the holder goes on unshared, and
+every follower is granted a lease of its own, at the offset that it can go on from.
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.cache.keys import Selector, StoredKey
+from services.cache.requests import checked_audio
+from services.cache.values import AudioFormat, AudioValue, WordTiming
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import InvalidFieldError
+
+PART_LIMIT_BYTES: Final = 1024 * 1024
+"""Largest part that is sent to a follower; more than that comes in several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The caller holds the lease and goes on behind `offset_samples`."""
+
+    lease_id: str
+    ttl_ms: int
+    offset_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Another holds the lease and has appended `so_far`."""
+
+    lease_id: str
+    so_far: AudioValue
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What was appended since the last event."""
+
+    value: AudioValue
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The holder completed the entry."""
+
+
+FollowEvent = Part | Sealed | Granted
+
+
+@dataclass(eq=False, slots=True)
+class _Fill:
+    key: StoredKey
+    format: AudioFormat
+    holder: "Lease | None" = None
+    followers: list["Lease"] = field(default_factory=list)
+    audio: bytearray = field(default_factory=bytearray)
+    words: list[WordTiming] = field(default_factory=list)
+    deadline_ns: int = 0
+    sealed: bool = False
+    shared: bool = True
+    """False once it came apart: nothing is kept any more, and nobody else may join."""
+    appended: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One caller's part in a fill, as holder or as follower; made by `LeaseTable.acquire`."""
+
+    id: str
+    fill: _Fill
+    ended: bool = False
+    told: bool = False
+    """True once `granted` was taken by the caller's stream."""
+    offset_bytes: int = 0
+    offset_words: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def holds(self) -> bool:
+        """True while this is the one that computes the value."""
+        return self.fill.holder is self
+
+
+class LeaseTable:
+    """All fills of this process.
+
+    Args:
+        clock: Tells when a holder has stalled.
+        ttl_ms: Milliseconds without an append after which a lease can be taken over.
+        max_value_bytes: Limit of one fill's audio.
+        budget_bytes: Limit of all fills' audio together; beyond it fills come apart.
+
+    """
+
+    def __init__(self, clock: Clock, *, ttl_ms: int, max_value_bytes: int, budget_bytes: int) -> None:
+        self._clock = clock
+        self._ttl_ms = ttl_ms
+        self._max_value_bytes = max_value_bytes
+        self._budget_bytes = budget_bytes
+        self._bytes = 0
+        self._fills: dict[str, _Fill] = {}
+        self._leases: dict[str, Lease] = {}
+        self._ids = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count(1))
+
+    @property
+    def active(self) -> int:
+        """Number of leases that are held; follows are not counted."""
+        return sum(lease.holds for lease in self._leases.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of audio in all fills."""
+        return self._bytes
+
+    def filling(self, key: StoredKey) -> bool:
+        """Return whether somebody holds the lease of `key`."""
+        return key.name in self._fills
+
+    def acquire(self, key: StoredKey, form: AudioFormat) -> tuple[Lease, Granted | Following]:
+        """Take the lease of `key`, or follow whoever has it.
+
+        Returns:
+            The caller's lease, to be ended by `seal` or `release`, and what to tell the caller.
+            After `Following` the events of `follow` come.
+
+        """
+        fill = self._fills.get(key.name)
+        if fill is not None:
+            lease = self._new_lease(fill)
+            fill.followers.append(lease)
+            # Where the holder has stalled the caller may now hold the lease. It still needs what
+            # was appended before, so it follows first and is granted by `follow`.
+            self._expire(fill)
+            if not lease.holds or fill.audio:
+                return lease, Following(lease.id, self._rest(lease, limit=None))
+        else:
+            fill = _Fill(key, form)
+            self._fills[key.name] = fill
+            lease = self._new_lease(fill)
+            self._give(fill, lease)
+        return lease, self._grant(lease)
+
+    def append(self, lease: Lease, part: AudioValue) -> None:
+        """Add to the fill of `lease` and wake its followers.
+
+        Raises:
+            InvalidFieldError: The lease is not held any more, or the audio is over the limit; in
+                that case the lease has ended.
+
+        """
+        fill = self._held(lease, "append.lease_id")
+        part = checked_audio(part, fill.format, "append.part")
+        fill.deadline_ns = self._deadline_ns()
+        if not fill.shared:
+            return
+        size = len(fill.audio) + len(part.audio)
+        if size > self._max_value_bytes:
+            self._take_apart(fill)
+            self.release(lease)
+            raise InvalidFieldError(
+                "append.part.audio", f"{size} bytes in all; the limit is {self._max_value_bytes}"
+            )
+        if self._bytes + len(part.audio) > self._budget_bytes:
+            self._take_apart(fill)
+            return
+        fill.format = part.format
+        fill.audio += part.audio
+        fill.words += part.words
+        fill.appended = True
+        self._bytes += len(part.audio)
+        self._wake(fill)
+
+    def seal(self, lease: Lease) -> tuple[StoredKey, AudioValue] | None:
+        """Complete the fill of `lease`; its followers hear the rest and the end.
+
+        Returns:
+            What is to be stored; None where the fill came apart before.
+
+        Raises:
+            InvalidFieldError: The lease is not held any more, or nothing was appended; in that case
+                the lease has ended and a follower has taken over.
+
+        """
+        fill = self._held(lease, "seal.lease_id")
+        if fill.shared and not fill.appended:
+            self.release(lease)
+            raise InvalidFieldError("seal.lease_id", "nothing was appended under this lease")
+        self._end(lease)
+        fill.holder = None
+        if not fill.shared:
+            return None
+        fill.sealed = True
+        self._forget(fill)
+        self._wake(fill)
+        return fill.key, AudioValue(fill.format, bytes(fill.audio), tuple(fill.words))
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back, or stop following. Does nothing if it has ended."""
+        if lease.ended:
+            return
+        self._end(lease)
+        fill = lease.fill
+        if fill.holder is lease:
+            fill.holder = None
+            self._promote(fill)
+        elif lease in fill.followers:
+            fill.followers.remove(lease)
+
+    def discard(self, selector: Selector) -> int:
+        """Make sure that no fill that matches is stored: they come apart. Return how many."""
+        matching = [fill for fill in self._fills.values() if selector.matches(fill.key)]
+        for fill in matching:
+            self._take_apart(fill)
+        return len(matching)
+
+    async def follow(self, lease: Lease) -> AsyncIterator[FollowEvent]:
+        """Yield what comes to a follower, until it is sealed, granted or released.
+
+        The follower that waits is who notices that the holder has stalled.
+        """
+        while not lease.ended:
+            event = self.take(lease)
+            if event is not None:
+                yield event
+                if not isinstance(event, Part):
+                    return
+                continue
+            lease.changed.clear()
+            left_s = (lease.fill.deadline_ns - self._clock.now_ns()) / 1e9
+            try:
+                async with asyncio.timeout(max(left_s, 0.001)):
+                    await lease.changed.wait()
+            except TimeoutError:
+                self._expire(lease.fill)
+
+    def take(self, lease: Lease) -> FollowEvent | None:
+        """Return the next event of a follower; None where there is none yet. `Sealed` ends it."""
+        fill = lease.fill
+        if lease.offset_bytes < len(fill.audio) or lease.offset_words < len(fill.words):
+            return Part(self._rest(lease, limit=PART_LIMIT_BYTES))
+        if lease.holds:
+            return self._grant(lease)
+        if fill.sealed:
+            self.release(lease)
+            return Sealed()
+        return None
+
+    def expire(self) -> None:
+        """Take every lease whose holder has stalled away from it, where somebody follows."""
+        for fill in tuple(self._fills.values()):
+            self._expire(fill)
+
+    def _expire(self, fill: _Fill) -> None:
+        holder = fill.holder
+        if holder is None or not fill.followers or self._clock.now_ns() < fill.deadline_ns:
+            return
+        fill.holder = None
+        if holder.told:
+            self._end(holder)
+        else:
+            # It does not read, so it does not know that it holds the lease: back to the end.
+            fill.followers.append(holder)
+        self._promote(fill)
+
+    def _held(self, lease: Lease, path: str) -> _Fill:
+        if not lease.holds:
+            raise InvalidFieldError(path, "this lease is not held: it expired, or was never granted")
+        return lease.fill
+
+    def _promote(self, fill: _Fill) -> None:
+        if fill.followers:
+            self._give(fill, fill.followers.pop(0))
+        else:
+            self._forget(fill)
+
+    def _give(self, fill: _Fill, lease: Lease) -> None:
+        fill.holder = lease
+        fill.deadline_ns = self._deadline_ns()
+        lease.changed.set()
+
+    def _grant(self, lease: Lease) -> Granted:
+        lease.told = True
+        lease.fill.deadline_ns = self._deadline_ns()
+        samples = lease.offset_bytes // lease.fill.format.sample_bytes
+        return Granted(lease.id, self._ttl_ms, samples)
+
+    def _rest(self, lease: Lease, limit: int | None) -> AudioValue:
+        fill, start = lease.fill, lease.offset_bytes
+        end = len(fill.audio) if limit is None else min(len(fill.audio), start + limit)
+        words = tuple(fill.words[lease.offset_words :])
+        lease.offset_bytes, lease.offset_words = end, len(fill.words)
+        return AudioValue(fill.format, bytes(memoryview(fill.audio)[start:end]), words)
+
+    def _take_apart(self, fill: _Fill) -> None:
+        self._forget(fill)
+        fill.shared = False
+        followers, fill.followers = fill.followers, []
+        for follower in followers:
+            # The follower's own fill starts where the shared one stopped; it holds no bytes, because
+            # what was before is not there any more to be stored with what comes.
+            follower.fill = _Fill(fill.key, fill.format, shared=False, audio=fill.audio, words=fill.words)
+            self._give(follower.fill, follower)
+
+    def _forget(self, fill: _Fill) -> None:
+        if self._fills.get(fill.key.name) is fill:
+            del self._fills[fill.key.name]
+            self._bytes -= len(fill.audio)
+
+    def _new_lease(self, fill: _Fill) -> Lease:
+        lease = Lease(next(self._ids), fill)
+        self._leases[lease.id] = lease
+        return lease
+
+    def _end(self, lease: Lease) -> None:
+        lease.ended = True
+        lease.changed.set()
+        self._leases.pop(lease.id, None)
+
+    def _deadline_ns(self) -> int:
+        return self._clock.now_ns() + self._ttl_ms * 1_000_000
+
+    def _wake(self, fill: _Fill) -> None:
+        for follower in fill.followers:
+            follower.changed.set()

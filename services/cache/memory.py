@@ -1,0 +1,151 @@
+"""The memory tier: one least-recently-used list a kind, each within its own bytes and lifetime.
+
+    total limit ┬─ audio    3/4
+                ├─ replies  1/8    a flood of one kind never pushes another out
+                └─ history  1/8
+
+An entry that is larger than an eighth of the total limit (or than its kind's share) is not kept: it
+would push out many to serve one. Lifetimes count from the write; reading does not prolong them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from services.cache.keys import Selector, StoredKey
+from services.cache.values import KINDS, Kind, Value, size_bytes
+from voicemesh.runtime.clock import Clock
+
+_SHARES_OF_8: Final[dict[Kind, int]] = {"audio": 6, "reply": 1, "history": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry in memory."""
+
+    key: StoredKey
+    value: Value
+    size_bytes: int
+    expires_ns: int
+    version: int = 0
+    """Version of a history; 0 for other kinds."""
+    durable: bool = False
+    """For histories: the last that was heard of Redis is that it has this version."""
+
+
+@dataclass(slots=True)
+class KindCounts:
+    """Counts of one kind since the start, and its size now."""
+
+    entries: int = 0
+    bytes: int = 0
+    memory_hits: int = 0
+    redis_hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+
+class MemoryTier:
+    """Entries of all kinds, within `limit_bytes`. Not for use by more than one thread."""
+
+    def __init__(self, clock: Clock, limit_bytes: int) -> None:
+        self._clock = clock
+        self.limit_bytes = limit_bytes
+        self._budgets: dict[Kind, int] = {
+            kind: limit_bytes * share // 8 for kind, share in _SHARES_OF_8.items()
+        }
+        self._entries: dict[Kind, OrderedDict[str, Entry]] = {kind: OrderedDict() for kind in KINDS}
+        self.counts: dict[Kind, KindCounts] = {kind: KindCounts() for kind in KINDS}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that all entries take."""
+        return sum(counts.bytes for counts in self.counts.values())
+
+    def largest_bytes(self, kind: Kind) -> int:
+        """Return the size of the largest entry of `kind` that would be kept, in bytes."""
+        return min(self.limit_bytes // 8, self._budgets[kind])
+
+    def get(self, key: StoredKey) -> Entry | None:
+        """Return the entry of `key` and mark it as used; None where there is none. Counts nothing."""
+        entries = self._entries[key.kind]
+        entry = entries.get(key.name)
+        if entry is None:
+            return None
+        if entry.expires_ns <= self._clock.now_ns():
+            self._remove(entry)
+            return None
+        entries.move_to_end(key.name)
+        return entry
+
+    def put(
+        self, key: StoredKey, value: Value, ttl_ms: int, *, version: int = 0, durable: bool = False
+    ) -> bool:
+        """Keep an entry for `ttl_ms`, in place of any that is there, and make room for it.
+
+        Returns:
+            False where it is too large to be kept. What was there before is gone then as well.
+
+        """
+        entries, counts = self._entries[key.kind], self.counts[key.kind]
+        old = entries.get(key.name)
+        if old is not None:
+            self._remove(old)
+        size = size_bytes(value) + len(key.name)
+        if size > self.largest_bytes(key.kind):
+            return False
+        while counts.bytes + size > self._budgets[key.kind]:
+            oldest = next(iter(entries.values()))
+            self._remove(oldest)
+            if oldest.expires_ns > self._clock.now_ns():
+                counts.evictions += 1
+        expires_ns = self._clock.now_ns() + ttl_ms * 1_000_000
+        entries[key.name] = Entry(key, value, size, expires_ns, version, durable)
+        counts.entries += 1
+        counts.bytes += size
+        return True
+
+    def remove(self, key: StoredKey) -> bool:
+        """Remove the entry of `key`; return whether there was one."""
+        entry = self._entries[key.kind].get(key.name)
+        if entry is not None:
+            self._remove(entry)
+        return entry is not None
+
+    def remove_matching(self, selector: Selector, step: int) -> Iterator[int]:
+        """Remove all entries that match: looks at `step` entries a step, yields how many it removed.
+
+        Entries may come and go between two steps; those that come are not looked at.
+        """
+        for kind in KINDS:
+            present = iter(tuple(self._entries[kind].values()))
+            while batch := tuple(islice(present, step)):
+                yield sum(self.remove(entry.key) for entry in batch if selector.matches(entry.key))
+
+    def sweep(self, step: int) -> Iterator[int]:
+        """Remove what has expired: looks at `step` entries a step, yields how many it removed."""
+        for kind in KINDS:
+            present = iter(tuple(self._entries[kind].values()))
+            while batch := tuple(islice(present, step)):
+                now_ns = self._clock.now_ns()
+                yield sum(self.remove(entry.key) for entry in batch if entry.expires_ns <= now_ns)
+
+    def histories(self, *, durable: bool) -> tuple[Entry, ...]:
+        """Return the histories that Redis has (`durable`) or may not have."""
+        return tuple(entry for entry in self._entries["history"].values() if entry.durable is durable)
+
+    def mark(self, entry: Entry, *, durable: bool) -> None:
+        """Say whether Redis has `entry`. Does nothing if the entry has been replaced or removed."""
+        entries = self._entries[entry.key.kind]
+        if entries.get(entry.key.name) is entry:
+            entries[entry.key.name] = Entry(
+                entry.key, entry.value, entry.size_bytes, entry.expires_ns, entry.version, durable
+            )
+
+    def _remove(self, entry: Entry) -> None:
+        del self._entries[entry.key.kind][entry.key.name]
+        counts = self.counts[entry.key.kind]
+        counts.entries -= 1
+        counts.bytes -= entry.size_bytes

@@ -1,0 +1,355 @@
+"""The Redis tier: entries that outlive the process and that all cache processes share.
+
+    get, write_history ── at most timeout_ms, connect included ──> Redis
+    write_behind ── queue ── one pipeline at a time ──────────────> Redis
+    the supervisor ── PING, while held off ────────────────────────> Redis
+
+Nobody but the supervisor ever finds out that Redis is still away: after the first failure everything
+else raises at once until a probe is answered. Failures are of three sorts: no answer (the breaker
+opens), a refusal such as OOM or READONLY (that write is given up, reading goes on), and an entry that
+is not one of ours (a miss; it is removed).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from services.cache import codec
+from services.cache.breaker import Breaker
+from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
+from services.cache.keys import Selector, StoredKey
+from services.cache.values import HistoryValue, Value
+from services.cache.writeback import Write, WriteQueue
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.logs import get_logger
+
+CONNECTIONS: Final = 50
+_BACKGROUND_TIMEOUT_S: Final = 1.0
+"""For what no caller waits for: probes, writes behind, removal."""
+_SCAN_COUNT: Final = 500
+
+# KEYS[1] the entry; ARGV: bytes before the version, bytes behind it, lifetime in ms, mode, expected
+# version, floor (or, to restore, the version to write). SET replaces a value of any type, so foreign
+# data at the key is overwritten. Versions pass through Lua's doubles: exact up to 2^53.
+_COMPARE_AND_SET: Final = """
+local present, stored = 0, false
+if redis.call('TYPE', KEYS[1]).ok == 'string' then
+  stored = redis.call('GETRANGE', KEYS[1], 0, 12)
+  if #stored == 13 and string.sub(stored, 1, 5) == ARGV[1] then
+    present = struct.unpack('>I8', string.sub(stored, 6, 13))
+  end
+end
+local new
+if ARGV[4] == 'restore' then
+  new = tonumber(ARGV[6])
+  if present >= new then return {0, present} end
+else
+  present = math.max(present, tonumber(ARGV[6]))
+  if ARGV[4] == 'expect' and present ~= tonumber(ARGV[5]) then return {0, present} end
+  new = present + 1
+end
+redis.call('SET', KEYS[1], ARGV[1] .. struct.pack('>I8', new) .. ARGV[2], 'PX', ARGV[3])
+return {1, new}
+"""
+_VERSION_AT: Final = slice(5, 13)
+
+# ValueError: what redis-py's parser raises where the peer does not speak Redis's protocol.
+_UNANSWERED: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, OSError, ValueError)
+
+_log = get_logger(__name__)
+
+
+class RedisTier:
+    """Entries in one Redis.
+
+    Args:
+        url: redis://, rediss:// or unix://, maybe with a password.
+        clock: Measures the lifetime of queued writes.
+        breaker: Says when to leave Redis alone.
+        timeout_ms: Milliseconds that a caller waits at most.
+        queue: Writes behind.
+        on_lost: Called when Redis is held off.
+        on_back: Called when it answers again; and once at the start, when it first answers.
+
+    Raises:
+        ValueError: The URL is none of these; the text does not hold it.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        breaker: Breaker,
+        timeout_ms: int,
+        queue: WriteQueue,
+        on_lost: Callable[[], None] = lambda: None,
+        on_back: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._clock = clock
+        self._breaker = breaker
+        self._timeout_s = timeout_ms / 1000
+        self._queue = queue
+        self.on_lost = on_lost
+        self.on_back = on_back
+        self.address = address_of(url)
+        try:
+            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=None,  # every use is under a timeout of its own
+                socket_connect_timeout=_BACKGROUND_TIMEOUT_S,
+                socket_timeout=_BACKGROUND_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                lib_name=None,
+                lib_version=None,
+            )
+        except ValueError:
+            raise ValueError("is not an address of a Redis") from None
+        self._redis: Redis = Redis.from_pool(pool)
+        self._lost = asyncio.Event()
+        self._usable = asyncio.Event()
+        self._usable.set()
+        self._queued = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self.errors = 0
+        """Operations that failed or timed out."""
+        self.corrupt = 0
+        """Entries that could not be read, and were removed."""
+        self._refused = 0
+
+    @property
+    def available(self) -> bool:
+        """False while Redis is held off."""
+        return self._breaker.closed
+
+    @property
+    def dropped(self) -> int:
+        """Writes that were given up: no room in the queue, or refused by Redis."""
+        return self._queue.dropped + self._refused
+
+    def start(self) -> None:
+        """Begin to look after the connection and to write; needs a running loop."""
+        loop = asyncio.get_running_loop()
+        self._tasks = (
+            loop.create_task(self._supervise(), name="redis-supervisor"),
+            loop.create_task(self._write(), name="redis-writer"),
+        )
+
+    async def close(self) -> None:
+        """Write what is queued if Redis answers, for a second at most, and disconnect."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
+                while self._breaker.closed and len(self._queue):
+                    await self._write_batch()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.aclose(close_connection_pool=True)
+
+    async def get(self, key: StoredKey, trips: RoundTrips) -> DurableEntry | None:
+        """Return the entry of `key`; see `DurableTier`."""
+        with trips.redis("GET", key):
+            data, ttl_ms = await self._ask(self._read(key.name))
+        if data is None:
+            return None
+        try:
+            value, version = codec.decode(data, key.kind)
+        except codec.CorruptEntryError as error:
+            self.corrupt += 1
+            _log.warning("entry in Redis cannot be read; removed", kind=key.kind, reason=str(error))
+            with contextlib.suppress(DurableUnavailableError):
+                await self._ask(self._redis.unlink(key.name))
+            return None
+        return DurableEntry(value, version, ttl_ms if ttl_ms >= 0 else None)
+
+    async def _read(self, name: str) -> tuple[bytes | None, int]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.get(name)
+            pipeline.pttl(name)
+            data, ttl_ms = await pipeline.execute(raise_on_error=False)
+        if isinstance(data, ResponseError) and str(data).startswith("WRONGTYPE"):
+            return b"", 0  # not an entry: what cannot be decoded is counted and removed
+        for answer in (data, ttl_ms):
+            if isinstance(answer, Exception):
+                raise answer
+        return data, ttl_ms
+
+    def write_behind(self, key: StoredKey, value: Value, ttl_ms: int) -> None:
+        """Write an entry soon; never waits."""
+        self._queue.add(key, value, self._clock.now_ns() + ttl_ms * 1_000_000)
+        self._queued.set()
+
+    async def write_history(
+        self,
+        key: StoredKey,
+        value: HistoryValue,
+        ttl_ms: int,
+        trips: RoundTrips,
+        *,
+        expected_version: int | None,
+        floor_version: int,
+    ) -> Written:
+        """Compare and set a history; see `DurableTier`."""
+        mode = "write" if expected_version is None else "expect"
+        with trips.redis("EVAL", key):
+            return await self._set(key, value, ttl_ms, (mode, expected_version or 0, floor_version))
+
+    async def restore_history(
+        self, key: StoredKey, value: HistoryValue, ttl_ms: int, version: int
+    ) -> Written:
+        """Write a history back that Redis may have lost; see `DurableTier`."""
+        return await self._set(key, value, ttl_ms, ("restore", 0, version))
+
+    async def _set(
+        self, key: StoredKey, value: HistoryValue, ttl_ms: int, condition: tuple[str, int, int]
+    ) -> Written:
+        data = codec.encode(value)
+        before, behind = data[: _VERSION_AT.start], data[_VERSION_AT.stop :]
+        arguments = (before, behind, ttl_ms, *condition)
+        # EVAL, not EVALSHA: the script is short, and a Redis that was restarted does not know it.
+        done, version = await self._ask(self._redis.eval(_COMPARE_AND_SET, 1, key.name, *arguments))
+        return Written(int(version), bool(done))
+
+    async def invalidate(self, selector: Selector) -> int:
+        """Remove all entries that match; see `DurableTier`.
+
+        One SCAN step looks at about 500 keys, so that Redis is never held up; keys that are written
+        meanwhile may be missed.
+        """
+        self._queue.discard(selector)
+        async with self._writing:  # what was being written is there now, and is found
+            pass
+        if selector.target == "key":
+            return int(await self._ask(self._redis.unlink(selector.name), _BACKGROUND_TIMEOUT_S))
+        removed, cursor = 0, 0
+        while True:
+            step = self._redis.scan(cursor, match=selector.pattern, count=_SCAN_COUNT)
+            cursor, names = await self._ask(step, _BACKGROUND_TIMEOUT_S)
+            if names:
+                removed += int(await self._ask(self._redis.unlink(*names), _BACKGROUND_TIMEOUT_S))
+            if not cursor:
+                return removed
+
+    async def _ask(self, work: Any, timeout_s: float | None = None) -> Any:
+        if not self._breaker.closed:
+            if asyncio.iscoroutine(work):
+                work.close()
+            raise DurableUnavailableError("held off")
+        try:
+            async with asyncio.timeout(timeout_s or self._timeout_s):
+                return await work
+        except _UNANSWERED as error:
+            self._failed(error)
+            raise DurableUnavailableError(type(error).__name__) from error
+        except RedisError as error:
+            self.errors += 1
+            _log.warning("Redis refused", reason=_reason(error))
+            raise DurableUnavailableError(type(error).__name__) from error
+
+    def _failed(self, error: BaseException) -> None:
+        self.errors += 1
+        if self._breaker.failed():
+            _log.warning("Redis does not answer; memory only", address=self.address, reason=_reason(error))
+            self._usable.clear()
+            self._lost.set()
+            self.on_lost()
+
+    async def _supervise(self) -> None:
+        first = True
+        while True:
+            try:
+                async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
+                    await self._redis.ping()
+            except (RedisError, *_UNANSWERED) as error:
+                if self._breaker.closed:
+                    self._failed(error)
+                else:
+                    self.errors += 1
+                    self._breaker.probe_failed()
+            else:
+                if self._breaker.succeeded() or first:
+                    first = False
+                    _log.info("Redis answers", address=self.address)
+                    self._usable.set()
+                    self.on_back()
+                while self._breaker.closed:
+                    self._lost.clear()
+                    await self._lost.wait()
+                # Connections from before may be half dead; callers must not be the ones to find out.
+                with contextlib.suppress(RedisError, OSError):
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
+            await asyncio.sleep(self._breaker.wait_s)
+
+    async def _write(self) -> None:
+        while True:
+            self._queued.clear()
+            if not len(self._queue):
+                await self._queued.wait()
+            await self._usable.wait()
+            await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        async with self._writing:
+            batch = self._queue.take()
+            now_ns = self._clock.now_ns()
+            batch = [write for write in batch if write.expires_ns > now_ns]
+            if not batch:
+                return
+            try:
+                async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
+                    answers = await self._send(batch, now_ns)
+            except _UNANSWERED as error:
+                self._queue.give_back(batch)
+                self._failed(error)
+                return
+            except RedisError as error:
+                answers = [error] * len(batch)
+            refused = [answer for answer in answers if isinstance(answer, Exception)]
+            if refused:
+                self.errors += len(refused)
+                self._refused += len(refused)
+                _log.warning("Redis refused writes", writes=len(refused), reason=_reason(refused[0]))
+
+    async def _send(self, batch: Iterable[Write], now_ns: int) -> list[Any]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for write in batch:
+                ttl_ms = max(1, (write.expires_ns - now_ns) // 1_000_000)
+                pipeline.set(write.key.name, codec.encode(write.value), px=ttl_ms)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+
+def address_of(url: str) -> str:
+    """Return `url` without user, password and options, for logs.
+
+    Raises:
+        ValueError: It is not a redis://, rediss:// or unix:// URL; the text does not hold it.
+
+    """
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the sort of an error and its first words: Redis's own code, such as OOM or NOAUTH."""
+    return f"{type(error).__name__}: {str(error)[:120]}".rstrip(": ")

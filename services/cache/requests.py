@@ -1,0 +1,138 @@
+"""What a caller can ask of a stream, and the checks that a request must pass."""
+
+from dataclasses import dataclass
+
+from services.cache.keys import AudioKey, Key, StoredKey, canonical_format, check_messages, stored_key
+from services.cache.values import (
+    AudioFormat,
+    AudioValue,
+    ReplyValue,
+    Value,
+    kind_of,
+    size_bytes,
+)
+from voicemesh.runtime.errors import InvalidFieldError, MeshError
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Reads an entry; with `lease_format`, takes or follows the lease of audio that is missing."""
+
+    key: StoredKey
+    lease_format: AudioFormat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Writes a whole entry; a history only if it has `expected_version`, unless that is None."""
+
+    key: StoredKey
+    value: Value
+    expected_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Adds to the entry that a lease is for."""
+
+    lease_id: str
+    part: AudioValue
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Completes the entry that a lease is for."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Gives a lease back, or stops following."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came: what it wants, or why that cannot be understood."""
+
+    request_id: int
+    operation: Get | Put | Append | Seal | Release | MeshError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may measure."""
+
+    max_value_bytes: int
+    max_text_chars: int
+
+
+def checked_get(key: Key, limits: Limits, *, lease: bool) -> Get:
+    """Return the request to read an entry.
+
+    Raises:
+        InvalidFieldError: The key is unusable, or the lease is not for audio whose samples can be
+            counted.
+
+    """
+    stored = stored_key(key, "get.key", max_text_chars=limits.max_text_chars)
+    if not lease:
+        return Get(stored)
+    if not isinstance(key, AudioKey):
+        raise InvalidFieldError("get.on_miss", "a lease is for audio only")
+    form = canonical_format(key.format)
+    if not form.sample_bytes:
+        raise InvalidFieldError("get.key.audio.format.encoding", "a lease needs PCM s16le or mu-law")
+    return Get(stored, form)
+
+
+def checked_put(key: Key, value: Value, expected_version: int | None, limits: Limits) -> Put:
+    """Return the request to write an entry.
+
+    Raises:
+        InvalidFieldError: The key is unusable, or the value is not of its kind, empty or too large.
+
+    """
+    stored = stored_key(key, "put.key", max_text_chars=limits.max_text_chars)
+    kind = kind_of(value)
+    if kind != stored.kind:
+        raise InvalidFieldError("put.value", f"is of the kind {kind}, but its key is of {stored.kind}")
+    path = f"put.value.{kind}"
+    if isinstance(value, AudioValue):
+        assert isinstance(key, AudioKey)
+        value = checked_audio(value, canonical_format(key.format), path)
+        if not value.audio:
+            raise InvalidFieldError(f"{path}.audio", "must not be empty")
+    elif isinstance(value, ReplyValue):
+        if not value.text:
+            raise InvalidFieldError(f"{path}.text", "must not be empty")
+    else:
+        check_messages(value.messages, f"{path}.messages", may_be_empty=True)
+    size = size_bytes(value)
+    if size > limits.max_value_bytes:
+        raise InvalidFieldError(path, f"takes {size} bytes; the limit is {limits.max_value_bytes}")
+    return Put(stored, value, expected_version)
+
+
+def checked_audio(value: AudioValue, wanted: AudioFormat, path: str) -> AudioValue:
+    """Return `value` with its whole format: what it leaves unsaid is as its key wants it.
+
+    Raises:
+        InvalidFieldError: Its format is another, or it is not whole samples.
+
+    """
+    given = value.format
+    form = AudioFormat(
+        given.encoding or wanted.encoding,
+        given.sample_rate_hz or wanted.sample_rate_hz,
+        given.channels or wanted.channels,
+    )
+    if form != AudioFormat(wanted.encoding, wanted.sample_rate_hz or form.sample_rate_hz, wanted.channels):
+        raise InvalidFieldError(f"{path}.format", "is not the format of the key")
+    if not form.sample_rate_hz:
+        raise InvalidFieldError(f"{path}.format.sample_rate_hz", "must be set: the key leaves it open")
+    if form.sample_bytes and len(value.audio) % form.sample_bytes:
+        raise InvalidFieldError(f"{path}.audio", f"is not whole samples of {form.sample_bytes} bytes")
+    return AudioValue(form, value.audio, value.words)

@@ -1,0 +1,117 @@
+"""The cache service as a whole: what is made of its settings, and what starts and ends with it."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+
+from services.cache.breaker import Breaker
+from services.cache.core import CacheCore, Lifetimes
+from services.cache.leases import LeaseTable
+from services.cache.memory import MemoryTier
+from services.cache.requests import Limits
+from services.cache.servicer import CacheServicer
+from services.cache.settings import CacheSettings
+from services.cache.writeback import WriteQueue
+from voicemesh.cache.v1 import cache_pb2_grpc
+from voicemesh.runtime.errors import SettingsError
+from voicemesh.runtime.server import Hosted, Runtime
+
+if TYPE_CHECKING:
+    from services.cache.redis_tier import RedisTier
+
+
+class CacheService(Hosted):
+    """Hosts a `CacheCore`, and the Redis tier where there is one."""
+
+    def __init__(self, core: CacheCore, redis: "RedisTier | None", runtime: Runtime, limits: Limits) -> None:
+        self.core = core
+        self._redis = redis
+        self._runtime = runtime
+        self._servicer = CacheServicer(core, runtime, limits)
+        self._session = runtime.sessions.open()
+        self._maintenance: asyncio.Task[None] | None = None
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicer to `server`."""
+        cache_pb2_grpc.add_CacheServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Serve at once: with a Redis that does not answer yet, from memory."""
+        if self._redis is not None:
+            self._redis.on_lost = self.core.redis_lost
+            self._redis.on_back = self._restore
+            self._redis.start()
+        self._maintenance = asyncio.get_running_loop().create_task(
+            self.core.maintain(), name="cache-maintain"
+        )
+        await self._runtime.readiness.set(
+            True, "memory" if self._redis is None else f"memory, {self._redis.address} behind it"
+        )
+
+    async def close(self) -> None:
+        """Write what waits for Redis, for a second at most; end every task."""
+        if self._maintenance is not None:
+            self._maintenance.cancel()
+            await asyncio.gather(self._maintenance, return_exceptions=True)
+        self._session.cancel()
+        await self._runtime.sessions.join(timeout_s=0)
+        if self._redis is not None:
+            await self._redis.close()
+
+    def _restore(self) -> None:
+        self._session.spawn(self.core.restore(), "cache-restore")
+
+
+def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
+    """Make the service.
+
+    Raises:
+        SettingsError: The address of Redis cannot be used.
+
+    """
+    clock = runtime.clock
+    redis = _redis(settings, runtime) if settings.redis_url is not None else None
+    core = CacheCore(
+        clock=clock,
+        memory=MemoryTier(clock, settings.cache_memory_bytes),
+        leases=LeaseTable(
+            clock,
+            ttl_ms=settings.cache_lease_ttl_ms,
+            max_value_bytes=settings.cache_max_value_bytes,
+            budget_bytes=settings.cache_fill_bytes,
+        ),
+        lifetimes=Lifetimes(
+            audio_ms=settings.cache_audio_ttl_s * 1000,
+            reply_ms=settings.cache_reply_ttl_s * 1000,
+            history_ms=settings.cache_history_ttl_s * 1000,
+            history_copy_ms=min(settings.cache_history_copy_ttl_s, settings.cache_history_ttl_s) * 1000,
+        ),
+        durable=redis,
+    )
+    limits = Limits(settings.cache_max_value_bytes, settings.cache_max_text_chars)
+    return CacheService(core, redis, runtime, limits)
+
+
+def _redis(settings: CacheSettings, runtime: Runtime) -> "RedisTier":
+    # Imported here: redis-py costs 180 ms of start-up and 12 MB that only those who use it should pay.
+    from services.cache.redis_tier import RedisTier  # noqa: PLC0415 - see above
+
+    assert settings.redis_url is not None
+    try:
+        return RedisTier(
+            settings.redis_url.get_secret_value(),
+            clock=runtime.clock,
+            breaker=Breaker(
+                runtime.clock,
+                min_ms=settings.cache_redis_retry_min_ms,
+                max_ms=settings.cache_redis_retry_max_ms,
+            ),
+            timeout_ms=settings.cache_redis_timeout_ms,
+            queue=WriteQueue(
+                max_entries=settings.cache_redis_queue_entries,
+                max_bytes=settings.cache_redis_queue_bytes,
+            ),
+        )
+    except ValueError as error:
+        raise SettingsError(f"VOICEMESH_REDIS_URL: {error}") from None

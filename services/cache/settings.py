@@ -1,0 +1,68 @@
+"""Settings of the cache service."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from voicemesh.runtime.settings import ListenAddress, ServerSettings
+
+_HEADROOM_BYTES = 512 * 1024
+
+
+class CacheSettings(ServerSettings):
+    """What the cache service can be told. Each field is the variable `VOICEMESH_<FIELD>`."""
+
+    cache_listen: ListenAddress = "127.0.0.1:50054"
+    """Where it listens."""
+    redis_url: SecretStr | None = None
+    """Redis behind memory: redis://, rediss:// (TLS) or unix://; not set: memory alone. May hold a
+    password, so it is never printed."""
+    cache_memory_bytes: Annotated[int, Field(ge=1024 * 1024)] = 64 * 1024 * 1024
+    """Bytes that entries may take in memory: 3/4 for audio, 1/8 each for replies and histories."""
+    cache_fill_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * 1024 * 1024
+    """Bytes that audio may take while it is being made; beyond it, it is not shared or kept."""
+    cache_max_value_bytes: Annotated[int, Field(ge=1024)] = 3 * 1024 * 1024
+    """Largest value; must leave 512 KiB below `max_message_bytes`."""
+    cache_max_text_chars: Annotated[int, Field(ge=1)] = 16_384
+    """Longest text of an audio key, in characters."""
+    cache_audio_ttl_s: Annotated[int, Field(ge=1)] = 7200
+    """How long audio is kept."""
+    cache_reply_ttl_s: Annotated[int, Field(ge=1)] = 1800
+    """How long replies are kept."""
+    cache_history_ttl_s: Annotated[int, Field(ge=1)] = 3600
+    """How long a session's history is kept after its last turn."""
+    cache_history_copy_ttl_s: Annotated[int, Field(ge=1)] = 300
+    """How long memory keeps a copy of a history that Redis has."""
+    cache_lease_ttl_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
+    """Milliseconds without an append after which another may take a lease over."""
+    cache_redis_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 20
+    """Milliseconds that a request waits for Redis at most; then Redis is held off."""
+    cache_redis_retry_min_ms: Annotated[int, Field(ge=10)] = 1000
+    """First wait before Redis is tried again; doubles with each failure."""
+    cache_redis_retry_max_ms: Annotated[int, Field(ge=10)] = 30_000
+    """Longest wait before Redis is tried again."""
+    cache_redis_queue_entries: Annotated[int, Field(ge=1)] = 1024
+    """Writes to Redis that may wait; beyond it the oldest are given up."""
+    cache_redis_queue_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """Bytes of writes to Redis that may wait."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if self.cache_max_value_bytes + _HEADROOM_BYTES > self.max_message_bytes:
+            raise ValueError(
+                "VOICEMESH_CACHE_MAX_VALUE_BYTES: must be at least 524288 below VOICEMESH_MAX_MESSAGE_BYTES"
+            )
+        if self.cache_redis_retry_min_ms > self.cache_redis_retry_max_ms:
+            raise ValueError(
+                "VOICEMESH_CACHE_REDIS_RETRY_MIN_MS: must not exceed VOICEMESH_CACHE_REDIS_RETRY_MAX_MS"
+            )
+        return self
