@@ -40,20 +40,21 @@ def decide_sentence(view: View, index: int) -> Decision:
     end, closed, complete = _absorb(view, index)
     if end >= view.limit:
         return Decision(_NO, end)
-    word_start = start_of_word(view, index)
     if not complete and not view.final:
-        plausible = end > index + 1 or mark not in marks.DOTS or plausible_stop(view, word_start, index)
+        plausible = end > index + 1 or mark not in marks.DOTS or plausible_stop(view, index)
         return maybe(end, plausible)
     run = text[index:end]
+    if run == ".":
+        return decide_full_stop(view, index, end, closed)
     if marks.HARD_SET.intersection(run):
         return _hard(view, index, end, closed)
     if marks.ASKING_SET.intersection(run) or mark in ";:":
-        return _asking(view, index, end, closed, word_start)
+        return _asking(view, index, end, closed)
     if marks.STRESS_SET.intersection(run):
         return _before_capital(view, end)
     if run[0] == "…" or run[:2] == ".." or run.startswith(". ."):
         return _ellipsis(view, end, run)
-    return decide_full_stop(view, index, end, closed, word_start)
+    return decide_full_stop(view, index, end, closed)
 
 
 def _line_end(view: View, index: int) -> Decision:
@@ -138,7 +139,7 @@ def _hard(view: View, index: int, end: int, closed: bool) -> Decision:
     return Decision(_NO if following.islower() or following in ",;:，、；：" else _YES, end)
 
 
-def _asking(view: View, index: int, end: int, closed: bool, word_start: int) -> Decision:
+def _asking(view: View, index: int, end: int, closed: bool) -> Decision:
     text = view.text
     if end == len(text):
         return Decision(_YES, end)
@@ -152,14 +153,18 @@ def _asking(view: View, index: int, end: int, closed: bool, word_start: int) -> 
                 return spaced
         if closed:
             return after_closer(view, end)
-        if text[index] == "!" and text[word_start:index] in abbr.EXCLAIMING_NAMES:
+        if text[index] == "!" and text[start_of_word(view, index) : index] in abbr.EXCLAIMING_NAMES:
             return before_starter(view, end)
         return Decision(_YES, end)
     if following in "“‘«„¿¡「『《" or (closed and following in marks.OPENERS):
         return Decision(_YES, end)
     if marks.CJK.match(following):
         return Decision(_YES, end)
-    if following.isupper() and text[index - 1].islower() and not _ADDRESS.search(text[word_start:index]):
+    if (
+        following.isupper()
+        and text[index - 1].islower()
+        and not _ADDRESS.search(text[start_of_word(view, index) : index])
+    ):
         # A space was forgotten: "Hello!How are you".
         return Decision(_YES, end)
     return Decision(_NO, end)

@@ -33,6 +33,7 @@ DRY_SOON_NS: Final = 200_000_000
 
 _SLICE_CHARS: Final = 8192
 """A long text is taken in by slices of this size, so that dropping old text stays cheap."""
+_AFTER_END: Final = "nothing may follow `end`"
 _NOT_WHITE: Final = re.compile(r"\S")
 
 
@@ -77,8 +78,10 @@ class Chunker:
         self._held: _Held | None = None
         self._dry_ns: int | None = None
         self._ended = False
-        self._arrivals: deque[tuple[int, int]] = deque()  # (absolute end, when it came)
-        self._table = table_for(config.language)
+        self._arrivals: deque[tuple[int, int]] = deque()  # (absolute end, when it came), but for the last
+        self._now_ns = 0  # when the last text came
+        self._max_chars = config.max_chars
+        self._seen = View("", 0, 0, 0, False, False, table_for(config.language))
         self._early = config.policy in (Policy.CLAUSE, Policy.ADAPTIVE)
         self._by_words = config.policy is Policy.WORDS
         self._pattern = (
@@ -88,32 +91,39 @@ class Chunker:
 
     def push(self, text: str, now_ns: int) -> list[Chunk]:
         """Take in more text."""
-        self._check_open()
+        if self._ended:
+            raise OutOfOrderError(_AFTER_END)
         length = len(text)
-        if not length:
-            return []
         if self.text_length + length > self.config.max_text_chars:
             limit = self.config.max_text_chars
             raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
         chunks: list[Chunk] = []
-        for index in range(0, length, _SLICE_CHARS):
-            piece = text if length <= _SLICE_CHARS else text[index : index + _SLICE_CHARS]
-            self.text_length += len(piece)
-            if self._arrivals and self._arrivals[-1][1] == now_ns:
-                self._arrivals.pop()
-            self._arrivals.append((self.text_length, now_ns))
-            self._buffer += piece
-            # Most tokens hold no mark: then there is nothing more to do.
-            if (
-                self._pattern.search(self._buffer, self._cursor) is None
-                and len(self._buffer) - self._start <= self.config.max_chars
-                and self._start < len(self._buffer) - len(piece)
-            ):
-                self._cursor = len(self._buffer)
-                continue
-            self._scan(chunks, now_ns, final=False)
-            self._drop()
+        if length <= _SLICE_CHARS:
+            self._take(text, chunks, now_ns)
+        else:
+            for index in range(0, length, _SLICE_CHARS):
+                self._take(text[index : index + _SLICE_CHARS], chunks, now_ns)
         return chunks
+
+    def _take(self, piece: str, chunks: list[Chunk], now_ns: int) -> None:
+        if now_ns != self._now_ns:
+            self._arrivals.append((self.text_length, self._now_ns))
+            self._now_ns = now_ns
+        before = len(self._buffer)
+        self._buffer = buffer = self._buffer + piece
+        length = len(buffer)
+        self.text_length = self._base + length
+        if (
+            self._start < before
+            and length - self._start <= self._max_chars
+            and self._pattern.search(buffer, self._cursor) is None
+        ):
+            # Most tokens hold no mark: then there is nothing more to do.
+            self._cursor = length
+            self._held = None
+            return
+        self._scan(chunks, now_ns, final=False)
+        self._drop()
 
     def flush(self, now_ns: int) -> list[Chunk]:
         """Let out everything that is held, now."""
@@ -170,29 +180,32 @@ class Chunker:
 
     def _check_open(self) -> None:
         if self._ended:
-            raise OutOfOrderError("nothing may follow `end`")
+            raise OutOfOrderError(_AFTER_END)
 
     def _scan(self, chunks: list[Chunk], now_ns: int, *, final: bool) -> None:
         """Decide as far as the text that has come allows, and cut."""
         self._held = None
+        buffer = self._buffer
+        end = len(buffer)
+        index, pattern = -1, self._pattern
         while True:
             self._skip_white()
-            buffer = self._buffer
-            limit = self._start + self.config.max_chars
-            match = self._pattern.search(buffer, self._cursor)
-            index = match.start() if match else len(buffer)
-            if index > limit or (index == limit and not (match and buffer[index] in marks.NEWLINES)):
+            limit = self._start + self._max_chars
+            if index < self._cursor or pattern is not self._pattern:
+                pattern = self._pattern
+                match = pattern.search(buffer, self._cursor)
+                index = match.start() if match else end
+            if index > limit or (index == limit and (index == end or buffer[index] not in marks.NEWLINES)):
                 if not self._overflows(limit, final=final):
                     # As much as fits has come, and nothing but white space behind it.
                     self._cursor = min(self._cursor, index)
                     return
                 self._force(chunks, limit, now_ns)
                 continue
-            if match is None:
+            if index == end:
                 self._cursor = index
                 return
-            view = self._view(index, final=final)
-            decision, reason = self._decide(view, index)
+            decision, reason = self._decide(index, final=final)
             if decision.verdict is Verdict.UNDECIDED:
                 self._cursor = index
                 self._hold(decision, reason)
@@ -203,40 +216,35 @@ class Chunker:
             if not self._accept(chunks, decision.end, reason, now_ns, final=final):
                 self._cursor = max(decision.end, index + 1)
 
-    def _decide(self, view: View, index: int) -> tuple[Decision, Reason]:
-        if self._by_words and not marks.is_sentence_mark(view.text, index):
-            return self._decide_word(view, index), Reason.WORDS
-        if not self._early or self.chunk_count or marks.is_sentence_mark(view.text, index):
+    def _decide(self, index: int, *, final: bool) -> tuple[Decision, Reason]:
+        buffer = self._buffer
+        if self._by_words and (buffer[index] == " " or not marks.is_sentence_mark(buffer, index)):
+            return self._decide_word(index, final=final), Reason.WORDS
+        view = self._view(index, final=final)
+        if not self._early or self.chunk_count or marks.is_sentence_mark(buffer, index):
             return decide_sentence(view, index), Reason.SENTENCE
         decision = decide_clause(view, index)
-        if decision.verdict is Verdict.NO:
-            return decision, Reason.CLAUSE
-        clause = view.text[view.start : decision.end]
-        if not clause_is_speakable(clause):
-            return Decision(Verdict.NO, decision.end), Reason.CLAUSE
+        if decision.verdict is not Verdict.NO and not clause_is_speakable(buffer[self._start : decision.end]):
+            decision = Decision(Verdict.NO, decision.end)
         return decision, Reason.CLAUSE
 
-    def _decide_word(self, view: View, index: int) -> Decision:
+    def _decide_word(self, index: int, *, final: bool) -> Decision:
         """Count the word that ends at `index`; decide once there are enough of them."""
-        end, counts = word_ends(view.text, self._word_start, index)
-        if counts and self._words + 1 >= self.config.words and end - view.start >= self._least:
-            if end == len(view.text) and not view.final:
-                return Decision(Verdict.UNDECIDED, end)
-            following = _NOT_WHITE.search(view.text, end)
+        buffer = self._buffer
+        end, counts = word_ends(buffer, self._word_start, index)
+        if not counts:
+            self._word_start = index + 1
+            return Decision(Verdict.NO, index + 1)
+        if self._words + 1 >= self.config.words and end - self._start >= self._least:
+            following = _NOT_WHITE.search(buffer, end)
             if following is None:
-                if not view.final and len(view.text) - end < WHITE_LIMIT:
-                    return Decision(Verdict.UNDECIDED, end)
-            elif following.start() - end < WHITE_LIMIT and not self._may_part(
-                view.text, end, following.start()
-            ):
-                self._words += 1
-                self._word_start = end
-                return Decision(Verdict.NO, end)
-            return Decision(Verdict.YES, end)
-        if counts:
-            self._words += 1
-        self._word_start = max(end, index + 1)
-        return Decision(Verdict.NO, self._word_start)
+                verdict = Verdict.YES if final or len(buffer) - end >= WHITE_LIMIT else Verdict.UNDECIDED
+                return Decision(verdict, end)
+            if following.start() - end >= WHITE_LIMIT or self._may_part(buffer, end, following.start()):
+                return Decision(Verdict.YES, end)
+        self._words += 1
+        self._word_start = end
+        return Decision(Verdict.NO, max(end, index + 1))
 
     @staticmethod
     def _may_part(text: str, end: int, following: int) -> bool:
@@ -280,15 +288,14 @@ class Chunker:
         return end
 
     def _view(self, index: int, *, final: bool) -> View:
-        return View(
-            self._buffer,
-            self._start,
-            self._sentence_start,
-            self._start + self.config.max_chars + 1,
-            final,
-            self._guillemet_open_at(index),
-            self._table,
-        )
+        view = self._seen
+        view.text = self._buffer
+        view.start = self._start
+        view.sentence_start = self._sentence_start
+        view.limit = self._start + self.config.max_chars + 1
+        view.final = final
+        view.guillemet_open = self._guillemet_open_at(index)
+        return view
 
     def _guillemet_open_at(self, index: int) -> bool:
         """Say whether a « of French kind, with a space behind it, waits for its » at `index`."""
@@ -362,7 +369,7 @@ class Chunker:
 
     def _arrival_ns(self, end: int) -> int:
         """Return when the character before the absolute offset `end` came."""
-        found = 0
+        found = self._now_ns
         for covered, when in reversed(self._arrivals):
             if covered < end:
                 break

@@ -18,6 +18,7 @@ from services.chunker.view import (
     before_starter,
     maybe,
     next_char,
+    start_of_word,
     word_at,
     word_before,
 )
@@ -38,16 +39,17 @@ _NO: Final = Verdict.NO
 _YES: Final = Verdict.YES
 
 
-def plausible_stop(view: View, word_start: int, index: int) -> bool:
+def plausible_stop(view: View, index: int) -> bool:
     """Say whether a full stop with nothing behind it may be an end."""
+    word_start = start_of_word(view, index)
     word = view.text[word_start:index].lstrip(_OPENING)
     if not word or word[-1].isdigit() or is_marker(view, word_start, word):
         return False
     return _classify(view, word) in _PLAUSIBLE and not _is_cased_letter(word)
 
 
-def decide_full_stop(view: View, index: int, end: int, closed: bool, word_start: int) -> Decision:
-    """Decide about the full stop at `index`, whose closers end at `end`, behind the word at `word_start`."""
+def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision:
+    """Decide about the full stop at `index`, whose closers end at `end`."""
     text = view.text
     if end == len(text):
         return Decision(_YES, end)
@@ -57,6 +59,7 @@ def decide_full_stop(view: View, index: int, end: int, closed: bool, word_start:
             return Decision(_YES, end)
         between_han = marks.CJK.match(text, index - 1) and marks.CJK.match(following) if index else None
         return Decision(_YES if between_han else _NO, end)
+    word_start = start_of_word(view, index)
     word = text[word_start:index].lstrip(_OPENING)
     if is_marker(view, word_start, word):
         return Decision(_NO, end)

@@ -5,8 +5,10 @@ import unicodedata
 from typing import Final
 
 from services.chunker import marks
+from services.chunker.view import WHITE_LIMIT
 
-_WHITE: Final = re.compile(r"\s+")
+_NOT_WHITE: Final = re.compile(r"\S")
+_ALPHABETS: Final = "\u0e00"  # every script without spaces comes behind
 _NO_BREAK_BEFORE: Final = marks.CLUSTER | marks.CLOSERS | marks.CLAUSE_FULL | marks.CLAUSE_ASCII
 _JOINERS: Final = "\u200d\u2060\ufe0f\ufe0e"
 
@@ -18,21 +20,18 @@ def forced_cut(text: str, start: int, limit: int) -> int:
     script without spaces, whichever is later; where one word is longer than that, inside it, but not
     before a combining character. `text` reaches beyond `limit`.
     """
-    best = -1
-    for match in _WHITE.finditer(text, start + 1, limit + 1):
-        space = match.start()
-        if text[space - 1].isdigit() and text[match.end() : match.end() + 1].isdigit():
-            continue
-        best = space
-    for index in range(limit, max(best, start), -1):
-        if _breaks(text, index):
+    for index in range(limit, start, -1):
+        if text[index].isspace():
+            following = _NOT_WHITE.search(text, index)
+            near = following is not None and following.start() - index < WHITE_LIMIT
+            if not (near and following and following.group().isdigit() and text[index - 1].isdigit()):
+                return index
+        elif (text[index] > _ALPHABETS or text[index - 1] > _ALPHABETS) and _breaks(text, index):
             return index
-    if best > start:
-        return best
     index = limit
     while index > start + 1 and _joined(text, index):
         index -= 1
-    return index if not _joined(text, index) else limit
+    return limit if _joined(text, index) else index
 
 
 def _breaks(text: str, index: int) -> bool:

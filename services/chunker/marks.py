@@ -70,10 +70,15 @@ CJK: Final = re.compile(f"[{_CJK}]")
 UNSPACED: Final = re.compile(f"[{_CJK}{_SOUTH_EAST}]")
 
 # In Greek `;` asks, in Armenian `:` ends: the letter before tells.
+# A mark inside a number, a name or an address is not worth a look, if only because there are many.
+_ASCII_ENDS: Final = r"\.(?![A-Za-z0-9])|[?!](?![a-z0-9])"
 _SENTENCE: Final = (
-    f"[{re.escape(NEWLINES + DOTS + ASKING + ARMENIAN_STRESS + HARD)}]|(?<=[{_GREEK}]);|(?<=[{_ARMENIAN}]):"
+    f"[{re.escape(NEWLINES + '…' + ASKING.lstrip('?!') + ARMENIAN_STRESS + HARD)}]|{_ASCII_ENDS}"
+    f"|(?<=[{_GREEK}]);|(?<=[{_ARMENIAN}]):"
 )
-_CLAUSE: Final = f"[{re.escape(''.join(sorted(CLAUSE_ASCII | CLAUSE_FULL | DASHES)))}]"
+_CLAUSE: Final = (
+    f"[{re.escape(''.join(sorted(CLAUSE_FULL | LONG_DASHES)))}–]|[-{''.join(CLAUSE_ASCII)}](?![A-Za-z0-9])"
+)
 
 SENTENCE_MARK: Final = re.compile(_SENTENCE)
 """Finds the next place where a sentence may end."""

@@ -103,11 +103,10 @@ def word_at(view: View, index: int) -> str | None:
 
 def start_of_word(view: View, index: int) -> int:
     """Return where the word before `index` begins."""
-    text = view.text
-    lowest = max(view.start, index - _WORD_LIMIT * 2)
-    while index > lowest and not text[index - 1].isspace():
-        index -= 1
-    return index
+    words = view.text[max(view.start, index - _WORD_LIMIT * 2) : index].split()
+    if not words or view.text[index - 1].isspace():
+        return index
+    return index - len(words[-1])
 
 
 def word_before(view: View, index: int) -> str:

@@ -1,0 +1,82 @@
+"""How much text the chunker cuts on one core: megabytes (UTF-8) a second, medians.
+
+    .venv/bin/python -m benchmarks.chunker_throughput [--megabytes 1] [--rounds 5]
+
+Each text is given as tokens of 4 characters, as a language model streams them, and in one piece.
+"""
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+from services.chunker.core import Chunker
+from services.chunker.policy import ChunkerConfig, Policy
+
+TOKEN_CHARS = 4
+
+PROSE = (
+    "Dr. Lee saw Mr. and Mrs. Park at 5 p.m. on Monday, and they left early. The price was $1,234.50, "
+    "or about 3.5% more than last year! Would you pay that? See https://example.com/v1.2/page.html for "
+    "more: it is long, but clear. “Often?” he said. She lives in the U.S. It is large. "
+)
+CJK = "你好世界。今天天气很好，我们去公园散步吧！价格是¥3.50，请访问example.com。「元気ですか？」と言った。"
+NO_PUNCTUATION = "these are words and more words that never come to any end "
+NO_SPACES = "abcdefghijklmnopqrstuvwxyz"
+DOTS = "a.b.c. "
+
+TEXTS = {
+    "prose": PROSE,
+    "cjk": CJK,
+    "no punctuation": NO_PUNCTUATION,
+    "no spaces": NO_SPACES,
+    "dots": DOTS,
+}
+POLICIES = {
+    "adaptive": ChunkerConfig(),
+    "sentence": ChunkerConfig(policy=Policy.SENTENCE),
+    "words:3": ChunkerConfig(policy=Policy.WORDS, words=3),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how much text the chunker cuts on one core.")
+    parser.add_argument("--megabytes", type=float, default=1.0, help="size of each text")
+    parser.add_argument("--rounds", type=int, default=5, help="the median of so many is shown")
+    options = parser.parse_args()
+    print(f"{'text':<16}{'policy':<12}{'tokens of 4':>14}{'one piece':>14}{'chunks':>10}")
+    for (name, unit), (policy, config) in itertools.product(TEXTS.items(), POLICIES.items()):
+        text = _repeat(unit, round(options.megabytes * 1e6))
+        size = len(text.encode()) / 1e6
+        tokens = [text[index : index + TOKEN_CHARS] for index in range(0, len(text), TOKEN_CHARS)]
+        config = ChunkerConfig(policy=config.policy, words=config.words, max_text_chars=len(text))
+        by_token, chunks = _median(lambda: _cut(config, tokens), options.rounds)
+        in_one, _ = _median(lambda: _cut(config, [text]), options.rounds)
+        print(f"{name:<16}{policy:<12}{size / by_token:>9.2f} MB/s{size / in_one:>9.2f} MB/s{chunks:>10}")
+
+
+def _repeat(unit: str, size: int) -> str:
+    return unit * max(1, size // len(unit.encode()))
+
+
+def _median(work: Callable[[], int], rounds: int) -> tuple[float, int]:
+    seconds = []
+    result = 0
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds), result
+
+
+def _cut(config: ChunkerConfig, tokens: Iterable[str]) -> int:
+    chunker = Chunker(config)
+    for now_ns, token in enumerate(tokens):
+        chunker.push(token, now_ns)
+    chunker.end(0)
+    return chunker.chunk_count
+
+
+if __name__ == "__main__":
+    main()
