@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +21,7 @@ from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, Failure
 from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
-from voicemesh.cli.plan import MeshPlan, plan
+from voicemesh.cli.plan import MeshPlan, is_free, plan
 from voicemesh.cli.play import find_player
 
 OK: Final = "ok"
@@ -181,7 +180,7 @@ async def _mesh(mesh: MeshPlan) -> list[Check]:
     )
     running = [name for name, state in states.items() if state != UNREACHABLE]
     if not running:
-        taken = [address for address in mesh.listen.values() if not _is_free(address)]
+        taken = [address for address in mesh.listen.values() if not is_free(address)]
         if taken:
             fix = "stop what uses them, or use `voicemesh up --free-ports`"
             return [Check("ports", MISSING, f"in use by something else: {', '.join(taken)}", fix)]
@@ -201,17 +200,6 @@ def _service(name: str, address: str, state: str) -> Check:
 async def _health(address: str) -> str:
     async with HealthClient(address) as client:
         return await client.state(_REACH_TIMEOUT_S)
-
-
-def _is_free(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except (OSError, ValueError):
-            return False
-    return True
 
 
 def _version(package: str) -> str:

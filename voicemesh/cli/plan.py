@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from voicemesh.cli.checkout import SERVERS
-from voicemesh.cli.exits import usage
+from voicemesh.cli.exits import UNREACHABLE, Failure, usage
 from voicemesh.cli.supervisor import ChildSpec
 
 DEFAULT_LISTEN: Final = {
@@ -44,6 +44,18 @@ class MeshPlan:
         host, _, port = self.listen[name].rpartition(":")
         return f"127.0.0.1:{port}" if host in _ANY_HOST else self.listen[name]
 
+    def check_free(self) -> None:
+        """Raise Failure where an address is taken: whoever has it would answer for a child of ours."""
+        taken = [f"{address} ({name})" for name, address in self.listen.items() if not is_free(address)]
+        if taken:
+            raise Failure(
+                UNREACHABLE,
+                "PORT_IN_USE",
+                f"in use, or not an address of this machine: {', '.join(taken)}",
+                "is another `voicemesh up` running? `--free-ports` takes free ones instead, "
+                f"and {listen_variable('gateway')} and its like name others",
+            )
+
     def specs(self, environment: Mapping[str, str], *, override: bool = False) -> list[ChildSpec]:
         """Return the children to run; `environment` is passed on.
 
@@ -72,6 +84,23 @@ class MeshPlan:
 def listen_variable(name: str) -> str:
     """Return the environment variable that says where `name` listens."""
     return f"VOICEMESH_{name.upper()}_LISTEN"
+
+
+def is_free(address: str) -> bool:
+    """Tell whether `address`, `HOST:PORT`, can be bound now; of other addresses nothing is known."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or host.startswith("unix"):
+        return True
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # What a process that has ended leaves behind for a while does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except (OSError, OverflowError):
+            return False
+    return True
 
 
 def plan(root: Path, environment: Mapping[str, str] | None = None) -> MeshPlan:

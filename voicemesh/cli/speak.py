@@ -156,7 +156,7 @@ class Sink:
         """Print the account of the turn, and write the file."""
         if self._options.as_json:
             print(json.dumps(report.to_json()))
-        elif report.total_ms:
+        elif report.outcome != "failed" or report.ttfa_ms:
             console = console_for()
             if self._wrote_text:
                 console.print("\n")

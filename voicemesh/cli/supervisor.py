@@ -26,6 +26,7 @@ from voicemesh.cli.logs import LogLine, parse
 _LINE_LIMIT_BYTES: Final = 1024 * 1024
 _LINES_KEPT: Final = 20
 _LAST_WORDS_S: Final = 1.0
+_TAIL_COLUMNS: Final = 200
 _PASSED_ON: Final = {USAGE: "WRONG_SETTINGS", UNREACHABLE: "PORT_IN_USE"}
 
 
@@ -285,7 +286,7 @@ class Supervisor:
 
 def _tail(children: Sequence[Child]) -> str:
     lines = [
-        f"\n  {child.spec.name} | {part}"
+        f"\n  {child.spec.name} | {part[:_TAIL_COLUMNS]}"
         for child in children
         for line in list(child.last_lines)[-8:]
         for part in line.text.splitlines()

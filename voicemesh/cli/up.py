@@ -46,7 +46,7 @@ class Relay:
 
     def __call__(self, line: LogLine) -> None:
         """Print one line on standard error, if it is to be seen."""
-        if self._verbose or (line.is_loud and not self.quiet):
+        if self._verbose or line.level == "error" or (line.is_loud and not self.quiet):
             level = f"{line.level}: " if line.level else ""
             print(f"{line.service:<8}| {level}{line.text}", file=sys.stderr, flush=True)
 
@@ -73,32 +73,34 @@ async def _up(options: UpOptions) -> int:
     began_s = time.monotonic()
     root = find_checkout()
     mesh = plan_on_free_ports(root) if options.free_ports else plan(root)
+    mesh.check_free()
     relay = Relay(verbose=options.verbose)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _stop_on_signals(stop, hurry)
-    try:
-        async with running_mesh(mesh, relay, override=options.free_ports, hurry=hurry) as supervisor:
-            stopping = asyncio.create_task(stop.wait(), name="stopping")
-            progress = Progress(supervisor, began_s, as_json=options.as_json)
-            starting = asyncio.create_task(
-                supervisor.ready(options.ready_timeout_s, progress.serving), name="starting"
-            )
-            try:
-                await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if starting.done():
-                    starting.result()
-                    progress.ready(mesh)
-                    await _until_end(supervisor, stopping)
-                if not options.as_json:
-                    print("stopping: turns in flight may finish (Ctrl-C again: at once)", file=sys.stderr)
-            finally:
-                for task in (starting, stopping):
-                    task.cancel()
-                await asyncio.gather(starting, stopping, return_exceptions=True)
-    except Failure as failure:
-        report(_with_hint(failure))
-        return failure.status
-    return STOPPED if hurry.is_set() else DONE
+    status = DONE
+    async with running_mesh(mesh, relay, override=options.free_ports, hurry=hurry) as supervisor:
+        progress = Progress(supervisor, began_s, as_json=options.as_json)
+        stopping = asyncio.create_task(stop.wait(), name="stopping")
+        starting = asyncio.create_task(
+            supervisor.ready(options.ready_timeout_s, progress.serving), name="starting"
+        )
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                progress.ready(mesh)
+                await _until_end(supervisor, stopping)
+        except Failure as failure:
+            # Said at once: to stop the others may take as long as their turns.
+            report(failure)
+            status = failure.status
+        finally:
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+        if not options.as_json:
+            print("stopping: turns in flight may finish (Ctrl-C again: at once)", file=sys.stderr)
+    return STOPPED if hurry.is_set() else status
 
 
 async def _until_end(supervisor: Supervisor, stopping: "asyncio.Task[bool]") -> None:
@@ -163,9 +165,3 @@ def _grace_s() -> float:
         return (float(text) if text else _DEFAULT_GRACE_S) + _EXTRA_GRACE_S
     except ValueError:
         raise usage(f"VOICEMESH_DRAIN_GRACE_S: {text!r} is not a number of seconds") from None
-
-
-def _with_hint(failure: Failure) -> Failure:
-    if failure.reason == "PORT_IN_USE" and not failure.hint:
-        failure.hint = "is another `voicemesh up` running? `--free-ports` takes free ones instead"
-    return failure

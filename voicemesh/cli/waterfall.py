@@ -47,7 +47,7 @@ def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> Rend
     """Return the whole account of a turn, `width` columns wide: its figures, its stages, its chunks."""
     parts: list[RenderableType] = [_headline(report), Text()]
     if report.ttfa_ms:
-        parts += [_stages(report, unicode=unicode), Text()]
+        parts += [_stages(report, unicode=unicode), *_hops(report), Text()]
     else:
         parts += [Text("no audio was heard: there is no time to first audio to cut", style="dim"), Text()]
     if report.chunks:
@@ -94,7 +94,7 @@ def _headline(report: TurnReport) -> Text:
         facts[-1] += f" ({report.underrun_ms:.0f} ms)"
     facts.append(f"reply cache {report.reply_cache}")
     if report.input_tokens or report.output_tokens:
-        facts.append(f"tokens {report.input_tokens} in, {report.output_tokens} out")
+        facts.append(f"{report.input_tokens} + {report.output_tokens} tokens")
     if report.cost_usd:
         facts.append(f"${report.cost_usd:.6f}")
     text.append(" · ".join(facts))
@@ -127,6 +127,11 @@ def _stages(report: TurnReport, *, unicode: bool) -> Table:
     return table
 
 
+def _hops(report: TurnReport) -> list[Text]:
+    hops = [f"{hop} {duration_ms:.2f}" for hop, duration_ms in report.hops.items() if duration_ms]
+    return [Text(f"transport by hop: {' · '.join(hops)}", style="dim")] if hops else []
+
+
 def _rows(report: TurnReport) -> Iterator[tuple[str, float, float]]:
     start_ms = 0.0
     for stage in STAGES:
@@ -155,8 +160,8 @@ def _chunks(report: TurnReport, width: int) -> Table:
         ("audio s", 7),
     ):
         justify: Literal["left", "right"] = "left" if name in ("cut by", "cache") else "right"
-        table.add_column(name, justify=justify, no_wrap=True, width=cells + 1)  # with its padding
-        taken += cells + 1
+        table.add_column(name, justify=justify, no_wrap=True, width=cells)
+        taken += cells + 2  # with padding and divider
     table.add_column("text", no_wrap=True)
     for chunk in report.chunks:
         text = Text(" ".join(printable(chunk.text).split()))
