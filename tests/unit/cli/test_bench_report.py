@@ -1,0 +1,116 @@
+"""The summary of a bench: numbers, and advice that is drawn from them."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from voicemesh.cli.bench import BenchOptions, BenchRun
+from voicemesh.cli.bench_report import advice, show, summarise, to_json
+from voicemesh.client import ChunkReport, SpeechOptions, TurnReport, VoiceMeshError
+from voicemesh.client.report import no_stages
+from voicemesh.stages import STAGES, Stage
+
+OPTIONS = BenchOptions(
+    addr="host:1",
+    turns=2,
+    concurrency=1,
+    rate_per_s=None,
+    prompts=("p",),
+    interrupt_share=0,
+    seed=1,
+    speech=SpeechOptions(max_lead_ms=0),
+    reply_cache=True,
+    limit_s=None,
+)
+
+
+def turn(
+    ttfa_ms: float = 100.0, stage: Stage = Stage.LLM_TTFT, *, cache: str = "miss", **fields
+) -> TurnReport:
+    chunk = ChunkReport(
+        index=0, text="t", reason="flush", held_ms=0, cache=cache, first_frame_ms=ttfa_ms, audio_ms=500
+    )
+    values = {
+        "turn_id": "t",
+        "outcome": "completed",
+        "ttft_ms": ttfa_ms / 2,
+        "ttfa_ms": ttfa_ms,
+        "total_ms": 2 * ttfa_ms,
+        "stages": {**no_stages(), stage: ttfa_ms},
+        "chunks": (chunk,),
+        "reply_cache": "miss",
+        **fields,
+    }
+    return TurnReport(**values)
+
+
+def failed(reason: str = "QUEUE_FULL") -> TurnReport:
+    return TurnReport(turn_id="f", error=VoiceMeshError("RESOURCE_EXHAUSTED", reason, "no place"))
+
+
+def run_of(*reports: TurnReport, late_ms: tuple[float, ...] = (), cut_short: bool = False) -> BenchRun:
+    return BenchRun(reports, 2.0, late_ms, cut_short)
+
+
+def test_failed_turns_count_but_do_not_pull_the_times():
+    summary = summarise(run_of(turn(100), turn(200), failed()))
+    assert (summary["turns"], summary["errors"], summary["turns_per_s"]) == (3, 1, 1.5)
+    assert summary["ttfa_ms"] == {"p50": 150, "p95": 195, "p99": 199}
+    assert summary["total_ms"]["p50"] == 300
+    assert summary["stages"]["llm_ttft"]["p50"] == 150
+    assert list(summary["stages"]) == [stage.value for stage in STAGES]
+
+
+def test_interrupted_turns_have_no_whole_time():
+    summary = summarise(run_of(turn(100), turn(500, outcome="interrupted")))
+    assert summary["total_ms"]["p99"] == 200
+    assert summary["ttfa_ms"]["p50"] == 300
+
+
+def test_hit_rates_are_shares_of_what_was_asked():
+    hit, off = turn(reply_cache="hit", cache="memory"), turn(reply_cache="off", cache="shared")
+    summary = summarise(run_of(hit, turn(), turn(), off))
+    assert summary["hit_rate"] == {"reply": 0.3333, "audio": 0.5}
+
+
+def test_a_run_without_turns_has_the_same_shape():
+    summary = summarise(run_of())
+    assert summary["ttft_ms"] == {"p50": 0, "p95": 0, "p99": 0}
+    assert summary["hit_rate"] == {"reply": 0, "audio": 0}
+    assert set(json.loads(to_json(OPTIONS, run_of()))) == {"turns", "summary", "config", "versions"}
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_has_advice(stage):
+    lines = advice(run_of(turn(stage=stage)))
+    assert lines[-1].startswith(f"{stage.value} is most of the time to first audio (100%): ")
+
+
+@pytest.mark.parametrize(
+    ("run", "text"),
+    [
+        (run_of(turn(), failed(), failed()), "2 turns failed with QUEUE_FULL: no place"),
+        (run_of(turn(), cut_short=True), "the time limit ended the run"),
+        (run_of(turn(), late_ms=(1.0, 80.0)), "began turns up to 80 ms late"),
+        (run_of(turn(underruns=2)), "in 1 turns a player would have run dry"),
+        (run_of(turn(unattributed_ms=5.0)), "5.0% of the time to first audio is unattributed"),
+        (run_of(turn(), turn(), turn()), "none was cached"),
+    ],
+)
+def test_advice_is_drawn_from_the_numbers(run, text):
+    assert any(text in line for line in advice(run))
+
+
+def test_a_good_run_gets_no_alarm():
+    lines = advice(run_of(turn(), turn(cache="memory"), late_ms=(0.5,)))
+    assert len(lines) == 1
+
+
+def test_the_table_is_legible_at_80_columns():
+    stream = io.StringIO()
+    show(Console(file=stream, width=80), run_of(turn(123456.7), turn(), failed()))
+    lines = stream.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert "3 turns in 2.0 s (1.5 a second): 2 completed, 0 interrupted, 1 failed" in lines
