@@ -37,7 +37,7 @@ async def slow_house(unix_address: str) -> AnyHouse:
 async def test_a_reply_comes_in_the_order_of_the_contract(house: House) -> None:
     call = await house.ask()
     assert call.kinds == ["ready", "delta", "finished"]
-    assert call.text.startswith("This is a rehearsal: ")
+    assert call.text.startswith("This is a rehearsal, ")
     assert "sky" in call.text
     deltas = [response.delta for response in call.responses if response.HasField("delta")]
     assert all(delta.text and delta.turn_id == "turn-1" for delta in deltas)

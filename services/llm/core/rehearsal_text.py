@@ -12,7 +12,7 @@ from services.llm.core.topics import question_kind_of, topics_of
 TEXT_VERSION: Final = "1"
 """Changes with every change of what is said, because replies are cached by it."""
 
-OPENING: Final = "This is a rehearsal: a script is speaking, not a model."
+OPENING: Final = "This is a rehearsal, so a script is speaking, not a model."
 
 _LEADS: Final = {
     "why": "You want to know why, and the answer has to do with {topics}.",

@@ -60,7 +60,7 @@ def _text(events: list[tuple[float, ProviderEvent]]) -> str:
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_a_reply_says_that_it_is_a_rehearsal_and_then_speaks_to_the_topic(prompt: str) -> None:
     reply = compose(prompt)
-    assert reply.startswith("This is a rehearsal: ")
+    assert reply.startswith("This is a rehearsal, ")
     assert all(topic in reply.removeprefix(OPENING) for topic in topics_of(prompt).phrases)
     assert topics_of(prompt).phrases
     sentences = [part for part in reply.replace("?", ".").split(". ") if part]
