@@ -9,7 +9,7 @@ from typing import Final
 
 from services.llm.core.topics import question_kind_of, topics_of
 
-TEXT_VERSION: Final = "1"
+TEXT_VERSION: Final = "2"
 """Changes with every change of what is said, because replies are cached by it."""
 
 OPENING: Final = "This is a rehearsal, so a script is speaking, not a model."

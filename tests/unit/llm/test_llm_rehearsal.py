@@ -189,7 +189,7 @@ def test_max_tokens_cuts_the_reply() -> None:
 
 
 def test_the_reply_ends_before_any_stop_text() -> None:
-    events = _play(stop=("model", ": a"))
+    events = _play(stop=("model", ", so a"))
     assert _text(events) == "This is a rehearsal"
     assert events[-1][1] == ProviderEnd(FinishReason.STOP, "rehearsal")
 
