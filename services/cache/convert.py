@@ -44,12 +44,12 @@ from voicemesh.runtime.status import to_status
 _TIERS: Final = {"memory": cache_pb2.CACHE_TIER_MEMORY, "redis": cache_pb2.CACHE_TIER_REDIS}
 
 
-def request(message: cache_pb2.ExchangeRequest, limits: Limits) -> Request:
+def request(message: cache_pb2.ExchangeRequest, limits: Limits, arrived_ns: int) -> Request:
     """Return the request that `message` makes; what is wrong with it takes the operation's place."""
     try:
-        return Request(message.request_id, _operation(message, limits))
+        return Request(message.request_id, _operation(message, limits), arrived_ns)
     except MeshError as error:
-        return Request(message.request_id, error)
+        return Request(message.request_id, error, arrived_ns)
 
 
 def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put | Append | Seal | Release:

@@ -120,7 +120,7 @@ class Exchange:
         """Answer `requests` until they end; then end the leases, answer what is under way, and close."""
         try:
             async for request in requests:
-                arrived_ns = self._clock.now_ns()
+                arrived_ns = request.arrived_ns
                 answer = self._answer_now(request)
                 if answer is not None:
                     await self._send(request.request_id, arrived_ns, answer)

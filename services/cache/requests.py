@@ -59,6 +59,7 @@ class Request:
 
     request_id: int
     operation: Get | Put | Append | Seal | Release | MeshError
+    arrived_ns: int
 
 
 @dataclass(frozen=True, slots=True)

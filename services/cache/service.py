@@ -1,6 +1,7 @@
 """The cache service as a whole: what is made of its settings, and what starts and ends with it."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,8 +30,7 @@ class CacheService(Hosted):
         self._redis = redis
         self._runtime = runtime
         self._servicer = CacheServicer(core, runtime, limits)
-        self._session = runtime.sessions.open()
-        self._maintenance: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer to `server`."""
@@ -42,25 +42,27 @@ class CacheService(Hosted):
             self._redis.on_lost = self.core.redis_lost
             self._redis.on_back = self._restore
             self._redis.start()
-        self._maintenance = asyncio.get_running_loop().create_task(
-            self.core.maintain(), name="cache-maintain"
-        )
+        self._spawn(self.core.maintain(), "cache-maintain")
         await self._runtime.readiness.set(
             True, "memory" if self._redis is None else f"memory, {self._redis.address} behind it"
         )
 
     async def close(self) -> None:
         """Write what waits for Redis, for a second at most; end every task."""
-        if self._maintenance is not None:
-            self._maintenance.cancel()
-            await asyncio.gather(self._maintenance, return_exceptions=True)
-        self._session.cancel()
-        await self._runtime.sessions.join(timeout_s=0)
         if self._redis is not None:
             await self._redis.close()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _restore(self) -> None:
-        self._session.spawn(self.core.restore(), "cache-restore")
+        self._spawn(self.core.restore(), "cache-restore")
+
+    def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def build(settings: CacheSettings, runtime: Runtime) -> CacheService:

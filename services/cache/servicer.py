@@ -53,7 +53,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
 
     async def _requests(self, messages: AsyncIterator[cache_pb2.ExchangeRequest]) -> AsyncIterator[Request]:
         async for message in messages:
-            yield convert.request(message, self._limits)
+            yield convert.request(message, self._limits, self._runtime.clock.now_ns())
 
     @staticmethod
     def _end(span: Span, exchange: Stream, failure: BaseException | None) -> None:

@@ -35,8 +35,9 @@ class CacheSettings(ServerSettings):
     """How long memory keeps a copy of a history that Redis has."""
     cache_lease_ttl_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """Milliseconds without an append after which another may take a lease over."""
-    cache_redis_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 20
-    """Milliseconds that a request waits for Redis at most; then Redis is held off."""
+    cache_redis_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 15
+    """Milliseconds that a request waits for Redis at most; then Redis is held off. Less than the 20 that
+    the gateway waits for the cache: a slow Redis must not look like a slow cache."""
     cache_redis_retry_min_ms: Annotated[int, Field(ge=10)] = 1000
     """First wait before Redis is tried again; doubles with each failure."""
     cache_redis_retry_max_ms: Annotated[int, Field(ge=10)] = 30_000

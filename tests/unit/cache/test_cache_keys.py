@@ -1,0 +1,171 @@
+"""What counts as equal, and that nothing else does."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cache import keys
+from services.cache.keys import AudioKey, GenerationParameters, HistoryKey, ReplyKey, Selector, stored_key
+from services.cache.values import ROLE_ASSISTANT, ROLE_SYSTEM, ROLE_USER, AudioFormat, Image, Message
+from tests.unit.cache.values_for_tests import FORMAT, audio_key, history_key
+from voicemesh.runtime.errors import InvalidFieldError
+
+AUDIO = AudioKey("espeak", "r1", "espeak/en", "en", 1000, FORMAT, "Hello, world.", "acme")
+REPLY = ReplyKey(
+    "acme",
+    "openai:v1",
+    "gpt",
+    GenerationParameters(max_tokens=10, temperature=0.5, stop=("a", "b"), seed=1),
+    (Message(ROLE_SYSTEM, ("Be brief.",)), Message(ROLE_USER, ("What is  rain?",))),
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+canonicals = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=4).map(tuple),
+    max_leaves=8,
+)
+
+
+def name(key: keys.Key) -> str:
+    return stored_key(key, "get.key", max_text_chars=1000).name
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(AUDIO, engine="simulated"),
+        replace(AUDIO, model_revision="r2"),
+        replace(AUDIO, voice="espeak/de"),
+        replace(AUDIO, language="en-GB"),
+        replace(AUDIO, speed_permille=1001),
+        replace(AUDIO, format=AudioFormat(1, 24000, 1)),
+        replace(AUDIO, format=AudioFormat(2, 22050, 1)),
+        replace(AUDIO, format=AudioFormat(1, 22050, 2)),
+        replace(AUDIO, text="Hello, world!"),
+        replace(AUDIO, text="Hello,  world."),
+        replace(AUDIO, text="hello, world."),
+        replace(AUDIO, tenant=""),
+    ],
+)
+def test_every_field_of_an_audio_key_counts(other: AudioKey) -> None:
+    assert name(other) != name(AUDIO)
+
+
+def test_defaults_of_a_format_are_written_out() -> None:
+    assert name(replace(AUDIO, format=AudioFormat(0, 22050, 0))) == name(AUDIO)
+
+
+def last(*parts: str | Image) -> tuple[Message, ...]:
+    return (REPLY.messages[0], Message(ROLE_USER, parts))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REPLY, tenant="other"),
+        replace(REPLY, llm_revision="openai:v2"),
+        replace(REPLY, model=""),
+        replace(REPLY, parameters=replace(REPLY.parameters, max_tokens=None)),
+        replace(REPLY, parameters=replace(REPLY.parameters, temperature=0.0)),
+        replace(REPLY, parameters=replace(REPLY.parameters, temperature=None)),
+        replace(REPLY, parameters=replace(REPLY.parameters, top_p=0.5)),
+        replace(REPLY, parameters=replace(REPLY.parameters, stop=("ab",))),
+        replace(REPLY, parameters=replace(REPLY.parameters, seed=None)),
+        replace(REPLY, messages=REPLY.messages[1:]),
+        replace(REPLY, messages=last("what is rain?")),
+        replace(REPLY, messages=last("What is rain")),
+        replace(REPLY, messages=last("What is ra in?")),
+        replace(REPLY, messages=last("What is", "rain?")),
+        replace(REPLY, messages=last("What is rain?", Image(data=b"1", media_type="image/png"))),
+        replace(REPLY, messages=last("What is rain?", Image(url="1", media_type="image/png"))),
+        replace(REPLY, messages=(Message(ROLE_ASSISTANT, ("Be brief.",)), REPLY.messages[1])),
+        replace(REPLY, messages=(Message(ROLE_SYSTEM, ("Be  brief.",)), REPLY.messages[1])),
+    ],
+)
+def test_everything_of_a_reply_key_counts(other: ReplyKey) -> None:
+    assert name(other) != name(REPLY)
+
+
+@pytest.mark.parametrize("typed", ["What is rain?", "  What\tis \n rain?  ", "What is rain?"])
+def test_white_space_of_the_last_prompt_does_not_count(typed: str) -> None:
+    assert name(replace(REPLY, messages=last(typed))) == name(REPLY)
+
+
+def test_only_the_last_user_message_is_normalised() -> None:
+    def ask(first: str, second: str) -> str:
+        middle = Message(ROLE_ASSISTANT, ("Yes.",))
+        return name(
+            replace(REPLY, messages=(Message(ROLE_USER, (first,)), middle, Message(ROLE_USER, (second,))))
+        )
+
+    assert ask("a b", "cafe\u0301  x") == ask("a b", "caf\u00e9 x")
+    assert ask("a  b", "c") != ask("a b", "c")
+
+
+@given(canonicals, canonicals)
+def test_different_values_have_different_bytes(one: keys.Canonical, other: keys.Canonical) -> None:
+    same = keys.canonical(one) == keys.canonical(other)
+    # repr tells 1 from True and from 1.0, as the encoding does; 0.0 and -0.0 mean the same.
+    assert same == (repr(one).replace("-0.0", "0.0") == repr(other).replace("-0.0", "0.0"))
+
+
+@given(texts.filter(bool), texts.filter(bool), texts, texts)
+def test_borders_between_fields_count(engine: str, revision: str, language: str, tenant: str) -> None:
+    key = replace(AUDIO, engine=engine, model_revision=revision, language=language, tenant=tenant)
+    moved = replace(key, engine=engine + revision[:1], model_revision=revision[1:] or "x")
+    assert name(key) != name(moved)
+
+
+def test_nothing_can_be_read_from_a_stored_name() -> None:
+    for stored in (name(AUDIO), name(REPLY), name(HistoryKey("acme", "session-7"))):
+        assert stored.startswith("voicemesh:v1:")
+        for secret in ("Hello", "rain", "acme", "espeak", "session", "r1"):
+            assert secret not in stored.removeprefix("voicemesh:v1:audio")
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        (replace(AUDIO, engine=""), "get.key.audio.engine"),
+        (replace(AUDIO, voice=""), "get.key.audio.voice"),
+        (replace(AUDIO, model_revision=""), "get.key.audio.model_revision"),
+        (replace(AUDIO, text=""), "get.key.audio.text"),
+        (replace(AUDIO, text="x" * 1001), "get.key.audio.text"),
+        (replace(AUDIO, speed_permille=0), "get.key.audio.speed_permille"),
+        (replace(AUDIO, tenant="x" * 513), "get.key.audio.tenant"),
+        (replace(REPLY, llm_revision=""), "get.key.reply.llm_revision"),
+        (replace(REPLY, messages=()), "get.key.reply.messages"),
+        (replace(REPLY, messages=(Message(0, ("a",)),)), "get.key.reply.messages[0].role"),
+        (replace(REPLY, messages=(Message(1, ()),)), "get.key.reply.messages[0].parts"),
+        (
+            replace(REPLY, parameters=GenerationParameters(temperature=float("nan"))),
+            "get.key.reply.parameters.temperature",
+        ),
+        (HistoryKey("acme", ""), "get.key.history.session_id"),
+    ],
+)
+def test_an_unusable_key_names_its_field(key: keys.Key, field: str) -> None:
+    with pytest.raises(InvalidFieldError) as caught:
+        name(key)
+    assert caught.value.field == field
+
+
+def test_selectors_match_what_they_name() -> None:
+    ours = audio_key(voice="v1", revision="r1", tenant="acme")
+    theirs = audio_key(voice="v2", revision="r2", tenant="other")
+    for selector in (
+        keys.select("voice", "v1"),
+        keys.select("model_revision", "r1"),
+        keys.select("tenant", "acme"),
+        Selector("key", ours.name),
+    ):
+        assert selector.matches(ours)
+        assert not selector.matches(theirs)
+    assert Selector("all").matches(theirs)
+    assert not keys.select("voice", "v1").matches(history_key())
+    assert keys.select("tenant", "").matches(history_key())
+    with pytest.raises(InvalidFieldError):
+        keys.select("voice", "")
