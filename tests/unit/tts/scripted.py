@@ -69,6 +69,9 @@ class ScriptedReplica:
 
     # ---- what a test lets it do
 
+    def alive(self) -> bool:
+        return not self.killed
+
     @property
     def last_id(self) -> int:
         return max(self.asked)
