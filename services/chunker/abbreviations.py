@@ -59,7 +59,7 @@ _TAILS: Final = """
 etc usw u.s.w u.ä o.ä u.dgl dgl ff ecc itd itp atd aso enz e.d m.m m.fl osv o.s.v т.д т.п т.д др пр гг вв
 руб коп тыс млн млрд чел долл у.е al min max sec secs hr hrs wk wks mo mos yr yrs in. ft oz lb lbs
 kg mg km cm mm ml sq cu pt qt gal tsp tbsp mph kph rpm temp avg est dept univ assn ave blvd rd st ln hwy
-Ave Blvd Rd Ln Hwy Pl Sq Str str Pkwy Cres Ct Est avg km/h Std Stk Mio Mrd Mill Tsd Jh Jhd Jahrh
+Av Avda Ave Blvd Rd Ln Hwy Pl Sq Str str Pkwy Cres Ct Est avg km/h Std Stk Mio Mrd Mill Tsd Jh Jhd Jahrh
 """
 _TIMES: Final = "a.m p.m A.M P.M a.C d.C"
 _COMPANIES: Final = "Inc Ltd Corp Co Cos LLC Plc Pty Cie inc ltd corp co plc"

@@ -12,6 +12,8 @@ FIRST_CLAUSE_CHARS: Final = 8
 FIRST_CLAUSE_CHARS_CJK: Final = 4
 
 _HYPHENS: Final = re.compile(r"-+")
+_QUOTE: Final = re.compile("[\"'\u2018-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]")
+"""Any quotation mark: behind one, a comma may be followed by the mark that closes it."""
 _NO: Final = Verdict.NO
 _YES: Final = Verdict.YES
 _UNDECIDED: Final = Verdict.UNDECIDED
@@ -20,8 +22,9 @@ _UNDECIDED: Final = Verdict.UNDECIDED
 def decide_clause(view: View, index: int) -> Decision:
     """Decide about the clause mark at `index`.
 
-    Marks of full width need no lookahead, except behind a digit or inside open quotes; Latin ones
-    need the white space behind them, so that "1,234", "10:30" and "22,1" stay whole.
+    Marks of full width need no lookahead, except behind a digit or inside open quotes. A comma behind a
+    letter needs none either, so that the first clause need not wait for the model's next token; other
+    Latin marks need the white space behind them, so that "1,234", "10:30", "22,1" and "https:" stay whole.
     """
     text = view.text
     mark = text[index]
@@ -92,6 +95,8 @@ def _before(view: View, index: int) -> str:
 
 def _latin(view: View, index: int) -> Decision:
     text = view.text
+    if text[index] == "," and _before(view, index).isalpha() and not _QUOTE.search(text, view.start, index):
+        return Decision(_YES, index + 1)
     end = _quotes(view, index + 1)
     if end == len(text):
         return Decision(_YES if view.final else _UNDECIDED, end, not _before(view, index).isdigit())

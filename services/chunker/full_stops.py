@@ -34,6 +34,7 @@ _VOWEL: Final = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøù
 _AT_TIME: Final = re.compile(r"\W*(?:At|By|Around|About|Before|After|From|Until|Since)\s+[\d:.]+\s*")
 _COLON: Final = re.compile(r":\s*[(\[]?$")
 _OPENING: Final = "".join(marks.OPENERS)
+_STREETS: Final = ("str",)  # Bahnhofstr. 7
 _PLAUSIBLE: Final = (None, Kind.TAIL, Kind.TIME, Kind.COMPANY, Kind.PROPER, Kind.DATE)
 _NO: Final = Verdict.NO
 _YES: Final = Verdict.YES
@@ -77,13 +78,22 @@ def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision
     tail = part.group() if part else word
     if len(tail) == 1 and tail.isalpha() and (len(word) == 1 or word[-2] not in "'’"):
         return _single_letter(view, tail, word_start, end, behind)
-    if word.isdecimal() and len(word) <= 2:
-        return _small_number(view, word, word_start, end, behind)
+    number = word.lstrip("-–")
+    if number.isdecimal() and len(number) <= 2:
+        return _small_number(view, number, word_start, end, behind)
     char = text[behind]
     if closed:
         return after_closer(view, end)
     if char.islower() and (_ROMAN.fullmatch(word) or _consonants(word)):
         return Decision(_NO, end)
+    if char.isdigit() and word.endswith(_STREETS):
+        return Decision(_NO, end)
+    if len(word) <= 4 and word.isalpha():
+        before = word_before(view, word_start)
+        unit = char.islower() and before[-1:].isdigit()
+        if unit or (word.islower() and _joins(before)):
+            # "3 mi. in a day", "p. ex. Paris"
+            return Decision(_NO, end)
     return Decision(_NO if char in ",;:" else _YES, end)
 
 
@@ -105,6 +115,9 @@ def _classify(view: View, word: str) -> Kind | None:
         return found
     if _DOTTED.fullmatch(tail):
         return Kind.TAIL if tail.islower() else Kind.PROPER
+    if len(tail) == 2 and tail[0] == tail[1] and tail.isupper():
+        # Spanish plurals: EE. UU., RR. HH.
+        return Kind.PROPER
     return None
 
 
@@ -159,6 +172,11 @@ def _abbreviation(view: View, kind: Kind, word: str, word_start: int, end: int, 
     return Decision(_NO if lone or following in abbr.AFTER_TIME else _YES, end)
 
 
+def _joins(before: str) -> bool:
+    """Say whether the word before is a part of an abbreviation in parts (z. B.)."""
+    return len(before) == 2 and before[1] == "." and before[0].islower()
+
+
 def _reference(view: View, word: str, end: int, behind: int) -> Decision:
     char = view.text[behind]
     if char.isdigit() or char in "#§(":
@@ -194,12 +212,11 @@ def _single_letter(view: View, letter: str, word_start: int, end: int, behind: i
     if len(following) == 1 and view.text[after : after + 1] == ".":
         return Decision(_NO, end)
     before = word_before(view, word_start)
-    joined = len(before) == 2 and before[1] == "." and before[0].isalpha()
     if letter.islower():
         if "\u0400" <= letter <= "\u04ff":
             return Decision(_YES if before[-1:].isdigit() else _NO, end)
-        return Decision(_NO if joined else _YES, end)
-    if joined and before[0].islower():
+        return Decision(_NO if _joins(before) else _YES, end)
+    if _joins(before):
         return Decision(_NO, end)
     if following in abbr.STARTERS:
         return Decision(_YES, end)
@@ -221,6 +238,9 @@ def _small_number(view: View, word: str, word_start: int, end: int, behind: int)
             return maybe(end, False)
         date = last - behind <= 2 and text[last : last + 1] == "." and int(word) <= 31
         return Decision(_NO if date else _YES, end)
+    if char in marks.SHORT_DASHES:
+        # "vom 1. -3. Mai"
+        return Decision(_NO, end)
     if not char.isupper() or int(word) == 0:
         return Decision(_YES, end)
     before = word_before(view, word_start)

@@ -77,7 +77,8 @@ _SENTENCE: Final = (
     f"|(?<=[{_GREEK}]);|(?<=[{_ARMENIAN}]):"
 )
 _CLAUSE: Final = (
-    f"[{re.escape(''.join(sorted(CLAUSE_FULL | LONG_DASHES)))}–]|[-{''.join(CLAUSE_ASCII)}](?![A-Za-z0-9])"
+    f"[{re.escape(''.join(sorted(CLAUSE_FULL | LONG_DASHES)))}–]"
+    rf"|[-{''.join(CLAUSE_ASCII)}](?![A-Za-z0-9])|(?<![0-9]),"
 )
 
 SENTENCE_MARK: Final = re.compile(_SENTENCE)

@@ -1,0 +1,63 @@
+"""Tricky texts, as data: `cases.jsonl` holds the mode, the tokens and the chunks that must come.
+
+Modes: S sentence ends alone, minimum length 1. M as S, with a minimum of 20 characters. F the clause policy.
+T as S, with the tokens as a model would stream them.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from services.chunker.core import Chunker, ChunkerConfig, Policy
+
+CASES = [
+    json.loads(line)
+    for line in (pathlib.Path(__file__).parent / "cases.jsonl").read_text(encoding="utf-8").splitlines()
+]
+CONFIGS = {
+    "S": ChunkerConfig(policy=Policy.SENTENCE),
+    "T": ChunkerConfig(policy=Policy.SENTENCE),
+    "M": ChunkerConfig(policy=Policy.SENTENCE, min_chars=20),
+    "F": ChunkerConfig(policy=Policy.CLAUSE),
+}
+
+
+def cut(config: ChunkerConfig, tokens: list[str]) -> list[str]:
+    chunker = Chunker(config)
+    chunks = [chunk for token in tokens for chunk in chunker.push(token, 0)]
+    return [chunk.text for chunk in chunks + chunker.end(0)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['mode']}-{''.join(case['tokens'])[:40]}")
+def test_case(case: dict[str, Any]) -> None:
+    config = CONFIGS[case["mode"]]
+    assert cut(config, case["tokens"]) == case["chunks"]
+    assert cut(config, list("".join(case["tokens"]))) == case["chunks"]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case["mode"] == "F"], ids=lambda case: case["tokens"][0]
+)
+def test_adaptive_cuts_as_clause_does_while_nothing_is_known_of_the_player(case: dict[str, Any]) -> None:
+    assert cut(ChunkerConfig(policy=Policy.ADAPTIVE), case["tokens"]) == case["chunks"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "chunks"),
+    [
+        (
+            "it",
+            "Gli animali (ad es. Cani e gatti) dormono. Sì.",
+            ["Gli animali (ad es. Cani e gatti) dormono.", "Sì."],
+        ),
+        ("en", "I love art. It is fun.", ["I love art.", "It is fun."]),
+        ("es", "Según el art. IV de la ley. Sí.", ["Según el art. IV de la ley.", "Sí."]),
+        ("de-AT", "Siehe S. IV und Hl. Geist. Gut.", ["Siehe S. IV und Hl. Geist.", "Gut."]),
+        ("fr", "C'est Me. Durand. Bien.", ["C'est Me. Durand.", "Bien."]),
+        ("en", "He told me. Then he left.", ["He told me.", "Then he left."]),
+    ],
+)
+def test_a_known_language_settles_words_that_others_use(language: str, text: str, chunks: list[str]) -> None:
+    assert cut(ChunkerConfig(policy=Policy.SENTENCE, language=language), [text]) == chunks
