@@ -1,0 +1,276 @@
+"""Memory before Redis, and what happens to a history when Redis goes and comes."""
+
+import asyncio
+
+import pytest
+
+from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Lifetimes, Miss, Removed
+from services.cache.durable import Untraced
+from services.cache.keys import Selector, StoredKey, select
+from services.cache.leases import Following, Granted, LeaseTable
+from services.cache.memory import MemoryTier
+from services.cache.values import HistoryValue, ReplyValue
+from tests.unit.cache.fake_durable import FakeDurable
+from tests.unit.cache.values_for_tests import FORMAT, audio, audio_key, history, history_key
+from voicemesh.runtime.clock import ManualClock
+from voicemesh.runtime.errors import InvalidFieldError, ServiceUnavailableError
+
+MIB = 1024 * 1024
+LIFETIMES = Lifetimes(audio_ms=7200_000, reply_ms=1800_000, history_ms=3600_000, history_copy_ms=300_000)
+
+
+class Process:
+    """One cache process, with a clock of its own."""
+
+    def __init__(self, durable: FakeDurable | None = None, memory_bytes: int = 8 * MIB) -> None:
+        self.clock = ManualClock()
+        self.memory = MemoryTier(self.clock, memory_bytes)
+        leases = LeaseTable(self.clock, ttl_ms=2000, max_value_bytes=MIB, budget_bytes=8 * MIB)
+        self.core = CacheCore(
+            clock=self.clock, memory=self.memory, leases=leases, lifetimes=LIFETIMES, durable=durable
+        )
+
+    async def get(self, key: StoredKey) -> Hit | Miss:
+        return await self.core.get(key, Untraced())
+
+    async def put(
+        self, key: StoredKey, value: HistoryValue, expected: int | None = None
+    ) -> Done | Conflict:
+        done = self.core.put_now(key, value, expected)
+        return done or await self.core.put(key, value, expected, Untraced())
+
+    async def acquire(self, key: StoredKey) -> Hit | Joined:
+        return await self.core.acquire(key, FORMAT, Untraced())
+
+
+H1, H2, H3 = history("a"), history("a", "b"), history("a", "b", "c")
+KEY = history_key()
+
+
+async def test_memory_alone_needs_no_waiting() -> None:
+    process = Process()
+    assert process.core.get_now(audio_key()) == Miss()
+    assert process.core.put_now(audio_key(), audio(10), None) == Done()
+    assert process.core.get_now(audio_key()) == Hit(audio(10), "memory")
+    process.clock.advance_ms(LIFETIMES.audio_ms)
+    assert process.core.get_now(audio_key()) == Miss()
+
+
+async def test_each_kind_has_its_lifetime() -> None:
+    process = Process()
+    process.core.put_now(audio_key(), audio(10), None)
+    await process.put(KEY, H1)
+    process.clock.advance_ms(LIFETIMES.history_ms - 1)
+    assert await process.get(KEY) == Hit(H1, "memory", 1)
+    process.clock.advance_ms(1)
+    assert await process.get(KEY) == Miss()
+    assert await process.get(audio_key()) == Hit(audio(10), "memory")
+
+
+async def test_versions_of_histories_without_redis() -> None:
+    process = Process()
+    assert await process.put(KEY, H1, 1) == Conflict(0)
+    assert await process.put(KEY, H1, 0) == Done(1)
+    assert await process.put(KEY, H2, 0) == Conflict(1)
+    assert await process.put(KEY, H2, 1) == Done(2)
+    assert await process.put(KEY, H3) == Done(3)
+    assert await process.get(KEY) == Hit(H3, "memory", 3)
+
+
+async def test_a_version_is_for_histories_only() -> None:
+    with pytest.raises(InvalidFieldError, match=r"put\.expected_version"):
+        Process().core.put_now(audio_key(), audio(10), 0)
+
+
+async def test_a_history_that_nothing_can_keep_is_refused() -> None:
+    with pytest.raises(InvalidFieldError, match=r"put\.value\.history"):
+        await Process().put(KEY, history("x" * MIB))
+    big = Process(FakeDurable())
+    assert await big.put(KEY, history("x" * MIB)) == Done(1)  # Redis can
+    assert await big.get(KEY) == Hit(history("x" * MIB), "redis", 1)
+
+
+async def test_redis_fills_memory_for_no_longer_than_it_keeps_it_itself() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    one.core.put_now(audio_key(), audio(10), None)
+    assert two.core.get_now(audio_key()) is None
+    durable.ttl_ms = 5000
+    assert await two.get(audio_key()) == Hit(audio(10), "redis")
+    assert two.core.get_now(audio_key()) == Hit(audio(10), "memory")
+    two.clock.advance_ms(5000)
+    assert two.core.get_now(audio_key()) is None
+
+
+async def test_misses_say_whether_redis_was_asked() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    assert await process.get(audio_key()) == Miss(degraded=False)
+    durable.down = True
+    assert await process.get(audio_key()) == Miss(degraded=True)
+    assert process.core.get_now(audio_key()) == Miss(degraded=True)  # held off: nobody waits any more
+    assert process.core.put_now(audio_key(), audio(10), None) == Done(degraded=True)
+    assert process.core.get_now(audio_key()) == Hit(audio(10), "memory")
+
+
+async def test_two_processes_see_each_others_histories_at_once() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    assert await one.put(KEY, H1, 0) == Done(1)
+    assert await two.get(KEY) == Hit(H1, "redis", 1)
+    assert await two.put(KEY, H2, 1) == Done(2)
+    assert await one.get(KEY) == Hit(H2, "redis", 2)
+    assert await one.put(KEY, H3, 1) == Conflict(2)
+
+
+async def test_a_history_survives_redis_being_away() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    await process.put(KEY, H1, 0)
+    durable.down = True
+    assert await process.get(KEY) == Hit(H1, "memory", 1)
+    assert await process.put(KEY, H2, 1) == Done(2, degraded=True)
+    assert await process.put(KEY, H3, 1) == Conflict(2)
+    durable.down = durable.held_off = False
+    # Redis has version 1; memory knows better, also before it was written back.
+    assert await process.get(KEY) == Hit(H2, "memory", 2)
+    assert await process.put(KEY, H3, 2) == Done(3)
+    assert await process.get(KEY) == Hit(H3, "redis", 3)
+
+
+async def test_histories_are_written_back_when_redis_is_there_again() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    await process.put(KEY, H1, 0)
+    await process.put(history_key("other"), H1, 0)
+    process.core.redis_lost()
+    durable.entries.clear()  # it was restarted, and had kept nothing
+    assert await process.core.restore() == 2
+    assert durable.version(KEY) == 1
+    assert await process.core.restore() == 0
+    assert await process.get(KEY) == Hit(H1, "redis", 1)
+
+
+async def test_what_another_process_wrote_meanwhile_wins() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    await one.put(KEY, H1, 0)
+    one.core.redis_lost()
+    await two.put(KEY, H2, 1)
+    assert await one.core.restore() == 0
+    assert await one.get(KEY) == Hit(H2, "redis", 2)
+
+
+async def test_what_another_process_removed_is_gone() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    await one.put(KEY, H1, 0)
+    await two.core.invalidate(select("tenant", ""))
+    assert await one.get(KEY) == Miss()
+    assert await one.put(KEY, H1, 1) == Conflict(0)
+
+
+async def test_a_caller_that_knows_the_version_is_believed_while_redis_is_away() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    durable.down = True
+    assert await process.put(KEY, H2, 7) == Done(8, degraded=True)
+    durable.down = durable.held_off = False
+    durable.entries[KEY.name] = (KEY, H1, 7)
+    assert await process.core.restore() == 1
+    assert durable.version(KEY) == 8
+
+
+async def test_a_write_that_redis_refuses_is_kept_in_memory_and_tried_again() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    await process.put(KEY, H1, 0)
+    durable.refuses = True
+    assert await process.put(KEY, H2, 1) == Done(2, degraded=True)
+    assert await process.get(KEY) == Hit(H2, "memory", 2)
+    durable.refuses = False
+    assert await process.core.restore() == 1
+    assert durable.version(KEY) == 2
+
+
+async def test_a_read_that_was_overtaken_by_a_write_spoils_nothing() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    await process.put(KEY, H1, 0)
+    durable.gate.clear()
+    reading = asyncio.create_task(process.get(KEY))
+    await asyncio.sleep(0)
+    writing = asyncio.create_task(process.put(KEY, H2, 1))
+    await asyncio.sleep(0)
+    durable.gate.set()
+    await writing
+    assert await reading in (Hit(H1, "redis", 1), Hit(H2, "memory", 2))
+    durable.down = True
+    assert await process.get(KEY) == Hit(H2, "memory", 2)
+
+
+async def test_what_is_removed_while_it_is_read_does_not_come_back() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    one.core.put_now(audio_key(), audio(10), None)
+    durable.gate.clear()
+    reading = asyncio.create_task(two.get(audio_key()))
+    await asyncio.sleep(0)
+    removing = asyncio.create_task(two.core.invalidate(Selector("all")))
+    await asyncio.sleep(0)
+    durable.gate.set()
+    await asyncio.gather(reading, removing)
+    assert await two.get(audio_key()) == Miss()
+
+
+async def test_invalidation_counts_both_tiers_and_fails_where_redis_is_away() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    process.core.put_now(audio_key(voice="a"), audio(10), None)
+    process.core.put_now(audio_key(voice="b"), audio(10), None)
+    assert await process.core.invalidate(select("voice", "a")) == Removed(1, 1)
+    durable.down = True
+    with pytest.raises(ServiceUnavailableError, match="1 entries were removed from memory"):
+        await process.core.invalidate(Selector("all"))
+
+
+async def test_a_lease_is_taken_only_where_redis_has_not_got_it_either() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    taken = await one.acquire(audio_key())
+    assert isinstance(taken, Joined)
+    assert isinstance(taken.event, Granted)
+    one.core.append(taken.lease, audio(10))
+    assert one.core.seal(taken.lease) == Done()
+    assert await two.acquire(audio_key()) == Hit(audio(10), "redis")
+    assert await one.acquire(audio_key()) == Hit(audio(10), "memory")
+
+
+async def test_many_that_ask_at_once_make_one_holder() -> None:
+    durable = FakeDurable()
+    process = Process(durable)
+    durable.gate.clear()
+    asking = [asyncio.create_task(process.acquire(audio_key())) for _ in range(20)]
+    await asyncio.sleep(0)
+    durable.gate.set()
+    joined = await asyncio.gather(*asking)
+    assert sum(isinstance(found, Joined) and isinstance(found.event, Granted) for found in joined) == 1
+    assert sum(isinstance(found, Joined) and isinstance(found.event, Following) for found in joined) == 19
+    durable.asked.clear()
+    assert isinstance(process.core.acquire_now(audio_key(), FORMAT), Joined)
+    assert durable.asked == []  # nobody asks Redis for what is being made here
+
+
+async def test_stats_tell_where_reads_were_answered() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    one.core.put_now(audio_key(), audio(10), None)
+    one.core.get_now(audio_key())
+    await two.get(audio_key())
+    await two.get(audio_key("other"))
+    counts = two.core.stats().kinds["audio"]
+    assert (counts.memory_hits, counts.redis_hits, counts.misses, counts.entries) == (0, 1, 1, 1)
+    assert one.core.stats().kinds["audio"].memory_hits == 1
+    assert one.core.stats().redis_available
+    reply = audio_key("r")
+    assert one.core.put_now(reply, ReplyValue("x"), None) == Done()
