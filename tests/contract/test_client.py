@@ -127,6 +127,18 @@ async def test_prompts_carry_pictures_and_options(mesh, gateway):
     assert prompt.prompt.parts[1].image.data == b"png"
 
 
+async def test_a_recording_is_made_as_fast_as_it_can_be_and_a_stream_at_the_pace_of_playback(mesh, gateway):
+    await mesh.ask("Hi").collect()
+    assert gateway.received[0].configure.speech.HasField("max_lead_ms")
+    gateway.received.clear()
+    async for _ in mesh.ask("Hi"):
+        pass
+    assert not gateway.received[0].configure.speech.HasField("max_lead_ms")
+    gateway.received.clear()
+    await mesh.ask("Hi", speech=SpeechOptions(max_lead_ms=700)).collect()
+    assert gateway.received[0].configure.speech.max_lead_ms == 700
+
+
 @pytest.mark.parametrize(
     "speech",
     [SpeechOptions(policy="words"), SpeechOptions(policy="words:0"), SpeechOptions(encoding="mp3")],

@@ -156,6 +156,10 @@ class Conversation:
             await end_call(call)
             await asyncio.gather(reader, return_exceptions=True)
 
+    def speech_to_send(self) -> gateway_pb2.SpeechOptions | None:
+        """Return the options of speech as they will be sent; None once they were."""
+        return self._configure.speech if self._configure is not None else None
+
     def new_turn(self, turn_id: str, prompt: str, **hooks: Any) -> Turn:
         """Make a turn; `begin` begins it."""
         return Turn(turn_id or new_turn_id(), Observer(self._clock, prompt=prompt), **hooks)

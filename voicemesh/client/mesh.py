@@ -160,7 +160,9 @@ class VoiceMesh:
         async def start() -> None:
             await conversation.begin(turn, prompt_to_proto(prompt, turn.turn_id, traceparent))
 
-        turn = conversation.new_turn(turn_id, text_of(prompt), start=start, close=conversation.aclose)
+        turn = conversation.new_turn(
+            turn_id, text_of(prompt), start=start, close=conversation.aclose, pace=conversation.speech_to_send
+        )
         return turn
 
     def say(
@@ -240,7 +242,9 @@ class _Spoken:
         on_close: Callable[[Any], None],
     ) -> None:
         observer = Observer(clock, text=request.text)
-        self.turn = Turn(request.turn_id, observer, start=self._start, close=self.aclose)
+        self.turn = Turn(
+            request.turn_id, observer, start=self._start, close=self.aclose, pace=lambda: request.speech
+        )
         self._stub = stub
         self._request = request
         self._address = address

@@ -124,12 +124,14 @@ class Turn:
         *,
         start: Callable[[], Awaitable[None]] = _nothing,
         close: Callable[[], Awaitable[None]] = _nothing,
+        pace: Callable[[], gateway_pb2.SpeechOptions | None] = lambda: None,
     ) -> None:
         self.turn_id = turn_id
         self.report: TurnReport | None = None
         self.observer = observer
         self._start = start
         self._close = close
+        self._pace = pace
         self._inbox = Inbox()
         # What ended the caller's own words, to be raised to the reader of the turn.
         self.cause: Exception | None = None
@@ -164,7 +166,14 @@ class Turn:
         await self._close()
 
     async def collect(self) -> Recording:
-        """Read the turn to its end and return all of its audio, in memory. Raises `VoiceMeshError`."""
+        """Read the turn to its end and return all of its audio, in memory. Raises `VoiceMeshError`.
+
+        A recording is not played as it comes: a turn of `VoiceMesh.ask` or `say` that has not begun yet
+        is made as fast as it can be, unless its options say how far ahead synthesis may be.
+        """
+        speech = self._pace()
+        if speech is not None and not speech.HasField("max_lead_ms"):
+            speech.max_lead_ms = 0
         parts: list[bytes] = []
         fmt = AudioFormat()
         async for event in self:

@@ -1,0 +1,1 @@
+"""Measurements; each module is a command, and README.md has what they printed."""
