@@ -8,7 +8,8 @@ or ends a speakable text without a sample, takes no new chunk and is replaced wh
 ended. In both cases the chunk goes on elsewhere, at the sample behind the last one that came.
 
 A chunk whose listener is slow fills its window and stops; when others wait, its lease is taken from
-it, and it goes on at its sample offset once its listener took half of the window.
+it after a moment, and it goes on at its sample offset once its listener took half of the window, in
+its turn by what the listener still has to play.
 """
 
 import bisect
@@ -23,6 +24,8 @@ from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, QueueFullError
 
 _ASSUMED_CHUNK_US: Final = 100_000
+_SLOW_NS: Final = 100_000_000
+"""A full window is a slow listener after 100 ms; before that its answer may be on its way."""
 
 
 class Pool:
@@ -68,6 +71,7 @@ class Pool:
     def tick(self) -> None:
         """Find replicas that stall and those whose next try is due. Called a few times a second."""
         self.replicas.retry()
+        self._dispatch()
         limit_ns = round(self._limits.stall_timeout_s * 1e9)
         for member in self.replicas.members:
             if any(self._silent_ns(job) > limit_ns for job in member.jobs.values()):
@@ -128,7 +132,10 @@ class Pool:
             self._unpark(job)
 
     def _unpark(self, job: Job) -> None:
-        if job.credit >= job.request.window_samples // 2:
+        window = job.request.window_samples
+        if job.credit >= window // 2:
+            in_hand_ns = (window - job.credit) * 1_000_000_000 // max(self._rate_hz(), 1)
+            job.deadline_ns = self._clock.now_ns() + in_hand_ns
             self._enqueue(job)
 
     def _stop(self, job: Job, state: JobState) -> None:
@@ -177,11 +184,13 @@ class Pool:
 
     def _make_room(self) -> None:
         """Take the lease of a job whose listener is slow: others wait."""
+        now_ns = self._clock.now_ns()
         for member in self.replicas.members:
             if member.replica is None or not member.replica.capabilities.deterministic:
                 continue
             for job in member.jobs.values():
-                if job.state is JobState.RUNNING and job.credit <= 0:
+                full = job.state is JobState.RUNNING and job.credit <= 0
+                if full and now_ns - job.heard_ns >= _SLOW_NS:
                     self._stop(job, JobState.YIELDING)
                     return
 
@@ -239,8 +248,6 @@ class Pool:
             self._replace(member, f"it sent sample {offset_samples} where {job.next_offset} was due")
             return
         job.listener.job_frame(offset_samples, pcm)
-        if job.credit <= 0 and self._queue:
-            self._make_room()
 
     def on_words(self, job: Job, words: list[Word]) -> None:
         """Take words of a job."""

@@ -316,6 +316,8 @@ async def test_a_slow_listener_loses_its_lease_to_those_who_wait_and_goes_on_whe
     slow, ear = world.submit("slow")
     assert world.replica().last.window_samples == 100
     world.replica().make(100)
+    world.clock.advance_ms(500)
+    world.pool.tick()
     assert world.replica().cancelled == []  # nobody waits: it keeps the lease
     _, other = world.submit("other")
     assert world.replica().cancelled == [slow.id]
@@ -327,8 +329,12 @@ async def test_a_slow_listener_loses_its_lease_to_those_who_wait_and_goes_on_whe
     assert state_of(slow) is JobState.PARKED
     world.pool.grant(slow, 25)
     assert state_of(slow) is JobState.QUEUED
-    world.replica().make(5)
-    world.replica().finish()
+    # Its listener has 50 ms in hand: one who has nothing is first.
+    world.submit("urgent", deadline_ms=40)
+    for text in ("other", "urgent"):
+        assert world.replica().last.text == text
+        world.replica().make(5)
+        world.replica().finish()
     request = world.replica().last
     assert (request.text, request.start_offset_samples, request.window_samples) == ("slow", 100, 50)
     world.replica().make(40)
@@ -338,10 +344,27 @@ async def test_a_slow_listener_loses_its_lease_to_those_who_wait_and_goes_on_whe
     assert ear.offsets == [0, 100]
 
 
+async def test_a_window_that_is_full_for_a_moment_is_no_slow_listener():
+    world = await World(buffer_s=0.1).start()
+    fast, _ = world.submit("fast")
+    world.submit("other")
+    for _ in range(5):
+        world.replica().make(100)
+        world.clock.advance_ms(90)
+        world.pool.tick()
+        world.pool.grant(fast, 100)
+    assert world.replica().cancelled == []
+    world.replica().make(100)
+    world.clock.advance_ms(110)
+    world.pool.tick()
+    assert world.replica().cancelled == [fast.id]
+
+
 async def test_a_parked_chunk_can_be_cancelled():
     world = await World(buffer_s=0.1).start()
     slow, ear = world.submit("slow")
     world.replica().make(100)
+    world.clock.advance_ms(110)
     world.submit("other")
     world.replica().acknowledge(made=100)
     world.pool.cancel(slow)
