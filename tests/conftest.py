@@ -20,6 +20,9 @@ _SETTLE_S = 5.0
 _BLOCKED_S = 3.0
 """Far above anything but a blocking call, also on a machine that is busy with other work."""
 
+_HANG_S = 180.0
+"""No test takes nearly as long. One that does is ended, with the stacks of its tasks."""
+
 _OURS = ("VOICEMESH_", "OPENAI_", "OTEL_")
 
 
@@ -60,11 +63,13 @@ def leave_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 async def leave_no_task() -> AsyncIterator[None]:
-    """Fail a test that leaves a task behind, or that blocks the event loop."""
+    """Fail a test that leaves a task behind, that blocks the event loop, or that never ends."""
     loop = asyncio.get_running_loop()
     pulse = loop.create_task(_pulse(loop), name="pulse")
     before = asyncio.all_tasks()
+    hang_guard = loop.call_later(_HANG_S, _end_tasks, before)
     yield
+    hang_guard.cancel()
     deadline = loop.time() + _SETTLE_S
     # The task that runs this line is a new one.
     while (left := asyncio.all_tasks() - before - {asyncio.current_task()}) and loop.time() < deadline:
@@ -73,6 +78,12 @@ async def leave_no_task() -> AsyncIterator[None]:
     (slowest,) = await asyncio.gather(pulse)
     assert not left, f"tasks left behind: {sorted(map(repr, left))}"
     assert slowest < _BLOCKED_S, f"the event loop was blocked for {slowest:.1f} s"
+
+
+def _end_tasks(but: set["asyncio.Task[object]"]) -> None:
+    for task in asyncio.all_tasks() - but:
+        task.print_stack(file=sys.stderr)
+        task.cancel("the test does not end")
 
 
 async def _pulse(loop: asyncio.AbstractEventLoop) -> float:
