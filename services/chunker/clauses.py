@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - marks of other scripts are what is meant
 # ruff: noqa: PLR0911 - a rule is a list of cases, each with its answer
 """Whether a mark ends a clause, and whether the clause is long enough to be spoken alone."""
 
@@ -5,15 +6,15 @@ import re
 from typing import Final
 
 from services.chunker import marks
-from services.chunker.view import Decision, Verdict, View
+from services.chunker.view import Decision, Verdict, View, start_of_word
 
 FIRST_CLAUSE_WORDS: Final = 3
 FIRST_CLAUSE_CHARS: Final = 8
 FIRST_CLAUSE_CHARS_CJK: Final = 4
 
 _HYPHENS: Final = re.compile(r"-+")
-_QUOTE: Final = re.compile("[\"'\u2018-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]")
-"""Any quotation mark: behind one, a comma may be followed by the mark that closes it."""
+_QUOTE: Final = re.compile('["\u2018\u201a-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]')
+"""A quotation mark: behind one, a comma may be followed by the mark that closes it."""
 _NO: Final = Verdict.NO
 _YES: Final = Verdict.YES
 _UNDECIDED: Final = Verdict.UNDECIDED
@@ -23,8 +24,8 @@ def decide_clause(view: View, index: int) -> Decision:
     """Decide about the clause mark at `index`.
 
     Marks of full width need no lookahead, except behind a digit or inside open quotes. A comma behind a
-    letter needs none either, so that the first clause need not wait for the model's next token; other
-    Latin marks need the white space behind them, so that "1,234", "10:30", "22,1" and "https:" stay whole.
+    plain word needs none either, so that the first clause need not wait for the model's next token; other
+    Latin marks need the white space behind them, so that "1,234", "10:30", "f(a,b)" and "https:" stay whole.
     """
     text = view.text
     mark = text[index]
@@ -93,9 +94,15 @@ def _before(view: View, index: int) -> str:
     return view.text[index - 1] if index > 0 else ""
 
 
+def _is_plain(view: View, index: int) -> bool:
+    """Say whether a word of letters alone ends at `index`, and no quote is open that may close there."""
+    word = view.text[start_of_word(view, index) : index].replace("-", "").replace("’", "'")
+    return word.replace("'", "").isalpha() and not _QUOTE.search(view.text, view.start, index)
+
+
 def _latin(view: View, index: int) -> Decision:
     text = view.text
-    if text[index] == "," and _before(view, index).isalpha() and not _QUOTE.search(text, view.start, index):
+    if text[index] == "," and _is_plain(view, index):
         return Decision(_YES, index + 1)
     end = _quotes(view, index + 1)
     if end == len(text):

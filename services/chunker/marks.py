@@ -78,7 +78,7 @@ _SENTENCE: Final = (
 )
 _CLAUSE: Final = (
     f"[{re.escape(''.join(sorted(CLAUSE_FULL | LONG_DASHES)))}–]"
-    rf"|[-{''.join(CLAUSE_ASCII)}](?![A-Za-z0-9])|(?<![0-9]),"
+    r"|[-:;,](?![A-Za-z0-9])|(?<=[^\W\d_]),"
 )
 
 SENTENCE_MARK: Final = re.compile(_SENTENCE)
