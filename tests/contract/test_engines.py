@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -334,6 +335,16 @@ async def test_a_killed_worker_is_told(spec):
         os.kill(voice.replica.pid, 9)
         await voice.ear.until(lambda: bool(voice.ear.gone))
         assert take.end is None
+
+
+async def test_workers_import_nothing_heavy():
+    code = (
+        "import sys, services.tts.worker, services.tts.engines.espeak, services.tts.engines.simulated;"
+        "print({'grpc', 'google.protobuf', 'pydantic', 'numpy', 'asyncio'} & set(sys.modules))"
+    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    output, _ = await child.communicate()
+    assert output.decode().strip() == "set()"
 
 
 # ---- espeak

@@ -30,6 +30,9 @@ from voicemesh.runtime.errors import (
     SettingsError,
     UnknownVoiceError,
 )
+from voicemesh.runtime.logs import get_logger
+
+_log = get_logger(__name__)
 
 _TICK_S: Final = 0.1
 _NEAR: Final = 3
@@ -104,7 +107,10 @@ class Speech:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self.tick()
+            try:
+                self.tick()
+            except Exception as error:  # noqa: BLE001 - without the timer no stall would be found
+                _log.error("timer failed", exc_info=error)
 
     def tick(self) -> None:
         """Look for replicas that stall or are due to be tried again."""
