@@ -2,13 +2,7 @@
 
 import sys
 from array import array
-from collections.abc import Iterator
-from itertools import chain, repeat
 
-BYTES_PER_SAMPLE = 2
-FRAME_STEPS_MS = (20, 20, 40, 80, 160)
-"""Lengths of a chunk's first frames; those that follow take `MAX_FRAME_MS`."""
-MAX_FRAME_MS = 200
 SILENCE_PEAK = 32768 // 128
 """Samples up to this magnitude (1/128 of full scale, -42 dBFS) count as silence."""
 
@@ -88,14 +82,3 @@ class LeadingSilence:
                 self.audible = True
                 return
         self.samples += len(samples)
-
-
-def slice_frames(audio: bytes, sample_rate_hz: int) -> Iterator[bytes]:
-    """Cut 16-bit mono audio into frames of 20 ms, growing to 200 ms."""
-    start = 0
-    for step_ms in chain(FRAME_STEPS_MS, repeat(MAX_FRAME_MS)):
-        if start >= len(audio):
-            return
-        end = start + sample_rate_hz * step_ms // 1000 * BYTES_PER_SAMPLE
-        yield audio[start:end]
-        start = end

@@ -15,10 +15,11 @@ from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks
 from gateway.core.heard import SpokenChunk
-from gateway.core.playback import BYTES_PER_SAMPLE, LeadingSilence, Player, slice_frames
+from gateway.core.playback import LeadingSilence, Player
 from gateway.core.report import ChunkAccount
 from gateway.core.values import Chunk, TurnSpec, Word
 from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
 
 MAX_CHUNKS_AHEAD = 3
 """Chunks that may be looked up or spoken at once: the head, and those that will follow it."""
@@ -190,7 +191,8 @@ class Speech:
                 progress.marks.first_frame_ns = now_ns
                 if words:
                     self._take_words(progress, words, now_ns)
-                for frame in slice_frames(audio, self._spec.sample_rate_hz):
+                slicer = FrameSlicer(self._spec.sample_rate_hz)
+                for _, frame in (*slicer.push(audio), *slicer.flush()):
                     self._take_frame(progress, frame, now_ns)
                 self._done(progress, now_ns)
             case on.AudioMissing(detail=detail):

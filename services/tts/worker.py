@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from services.tts import wire
 from services.tts.engines.base import CannotSpeakError, Engine, OptionsError
-from services.tts.frames import BYTES_PER_SAMPLE, FrameSlicer
 from services.tts.wire import Done, SpeakRequest, Word
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
 
 _READ_BYTES: Final = 65536
 _PR_SET_PDEATHSIG: Final = 1

@@ -14,8 +14,8 @@ from array import array
 from typing import Any, Final, NamedTuple
 
 from services.tts.engines.base import Capabilities, Engine, OptionsError, Output, SpeakRequest, Word
-from services.tts.frames import BYTES_PER_SAMPLE, frame_samples
 from services.tts.text import words_of
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE, frame_samples
 
 _RENDERING: Final = 1
 _AMPLITUDE: Final = 8000

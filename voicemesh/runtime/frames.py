@@ -1,4 +1,4 @@
-"""Frames: the slices in which audio leaves an engine's worker.
+"""Frames: the slices in which audio travels, from an engine's worker or from the cache to the caller.
 
     length of frame n   20  20  40  80  160  200  200  …  milliseconds
     audio in front of it 0  20  40  80  160  320  520  …

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.frames import FRAME_MS, FrameSlicer, frame_samples
+from voicemesh.runtime.frames import FRAME_MS, FrameSlicer, frame_samples
 
 RATE_HZ = 22050
 
