@@ -13,7 +13,7 @@ FIRST_CLAUSE_CHARS: Final = 8
 FIRST_CLAUSE_CHARS_CJK: Final = 4
 
 _HYPHENS: Final = re.compile(r"-+")
-_QUOTE: Final = re.compile('["\u2018\u201a-\u201f\u00ab\u00bb\u2039\u203a\u300c-\u300f]')
+_QUOTE: Final = re.compile(r"""["‘‚-‟«»‹›「-『]|(?<!\S)'""")
 """A quotation mark: behind one, a comma may be followed by the mark that closes it."""
 _NO: Final = Verdict.NO
 _YES: Final = Verdict.YES
