@@ -146,7 +146,9 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
                 words[turn_id] = words.get(turn_id, "") + request.text.text
                 if request.text.last:
                     running = await self._turn(turn_id, words.pop(turn_id), put)
-        await put(finished)
+        # In the middle of a turn the end of the requests is a cancellation: grpc.aio may show it to
+        # the reader before it cancels the handler.
+        await put(None if running else finished)
 
     async def _turn(self, turn_id: str, prompt: str, put: Put) -> str:
         self.turns += 1
