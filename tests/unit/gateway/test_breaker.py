@@ -1,0 +1,33 @@
+from gateway.breaker import Breaker
+from voicemesh.runtime.clock import ManualClock
+
+
+def test_it_opens_on_a_failure_and_lets_one_call_through_when_its_time_is_over() -> None:
+    clock = ManualClock()
+    breaker = Breaker(clock, 1.0)
+    assert breaker.allows()
+    breaker.failed()
+    breaker.failed()  # of a call that was under way: counts once
+    clock.advance_ms(999)
+    assert not breaker.allows()
+    clock.advance_ms(1)
+    assert breaker.allows()
+    assert not breaker.allows()
+    breaker.succeeded()
+    assert breaker.allows()
+    assert breaker.allows()
+
+
+def test_it_waits_longer_each_time_up_to_thirty_times() -> None:
+    clock = ManualClock()
+    breaker = Breaker(clock, 1.0)
+    waits = []
+    breaker.failed()
+    for _ in range(8):
+        waited = 0
+        while not breaker.allows():
+            clock.advance_ms(1000)
+            waited += 1
+        waits.append(waited)
+        breaker.failed()
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
