@@ -45,7 +45,10 @@ async def _log_until(process: asyncio.subprocess.Process, text: str) -> str:
 async def _stubs(
     address: str,
 ) -> AsyncIterator[tuple[llm_pb2_grpc.LlmServiceStub, health_pb2_grpc.HealthStub]]:
-    async with grpc.aio.insecure_channel(address) as channel:
+    # A server that has ended its last call closes the connection. A client of grpc 1.85 that writes into
+    # it at that moment, here its bandwidth probe, drops the answer that it has not read yet.
+    options = (("grpc.http2.bdp_probe", 0),)
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
         yield llm_pb2_grpc.LlmServiceStub(channel), health_pb2_grpc.HealthStub(channel)
 
 
