@@ -112,8 +112,6 @@ class RedisTier:
                 socket_timeout=_BACKGROUND_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
-                lib_name=None,
-                lib_version=None,
             )
         except ValueError:
             raise ValueError("is not an address of a Redis") from None
@@ -147,6 +145,8 @@ class RedisTier:
             loop.create_task(self._supervise(), name="redis-supervisor"),
             loop.create_task(self._write(), name="redis-writer"),
         )
+        for task in self._tasks:
+            task.add_done_callback(_report)
 
     async def close(self) -> None:
         """Write what is queued if Redis answers, for a second at most, and disconnect."""
@@ -331,6 +331,12 @@ class RedisTier:
                 pipeline.set(write.key.name, codec.encode(write.value), px=ttl_ms)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Log the fault that ended a task which ought never to end."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("task failed", task=task.get_name(), exc_info=error)
 
 
 def address_of(url: str) -> str:

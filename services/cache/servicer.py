@@ -26,7 +26,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         self._runtime = runtime
         self._limits = limits
 
-    async def Exchange(  # noqa: N802 - the contract's name
+    async def Exchange(
         self,
         request_iterator: AsyncIterator[cache_pb2.ExchangeRequest],
         context: grpc.aio.ServicerContext[Any, Any],
@@ -60,14 +60,14 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         note_tally(span, exchange.tally)
         end_span(span, failure)
 
-    async def GetStats(  # noqa: N802 - the contract's name
+    async def GetStats(
         self, request: cache_pb2.GetStatsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> cache_pb2.GetStatsResponse:
         """Return counts and sizes."""
         del request, context
         return convert.stats(self._core.stats())
 
-    async def Invalidate(  # noqa: N802 - the contract's name
+    async def Invalidate(
         self, request: cache_pb2.InvalidateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> cache_pb2.InvalidateResponse:
         """Remove entries from both tiers."""

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import grpc
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -23,7 +22,9 @@ from voicemesh.runtime.health import Readiness
 from voicemesh.runtime.server import Runtime, make_server
 from voicemesh.runtime.telemetry import Telemetry
 
-FORMAT = common_pb2.AudioFormat(encoding=common_pb2.AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=22050, channels=1)
+FORMAT = common_pb2.AudioFormat(
+    encoding=common_pb2.AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=22050, channels=1
+)
 GUARD_S = 30.0
 """Ends a test that hangs."""
 
@@ -90,10 +91,11 @@ class Asked:
 class Stream:
     """One Exchange stream, ended with `async with`."""
 
-    def __init__(self, stub: cache_pb2_grpc.CacheServiceStub, metadata: Any = None) -> None:
+    def __init__(self, stub: Any, metadata: Any = None) -> None:
         self.call = stub.Exchange(metadata=metadata)
         self._asked: dict[int, Asked] = {}
         self._last_id = 0
+        self._writing = asyncio.Lock()  # grpc takes one write at a time
         self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -106,7 +108,7 @@ class Stream:
         await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read(self) -> None:
-        while (answer := await self.call.read()) is not grpc.aio.EOF:
+        while answer := await self.call.read():  # grpc.aio.EOF is false
             assert isinstance(answer, cache_pb2.ExchangeResponse)
             self._asked.setdefault(answer.request_id, Asked()).answers.put_nowait(answer)
 
@@ -122,7 +124,8 @@ class Stream:
             self._last_id += 1
             request_id = self._last_id
         asked = self._asked.setdefault(request_id, Asked())
-        await self.call.write(cache_pb2.ExchangeRequest(request_id=request_id, **operation))
+        async with self._writing:
+            await self.call.write(cache_pb2.ExchangeRequest(request_id=request_id, **operation))
         return asked
 
     async def ask(self, **operation: Any) -> cache_pb2.ExchangeResponse:
@@ -152,24 +155,30 @@ class Cache:
 
     service: CacheService
     runtime: Runtime
-    stub: cache_pb2_grpc.CacheServiceStub
+    stub: Any
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
 
     def stream(self, metadata: Any = None) -> Stream:
         return Stream(self.stub, metadata)
 
     async def stats(self) -> cache_pb2.GetStatsResponse:
-        return await self.stub.GetStats(cache_pb2.GetStatsRequest(), timeout=GUARD_S)
+        stats = await self.stub.GetStats(cache_pb2.GetStatsRequest(), timeout=GUARD_S)
+        assert isinstance(stats, cache_pb2.GetStatsResponse)
+        return stats
 
     async def invalidate(self, **target: Any) -> cache_pb2.InvalidateResponse:
-        return await self.stub.Invalidate(cache_pb2.InvalidateRequest(**target), timeout=GUARD_S)
+        removed = await self.stub.Invalidate(cache_pb2.InvalidateRequest(**target), timeout=GUARD_S)
+        assert isinstance(removed, cache_pb2.InvalidateResponse)
+        return removed
 
     def spans(self, name: str = "") -> list[ReadableSpan]:
         return [span for span in self.exporter.get_finished_spans() if not name or span.name == name]
 
 
 @asynccontextmanager
-async def running_cache(address: str, *, redis_url: str | None = None, **settings: Any) -> AsyncIterator[Cache]:
+async def running_cache(
+    address: str, *, redis_url: str | None = None, **settings: Any
+) -> AsyncIterator[Cache]:
     """Run the service as its process would, but in this one.
 
     Redis may take long to answer here, and is tried again soon: a busy machine is not what is tested.
@@ -194,12 +203,11 @@ async def running_cache(address: str, *, redis_url: str | None = None, **setting
     service.register(server)
     server.add_insecure_port(address)
     await server.start()
-    channel = open_channel(address)
     try:
-        await service.start()
-        yield Cache(service, runtime, cache_pb2_grpc.CacheServiceStub(channel), exporter)
+        async with open_channel(address) as channel:
+            await service.start()
+            yield Cache(service, runtime, cache_pb2_grpc.CacheServiceStub(channel), exporter)
     finally:
-        await channel.close()
         await server.stop(None)
         await runtime.sessions.join(timeout_s=5)
         await service.close()

@@ -20,14 +20,14 @@ _READY_S = 20.0
 class RedisServer:
     """One server on a Unix socket, without persistence: what it held is gone when it is killed."""
 
-    def __init__(self, executable: str, folder: pathlib.Path, arguments: tuple[str, ...]) -> None:
+    def __init__(self, executable: str, folder: pathlib.Path, password: str) -> None:
         self._command = (
             *(executable, "--port", "0", "--unixsocket", str(folder / "redis.sock")),
-            *("--dir", str(folder), "--save", "", "--appendonly", "no", *arguments),
+            *("--dir", str(folder), "--save", "", "--appendonly", "no"),
+            *(("--requirepass", password) if password else ()),
         )
         self._process: asyncio.subprocess.Process | None = None
-        self._stopped = False
-        self.url = f"unix://{folder / 'redis.sock'}"
+        self.url = f"unix://{f':{password}@' if password else ''}{folder / 'redis.sock'}"
 
     async def start(self) -> None:
         """Start it (again) and wait until it answers."""
@@ -73,14 +73,14 @@ class RedisServer:
 
 
 @asynccontextmanager
-async def redis_server(*arguments: str, start: bool = True) -> AsyncIterator[RedisServer]:
-    """Run a redis-server with further `arguments` ("--maxmemory", "2mb"); its process always ends.
+async def redis_server(*, password: str = "", start: bool = True) -> AsyncIterator[RedisServer]:
+    """Run a redis-server, which asks for `password` where one is given; its process always ends.
 
     With `start=False` it is not there until `RedisServer.start` is called.
     """
     # Not tmp_path: the path of a socket has 107 bytes at most.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-redis-"))
-    server = RedisServer(_executable(), folder, arguments)
+    server = RedisServer(_executable(), folder, password)
     try:
         if start:
             await server.start()

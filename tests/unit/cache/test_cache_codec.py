@@ -1,5 +1,8 @@
 """What is written to Redis can be read, and nothing else can."""
 
+import struct
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,9 +70,6 @@ def test_foreign_bytes_are_corrupt_and_nothing_worse(data: bytes) -> None:
     ],
 )
 def test_a_header_that_is_right_json_but_wrong_is_corrupt(header: str) -> None:
-    import struct
-    import zlib
-
     encoded = header.encode()
     length = struct.pack(">I", len(encoded))
     data = struct.pack(">4sBQI", b"VMC\x01", 1, 0, zlib.crc32(length + encoded)) + length + encoded

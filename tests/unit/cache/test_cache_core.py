@@ -33,9 +33,7 @@ class Process:
     async def get(self, key: StoredKey) -> Hit | Miss:
         return await self.core.get(key, Untraced())
 
-    async def put(
-        self, key: StoredKey, value: HistoryValue, expected: int | None = None
-    ) -> Done | Conflict:
+    async def put(self, key: StoredKey, value: HistoryValue, expected: int | None = None) -> Done | Conflict:
         done = self.core.put_now(key, value, expected)
         return done or await self.core.put(key, value, expected, Untraced())
 

@@ -89,7 +89,7 @@ def test_everything_of_a_reply_key_counts(other: ReplyKey) -> None:
     assert name(other) != name(REPLY)
 
 
-@pytest.mark.parametrize("typed", ["What is rain?", "  What\tis \n rain?  ", "What is rain?"])
+@pytest.mark.parametrize("typed", ["What is rain?", "  What\tis \n rain?  ", "What\u00a0is rain?"])
 def test_white_space_of_the_last_prompt_does_not_count(typed: str) -> None:
     assert name(replace(REPLY, messages=last(typed))) == name(REPLY)
 

@@ -102,7 +102,9 @@ def test_wide_characters_are_counted_as_what_they_take() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 20), st.integers(0, 70_000), st.sampled_from(["audio", "history", "get", "drop", "wait"])
+            st.integers(0, 20),
+            st.integers(0, 70_000),
+            st.sampled_from(["audio", "history", "get", "drop", "wait"]),
         ),
         max_size=60,
     )
