@@ -111,7 +111,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
     last: gateway_pb2.TurnReport | None = None
     turns: int = 0
 
-    async def Converse(self, request_iterator, context):  # noqa: N802 - the contract's name
+    async def Converse(self, request_iterator, context):
         outbox: asyncio.Queue[Any] = asyncio.Queue(maxsize=4096)
         finished = object()
         reader = asyncio.create_task(self._read(request_iterator, outbox.put, finished))
@@ -193,7 +193,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
         await put(_completed(self.last))
         return ""
 
-    async def Speak(self, request, context):  # noqa: N802 - the contract's name
+    async def Speak(self, request, context):
         self.speeches.append(request)
         if request.speech.voice == "nobody":
             bad = status(
@@ -212,7 +212,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
         self.last = report(request.turn_id, text=request.text)
         yield gateway_pb2.SpeakResponse(turn_completed=gateway_pb2.TurnCompleted(report=self.last))
 
-    async def SpeakBatch(self, request, context):  # noqa: N802 - the contract's name
+    async def SpeakBatch(self, request, context):
         positions: dict[str, list[int]] = {}
         for index, text in enumerate(request.texts):
             positions.setdefault(text, []).append(index)
@@ -233,7 +233,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
             completed = gateway_pb2.TurnCompleted(report=report(turn_id, text=text))
             yield answer(text_indexes=indexes, completed=completed)
 
-    async def ListVoices(self, request, context):  # noqa: N802 - the contract's name
+    async def ListVoices(self, request, context):
         voices = [
             common_pb2.Voice(
                 name=f"espeak/{language}",
@@ -249,7 +249,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
         ]
         return gateway_pb2.ListVoicesResponse(voices=voices)
 
-    async def ExplainTurn(self, request, context):  # noqa: N802 - the contract's name
+    async def ExplainTurn(self, request, context):
         if self.last is None or request.turn_id not in ("", self.last.turn_id):
             bad = status(grpc.StatusCode.NOT_FOUND, "UNKNOWN_TURN", "no such turn", field="turn_id")
             await context.abort_with_status(rpc_status.to_status(bad))
