@@ -18,6 +18,12 @@ from services.chunker.policy import ChunkerConfig, Policy
 TOKEN_CHARS = 4
 
 PROSE = (
+    "Sure, I can help you with that. The first thing to know is that sound travels through the air in "
+    "waves, and that each wave has a length and a height. When a string swings, it pushes the air in front "
+    "of it, and the air pushes your ear. Does that make sense so far? If it does, let's look at what a "
+    "guitar does: its body swings along with the strings, which makes the tone much louder. "
+)
+DENSE = (
     "Dr. Lee saw Mr. and Mrs. Park at 5 p.m. on Monday, and they left early. The price was $1,234.50, "
     "or about 3.5% more than last year! Would you pay that? See https://example.com/v1.2/page.html for "
     "more: it is long, but clear. “Often?” he said. She lives in the U.S. It is large. "
@@ -29,6 +35,7 @@ DOTS = "a.b.c. "
 
 TEXTS = {
     "prose": PROSE,
+    "dense": DENSE,
     "cjk": CJK,
     "no punctuation": NO_PUNCTUATION,
     "no spaces": NO_SPACES,

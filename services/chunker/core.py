@@ -113,16 +113,16 @@ class Chunker:
         self._buffer = buffer = self._buffer + piece
         length = len(buffer)
         self.text_length = self._base + length
-        if (
-            self._start < before
-            and length - self._start <= self._max_chars
-            and self._pattern.search(buffer, self._cursor) is None
-        ):
-            # Most tokens hold no mark: then there is nothing more to do.
-            self._cursor = length
-            self._held = None
-            return
-        self._scan(chunks, now_ns, final=False)
+        found = -1
+        if self._start < before and length - self._start <= self._max_chars:
+            match = self._pattern.search(buffer, self._cursor)
+            if match is None:
+                # Most tokens hold no mark: then there is nothing more to do.
+                self._cursor = length
+                self._held = None
+                return
+            found = match.start()
+        self._scan(chunks, now_ns, final=False, found=found)
         self._drop()
 
     def flush(self, now_ns: int) -> list[Chunk]:
@@ -182,14 +182,14 @@ class Chunker:
         if self._ended:
             raise OutOfOrderError(_AFTER_END)
 
-    def _scan(self, chunks: list[Chunk], now_ns: int, *, final: bool) -> None:
-        """Decide as far as the text that has come allows, and cut."""
+    def _scan(self, chunks: list[Chunk], now_ns: int, *, final: bool, found: int = -1) -> None:
+        """Decide as far as the text that has come allows, and cut; `found` is the next mark, if known."""
         self._held = None
         buffer = self._buffer
         end = len(buffer)
-        index, pattern = -1, self._pattern
+        index, pattern = found, self._pattern
+        self._skip_white()
         while True:
-            self._skip_white()
             limit = self._start + self._max_chars
             if index < self._cursor or pattern is not self._pattern:
                 pattern = self._pattern
