@@ -81,6 +81,8 @@ class Speech:
         """Marks of the chunk that the turn's first frame belongs to, once there is one."""
         self.refused: Exception | None = None
         """Why nothing can be spoken at all: the turn fails by it."""
+        self.wake_ns = 0
+        """When `advance` is to be called though nothing happens; 0: never."""
 
     # ------------------------------------------------------------ state
 
@@ -150,6 +152,7 @@ class Speech:
 
     def _dispatch(self, now_ns: int) -> None:
         """Look up the next chunks while the audio in hand and on its way is below the lead."""
+        self.wake_ns = 0
         open_chunks = [p for p in self._chunks[self._head :] if p.state is not _State.DONE]
         running = [p for p in open_chunks if p.state is not _State.WAITING]
         for progress in open_chunks[len(running) : MAX_CHUNKS_AHEAD]:
@@ -157,7 +160,7 @@ class Speech:
             lead_ms = self._spec.max_lead_ms
             if lead_ms and ahead_ms >= lead_ms:
                 if not running:
-                    self._act(do.SetTimer(now_ns + round((ahead_ms - lead_ms + 1) * 1e6)))
+                    self.wake_ns = now_ns + round((ahead_ms - lead_ms + 1) * 1e6)
                 return
             running.append(progress)
             if self._spec.audio_cache:
@@ -173,14 +176,15 @@ class Speech:
 
     def _ask_engine(self, now_ns: int) -> None:
         """Have spoken what the cache has not, in order: a lookup that is out holds up those behind it."""
+        before_ms = self.player.in_hand_ms(now_ns)
         for progress in self._chunks[self._head :]:
             if progress.state in (_State.WAITING, _State.LOOKING_UP):
                 return
             if progress.state is _State.MISSED:
                 progress.state = _State.SPEAKING
                 progress.marks.asked_ns = self._clock.now_ns()
-                left_ms = self.player.in_hand_ms(now_ns) if self.player.started_ns else 0.0
-                self._act(do.Synthesize(progress.chunk.index, progress.chunk.text, int(left_ms)))
+                self._act(do.Synthesize(progress.chunk.index, progress.chunk.text, int(before_ms)))
+            before_ms += self._missing_ms(progress)
 
     def _on_lookup(self, progress: _Progress, event: on.AudioFound | on.AudioMissing, now_ns: int) -> None:
         progress.marks.cache_answered_ns = now_ns
@@ -191,7 +195,7 @@ class Speech:
                 progress.marks.first_frame_ns = now_ns
                 if words:
                     self._take_words(progress, words, now_ns)
-                slicer = FrameSlicer(self._spec.sample_rate_hz)
+                slicer = FrameSlicer(self._spec.sample_rate_hz, in_hand_ms=self.player.in_hand_ms(now_ns))
                 for _, frame in (*slicer.push(audio), *slicer.flush()):
                     self._take_frame(progress, frame, now_ns)
                 self._done(progress, now_ns)

@@ -7,6 +7,7 @@ Text, chunks and audio overlap; `speech.py` moves the chunks. The engine never w
 every call of `start` and `handle` returns the actions that follow. After `Finish` it returns none.
 """
 
+import re
 from collections import deque
 
 from gateway.core import actions as do
@@ -17,6 +18,13 @@ from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.values import Message, TurnSpec, Usage
 from voicemesh.runtime.clock import Clock
+
+JOIN_ABOVE_MS = 1000
+"""While the player has more than this in hand, deltas are joined: nobody waits for them."""
+JOIN_CHARS = 32
+JOIN_MS = 100
+"""Joined text is passed on at this length, when its first character is this old, or with a mark in it."""
+_MARK = re.compile(r"[^\w ]")
 
 
 class TurnEngine:
@@ -38,6 +46,9 @@ class TurnEngine:
         self._text: list[str] = []
         self._text_length = 0
         self._text_ended = False
+        self._joined: list[str] = []
+        self._joined_ns = 0
+        self._timer_ns = 0
         # Deltas that no chunk has passed yet: code points of text up to and with it, arrival, time fed.
         self._deltas: deque[tuple[int, int, int]] = deque()
         self._chunks_ended = False
@@ -107,7 +118,7 @@ class TurnEngine:
                 player_ms = self._speech.player.played_ms(now_ns)
                 self._end("interrupted", now_ns, player_ms if played_ms is None else played_ms)
             case on.TimerFired():
-                pass  # `_advance` looks at the time
+                self._timer_ns = 0  # `_advance` looks at the time
 
     # ------------------------------------------------------------ history and reply
 
@@ -162,6 +173,7 @@ class TurnEngine:
             case on.TextArrived() if not self._text_ended:
                 self._take_text(event, now_ns)
             case on.TextFlushed():
+                self._pass_text()
                 self._act(do.FlushChunker())
             case on.TextEnded(usage, complete):
                 self._llm_running = False
@@ -183,15 +195,29 @@ class TurnEngine:
         if not self._marks.first_text_ns:
             self._marks.first_text_ns = now_ns
             self._marks.connect_us, self._marks.ttft_us = event.connect_us, event.ttft_us
+        if not self._joined:
+            self._joined_ns = now_ns
         self._text.append(event.text)
-        self._text_length += len(event.text)
-        self._deltas.append((self._text_length, now_ns, self._clock.now_ns()))
-        self._act(do.FeedChunker(event.text))
+        self._joined.append(event.text)
+        hurry = self._speech.player.in_hand_ms(now_ns) < JOIN_ABOVE_MS or _MARK.search(event.text)
+        if hurry or sum(map(len, self._joined)) >= JOIN_CHARS:
+            self._pass_text()
+
+    def _pass_text(self) -> None:
+        """Give the chunker and the caller the text that was joined."""
+        if not self._joined:
+            return
+        text = "".join(self._joined)
+        self._joined.clear()
+        self._text_length += len(text)
+        self._deltas.append((self._text_length, self._joined_ns, self._clock.now_ns()))
+        self._act(do.FeedChunker(text))
         if self.spec.prompt is not None:
-            self._act(do.EmitText(event.text))
+            self._act(do.EmitText(text))
 
     def _end_text(self) -> None:
         if not self._text_ended:
+            self._pass_text()
             self._text_ended = True
             if self._text:
                 self._act(do.EndChunker())
@@ -220,7 +246,9 @@ class TurnEngine:
 
     def _advance(self, now_ns: int) -> None:
         speech = self._speech
-        head_was_idle = speech.idle
+        if self._joined and now_ns >= self._joined_ns + JOIN_MS * 1_000_000:
+            self._pass_text()
+        was_idle = speech.idle
         speech.advance(now_ns)
         if speech.refused is not None:
             self._error = speech.refused
@@ -228,8 +256,18 @@ class TurnEngine:
             self._end("failed", now_ns)
         elif self._chunks_ended and not self._llm_running and speech.idle:
             self._end("failed" if self._error else "completed", now_ns)
-        elif speech.idle and not head_was_idle and not self._text_ended:
+        elif speech.idle and not was_idle and not self._text_ended:
             self._act(do.TellSlack(round(speech.player.in_hand_ms(now_ns))))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due_ns = [self._speech.wake_ns] if self._speech.wake_ns else []
+        if self._joined:
+            due_ns.append(self._joined_ns + JOIN_MS * 1_000_000)
+        wanted_ns = min(due_ns, default=0)
+        if wanted_ns and wanted_ns != self._timer_ns:
+            self._act(do.SetTimer(wanted_ns))
+        self._timer_ns = wanted_ns
 
     def _stop_llm(self) -> None:
         if self._llm_running:

@@ -89,6 +89,8 @@ class SpeakRequest(NamedTuple):
     """Samples to leave out at the beginning."""
     window_samples: int = 2**31
     """Samples that may be sent before a CREDIT."""
+    in_hand_ms: int = 0
+    """Audio that the listener has already: the first frames need not be short."""
     warm_up: bool = False
     """True for the text that warms the engine: no trouble is simulated on it."""
 

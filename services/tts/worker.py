@@ -113,7 +113,7 @@ class _Request:
     def run(self, engine: Engine) -> bytes:
         """Speak; return the message that ends the request."""
         slicer = self._slicer = FrameSlicer(
-            engine.capabilities.sample_rate_hz, self._request.start_offset_samples
+            engine.capabilities.sample_rate_hz, self._request.start_offset_samples, self._request.in_hand_ms
         )
         began_ns = time.monotonic_ns()
         if not self._cancelled:

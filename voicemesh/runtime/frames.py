@@ -28,15 +28,18 @@ class FrameSlicer:
     Args:
         sample_rate_hz: Samples per second.
         skip_samples: Leave out this many samples at the beginning, for resuming: the first frame
-            has this offset. Frame lengths begin anew at 20 ms behind it.
+            has this offset. Frame lengths begin anew behind it.
+        in_hand_ms: Audio that the listener has already: it counts as in front of the first frame, which
+            so need not be short.
 
     """
 
-    def __init__(self, sample_rate_hz: int, skip_samples: int = 0) -> None:
+    def __init__(self, sample_rate_hz: int, skip_samples: int = 0, in_hand_ms: float = 0) -> None:
         self._sample_rate_hz = sample_rate_hz
         self._skip_bytes = skip_samples * BYTES_PER_SAMPLE
         self._offset_samples = skip_samples
-        self._sequence = 0
+        # The longest frame that is no longer than what is in front of it.
+        self._step = max((n for n, length in enumerate(FRAME_MS) if length <= in_hand_ms), default=0)
         self._pending = bytearray()
         self.made_samples = 0
         """Samples that were pushed, those left out included."""
@@ -66,11 +69,11 @@ class FrameSlicer:
         return [self._cut(len(self._pending))] if self._pending else []
 
     def _next_bytes(self) -> int:
-        return frame_samples(self._sequence, self._sample_rate_hz) * BYTES_PER_SAMPLE
+        return frame_samples(self._step, self._sample_rate_hz) * BYTES_PER_SAMPLE
 
     def _cut(self, size: int) -> tuple[int, bytes]:
         frame = (self._offset_samples, bytes(self._pending[:size]))
         del self._pending[:size]
-        self._sequence += 1
+        self._step += 1
         self._offset_samples += size // BYTES_PER_SAMPLE
         return frame

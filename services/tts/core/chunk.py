@@ -98,6 +98,7 @@ class Chunk:
             speed=speed,
             seed=seed,
             start_offset_samples=order.start_offset_samples,
+            in_hand_ms=order.deadline_ms,
         )
         self._clock = clock
         self._observer = observer

@@ -152,6 +152,48 @@ def test_synthesis_stays_within_the_lead_and_goes_on_when_audio_was_played() -> 
     assert script.of(do.Synthesize)[1].deadline_ms >= 4990
 
 
+def test_deltas_are_joined_while_the_player_has_plenty_and_only_then() -> None:
+    script = Script(keep_history=False, max_lead_ms=0)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One"))
+    script.on(on.TextArrived(" two."))
+    script.say(0, "One two.", 0)
+    script.on(on.AudioMissing(0))
+    script.speak(0, 3000)
+    script.on(on.FirstFrameSent())
+    for piece in (" Three", " four", " five"):
+        assert not [a for a in script.on(on.TextArrived(piece)) if isinstance(a, do.FeedChunker)]
+    (timer,) = script.of(do.SetTimer)
+    assert timer.at_ns == script.clock.now_ns() + 100_000_000
+    assert script.on(on.TimerFired(), after_ms=100)[:1] == [do.FeedChunker(" Three four five")]
+    script.on(on.TextArrived(" six"))
+    assert do.FeedChunker(" six, ") in script.on(on.TextArrived(", ")), "a mark may end a chunk"
+    script.on(on.TextArrived("seven"))
+    assert script.on(on.TextEnded())[:3] == [do.FeedChunker("seven"), do.EmitText("seven"), do.EndChunker()]
+    assert "".join(action.text for action in script.of(do.EmitText)) == "One two. Three four five six, seven"
+
+
+def test_a_flush_passes_on_what_was_joined() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False)
+    script.start()
+    script.on(on.TextArrived("One."))
+    script.say(0, "One.", 0)
+    script.speak(0, 3000)
+    script.on(on.TextArrived(" two"))
+    assert script.on(on.TextFlushed())[:2] == [do.FeedChunker(" two"), do.FlushChunker()]
+
+
+def test_a_later_chunk_is_due_when_what_is_before_it_was_played() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False, max_lead_ms=0)
+    script.start()
+    script.on(on.TextArrived("x" * 30))
+    script.say(0, "x" * 10, 0)
+    script.say(1, "x" * 10, 10)
+    script.say(2, "x" * 10, 20)
+    assert [action.deadline_ms for action in script.of(do.Synthesize)] == [0, 650, 1300]
+
+
 def test_no_lead_means_as_fast_as_it_is_made() -> None:
     script = Script(prompt=None, keep_history=False, audio_cache=False, max_lead_ms=0)
     script.start()

@@ -60,3 +60,13 @@ def test_frames_joined_are_the_audio_whatever_the_slicing(samples, cuts, skip):
 def test_half_a_sample_is_refused():
     with pytest.raises(ValueError, match="not whole"):
         FrameSlicer(RATE_HZ).push(b"\0\0\0")
+
+
+@pytest.mark.parametrize(
+    ("in_hand_ms", "first_ms"), [(0, 20), (19, 20), (39, 20), (40, 40), (199, 160), (200, 200), (9999, 200)]
+)
+def test_audio_in_hand_lets_the_first_frames_be_longer(in_hand_ms: int, first_ms: int) -> None:
+    slicer = FrameSlicer(RATE_HZ, in_hand_ms=in_hand_ms)
+    frames = slice_all(slicer, pcm_of(RATE_HZ), [])
+    assert len(frames[0][1]) // 2 == RATE_HZ * first_ms // 1000
+    assert b"".join(frame for _, frame in frames) == pcm_of(RATE_HZ)
