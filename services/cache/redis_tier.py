@@ -127,6 +127,7 @@ class RedisTier:
         self.corrupt = 0
         """Entries that could not be read, and were removed."""
         self._refused = 0
+        self._warned = False
 
     @property
     def available(self) -> bool:
@@ -251,7 +252,7 @@ class RedisTier:
             raise DurableUnavailableError("held off")
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
-                return await work
+                answer = await work
         except _UNANSWERED as error:
             self._failed(error)
             raise DurableUnavailableError(type(error).__name__) from error
@@ -259,14 +260,22 @@ class RedisTier:
             self.errors += 1
             _log.warning("Redis refused", reason=_reason(error))
             raise DurableUnavailableError(type(error).__name__) from error
+        self._breaker.answered()
+        return answer
 
     def _failed(self, error: BaseException) -> None:
         self.errors += 1
         if self._breaker.failed():
-            _log.warning("Redis does not answer; memory only", address=self.address, reason=_reason(error))
+            if self._breaker.wait_s:  # else the probe that comes at once tells whether it is worth a word
+                self._warn(error)
             self._usable.clear()
             self._lost.set()
             self.on_lost()
+
+    def _warn(self, error: BaseException) -> None:
+        if not self._warned:
+            _log.warning("Redis does not answer; memory only", address=self.address, reason=_reason(error))
+        self._warned = True
 
     async def _supervise(self) -> None:
         first = True
@@ -280,18 +289,20 @@ class RedisTier:
                 else:
                     self.errors += 1
                     self._breaker.probe_failed()
+                    self._warn(error)
+                # Connections from before may be half dead; callers must not be the ones to find out.
+                with contextlib.suppress(RedisError, OSError):
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
             else:
                 if self._breaker.succeeded() or first:
-                    first = False
-                    _log.info("Redis answers", address=self.address)
+                    if first or self._warned:
+                        _log.info("Redis answers", address=self.address)
+                    first = self._warned = False
                     self._usable.set()
                     self.on_back()
                 while self._breaker.closed:
                     self._lost.clear()
                     await self._lost.wait()
-                # Connections from before may be half dead; callers must not be the ones to find out.
-                with contextlib.suppress(RedisError, OSError):
-                    await self._redis.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(self._breaker.wait_s)
 
     async def _write(self) -> None:

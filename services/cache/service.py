@@ -105,7 +105,6 @@ def _redis(settings: CacheSettings, runtime: Runtime) -> "RedisTier":
             settings.redis_url.get_secret_value(),
             clock=runtime.clock,
             breaker=Breaker(
-                runtime.clock,
                 min_ms=settings.cache_redis_retry_min_ms,
                 max_ms=settings.cache_redis_retry_max_ms,
             ),
