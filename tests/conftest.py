@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import inspect
+import logging
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psutil
 import pytest
+import structlog
 
 _SETTLE_S = 5.0
 """How long tasks and processes that are ending may take to end. Only a failing test waits for it."""
@@ -34,6 +36,18 @@ def clean_environment() -> Iterator[None]:
             if name.startswith(_OURS) or name.lower().endswith("_proxy"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def leave_no_logging() -> Iterator[None]:
+    """Take back what a test has set up for logging: it is one for the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    if root.handlers != handlers:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -155,6 +155,29 @@ async def test_the_end_of_standard_input_drains_where_it_is_asked_for(socket_fol
             assert await tiny.exit_status() == 0
 
 
+def test_a_process_whose_supervisor_was_killed_drains_in_order(socket_folder: pathlib.Path) -> None:
+    # Standard input ends and nobody reads standard error: every line of the log fails.
+    read_end, write_end = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.contract.tiny_service"],
+        cwd=ROOT,
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            "VOICEMESH_TINY_EVENTS": str(socket_folder / "events"),
+            "VOICEMESH_EXIT_WITH_STDIN": "1",
+        },
+        stdin=subprocess.PIPE,
+        stderr=write_end,
+    )
+    os.close(write_end)
+    with os.fdopen(read_end) as lines:
+        assert any('"event": "serving"' in line for line in lines)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(HANG_S) == 0
+    assert (socket_folder / "events").read_text().splitlines() == ["drain", "close"]
+
+
 async def test_a_collector_that_is_not_there_does_not_hold_the_end_up(socket_folder: pathlib.Path) -> None:
     with Tiny(socket_folder, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") as tiny:
         async with tiny.channel() as channel:

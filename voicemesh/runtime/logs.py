@@ -1,8 +1,10 @@
 """Structured logs: one JSON object a line on standard error, with trace ids where there is a turn."""
 
 import logging
+import os
+import pathlib
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from opentelemetry.trace import Span, format_trace_id
@@ -11,6 +13,26 @@ Logger = Any
 """structlog's bound loggers have no useful static type: their methods are made at run time."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class _StandardError:
+    """Standard error, as long as someone reads it.
+
+    When the reader has gone, as a supervisor that was killed, logging must not fail: the process is
+    about to drain, and every line of that would end it half-way.
+    """
+
+    def write(self, text: str) -> None:
+        """Write `text` and flush it, or drop it, and all that follows."""
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            # Replaced, not kept: Python flushes it at the exit, and a failure of that is status 120.
+            sys.stderr = pathlib.Path(os.devnull).open("w", encoding="utf-8")
+
+    def flush(self) -> None:
+        """Do nothing: `write` has."""
 
 
 def configure(service: str, *, level: str, fmt: str) -> None:
@@ -32,13 +54,14 @@ def configure(service: str, *, level: str, fmt: str) -> None:
         if fmt == "json"
         else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
+    stream = cast("TextIO", _StandardError())
     structlog.configure(
         processors=described + rendered,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
     )
     # Libraries that use the standard logger speak up only when something is wrong, in the same form.
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_add_module, *described],
