@@ -77,7 +77,8 @@ def main() -> None:
         stats = asyncio.run(pool(f"127.0.0.1:{ports[0]}"))
         print(
             f"leases out {stats.active_leases}, chunks queued {stats.queued_chunks}, replicas replaced "
-            f"{stats.replaced_replicas}, chunks spoken {stats.completed_chunks}, cancelled {stats.cancelled_chunks}"
+            f"{stats.replaced_replicas}, chunks spoken {stats.completed_chunks}, "
+            f"cancelled {stats.cancelled_chunks}"
         )
 
 

@@ -25,7 +25,8 @@ def main() -> None:
         with running_mesh() as mesh:
             took_s.append(mesh.took_s)
     print(
-        f"ready after {statistics.median(took_s):.2f} s (median of {len(took_s)}; {min(took_s):.2f} to {max(took_s):.2f})"
+        f"ready after {statistics.median(took_s):.2f} s (median of {len(took_s)}; "
+        f"{min(took_s):.2f} to {max(took_s):.2f})"
     )
     with running_mesh() as mesh:
         mesh.bench("--turns", str(options.turns), "--concurrency", "10")

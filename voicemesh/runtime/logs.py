@@ -29,7 +29,7 @@ class _StandardError:
             sys.stderr.flush()
         except (OSError, ValueError):
             # Replaced, not kept: Python flushes it at the exit, and a failure of that is status 120.
-            sys.stderr = pathlib.Path(os.devnull).open("w", encoding="utf-8")
+            sys.stderr = pathlib.Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
 
     def flush(self) -> None:
         """Do nothing: `write` has."""
