@@ -18,8 +18,8 @@ ENGINE = ("llm_connect", "llm_ttft", "llm_text", "tts_synthesis")
 
 def overhead_ms(turn: dict[str, Any]) -> float:
     """Return what the mesh added to the turn's time to first audio."""
-    ttfa_ms: float = turn["ttfa_ms"]
-    return ttfa_ms - sum(turn["stages"][stage] for stage in ENGINE)
+    stages: dict[str, float] = turn["stages"]
+    return float(turn["ttfa_ms"]) - sum(stages[stage] for stage in ENGINE)
 
 
 def check(turns: list[dict[str, Any]]) -> tuple[float, float]:
