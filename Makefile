@@ -147,7 +147,7 @@ $(VENV)/.check: $(PINS) | $(VENV)/.setup
 	@$(PIP) --requirement $(VENV)/group-check.txt
 	@touch $@
 
-$(BUF): | $(VENV)/.setup
+$(BUF):
 	@command -v npm >/dev/null || { echo "The contract is checked by buf, which comes from npm: install Node.js." >&2; exit 1; }
 	@echo "Installing buf $(BUF_VERSION) …"
 	@npm install --silent --no-package-lock --no-audit --no-fund --prefix .tools @bufbuild/buf@$(BUF_VERSION)
