@@ -8,7 +8,7 @@ from google.protobuf.message import Message as ProtoMessage
 from voicemesh.runtime.streams import Outbox
 
 Item = tuple[Any, Callable[[], None] | None]
-"""A response, and what to call once it is handed to the caller's connection."""
+"""A response, and what to call when it is handed to the caller's connection."""
 
 _LIMIT: Final = 64
 _KEPT: Final = frozenset({"turn_started", "turn_completed", "turn_failed"})

@@ -41,6 +41,8 @@ from voicemesh.runtime.telemetry import Telemetry
 from voicemesh.tts.v1 import tts_pb2
 
 _CLOSE_S: Final = 1.0
+_TTS_AHEAD_S: Final = 0.01
+"""How long behind the LLM's question the TTS stream is opened, so as not to get in its way."""
 _REFUSALS: Final = frozenset({"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED"})
 """Reasons of the TTS service that speak against the request or the load, not against an engine."""
 
@@ -123,12 +125,28 @@ class TurnDriver:
     # ------------------------------------------------------------ in
 
     def start(self) -> None:
-        """Begin the turn: open its streams, so that none is opened on the critical path."""
+        """Begin the turn.
+
+        Its first question leaves at once. The streams that it will need are opened behind that, while
+        the answer is on its way or the LLM thinks: none is opened on the critical path.
+        """
         self._do(self._engine.start())
-        if self.spec.prompt is not None:
+        asyncio.get_running_loop().call_soon(self._open_ahead)
+
+    def _open_ahead(self) -> None:
+        if self._engine.finished:
+            return
+        if self.spec.prompt is None:
+            self._open_chunker()
+            self._open_tts()
+        else:
             self._open_llm()
-        self._open_chunker()
-        self._open_tts()
+            if self.spec.reply_cache:
+                self._open_chunker()  # the reply may be there in one round trip; the TTS service not needed
+
+    def _open_tts_ahead(self) -> None:
+        if not self._engine.finished:
+            self._open_tts()
 
     def handle(self, event: on.Event) -> None:
         """Take an event, from the caller or from a service."""
@@ -167,6 +185,7 @@ class TurnDriver:
             case do.StartLlm(messages):
                 start = self._text.start(self.spec, [convert.message_to(message) for message in messages])
                 self._open_llm().send(llm_pb2.GenerateRequest(start=start))
+                asyncio.get_running_loop().call_later(_TTS_AHEAD_S, self._open_tts_ahead)
             case do.CancelLlm():
                 if self._llm is not None:
                     self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
@@ -255,6 +274,7 @@ class TurnDriver:
                 await self.room()
             case "ready":
                 self._peers.hear_llm(response.ready)
+                self._open_chunker()
             case "notice":
                 if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
                     self.handle(on.ModelDegraded(response.notice.detail))

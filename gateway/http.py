@@ -209,10 +209,10 @@ async def _audio(speaker: Speaker, first: bytes) -> AsyncIterator[bytes]:
     try:
         yield first
         async for response, on_sent in speaker.outbox:
-            if response.WhichOneof("event") == "frame":
-                yield response.frame.audio
             if on_sent is not None:
                 on_sent()
+            if response.WhichOneof("event") == "frame":
+                yield response.frame.audio
     except MeshError as error:
         # The status line is long gone: an incomplete response is how HTTP says so.
         _log.warning("speech broke off", reason=error.reason)

@@ -30,9 +30,9 @@ class GatewayServicer(GatewayServiceServicer):
         drainer = session.spawn(conversation.drain(), name="drain converse")
         try:
             async for response, on_sent in conversation.caller.outbox:
-                yield response
                 if on_sent is not None:
-                    on_sent()  # grpc.aio asks for the next response once it has handed this one over
+                    on_sent()
+                yield response
         finally:
             # The first await here may be cancelled (see voicemesh.runtime.sessions): do nothing but tell.
             reader.cancel()
@@ -46,9 +46,9 @@ class GatewayServicer(GatewayServiceServicer):
         speaker.speak(request, received_ns)
         try:
             async for response, on_sent in speaker.outbox:
-                yield response
                 if on_sent is not None:
-                    on_sent()  # grpc.aio asks for the next response once it has handed this one over
+                    on_sent()
+                yield response
         finally:
             speaker.abandon()
 
@@ -60,9 +60,9 @@ class GatewayServicer(GatewayServiceServicer):
         speaker.speak_batch(request)
         try:
             async for response, on_sent in speaker.outbox:
-                yield response
                 if on_sent is not None:
-                    on_sent()  # grpc.aio asks for the next response once it has handed this one over
+                    on_sent()
+                yield response
         finally:
             speaker.abandon()
 

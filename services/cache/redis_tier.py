@@ -155,9 +155,12 @@ class RedisTier:
             async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
                 while self._breaker.closed and len(self._queue):
                     await self._write_batch()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ending: set[asyncio.Task[None]] = set(self._tasks)
+        while ending:
+            for task in ending:
+                task.cancel()
+            # Again and again: a cancellation that meets redis-py in the middle of a failure gets lost.
+            _, ending = await asyncio.wait(ending, timeout=0.05)
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose(close_connection_pool=True)
 

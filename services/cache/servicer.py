@@ -52,8 +52,11 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             self._end(span, exchange, failure)
 
     async def _requests(self, messages: AsyncIterator[cache_pb2.ExchangeRequest]) -> AsyncIterator[Request]:
-        async for message in messages:
-            yield convert.request(message, self._limits, self._runtime.clock.now_ns())
+        try:
+            async for message in messages:
+                yield convert.request(message, self._limits, self._runtime.clock.now_ns())
+        except grpc.aio.BaseError:
+            return  # reading fails where the call, or the server, has ended: so have the requests
 
     @staticmethod
     def _end(span: Span, exchange: Stream, failure: BaseException | None) -> None:
