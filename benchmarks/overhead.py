@@ -5,7 +5,8 @@
 Overhead of a turn: its time to first audio, as the caller saw it, less what the LLM needed for the words
 of the first chunk (`llm_connect`, `llm_ttft`, `llm_text`), less the engine's time to its first frame
 (`tts_synthesis`). The LLM is the rehearsal model at 150 ms and 50 tokens a second, the engine the
-simulated one at 50 ms. Also checks that the stages of every turn add up.
+simulated one at 50 ms. A turn is recorded as fast as it can be made, or listened to: its synthesis keeps to
+the pace of a player. Also checks that the stages of every turn add up.
 """
 
 import argparse
@@ -42,15 +43,13 @@ def main() -> None:
     questions = [f"Why do harbours number {number} silt up?" for number in range(turns)]
     with prompts(questions) as path, running_mesh(VOICEMESH_TTS_VOICES=SIMULATED) as mesh:
         mesh.bench("--turns", "10", "--no-cache")
-        for concurrency in (1, 20):
+        for concurrency, pace in ((1, "recorded"), (20, "listened to"), (20, "recorded")):
             count = turns if concurrency > 1 else max(20, turns // 4)
-            result = mesh.bench(
-                "--turns", str(count), "--concurrency", str(concurrency), "--prompts", path, "--no-cache"
-            )
-            done = result["turns"]
-            print(
-                row(f"overhead, {concurrency} at a time, {count} turns", [overhead_ms(turn) for turn in done])
-            )
+            load = ["--turns", str(count), "--concurrency", str(concurrency), "--prompts", path, "--no-cache"]
+            if pace == "listened to":
+                load.append("--paced")
+            done = mesh.bench(*load)["turns"]
+            print(row(f"overhead, {concurrency} at a time, {pace}", [overhead_ms(turn) for turn in done]))
             print(row("  of it held for lookahead", [turn["stages"]["chunk_hold"] for turn in done]))
             print(row("  of it transport", [turn["stages"]["transport"] for turn in done]))
             print(row("  time to first audio", [turn["ttfa_ms"] for turn in done]))
@@ -59,8 +58,8 @@ def main() -> None:
     with running_mesh() as mesh, prompts(["What is a lighthouse for?"]) as path:
         mesh.bench("--turns", "2", "--prompts", path)
         done = mesh.bench("--turns", str(turns), "--prompts", path)["turns"]
-        assert all(turn["reply_cache"] == "hit" for turn in done)
-        print(row(f"cached turn, {turns} turns: TTFA", [turn["ttfa_ms"] for turn in done]))
+        hits = [turn for turn in done if turn["reply_cache"] == "hit"]
+        print(row(f"TTFA of a cached turn, {len(hits)} of {turns}", [turn["ttfa_ms"] for turn in hits]))
 
 
 if __name__ == "__main__":
