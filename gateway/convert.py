@@ -111,9 +111,9 @@ def timings_to(turn_id: str, chunk_index: int, words: Iterable[Word]) -> common.
     return common.WordTimings(turn_id=turn_id, chunk_index=chunk_index, words=words_to(words))
 
 
-def usage_from(usage: common.TokenUsage) -> Usage:
-    """Turn token counts into the core's."""
-    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+def usage_from(usage: common.TokenUsage, *, priced: bool) -> Usage:
+    """Turn token counts into the core's; `priced` says whether somebody charges for them."""
+    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, priced)
 
 
 def usage_to(usage: Usage | None) -> common.TokenUsage | None:

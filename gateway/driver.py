@@ -41,6 +41,8 @@ from voicemesh.runtime.telemetry import Telemetry
 from voicemesh.tts.v1 import tts_pb2
 
 _CLOSE_S: Final = 1.0
+_FREE_PROVIDER: Final = "rehearsal"
+"""The provider whose tokens cost nothing."""
 _TTS_AHEAD_S: Final = 0.01
 """How long behind the LLM's question the TTS stream is opened, so as not to get in its way."""
 _REFUSALS: Final = frozenset({"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED"})
@@ -282,7 +284,10 @@ class TurnDriver:
                     self._span.add_event("llm retry")
             case "finished":
                 finished = response.finished
-                usage = convert.usage_from(finished.usage) if finished.HasField("usage") else None
+                priced = finished.provider != _FREE_PROVIDER
+                usage = (
+                    convert.usage_from(finished.usage, priced=priced) if finished.HasField("usage") else None
+                )
                 complete = finished.reason == llm_pb2.FINISH_REASON_STOP
                 self.handle(on.TextEnded(usage, complete))
 

@@ -74,7 +74,7 @@ class Recorder:
         settings = self._settings
         spoken = sum(len(chunk.text) for chunk in report.chunks if chunk.cache in ("miss", "off"))
         cost = spoken * settings.price_speech_usd_per_mchar
-        if report.usage is not None:
+        if report.usage is not None and report.usage.priced:
             fresh = report.usage.input_tokens - report.usage.cached_input_tokens
             cost += fresh * settings.price_input_usd_per_mtok
             cost += report.usage.cached_input_tokens * settings.price_cached_input_usd_per_mtok

@@ -23,7 +23,7 @@ JOIN_ABOVE_MS = 1000
 """While the player has more than this in hand, deltas are joined: nobody waits for them."""
 JOIN_CHARS = 32
 JOIN_MS = 100
-"""Joined text is passed on at this length, when its first character is this old, or with a mark in it."""
+"""Joined text is passed on at this length, when its first character is this old, or where there is a mark."""
 _MARK = re.compile(r"[^\w ]")
 
 
@@ -48,6 +48,7 @@ class TurnEngine:
         self._text_ended = False
         self._joined: list[str] = []
         self._joined_ns = 0
+        self._at_mark = False
         self._timer_ns = 0
         # Deltas that no chunk has passed yet: code points of text up to and with it, arrival, time fed.
         self._deltas: deque[tuple[int, int, int]] = deque()
@@ -199,8 +200,10 @@ class TurnEngine:
             self._joined_ns = now_ns
         self._text.append(event.text)
         self._joined.append(event.text)
-        hurry = self._speech.player.in_hand_ms(now_ns) < JOIN_ABOVE_MS or _MARK.search(event.text)
-        if hurry or sum(map(len, self._joined)) >= JOIN_CHARS:
+        hurry = self._speech.player.in_hand_ms(now_ns) < JOIN_ABOVE_MS
+        # The chunker decides about a mark by what follows it: neither is kept from it.
+        at_mark, self._at_mark = self._at_mark, _MARK.search(event.text) is not None
+        if hurry or at_mark or self._at_mark or sum(map(len, self._joined)) >= JOIN_CHARS:
             self._pass_text()
 
     def _pass_text(self) -> None:

@@ -34,6 +34,8 @@ class Usage:
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int = 0
+    priced: bool = True
+    """False where nobody charges for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ def test_deltas_are_joined_while_the_player_has_plenty_and_only_then() -> None:
     script.on(on.AudioMissing(0))
     script.speak(0, 3000)
     script.on(on.FirstFrameSent())
+    script.on(on.TextArrived(" And"))
     for piece in (" Three", " four", " five"):
         assert not [a for a in script.on(on.TextArrived(piece)) if isinstance(a, do.FeedChunker)]
     (timer,) = script.of(do.SetTimer)
@@ -169,9 +170,13 @@ def test_deltas_are_joined_while_the_player_has_plenty_and_only_then() -> None:
     assert script.on(on.TimerFired(), after_ms=100)[:1] == [do.FeedChunker(" Three four five")]
     script.on(on.TextArrived(" six"))
     assert do.FeedChunker(" six, ") in script.on(on.TextArrived(", ")), "a mark may end a chunk"
-    script.on(on.TextArrived("seven"))
-    assert script.on(on.TextEnded())[:3] == [do.FeedChunker("seven"), do.EmitText("seven"), do.EndChunker()]
-    assert "".join(action.text for action in script.of(do.EmitText)) == "One two. Three four five six, seven"
+    assert do.FeedChunker("seven") in script.on(on.TextArrived("seven")), (
+        "what follows a mark decides about it"
+    )
+    script.on(on.TextArrived(" eight"))
+    assert script.on(on.TextEnded())[:3] == [do.FeedChunker(" eight"), do.EmitText(" eight"), do.EndChunker()]
+    text = "".join(action.text for action in script.of(do.EmitText))
+    assert text == "One two. And Three four five six, seven eight"
 
 
 def test_a_flush_passes_on_what_was_joined() -> None:
@@ -180,6 +185,7 @@ def test_a_flush_passes_on_what_was_joined() -> None:
     script.on(on.TextArrived("One."))
     script.say(0, "One.", 0)
     script.speak(0, 3000)
+    script.on(on.TextArrived(" And"))
     script.on(on.TextArrived(" two"))
     assert script.on(on.TextFlushed())[:2] == [do.FeedChunker(" two"), do.FlushChunker()]
 
