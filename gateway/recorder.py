@@ -26,7 +26,8 @@ class Recorder:
     def __init__(self, settings: GatewaySettings, telemetry: Telemetry) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        self._reports: OrderedDict[str, pb.TurnReport] = OrderedDict()
+        # Serialised: a message of Python objects takes several times the memory.
+        self._reports: OrderedDict[str, bytes] = OrderedDict()
 
     def find(self, turn_id: str) -> pb.TurnReport:
         """Return the report of a turn; of the last one that ended, for "".
@@ -36,7 +37,7 @@ class Recorder:
 
         """
         if not turn_id and self._reports:
-            return next(reversed(self._reports.values()))
+            turn_id = next(reversed(self._reports))
         report = self._reports.get(turn_id)
         if report is None:
             kept = self._settings.gateway_remembered_turns
@@ -44,7 +45,7 @@ class Recorder:
                 f"no turn {turn_id[:80]!r} is remembered here; the last {kept} that ended are",
                 field="turn_id",
             )
-        return report
+        return pb.TurnReport.FromString(report)
 
     def begin(self, spec: TurnSpec, speech: SpeechChoice, traceparent: str) -> Span:
         """Start the span of a turn: below the caller's, or of a trace of its own."""
@@ -63,7 +64,7 @@ class Recorder:
     def end(self, report: TurnReport, span: Span) -> pb.TurnReport:
         """Take the report of a turn that ended; return it as the caller is told it."""
         told = convert.report_to(report, trace_id_of(span), self._cost_usd(report))
-        self._reports[told.turn_id] = told
+        self._reports[told.turn_id] = told.SerializeToString()
         if len(self._reports) > self._settings.gateway_remembered_turns:
             self._reports.popitem(last=False)
         self._end_span(report, told, span)

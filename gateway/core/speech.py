@@ -283,6 +283,7 @@ class Speech:
     def _done(self, progress: _Progress, now_ns: int) -> None:
         """End a chunk; if it is the head, those behind it move up and send what they held back."""
         progress.state = _State.DONE
+        progress.audio = bytearray()  # it was sent, and given to the cache: the turn needs it no more
         if self._chunks[self._head] is not progress:
             return
         self._head += 1

@@ -32,8 +32,9 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         call = Call(self._core, ChatSpan(self._telemetry, span), session.spawn, context.time_remaining)
         error: BaseException | None = None
         try:
-            yield ready_of(self._core.ready)
+            # Begun first, so that reading overlaps with writing: what it leads to still comes behind `ready`.
             session.spawn(_read(request_iterator, call), "requests")
+            yield ready_of(self._core.ready)
             async for event in call.events:
                 yield response_of(call.turn_id, event)
         except (asyncio.CancelledError, GeneratorExit):
