@@ -2,9 +2,9 @@
 
     .venv/bin/python -m benchmarks.endurance [--turns 1000]
 
-Nothing is cached, so that every turn is spoken. Memory of every process is taken after each block of turns; growth counts from the block that ends at turn
-200. At the end no lease is out, no chunk is queued, and each service has as many threads, descriptors and
-workers as before.
+Nothing is cached, so that every turn is spoken. Memory of every process is taken after each block of turns;
+growth counts from the block that ends at turn 200. At the end no lease is out, no chunk is queued, and each
+service has as many threads, descriptors and workers as before.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """`python -m gateway`: the edge of the mesh."""
 
-import asyncio
 import sys
 
 import grpc
@@ -24,7 +23,6 @@ class Gateway(Hosted):
         self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock)
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
         self._http: HttpEdge | None = None
-        self._http_task: asyncio.Task[None] | None = None
         if settings.http_enabled:
             self._http = HttpEdge(self._turns, runtime.sessions, runtime.readiness, settings.http_listen)
 
@@ -36,20 +34,18 @@ class Gateway(Hosted):
         """Watch the services; ready when they are."""
         self._peers.start()
         if self._http is not None:
-            self._http_task = asyncio.get_running_loop().create_task(self._http.serve(), name="http")
+            self._http.start()
 
     async def drain(self) -> None:
         """Refuse new turns; streams end behind the turn that runs on them."""
         self._turns.draining.set()
         if self._http is not None:
-            self._http.stop()
+            await self._http.drain()
 
     async def close(self) -> None:
         """Close the HTTP edge and the channels."""
         if self._http is not None:
-            if self._http_task is not None:
-                await self._http_task
-            self._http.close()
+            await self._http.close()
         await self._peers.close()
 
 

@@ -8,6 +8,7 @@ configure ─┬─ prompt ──────────┐      interrupt, or 
 import uuid
 from collections.abc import AsyncIterator
 
+from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from gateway import convert
@@ -19,8 +20,11 @@ from gateway.options import SpeechChoice, TextChoice, speech_choice, text_choice
 from gateway.turns import TurnRequest, Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError
+from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import to_status
+
+_log = get_logger(__name__)
 
 
 def _response(event: str, message: ProtoMessage) -> pb.ConverseResponse:
@@ -50,6 +54,8 @@ class Conversation:
         self._turn: TurnDriver | None = None
         self._words_open = False
         self._words_length = 0
+        self._dropping: str | None = None  # id of a turn of words whose rest is ignored
+        self._said_id = ""  # id of the last turn of words that was complete
         self._history: tuple[Message, ...] = ()
 
     async def read(self, requests: AsyncIterator[pb.ConverseRequest]) -> None:
@@ -62,10 +68,15 @@ class Conversation:
                     self._end_words()
                 await self._turn.finished.wait()
             self.caller.outbox.close()
-        except MeshError as error:
-            if self._turn is not None:
-                self._turn.abandon()
-            self.caller.outbox.close(error)
+        except DecodeError:
+            self._break_off(InvalidFieldError("request", "is no message of this contract"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the call ends with it
+            self._break_off(error)
+
+    def _break_off(self, error: Exception) -> None:
+        if self._turn is not None:
+            self._turn.abandon()
+        self.caller.outbox.close(error)
 
     async def drain(self) -> None:
         """Wait until the gateway drains; then end the stream behind the present turn."""
@@ -99,6 +110,7 @@ class Conversation:
             case "interrupt":
                 interrupt = request.interrupt
                 if self._is_present(interrupt.turn_id):
+                    self._words_open = False
                     played_ms = interrupt.played_ms if interrupt.HasField("played_ms") else None
                     self._tell(on.Interrupted(played_ms))
             case "playback":
@@ -126,13 +138,21 @@ class Conversation:
             self._refuse(prompt.turn_id, error)
 
     async def _words(self, text: pb.TextInput, received_ns: int) -> None:
-        goes_on = self._words_open and self._is_present(text.turn_id)
-        if not goes_on:
+        if self._dropping == text.turn_id:
+            # The rest of a turn that was refused or failed: it was answered already.
+            if text.last:
+                self._dropping = None
+            return
+        self._dropping = None
+        if not (self._words_open and self._is_running(text.turn_id)):
+            if text.turn_id and text.turn_id == self._said_id:
+                raise OutOfOrderError("`text` came behind the `last` of its turn", field="text.turn_id")
             await self._end_present()
             try:
                 self._begin(TurnRequest(text.turn_id, self._session_id, received_ns, None, text.traceparent))
             except MeshError as error:
                 self._refuse(text.turn_id, error)
+                self._drop_rest(text)
                 return
             self._words_open = True
             self._words_length = 0
@@ -143,16 +163,18 @@ class Conversation:
             self._tell(
                 on.TextFailed(InvalidFieldError("text.text", f"a turn takes at most {limit} characters"))
             )
+            self._drop_rest(text)
             return
         if text.text:
             self._tell(on.TextArrived(text.text))
         if text.flush:
             self._tell(on.TextFlushed())
         if text.last:
+            self._said_id = text.turn_id
             self._end_words()
-        if self._turn is not None:
-            await self._turn.room()
-            await self.caller.room()
+
+    def _drop_rest(self, text: pb.TextInput) -> None:
+        self._dropping = None if text.last else text.turn_id
 
     # ------------------------------------------------------------ turns
 
@@ -186,6 +208,7 @@ class Conversation:
         if not self._turn.finished.is_set():
             self._turn.handle(on.Interrupted())
             await self._turn.finished.wait()
+        await self._turn.settled.wait()
         self._history = self._turn.history
         self._turn = None
 
@@ -196,13 +219,18 @@ class Conversation:
     def _is_present(self, turn_id: str) -> bool:
         return self._turn is not None and turn_id in ("", self._turn.spec.turn_id)
 
+    def _is_running(self, turn_id: str) -> bool:
+        return self._turn is not None and self._is_present(turn_id) and not self._turn.finished.is_set()
+
     def _tell(self, event: on.Event) -> None:
         if self._turn is not None:
             self._turn.handle(event)
 
     def _refuse(self, turn_id: str, error: MeshError) -> None:
         """End a turn that could not begin."""
+        turn_id = turn_id or uuid.uuid4().hex
         status = to_status(error)
+        _log.warning("turn refused", turn_id=turn_id, session_id=self._session_id, reason=error.reason)
         report = pb.TurnReport(
             turn_id=turn_id, session_id=self._session_id, outcome=pb.TURN_OUTCOME_FAILED, error=status
         )

@@ -35,6 +35,7 @@ from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError, reason_of
 from voicemesh.runtime.telemetry import Telemetry
@@ -64,6 +65,10 @@ class Caller(Protocol):
 
 class TurnDriver:
     """Runs one turn from `start` to `finished`.
+
+    Attributes:
+        finished: Set when the turn has ended and the caller was told.
+        settled: Set while no write of the history is under way.
 
     Args:
         spec: The turn.
@@ -96,6 +101,8 @@ class TurnDriver:
     ) -> None:
         self.spec = spec
         self.finished = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.settled.set()
         self._engine = TurnEngine(spec, clock)
         self._text = text
         self._speech = speech
@@ -106,7 +113,11 @@ class TurnDriver:
         self._clock = clock
         self._span = span
         self._record = record
-        self._timeout_s = timeout_s
+        self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
+        self._links: list[Link[Any, Any]] = []
+        self._llm_asked = False
+        self._text_complete = False
+        self._chunks_complete = False
         self._actions: deque[do.Action] = deque()
         self._acting = False
         self._timer: asyncio.TimerHandle | None = None
@@ -136,22 +147,23 @@ class TurnDriver:
         asyncio.get_running_loop().call_soon(self._open_ahead)
 
     def _open_ahead(self) -> None:
-        if self._engine.finished:
-            return
         if self.spec.prompt is None:
-            self._open_chunker()
-            self._open_tts()
+            self._open(self._open_chunker)
+            self._open(self._open_tts)
         else:
-            self._open_llm()
+            self._open(self._open_llm)
             if self.spec.reply_cache:
-                self._open_chunker()  # the reply may be there in one round trip; the TTS service not needed
+                self._open(self._open_chunker)  # the reply may be there in one round trip
 
-    def _open_tts_ahead(self) -> None:
-        if not self._engine.finished:
-            self._open_tts()
+    def _open(self, open_link: Callable[[], object]) -> None:
+        """Open a stream ahead of its need, unless the turn needs none any more."""
+        if not self._engine.ended:
+            open_link()
 
     def handle(self, event: on.Event) -> None:
         """Take an event, from the caller or from a service."""
+        if isinstance(event, on.HistorySaved):
+            self.settled.set()
         self._do(self._engine.handle(event))
 
     async def room(self) -> None:
@@ -182,12 +194,16 @@ class TurnDriver:
                 self._tell_chunker(action)
             case do.LoadHistory() | do.LookUpReply() | do.LookUpAudio():
                 self._memory.look_up(action)
-            case do.StoreReply() | do.StoreAudio() | do.SaveHistory():
+            case do.StoreReply() | do.StoreAudio():
+                self._memory.store(action)
+            case do.SaveHistory():
+                self.settled.clear()
                 self._memory.store(action)
             case do.StartLlm(messages):
+                self._llm_asked = True
                 start = self._text.start(self.spec, [convert.message_to(message) for message in messages])
                 self._open_llm().send(llm_pb2.GenerateRequest(start=start))
-                asyncio.get_running_loop().call_later(_TTS_AHEAD_S, self._open_tts_ahead)
+                asyncio.get_running_loop().call_later(_TTS_AHEAD_S, self._open, self._open_tts)
             case do.CancelLlm():
                 if self._llm is not None:
                     self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
@@ -241,7 +257,12 @@ class TurnDriver:
     # ------------------------------------------------------------ links
 
     def _link(self, service: str, method: str, open_call: Callable[..., Any]) -> Link[Any, Any]:
-        return Link(service, method, open_call, self._telemetry, self._span, self._timeout_s)
+        left_s = None
+        if self._deadline_ns is not None:
+            left_s = max(0.0, (self._deadline_ns - self._clock.now_ns()) / 1e9)
+        link: Link[Any, Any] = Link(service, method, open_call, self._telemetry, self._span, left_s)
+        self._links.append(link)
+        return link
 
     def _read(
         self,
@@ -258,7 +279,7 @@ class TurnDriver:
 
     def _open_cache(self) -> Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]:
         link = self._link("cache", "voicemesh.cache.v1.CacheService/Exchange", self._peers.cache.Exchange)
-        self._read(link, self._cache.take, self._cache.ended)
+        self._read(link, self._cache.take, lambda error: self._cache.ended(link, error))
         return link
 
     def _open_llm(self) -> Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse]:
@@ -276,7 +297,7 @@ class TurnDriver:
                 await self.room()
             case "ready":
                 self._peers.hear_llm(response.ready)
-                self._open_chunker()
+                self._open(self._open_chunker)
             case "notice":
                 if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
                     self.handle(on.ModelDegraded(response.notice.detail))
@@ -284,6 +305,7 @@ class TurnDriver:
                     self._span.add_event("llm retry")
             case "finished":
                 finished = response.finished
+                self._text_complete = True
                 priced = finished.provider != _FREE_PROVIDER
                 usage = (
                     convert.usage_from(finished.usage, priced=priced) if finished.HasField("usage") else None
@@ -292,8 +314,10 @@ class TurnDriver:
                 self.handle(on.TextEnded(usage, complete))
 
     def _llm_ended(self, error: RemoteError | None) -> None:
-        if error is not None:
-            self.handle(on.TextFailed(error))
+        if not self._llm_asked:
+            self._llm = None  # it broke while it was idle: the question opens another
+        elif not self._text_complete:
+            self.handle(on.TextFailed(error or _broke_off("llm")))
 
     def _open_chunker(self) -> Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse]:
         if self._chunker is None:
@@ -325,11 +349,12 @@ class TurnDriver:
             self.handle(on.ChunkCut(convert.chunk_from(response.chunk)))
             await self._caller.room()
         else:
+            self._chunks_complete = True
             self.handle(on.ChunksEnded())
 
     def _chunker_ended(self, error: RemoteError | None) -> None:
-        if error is not None:
-            self.handle(on.ChunkerFailed(error))
+        if not self._chunks_complete:
+            self.handle(on.ChunkerFailed(error or _broke_off("chunker")))
 
     def _open_tts(self) -> Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse]:
         if self._tts is None:
@@ -395,15 +420,17 @@ class TurnDriver:
         self._cache.drain()
         if self._readers:
             await asyncio.wait(set(self._readers), timeout=_CLOSE_S)
-        for link in (self._llm, self._tts):
-            if link is not None:
-                link.cancel()
-        self._cache.cancel()
+        for link in self._links:
+            link.cancel()
 
     def abandon(self) -> None:
-        """End the turn at once, without telling anybody: the caller is gone. Does not wait."""
+        """End the turn at once: the caller is gone. Does not wait."""
         if not self.finished.is_set():
             self.handle(on.Interrupted())
+
+
+def _broke_off(service: str) -> ServiceUnavailableError:
+    return ServiceUnavailableError(f"the {service} service ended its stream early", retry_after_ms=1000)
 
 
 def _refusal(status: status_pb2.Status) -> RemoteError | None:

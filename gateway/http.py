@@ -5,6 +5,7 @@ GET  /v1/voices         what can speak
 GET  /healthz           200 while the gateway is SERVING, else 503
 """
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -34,8 +35,11 @@ from voicemesh.runtime.status import reason_of, to_status
 from voicemesh.runtime.streams import Outbox
 
 _log = get_logger(__name__)
+_CLOSE_S: Final = 1.0
 _MAX_BODY_BYTES: Final = 1_000_000
 _MAX_INPUT_CHARS: Final = 4096
+_FIELDS: Final = {"text": "input"}
+"""Fields of `SpeakRequest` that have another name here."""
 _HTTP_CODES: Final = {
     StatusCode.INVALID_ARGUMENT.value[0]: 400,
     StatusCode.NOT_FOUND.value[0]: 404,
@@ -77,20 +81,32 @@ class HttpEdge:
         )
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
         self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+        self._speakers: set[Speaker] = set()
 
-    async def serve(self) -> None:
-        """Answer until `stop`."""
-        await self._server.serve(sockets=[self._socket])
+    def start(self) -> None:
+        """Answer from now on."""
+        serving = self._server.serve(sockets=[self._socket])
+        self._task = asyncio.get_running_loop().create_task(serving, name="http")
 
-    def stop(self) -> None:
-        """End when the responses that are under way have ended."""
+    async def drain(self) -> None:
+        """Take no more requests, and wait until the responses that are under way have ended."""
         self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.shield(self._task)
 
-    def close(self) -> None:
-        """Remove what was bound."""
+    async def close(self) -> None:
+        """End at once, and remove what was bound."""
+        self._server.should_exit = self._server.force_exit = True
+        for speaker in tuple(self._speakers):
+            speaker.abandon()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_CLOSE_S)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         self._socket.close()
         if self._path:
-            pathlib.Path(self._path).unlink(missing_ok=True)
+            pathlib.Path(self._path).unlink(missing_ok=True)  # noqa: ASYNC240 - the last act of the process
 
     # ------------------------------------------------------------ routes
 
@@ -112,6 +128,7 @@ class HttpEdge:
         try:
             body = _parse(await _read(request))
             speaker = Speaker(self._turns, self._sessions.open(), None)
+            self._speakers.add(speaker)
             speaker.speak(
                 pb.SpeakRequest(
                     text=body.input,
@@ -123,17 +140,36 @@ class HttpEdge:
             # Until there is audio, a failure can still be a status code.
             started, first = await _first(speaker.outbox)
         except MeshError as error:
-            if speaker is not None:
-                speaker.abandon()
+            self._end(speaker)
             return _error(error)
         headers = {"x-voicemesh-turn-id": started.turn_id, "x-voicemesh-trace-id": started.trace_id}
-        audio = _audio(speaker, first)
+        audio = self._audio(speaker, first)
         if body.stream_format == "sse":
             return StreamingResponse(_sse(audio), headers=headers, media_type="text/event-stream")
         if body.response_format == "pcm":
             return StreamingResponse(audio, headers=headers, media_type="audio/pcm")
         rate_hz = started.format.sample_rate_hz
         return StreamingResponse(_wav(audio, rate_hz), headers=headers, media_type="audio/wav")
+
+    async def _audio(self, speaker: Speaker, first: bytes) -> AsyncIterator[bytes]:
+        try:
+            yield first
+            async for response, on_sent in speaker.outbox:
+                if on_sent is not None:
+                    on_sent()
+                if response.WhichOneof("event") == "frame":
+                    yield response.frame.audio
+        except MeshError as error:
+            # The status line is long gone: an incomplete response is how HTTP says so.
+            _log.warning("speech broke off", reason=error.reason)
+            raise
+        finally:
+            self._end(speaker)
+
+    def _end(self, speaker: Speaker | None) -> None:
+        if speaker is not None:
+            self._speakers.discard(speaker)
+            speaker.abandon()
 
 
 class _Server(uvicorn.Server):
@@ -205,22 +241,6 @@ async def _first(outbox: Outbox[Item]) -> tuple[pb.TurnStarted, bytes]:
     return started, b""
 
 
-async def _audio(speaker: Speaker, first: bytes) -> AsyncIterator[bytes]:
-    try:
-        yield first
-        async for response, on_sent in speaker.outbox:
-            if on_sent is not None:
-                on_sent()
-            if response.WhichOneof("event") == "frame":
-                yield response.frame.audio
-    except MeshError as error:
-        # The status line is long gone: an incomplete response is how HTTP says so.
-        _log.warning("speech broke off", reason=error.reason)
-        raise
-    finally:
-        speaker.abandon()
-
-
 async def _wav(audio: AsyncIterator[bytes], rate_hz: int) -> AsyncIterator[bytes]:
     """Put a header before the samples; the sizes are unknown, and said to be 0xFFFFFFFF as OpenAI does."""
     unknown = 0xFFFFFFFF
@@ -254,12 +274,13 @@ async def _sse(audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _error(error: MeshError) -> Response:
     status = to_status(error)
     code = _HTTP_CODES.get(status.code, 500)
+    field = _FIELDS.get(error.field, error.field.removeprefix("speech."))
     kind = "invalid_request_error" if code in (400, 404) else "server_error"
     body = {
         "message": error.message,
         "type": kind,
         "code": reason_of(status).lower(),
-        "param": error.field or None,
+        "param": field or None,
     }
     headers = {}
     if error.retry_after_ms is not None:

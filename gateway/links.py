@@ -9,11 +9,15 @@ from opentelemetry.trace import Span
 
 from gateway.breaker import Breaker
 from voicemesh.cache.v1 import cache_pb2
-from voicemesh.runtime.status import RemoteError, from_rpc_error
+from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.status import RemoteError, from_rpc_error, to_status
 from voicemesh.runtime.streams import Outbox
-from voicemesh.runtime.telemetry import Telemetry, end_span, metadata_of
+from voicemesh.runtime.telemetry import Telemetry, end_span, metadata_of, trace_id_of
 
+_log = get_logger(__name__)
 _REQUEST_LIMIT: Final = 64
+_UNHURRIED_S: Final = 1.0
+"""Longest wait for an answer that nobody waits for."""
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -49,6 +53,11 @@ class Link(Generic[Q, R]):
         )
         self._cancelled = False
 
+    @property
+    def open(self) -> bool:
+        """False once nothing more can be sent."""
+        return not self._requests.closed
+
     def send(self, request: Q) -> None:
         """Send a message, without waiting. What is sent after the end of the stream is dropped."""
         self._requests.push(request)
@@ -81,6 +90,9 @@ class Link(Generic[Q, R]):
         except grpc.aio.AioRpcError as failure:
             if not self._cancelled:
                 error = from_rpc_error(failure, self._service)
+        except Exception as failure:  # noqa: BLE001 - whatever a message did to us, its turn must end
+            _log.error("cannot take a message", service=self._service, exc_info=failure)
+            error = RemoteError(to_status(failure, trace_id_of(self._span)))
         except asyncio.CancelledError:
             # Either this task is cancelled, or the call was by `cancel`: then the task goes on.
             if not self._cancelled:
@@ -104,7 +116,7 @@ class CacheLink:
     Args:
         open_link: Opens the stream, and has it read with `take` and `ended`.
         breaker: Shared by all turns.
-        timeout_s: Longest wait for an answer.
+        timeout_s: Longest wait for an answer that somebody waits for.
 
     """
 
@@ -118,53 +130,61 @@ class CacheLink:
         self._breaker = breaker
         self._timeout_s = timeout_s
         self._link: Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse] | None = None
-        self._waiting: dict[int, tuple[Answer, asyncio.TimerHandle]] = {}
+        self._waiting: dict[int, tuple[Answer | None, asyncio.TimerHandle]] = {}
         self._last_id = 0
         self._draining = False
 
-    def request(self, request: cache_pb2.ExchangeRequest, answer: Answer) -> None:
-        """Send a request; `answer` is called exactly once, from the event loop, never from in here."""
+    def request(self, request: cache_pb2.ExchangeRequest, answer: Answer | None = None) -> None:
+        """Send a request.
+
+        `answer` is called exactly once, from the event loop, never from in here. Without one nobody
+        waits: the request may take its time, and its failure says nothing about the turn.
+        """
         loop = asyncio.get_running_loop()
         if not self._breaker.allows():
-            loop.call_soon(answer, None, "the cache is held off after it failed")
+            if answer is not None:
+                loop.call_soon(answer, None, "the cache is held off after it failed")
             return
-        if self._link is None:
+        if self._link is None or not self._link.open:
             self._link = self._open_link()
         self._last_id += 1
         request.request_id = self._last_id
-        timer = loop.call_later(self._timeout_s, self._late, self._last_id)
-        self._waiting[self._last_id] = (answer, timer)
+        wait_s = self._timeout_s if answer is not None else _UNHURRIED_S
+        self._waiting[self._last_id] = (answer, loop.call_later(wait_s, self._late, self._last_id))
         self._link.send(request)
 
     async def take(self, response: cache_pb2.ExchangeResponse) -> None:
-        """Take a response from the service."""
-        self._breaker.succeeded()
+        """Take a response from the service; one that comes too late is dropped."""
         waiting = self._waiting.pop(response.request_id, None)
         if waiting is not None:
             answer, timer = waiting
             timer.cancel()
-            answer(response, "")
+            if answer is not None:
+                self._breaker.succeeded()
+                answer(response, "")
         self._close_if_drained()
 
-    def ended(self, error: RemoteError | None) -> None:
-        """Note that the stream ended: what still waits is answered with nothing."""
+    def ended(
+        self,
+        link: "Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]",
+        error: RemoteError | None,
+    ) -> None:
+        """Note that a stream ended: what still waits for it is answered with nothing."""
+        if link is not self._link:
+            return  # it was drained, and another one is open
         self._link = None
         if error is not None:
             self._breaker.failed()
         waiting, self._waiting = self._waiting, {}
         for answer, timer in waiting.values():
             timer.cancel()
-            answer(None, error.message if error is not None else "the cache ended the stream")
+            if answer is not None:
+                answer(None, error.message if error is not None else "the cache ended the stream")
 
     def drain(self) -> None:
         """End the stream once everything that was asked is answered."""
         self._draining = True
         self._close_if_drained()
-
-    def cancel(self) -> None:
-        """End the stream now."""
-        if self._link is not None:
-            self._link.cancel()
 
     def _close_if_drained(self) -> None:
         if self._draining and not self._waiting and self._link is not None:
@@ -172,6 +192,7 @@ class CacheLink:
 
     def _late(self, request_id: int) -> None:
         answer, _ = self._waiting.pop(request_id)
-        self._breaker.failed()
-        answer(None, f"the cache took longer than {self._timeout_s * 1000:.0f} ms")
+        if answer is not None:
+            self._breaker.failed()
+            answer(None, f"the cache took longer than {self._timeout_s * 1000:.0f} ms")
         self._close_if_drained()

@@ -93,13 +93,13 @@ class Memory:
             case do.StoreReply(messages, text, usage):
                 key = keys.reply_key(self._peers.llm_revision, self._text, messages)
                 reply = cache_pb2.ReplyValue(text=text, usage=convert.usage_to(usage))
-                self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)), _nobody)
+                self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)))
             case do.StoreAudio(text, audio, words):
                 value = cache_pb2.AudioValue(
                     format=self._speech.format, audio=audio, words=convert.words_to(words)
                 )
                 key = keys.audio_key(self._speech, text)
-                self._cache.request(_put(key, cache_pb2.CacheValue(audio=value)), _nobody)
+                self._cache.request(_put(key, cache_pb2.CacheValue(audio=value)))
             case do.SaveHistory(messages, added, expected_version):
                 self._save(messages, added, expected_version, _SAVE_TRIES)
 
@@ -112,8 +112,8 @@ class Memory:
             result = response.WhichOneof("result") if response is not None else None
             if result == "conflict" and tries > 1:
                 self._cache.request(_get(key), reloaded)
-            elif result == "done":
-                self._handle(on.HistorySaved())
+            elif response is not None and result == "done":
+                self._handle(on.HistorySaved(version=response.done.version))
             else:
                 self._handle(on.HistorySaved(why or _trouble(response) or "others kept writing it"))
 
@@ -141,10 +141,6 @@ def _put(
     return cache_pb2.ExchangeRequest(
         put=cache_pb2.Put(key=key, value=value, expected_version=expected_version)
     )
-
-
-def _nobody(_response: Response, _why: str) -> None:
-    """Whether a reply or audio was kept is nobody's concern: the next turn will see."""
 
 
 def _trouble(response: Response) -> str:

@@ -68,7 +68,7 @@ def speech_choice(
     if options.speed and not 0.25 <= options.speed <= 4:
         raise InvalidFieldError(f"{field}.speed", f"must be 0.25 to 4, or 0 for normal, not {options.speed}")
     _check_name(f"{field}.voice", options.voice)
-    voice = peers.voice(options.voice)
+    voice = peers.voice(options.voice, f"{field}.voice")
     _check_policy(options.chunk_policy, f"{field}.chunk_policy")
     return SpeechChoice(
         voice=voice,

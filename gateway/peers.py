@@ -16,7 +16,7 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.channels import open_channel
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import UnknownVoiceError
+from voicemesh.runtime.errors import ServiceUnavailableError, UnknownVoiceError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.telemetry import UNTRACED
@@ -76,20 +76,23 @@ class Peers:
         for channel in self._channels.values():
             await channel.close(grace=None)
 
-    def voice(self, name: str) -> common_pb2.Voice:
-        """Return the voice of that name; the default voice for "".
+    def voice(self, name: str, field: str) -> common_pb2.Voice:
+        """Return the voice of that name; the default voice for "". `field` is where the caller named it.
 
         Raises:
+            ServiceUnavailableError: The TTS service has not said yet what can speak.
             UnknownVoiceError: There is none; the text names some that there are.
 
         """
+        if not self.voices:
+            raise ServiceUnavailableError("the TTS service is not ready yet", retry_after_ms=1000)
         found = self.voices.get((name or self._default_voice).lower())
         if found is None:
             near = [voice for voice in self.voices if voice.split("/")[0] == name.lower().split("/")[0]]
-            some = ", ".join((near or list(self.voices))[:_NEAR]) or "none yet: the TTS service is not ready"
+            some = ", ".join((near or list(self.voices))[:_NEAR])
             raise UnknownVoiceError(
                 f"there is no voice named {name[:80]!r}; ListVoices names them all, for example {some}",
-                field="speech.voice",
+                field=field,
             )
         return found
 
@@ -111,7 +114,9 @@ class Peers:
             call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             try:
                 async for response in call:
-                    await self._heard(name, response.status == health_pb2.HealthCheckResponse.SERVING)
+                    serving = response.status == health_pb2.HealthCheckResponse.SERVING
+                    if await self._heard(name, serving=serving) is not serving:
+                        break  # it says that it serves and does not answer: watch it anew
             except grpc.aio.AioRpcError as error:
                 _log.info("peer lost", peer=name, code=error.code().name)
             finally:
@@ -120,7 +125,8 @@ class Peers:
             # A peer that answers Watch with an error at once must not be asked in a tight loop.
             await asyncio.sleep(_RETRY_S)
 
-    async def _heard(self, name: str, serving: bool) -> None:
+    async def _heard(self, name: str, *, serving: bool) -> bool:
+        """Take what a service says of itself; return whether it is taken to serve."""
         if serving and not self._serving[name]:
             try:
                 await self._learn(name)
@@ -133,6 +139,7 @@ class Peers:
             f"waiting for {', '.join(missing)}" if missing else "every service that a turn needs is serving"
         )
         await self._readiness.set(not missing, reason)
+        return serving
 
     async def _learn(self, name: str) -> None:
         """Ask a service that has just become ready what it can do."""

@@ -64,6 +64,7 @@ class Recorder:
     def end(self, report: TurnReport, span: Span) -> pb.TurnReport:
         """Take the report of a turn that ended; return it as the caller is told it."""
         told = convert.report_to(report, trace_id_of(span), self._cost_usd(report))
+        self._reports.pop(told.turn_id, None)  # an id that came again counts from now
         self._reports[told.turn_id] = told.SerializeToString()
         if len(self._reports) > self._settings.gateway_remembered_turns:
             self._reports.popitem(last=False)
@@ -73,8 +74,7 @@ class Recorder:
 
     def _cost_usd(self, report: TurnReport) -> float:
         settings = self._settings
-        spoken = sum(len(chunk.text) for chunk in report.chunks if chunk.cache in ("miss", "off"))
-        cost = spoken * settings.price_speech_usd_per_mchar
+        cost = report.characters * settings.price_speech_usd_per_mchar
         if report.usage is not None and report.usage.priced:
             fresh = report.usage.input_tokens - report.usage.cached_input_tokens
             cost += fresh * settings.price_input_usd_per_mtok

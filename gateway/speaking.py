@@ -46,6 +46,7 @@ class Speaker:
         self._timeout_s = timeout_s
         self._text = text_choice(pb.Configure(), turns.settings)
         self._running: set[TurnDriver] = set()
+        self._batch: asyncio.Task[None] | None = None
 
     def speak(self, request: pb.SpeakRequest, received_ns: int) -> None:
         """Begin to speak one text; failure of the turn becomes that of the call.
@@ -80,10 +81,12 @@ class Speaker:
         indexes: dict[str, list[int]] = {}
         for index, text in enumerate(request.texts):
             indexes.setdefault(text, []).append(index)
-        self._session.spawn(self._run_batch(indexes, speech), name="batch")
+        self._batch = self._session.spawn(self._run_batch(indexes, speech), name="batch")
 
     def abandon(self) -> None:
         """End everything at once: the caller is gone. Does not wait."""
+        if self._batch is not None:
+            self._batch.cancel()
         for driver in tuple(self._running):
             driver.abandon()
         self.outbox.abort()
@@ -105,9 +108,11 @@ class Speaker:
         return driver
 
     async def _close(self, driver: TurnDriver) -> None:
-        await driver.finished.wait()
-        self._running.discard(driver)
-        self.outbox.close()
+        try:
+            await driver.finished.wait()
+        finally:
+            self._running.discard(driver)
+            self.outbox.close()
 
     async def _run_batch(self, indexes: dict[str, list[int]], speech: SpeechChoice) -> None:
         places = asyncio.Semaphore(_AT_ONCE)
@@ -116,10 +121,12 @@ class Speaker:
             async with places:
                 await self._batch_text(text, positions, speech)
 
-        async with asyncio.TaskGroup() as group:
-            for text, positions in indexes.items():
-                group.create_task(one(text, positions))
-        self.outbox.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for text, positions in indexes.items():
+                    group.create_task(one(text, positions))
+        finally:
+            self.outbox.close()
 
     async def _batch_text(self, text: str, positions: Sequence[int], speech: SpeechChoice) -> None:
         def wrap(event: str, message: ProtoMessage) -> pb.SpeakBatchResponse | None:

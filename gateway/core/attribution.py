@@ -10,7 +10,8 @@ takes the time up to the next mark and gives it to a stage:
 A *call* is a window between a message that went out and the one that answers it. What the answer
 says the service took goes to that service's stages; the rest of the window is `transport`, so no two
 clocks are ever compared. Where services report more than the window holds, transport is 0 and the
-excess is a negative `unattributed`: it is shown, not hidden.
+excess is a negative `unattributed`; where a mark is missing, what it would explain is a positive one.
+Either is shown, not hidden.
 """
 
 from dataclasses import dataclass
@@ -118,7 +119,11 @@ def attribute(turn: TurnMarks, chunk: ChunkMarks) -> Attribution:
         chunk.first_frame_ns,
         {Stage.TTS_QUEUE: chunk.queue_us, Stage.TTS_SYNTHESIS: chunk.synthesis_us},
     )
-    cursor.spend(Stage.GATEWAY, turn.first_frame_sent_ns)
+    if chunk.first_frame_ns and cursor.at_ns == chunk.first_frame_ns:
+        cursor.spend(Stage.GATEWAY, turn.first_frame_sent_ns)
+    else:
+        # No mark says where the frame came from: the rest is nobody's.
+        cursor.unattributed_ns += max(0, turn.first_frame_sent_ns - cursor.at_ns)
     return _finish(cursor, turn)
 
 

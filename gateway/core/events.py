@@ -23,9 +23,10 @@ class HistoryUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class HistorySaved:
-    """The history was written; or not, where `detail` says why."""
+    """The history was written as `version`; or not, where `detail` says why."""
 
     detail: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class _Progress:
     audio: bytearray = field(default_factory=bytearray)
     words: list[Word] = field(default_factory=list)
     sequence: int = 0
+    made_samples: int = 0
     sent_samples: int = 0
     held_back: list[do.Action] = field(default_factory=list)
     """What is to be sent once the chunk is the head."""
@@ -75,6 +76,8 @@ class Speech:
         self._degrade = degrade
         self._chunks: list[_Progress] = []
         self._head = 0
+        self._characters = 0
+        self._samples_per_char = MS_PER_CHAR * spec.sample_rate_hz // 1000
         self.player = Player(spec.sample_rate_hz)
         self.silence = LeadingSilence()
         self.first_marks: ChunkMarks | None = None
@@ -100,20 +103,19 @@ class Speech:
 
     @property
     def characters(self) -> int:
-        """Characters of chunks that were looked up or spoken."""
-        return sum(len(p.chunk.text) for p in self._chunks if p.state is not _State.WAITING)
+        """Characters that were given to engines."""
+        return self._characters
 
     @property
     def spoken(self) -> list[SpokenChunk]:
         """What was sent of each chunk, in order."""
-        samples_per_char = MS_PER_CHAR * self._spec.sample_rate_hz // 1000
         return [
             SpokenChunk(
                 p.chunk,
                 tuple(p.words),
                 p.sent_samples,
                 complete=i < self._head,
-                samples_per_char=samples_per_char,
+                samples_per_char=self._samples_per_char,
             )
             for i, p in enumerate(self._chunks)
         ]
@@ -153,10 +155,12 @@ class Speech:
     def _dispatch(self, now_ns: int) -> None:
         """Look up the next chunks while the audio in hand and on its way is below the lead."""
         self.wake_ns = 0
-        open_chunks = [p for p in self._chunks[self._head :] if p.state is not _State.DONE]
-        running = [p for p in open_chunks if p.state is not _State.WAITING]
-        for progress in open_chunks[len(running) : MAX_CHUNKS_AHEAD]:
-            ahead_ms = self.player.in_hand_ms(now_ns) + sum(self._missing_ms(p) for p in running)
+        running: list[_Progress] = []
+        for progress in self._chunks[self._head : self._head + MAX_CHUNKS_AHEAD]:
+            if progress.state is not _State.WAITING:
+                running.append(progress)
+                continue
+            ahead_ms = self.player.in_hand_ms(now_ns) + sum(self._unsent_ms(p) for p in running)
             lead_ms = self._spec.max_lead_ms
             if lead_ms and ahead_ms >= lead_ms:
                 if not running:
@@ -170,9 +174,12 @@ class Speech:
             else:
                 progress.state = _State.MISSED
 
-    def _missing_ms(self, progress: _Progress) -> float:
-        made_ms = len(progress.audio) * 1000 / (BYTES_PER_SAMPLE * self._spec.sample_rate_hz)
-        return max(0.0, len(progress.chunk.text) * MS_PER_CHAR - made_ms)
+    def _unsent_ms(self, progress: _Progress) -> float:
+        """Return the audio of a chunk that is not sent yet: known where it is complete, else estimated."""
+        sent_ms = progress.sent_samples * 1000 / self._spec.sample_rate_hz
+        made_ms = progress.made_samples * 1000 / self._spec.sample_rate_hz
+        whole_ms = made_ms if progress.state is _State.DONE else len(progress.chunk.text) * MS_PER_CHAR
+        return max(0.0, whole_ms - sent_ms)
 
     def _ask_engine(self, now_ns: int) -> None:
         """Have spoken what the cache has not, in order: a lookup that is out holds up those behind it."""
@@ -183,8 +190,9 @@ class Speech:
             if progress.state is _State.MISSED:
                 progress.state = _State.SPEAKING
                 progress.marks.asked_ns = self._clock.now_ns()
+                self._characters += len(progress.chunk.text)
                 self._act(do.Synthesize(progress.chunk.index, progress.chunk.text, int(before_ms)))
-            before_ms += self._missing_ms(progress)
+            before_ms += self._unsent_ms(progress)
 
     def _on_lookup(self, progress: _Progress, event: on.AudioFound | on.AudioMissing, now_ns: int) -> None:
         progress.marks.cache_answered_ns = now_ns
@@ -218,7 +226,7 @@ class Speech:
             case on.ChunkSpoken(index, resumed):
                 if resumed:
                     self._degrade("resumed", f"chunk {index} went on in another replica")
-                if self._spec.audio_cache and progress.audio:
+                if progress.audio:
                     self._act(
                         do.StoreAudio(progress.chunk.text, bytes(progress.audio), tuple(progress.words))
                     )
@@ -235,12 +243,17 @@ class Speech:
     def _unspeakable(self, progress: _Progress, detail: str, now_ns: int) -> None:
         if self.refused is None:
             self._degrade("local_speech", detail)
-            samples = len(progress.audio) // BYTES_PER_SAMPLE
-            made = SpokenChunk(progress.chunk, tuple(progress.words), samples, complete=False)
-            rest = progress.chunk.text[len(made.heard(samples)) :].lstrip() if samples else ""
-            self._send(
-                progress, do.EmitSpeakLocally(progress.chunk.index, rest or progress.chunk.text), now_ns
+            samples = progress.made_samples
+            made = SpokenChunk(
+                progress.chunk,
+                tuple(progress.words),
+                samples,
+                complete=False,
+                samples_per_char=self._samples_per_char,
             )
+            rest = progress.chunk.text[len(made.heard(samples)) :].lstrip()
+            if rest:
+                self._send(progress, do.EmitSpeakLocally(progress.chunk.index, rest), now_ns)
         self._done(progress, now_ns)
 
     # ------------------------------------------------------------ out, in order
@@ -249,13 +262,15 @@ class Speech:
         frame = do.EmitFrame(
             index=progress.chunk.index,
             sequence=progress.sequence,
-            offset_samples=len(progress.audio) // BYTES_PER_SAMPLE,
+            offset_samples=progress.made_samples,
             turn_offset_samples=0,  # known when the chunk is the head
             audio=audio,
             first=False,
         )
         progress.sequence += 1
-        progress.audio += audio
+        progress.made_samples += len(audio) // BYTES_PER_SAMPLE
+        if self._spec.audio_cache and progress.state is _State.SPEAKING:
+            progress.audio += audio
         self._send(progress, frame, now_ns)
 
     def _take_words(self, progress: _Progress, words: tuple[Word, ...], now_ns: int) -> None:

@@ -65,6 +65,11 @@ class TurnEngine:
         """The session's history as this turn knows it; after the end of the turn, with the turn in it."""
         return self._history
 
+    @property
+    def ended(self) -> bool:
+        """True once the turn's outcome is known: nothing more is asked of any service but the cache."""
+        return bool(self._outcome)
+
     # ------------------------------------------------------------ in
 
     def start(self) -> list[do.Action]:
@@ -80,11 +85,12 @@ class TurnEngine:
 
     def handle(self, event: on.Event) -> list[do.Action]:
         """Take an event; return what is to be done, in order."""
-        if self.finished:
-            return []
+        now_ns = self._clock.now_ns()
+        if self._outcome and isinstance(event, on.Interrupted):
+            self._interrupt_ended(event.played_ms, now_ns)
+            return self._take()
         if self._outcome and not isinstance(event, (on.HistorySaved, on.FirstFrameSent)):
             return []  # the turn has ended and waits for its last marks: what still arrives is stale
-        now_ns = self._clock.now_ns()
         if isinstance(event, on.CacheEvent):
             self._on_cache(event, now_ns)
         elif isinstance(event, on.TextEvent):
@@ -97,7 +103,8 @@ class TurnEngine:
             self._on_caller(event, now_ns)
         if not self._outcome:
             self._advance(now_ns)
-        self._maybe_finish()
+        if not self.finished:
+            self._maybe_finish()
         return self._take()
 
     def _act(self, action: do.Action) -> None:
@@ -128,15 +135,20 @@ class TurnEngine:
         match event:
             case on.HistoryLoaded(messages, version, server_us):
                 marks.history_answered_ns, marks.history_us = now_ns, server_us
-                self._history, self._history_version = messages, version
+                self._history_version = version
+                if messages or not self.spec.remembered:
+                    self._history = messages
+                else:
+                    self._degrade("history", "the cache has lost it; this gateway's copy goes on")
                 self._ask(now_ns)
             case on.HistoryUnavailable(detail):
                 marks.history_answered_ns = now_ns
                 self._degrade("history", detail)
                 self._ask(now_ns)
-            case on.HistorySaved(detail):
+            case on.HistorySaved(detail, version):
                 self._saving = False
-                if detail:
+                self._history_version = version
+                if detail and not self.finished:
                     self._degrade("history", detail)
             case on.ReplyFound(text, tier, server_us):
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
@@ -295,6 +307,25 @@ class TurnEngine:
             self._heard = heard_text(self._heard, self._speech.spoken, played_samples)
         if self.spec.keep_history:
             self._save_history()
+
+    def _interrupt_ended(self, played_ms: int | None, now_ns: int) -> None:
+        """Take an interrupt behind the end: all audio was made, but the user had not heard all of it."""
+        self._act(do.DropQueued())
+        player_ms = self._speech.player.played_ms(now_ns)
+        played_samples = round(
+            (player_ms if played_ms is None else played_ms) * self.spec.sample_rate_hz / 1000
+        )
+        heard = heard_text("".join(self._text), self._speech.spoken, played_samples)
+        amends = self.spec.keep_history and self._outcome == "completed" and len(heard) < len(self._heard)
+        if amends and self._history and self._history[-1].role == "assistant":
+            said = (Message("assistant", (heard,)),) if heard.strip() else ()
+            self._heard = heard
+            self._history = (*self._history[:-1], *said)
+            self._act(do.SaveHistory(self._history, (), self._history_version))
+        if not self.finished and not self._marks.first_frame_sent_ns:
+            # Nothing was handed over, and nothing will be.
+            self._outcome = "interrupted"
+            self._maybe_finish()
 
     def _save_history(self) -> None:
         said = (Message("assistant", (self._heard,)),) if self._heard.strip() else ()

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
+
 from services.llm.core.call import Call, LlmCore
 from services.llm.spans import ChatSpan
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
+from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.telemetry import Telemetry, end_span
 
@@ -50,6 +53,10 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
 
 
 async def _read(requests: AsyncIterator[llm_pb2.GenerateRequest], call: Call) -> None:
-    async for message in requests:
-        call.take(incoming_of(message))
-    call.no_more()
+    try:
+        async for message in requests:
+            call.take(incoming_of(message))
+    except DecodeError:
+        call.fail(InvalidFieldError("request", "is no message of this contract"))
+    else:
+        call.no_more()

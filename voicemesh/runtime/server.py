@@ -226,6 +226,9 @@ def make_server(max_message_bytes: int = 4 * 1024 * 1024) -> grpc.aio.Server:
         # Without this a second process could bind the same port and take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
+        # A peer that vanished without a word is found within half a minute, and its calls end.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
         # Clients of the mesh ping every 20 s, also without calls.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

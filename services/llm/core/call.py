@@ -159,10 +159,14 @@ class Call:
         try:
             self._take(message)
         except MeshError as error:
-            if self._generation is None:
-                self.events.abort(error)
-            else:
-                self._generation.fail(error)
+            self.fail(error)
+
+    def fail(self, error: MeshError) -> None:
+        """End the call with `error`, and close the provider's stream."""
+        if self._generation is None:
+            self.events.abort(error)
+        else:
+            self._generation.fail(error)
 
     def no_more(self) -> None:
         """The caller says no more. One that never said `start` asked for nothing and gets nothing."""

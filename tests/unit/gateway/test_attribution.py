@@ -78,3 +78,9 @@ def test_in_an_ordinary_turn_nothing_is_unattributed_and_hops_are_the_transport(
 def test_the_contract_knows_exactly_these_stages_in_this_order() -> None:
     names = [name.removeprefix("STAGE_").lower() for name in common_pb2.Stage.keys()]  # noqa: SIM118
     assert names == ["unspecified", *STAGES]
+
+
+def test_time_that_no_mark_explains_is_unattributed() -> None:
+    found = attribute(TurnMarks(received_ns=0, first_frame_sent_ns=1_000_000_000), ChunkMarks())
+    assert found.unattributed_us == found.ttfa_us == 1_000_000
+    assert not any(found.stages.values())

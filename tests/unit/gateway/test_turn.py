@@ -2,7 +2,7 @@ import pytest
 
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.values import Message, Usage
+from gateway.core.values import Message, Usage, Word
 from tests.unit.gateway.engine import Script, pcm, samples
 from voicemesh.runtime.errors import LlmStreamBrokenError, LlmUnavailableError, QueueFullError
 
@@ -374,3 +374,78 @@ def test_leading_silence_and_underruns_are_counted() -> None:
     assert report.underruns == 1
     assert report.underrun_us == pytest.approx(60_000, abs=200)
     assert report.audio_us == pytest.approx(60_000, abs=100)
+
+
+def test_an_interrupt_finishes_a_turn_whose_first_frame_nobody_takes() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyFound("Yes.", "memory", 1))
+    script.say(0, "Yes.", 0)
+    script.on(on.AudioFound(0, pcm(20), (), "memory", 1))
+    script.on(on.ChunksEnded())
+    actions = script.on(on.Interrupted())
+    assert [type(action) for action in actions] == [do.DropQueued, do.Finish]
+    assert script.report.outcome == "interrupted"
+
+
+def test_an_interrupt_behind_the_end_keeps_only_what_was_heard() -> None:
+    script = Script()
+    whole_turn(script)
+    assert script.of(do.SaveHistory)[0].messages[-1].text == "Because."
+    actions = script.on(on.Interrupted(played_ms=0))
+    assert [type(action) for action in actions] == [do.DropQueued, do.SaveHistory]
+    (_, amended) = script.of(do.SaveHistory)
+    assert [message.role for message in amended.messages] == ["user"]
+    assert script.engine.history == amended.messages
+    assert len(script.of(do.Finish)) == 1
+
+
+def test_a_history_that_the_cache_lost_goes_on_from_the_gateways_copy() -> None:
+    remembered = (Message("user", ("Before?",)), Message("assistant", ("Before.",)))
+    script = Script(remembered=remembered, reply_cache=False)
+    script.start()
+    script.on(on.HistoryLoaded((), 0, 10))
+    (llm,) = script.of(do.StartLlm)
+    assert llm.messages[:2] == remembered
+    assert [action.what for action in script.of(do.EmitDegraded)] == ["history"]
+
+
+def test_a_chunk_that_was_spoken_to_its_last_word_is_not_spoken_again() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False)
+    script.start()
+    script.on(on.TextArrived("Hello there."))
+    script.say(0, "Hello there.", 0)
+    script.on(on.WordsTimed(0, (Word("Hello", 0, 5, 0), Word("there", 6, 5, samples(100)))))
+    script.speak(0, 300)
+    script.on(on.ChunkUnspeakable(0, "gone"))
+    assert not script.of(do.EmitSpeakLocally)
+    assert [action.what for action in script.of(do.EmitDegraded)] == ["local_speech"]
+
+
+def test_cached_chunks_behind_a_chunk_that_is_not_spoken_yet_are_not_pulled_without_end() -> None:
+    script = Script(prompt=None, keep_history=False, max_lead_ms=0)
+    script.start()
+    script.on(on.TextArrived("x" * 1000))
+    for index in range(50):
+        script.say(index, "x" * 20, index * 20)
+    script.on(on.AudioMissing(0))
+    for index in (1, 2):
+        script.on(on.AudioFound(index, pcm(1000), (), "memory", 1))
+    assert [action.index for action in script.of(do.LookUpAudio)] == [0, 1, 2]
+
+
+def test_characters_are_those_that_engines_were_given() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("One. Four."))
+    script.say(0, "One.", 0)
+    script.say(1, "Four.", 5)
+    script.on(on.AudioFound(0, pcm(20), (), "memory", 1))
+    script.on(on.AudioMissing(1))
+    script.speak(1, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.TextEnded())
+    script.on(on.ChunksEnded())
+    script.on(on.ChunkSpoken(1))
+    assert script.report.characters == len("Four.")

@@ -704,9 +704,9 @@ class TurnReport(_message.Message):
     total_us: _builtins.int
     """Prompt received to the end of the turn, in microseconds."""
     audio_us: _builtins.int
-    """Audio that was sent, in microseconds."""
+    """Audio that was queued for the caller, in microseconds; an interrupt may have dropped its end."""
     underruns: _builtins.int
-    """Times that a player which starts at the first frame runs dry."""
+    """Times that a player which starts at the first frame, and gets each as it is queued, runs dry."""
     underrun_us: _builtins.int
     """For how long in sum, in microseconds."""
     unattributed_us: _builtins.int
@@ -831,7 +831,9 @@ class ChunkReport(_message.Message):
     cache: Global___CacheOutcome.ValueType
     """Where its audio came from."""
     first_frame_us: _builtins.int
-    """Prompt received to first frame of this chunk sent, in microseconds; 0 where there was none."""
+    """Prompt received to first frame of this chunk queued for the caller, in microseconds; 0 where
+    there was none.
+    """
     audio_us: _builtins.int
     """Its audio, in microseconds."""
     queue_us: _builtins.int
