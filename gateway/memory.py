@@ -6,6 +6,7 @@ from typing import Final
 from gateway import convert, keys
 from gateway.core import actions as do
 from gateway.core import events as on
+from gateway.core.history import bounded
 from gateway.core.values import Message, TurnSpec
 from gateway.links import CacheLink
 from gateway.options import SpeechChoice, TextChoice
@@ -124,7 +125,7 @@ class Memory:
                 return
             hit = response.hit  # empty, version 0, where it was removed meanwhile
             theirs = tuple(convert.message_from(message) for message in hit.value.history.messages)
-            both = (*theirs, *added)[-self._spec.history_limit :]
+            both = bounded((*theirs, *added), self._spec.history_limit, self._spec.history_chars)
             self._save(both, added, hit.version, tries - 1)
 
         history = cache_pb2.HistoryValue(messages=[convert.message_to(message) for message in messages])

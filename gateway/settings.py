@@ -37,12 +37,14 @@ class GatewaySettings(ServerSettings):
     """Most characters of a prompt."""
     gateway_max_text_chars: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most characters of a turn of the caller's own words."""
-    gateway_max_image_bytes: Annotated[int, Field(ge=0, le=50_000_000)] = 3_000_000
-    """Most bytes of the pictures of a prompt."""
+    gateway_max_image_bytes: Annotated[int, Field(ge=0, le=50_000_000)] = 2_097_152
+    """Most bytes of the pictures of a prompt; the LLM service and the cache have limits of their own."""
     gateway_max_lead_ms: Annotated[int, Field(ge=0, le=600_000)] = 5_000
     """Synthesis stays at most this far ahead of playback, where the caller says nothing; 0: no limit."""
     gateway_history_messages: Annotated[int, Field(ge=0, le=1_000)] = 40
     """Most messages that a session's history keeps; 0: none."""
+    gateway_history_chars: Annotated[int, Field(ge=1_000, le=1_000_000)] = 100_000
+    """Most characters that a session's history keeps, and its last picture."""
     gateway_cache_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Longest that a turn waits for an answer of the cache."""
     gateway_cache_breaker_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0

@@ -107,6 +107,7 @@ class Turns:
             max_lead_ms=speech.max_lead_ms,
             word_timings=speech.word_timings,
             history_limit=self.settings.gateway_history_messages,
+            history_chars=self.settings.gateway_history_chars,
         )
         span = self._recorder.begin(spec, speech, request.traceparent)
         driver = TurnDriver(

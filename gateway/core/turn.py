@@ -14,6 +14,7 @@ from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
 from gateway.core.heard import heard_text
+from gateway.core.history import bounded
 from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.values import Message, TurnSpec, Usage
@@ -337,7 +338,8 @@ class TurnEngine:
             added = (self.spec.prompt, *said)
         if added:
             self._saving = True
-            self._history = (*self._history, *added)[-self.spec.history_limit :]
+            limits = self.spec.history_limit, self.spec.history_chars
+            self._history = bounded((*self._history, *added), *limits)
             self._act(do.SaveHistory(self._history, added, self._history_version))
 
     def _maybe_finish(self) -> None:

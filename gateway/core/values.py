@@ -89,3 +89,5 @@ class TurnSpec:
     word_timings: bool = False
     history_limit: int = 40
     """Most messages that a history keeps."""
+    history_chars: int = 100_000
+    """Most characters that a history keeps."""
