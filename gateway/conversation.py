@@ -5,8 +5,11 @@ configure ─┬─ prompt ──────────┐      interrupt, or 
            └──────<────────────┘      with the history as it was left
 """
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
@@ -25,6 +28,8 @@ from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import to_status
 
 _log = get_logger(__name__)
+_LINGER_S: Final = 0.05
+"""How long the end of a refused call waits for the caller's next message."""
 
 
 def _response(event: str, message: ProtoMessage) -> pb.ConverseResponse:
@@ -70,6 +75,13 @@ class Conversation:
             self.caller.outbox.close()
         except DecodeError:
             self._break_off(InvalidFieldError("request", "is no message of this contract"))
+        except MeshError as error:
+            # grpc.aio replaces the status by "Internal error from Core" where a caller's write meets a call
+            # that has just ended: what the caller sends right behind may land first.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_LINGER_S):
+                    await anext(aiter(requests))
+            self._break_off(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call ends with it
             self._break_off(error)
 

@@ -144,6 +144,13 @@ async def test_a_file_that_cannot_be_written(cli):
     assert "--out: cannot write" in result.err
 
 
+async def test_a_file_is_refused_before_a_turn_is_paid_for(cli):
+    result = await cli.run("ask", "Hi", "--out", "speech.mp3")
+    assert result.status == 2
+    assert "speech.wav" in result.err
+    assert not cli.gateway.received
+
+
 @pytest.mark.parametrize(
     "command", [("ask", "Hi"), ("say", "Hi"), ("voices",), ("explain",), ("bench",), ("chat",)]
 )

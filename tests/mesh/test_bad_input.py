@@ -126,3 +126,9 @@ async def test_a_field_that_is_wrong_is_named(
     code, reason, message = await refused(stub, configure)
     assert (code, reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
     assert f"configure.speech.{field}" in message
+
+
+async def test_callers_who_write_on_behind_a_refused_configure_learn_why(client: VoiceMesh) -> None:
+    asked = [client.ask("Hello?", voice="nobody").collect() for _ in range(40)]
+    refused = await asyncio.gather(*asked, return_exceptions=True)
+    assert {getattr(error, "reason", repr(error)) for error in refused} == {"UNKNOWN_VOICE"}

@@ -143,7 +143,8 @@ def advice(run: BenchRun) -> list[str]:
         lines.append(f"{loose:.1%} of the time to first audio is unattributed (p95): read p95 with care")
     chunks = [chunk for report in reports for chunk in report.chunks]
     texts = Counter(chunk.text for chunk in chunks)
-    if chunks and len(texts) < len(chunks) / 2 and all(chunk.cache == "miss" for chunk in chunks):
+    cached = run.reports and any(report.reply_cache != "off" for report in reports)
+    if cached and len(texts) < len(chunks) / 2 and all(chunk.cache == "miss" for chunk in chunks):
         lines.append("the same chunks were spoken again and again and none was cached: is the cache there?")
     return lines
 

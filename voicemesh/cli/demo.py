@@ -10,7 +10,7 @@ from voicemesh.cli.up import Relay, running_mesh
 
 DEFAULT_PROMPT: Final = "What is a service mesh, and why does it matter for speech?"
 
-_READY_TIMEOUT_S: Final = 60.0
+_READY_TIMEOUT_S: Final = 20.0
 
 
 def run_demo(prompt: str, out: Path, *, verbose: bool) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -127,11 +128,28 @@ def _servers() -> Check:
     )
 
 
+def _unreachable(url: str) -> str:
+    """Return why nobody listens at `url`, or "" where somebody does."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=_REACH_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        return f"nothing answers there ({error})"
+    return ""
+
+
 def _model() -> Iterator[Check]:
     url = os.environ.get("OPENAI_BASE_URL", "")
     key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
     if url or key == "set":
-        yield Check("model", OK, f"OPENAI_BASE_URL {_without_secret(url) or 'default'}, OPENAI_API_KEY {key}")
+        shown = f"OPENAI_BASE_URL {_without_secret(url) or 'default'}, OPENAI_API_KEY {key}"
+        if url and (trouble := _unreachable(url)):
+            yield Check(
+                "model", MISSING, f"{shown}: {trouble}", "start the model's server, or set OPENAI_BASE_URL"
+            )
+        else:
+            yield Check("model", OK, shown)
     else:
         yield Check(
             "model",

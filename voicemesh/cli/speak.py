@@ -64,7 +64,17 @@ class SpeakOptions:
             cache=self.cache,
         )
         check(options)
+        if self.out is not None:
+            check_out(self.out)
         return options
+
+
+def check_out(path: Path) -> None:
+    """Raise Failure for a file that cannot be written, before a turn is paid for."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise usage(f"--out: cannot write {path}: its folder does not exist, or it is a folder itself")
+    if path.suffix.lower() not in ("", ".wav", ".wave"):
+        raise usage(f"--out: {path}: only WAV files are written; name it {path.with_suffix('.wav')}")
 
 
 def check(options: SpeechOptions) -> None:

@@ -288,7 +288,8 @@ def _tail(children: Sequence[Child]) -> str:
     lines = [
         f"\n  {child.spec.name} | {part[:_TAIL_COLUMNS]}"
         for child in children
-        for line in list(child.last_lines)[-8:]
+        # What it complained of; where it complained of nothing, how far it came.
+        for line in ([line for line in child.last_lines if line.is_loud] or list(child.last_lines))[-8:]
         for part in line.text.splitlines()
     ]
     return "".join(lines)
