@@ -67,7 +67,7 @@ def leave_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     deadline = time.monotonic() + _SETTLE_S
     while (left := _processes() - before) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.02)  # a process that ends sets no event here; only a failing test waits long
     if left:
         names = [_describe(process) for process in left]
         for process in left:

@@ -64,7 +64,7 @@ async def until(condition: Callable[[], Awaitable[object] | object]) -> None:
             met = condition()
             if await met if isinstance(met, Awaitable) else met:
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # another process, or a background task: neither has an event
 
 
 async def stored(redis: RedisServer, key: cache_pb2.CacheKey) -> bytes:

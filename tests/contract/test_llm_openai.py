@@ -175,7 +175,7 @@ async def test_a_caller_that_does_not_read_holds_the_provider_and_can_still_go_a
     async with asyncio.timeout(GUARD_S):
         while sent != request.tokens_sent or not sent:
             sent = request.tokens_sent
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # until nothing more was sent for a while: backpressure has no event
     assert sent < 4_000
     call.cancel()
     await _disconnected(request)
