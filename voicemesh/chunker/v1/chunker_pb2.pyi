@@ -76,13 +76,26 @@ class ChunkConfigure(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    SPEECH_TEXT_FIELD_NUMBER: _builtins.int
+    VOICE_MAX_CHARS_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn; returned in every chunk."""
     language: _builtins.str
     """BCP 47 language of the text; empty where unknown."""
+    speech_text: _builtins.bool
+    """Whether markup, links, code, tables, pictographs and the like are turned into what should be
+    said. Absent: true.
+    """
+    voice_max_chars: _builtins.int
+    """The voice's limit of characters: chunks keep to it and to `policy.max_chars`; 0: it has none."""
     @_builtins.property
     def policy(self) -> _common_pb2.ChunkPolicy:
         """The policy."""
+
+    @_builtins.property
+    def pace(self) -> Global___Pace:
+        """What earlier turns showed of the voice; absent: nothing."""
 
     def __init__(
         self,
@@ -90,14 +103,51 @@ class ChunkConfigure(_message.Message):
         turn_id: _builtins.str = ...,
         policy: _common_pb2.ChunkPolicy | None = ...,
         language: _builtins.str = ...,
+        speech_text: _builtins.bool | None = ...,
+        voice_max_chars: _builtins.int = ...,
+        pace: Global___Pace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text", "pace", b"pace", "policy", b"policy", "speech_text", b"speech_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "policy", b"policy", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text", "language", b"language", "pace", b"pace", "policy", b"policy", "speech_text", b"speech_text", "turn_id", b"turn_id", "voice_max_chars", b"voice_max_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__speech_text: _TypeAlias = _typing.Literal["speech_text"]  # noqa: Y015
+    _WhichOneofArgType__speech_text: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speech_text) -> _WhichOneofReturnType__speech_text | None: ...
 
 Global___ChunkConfigure: _TypeAlias = ChunkConfigure  # noqa: Y015
+
+@_typing.final
+class Pace(_message.Message):
+    """How fast a voice speaks, and how soon its engine begins. For KIND_ADAPTIVE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MS_PER_CHAR_FIELD_NUMBER: _builtins.int
+    FIRST_FRAME_MS_FIELD_NUMBER: _builtins.int
+    FIRST_FRAME_MS_PER_CHAR_FIELD_NUMBER: _builtins.int
+    ms_per_char: _builtins.float
+    """Milliseconds of audio for a character of spoken text; 0: unknown."""
+    first_frame_ms: _builtins.float
+    """Milliseconds from a chunk's cut to its first frame, whatever its length; absent: unknown."""
+    first_frame_ms_per_char: _builtins.float
+    """Further milliseconds to the first frame for each character of the chunk."""
+    def __init__(
+        self,
+        *,
+        ms_per_char: _builtins.float = ...,
+        first_frame_ms: _builtins.float | None = ...,
+        first_frame_ms_per_char: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms", "first_frame_ms", b"first_frame_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms", "first_frame_ms", b"first_frame_ms", "first_frame_ms_per_char", b"first_frame_ms_per_char", "ms_per_char", b"ms_per_char"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_frame_ms: _TypeAlias = _typing.Literal["first_frame_ms"]  # noqa: Y015
+    _WhichOneofArgType__first_frame_ms: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_frame_ms) -> _WhichOneofReturnType__first_frame_ms | None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015
 
 @_typing.final
 class ChunkText(_message.Message):
@@ -128,18 +178,34 @@ class ChunkSlack(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEFT_TO_PLAY_MS_FIELD_NUMBER: _builtins.int
+    CHUNKS_COUNTED_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     left_to_play_ms: _builtins.int
-    """Milliseconds of audio that are left to play when this is sent."""
+    """Milliseconds of audio that are left to play when this is sent, with what is not made yet of the
+    chunks that are counted.
+    """
+    chunks_counted: _builtins.int
+    """So many chunks, from the first of the text on, are counted in `left_to_play_ms`. Absent: all
+    that were cut by now.
+    """
+    @_builtins.property
+    def pace(self) -> Global___Pace:
+        """What has been learned of the voice; absent: nothing new."""
+
     def __init__(
         self,
         *,
         left_to_play_ms: _builtins.int = ...,
+        chunks_counted: _builtins.int | None = ...,
+        pace: Global___Pace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunks_counted", b"_chunks_counted", "chunks_counted", b"chunks_counted", "pace", b"pace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["left_to_play_ms", b"left_to_play_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunks_counted", b"_chunks_counted", "chunks_counted", b"chunks_counted", "left_to_play_ms", b"left_to_play_ms", "pace", b"pace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__chunks_counted: _TypeAlias = _typing.Literal["chunks_counted"]  # noqa: Y015
+    _WhichOneofArgType__chunks_counted: _TypeAlias = _typing.Literal["_chunks_counted", b"_chunks_counted"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chunks_counted) -> _WhichOneofReturnType__chunks_counted | None: ...
 
 Global___ChunkSlack: _TypeAlias = ChunkSlack  # noqa: Y015
 

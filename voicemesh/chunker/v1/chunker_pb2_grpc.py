@@ -52,7 +52,7 @@ class ChunkerServiceServicer:
         Caller: `configure` first, once; then any number of `text`, `slack` and `flush`; then `end`
         once (half-close without `end` means the same). Service: chunks in order as they are cut, then
         `done` once, and the stream ends. Nothing is lost and nothing is said twice: apart from white
-        space at their edges, the chunks cover the text.
+        space at their edges, the chunks cover the text, or what is to be said of it (`speech_text`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

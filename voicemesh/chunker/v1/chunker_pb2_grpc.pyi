@@ -22,7 +22,7 @@ class ChunkerServiceStub:
     Caller: `configure` first, once; then any number of `text`, `slack` and `flush`; then `end`
     once (half-close without `end` means the same). Service: chunks in order as they are cut, then
     `done` once, and the stream ends. Nothing is lost and nothing is said twice: apart from white
-    space at their edges, the chunks cover the text.
+    space at their edges, the chunks cover the text, or what is to be said of it (`speech_text`).
     """
 
 class ChunkerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -39,7 +39,7 @@ class ChunkerServiceServicer(metaclass=_abc_1.ABCMeta):
         Caller: `configure` first, once; then any number of `text`, `slack` and `flush`; then `end`
         once (half-close without `end` means the same). Service: chunks in order as they are cut, then
         `done` once, and the stream ends. Nothing is lost and nothing is said twice: apart from white
-        space at their edges, the chunks cover the text.
+        space at their edges, the chunks cover the text, or what is to be said of it (`speech_text`).
         """
 
 def add_ChunkerServiceServicer_to_server(servicer: ChunkerServiceServicer, server: _aio.Server) -> None: ...

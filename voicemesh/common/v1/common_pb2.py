@@ -24,49 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n voicemesh/common/v1/common.proto\x12\x13voicemesh.common.v1\"m\n\x0b\x41udioFormat\x12\x34\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\".voicemesh.common.v1.AudioEncoding\x12\x16\n\x0esample_rate_hz\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\"\x83\x01\n\x05\x46rame\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12\x16\n\x0eoffset_samples\x18\x04 \x01(\x04\x12\x1b\n\x13turn_offset_samples\x18\x05 \x01(\x04\x12\r\n\x05\x61udio\x18\x06 \x01(\x0c\"o\n\nWordTiming\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x13\n\x0btext_offset\x18\x02 \x01(\r\x12\x13\n\x0btext_length\x18\x03 \x01(\r\x12\x16\n\x0eoffset_samples\x18\x04 \x01(\x04\x12\x11\n\testimated\x18\x05 \x01(\x08\"c\n\x0bWordTimings\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12.\n\x05words\x18\x03 \x03(\x0b\x32\x1f.voicemesh.common.v1.WordTiming\"\xa2\x01\n\x05\x43hunk\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x13\n\x0btext_offset\x18\x04 \x01(\r\x12\x13\n\x0btext_length\x18\x05 \x01(\r\x12\x30\n\x06reason\x18\x06 \x01(\x0e\x32 .voicemesh.common.v1.ChunkReason\x12\x0f\n\x07held_us\x18\x07 \x01(\x04\"\xdc\x01\n\x0b\x43hunkPolicy\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.voicemesh.common.v1.ChunkPolicy.Kind\x12\r\n\x05words\x18\x02 \x01(\r\x12\x11\n\tmin_chars\x18\x03 \x01(\r\x12\x11\n\tmax_chars\x18\x04 \x01(\r\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_ADAPTIVE\x10\x01\x12\x11\n\rKIND_SENTENCE\x10\x02\x12\x0f\n\x0bKIND_CLAUSE\x10\x03\x12\x0e\n\nKIND_WORDS\x10\x04\"\xb0\x01\n\x14GenerationParameters\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x03\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"V\n\nTokenUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\r\x12\x15\n\routput_tokens\x18\x02 \x01(\r\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\r\"D\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\tB\x08\n\x06source\"R\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x05image\x18\x02 \x01(\x0b\x32\x1a.voicemesh.common.v1.ImageH\x00\x42\x06\n\x04part\"c\n\x07Message\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.voicemesh.common.v1.Role\x12/\n\x05parts\x18\x02 \x03(\x0b\x32 .voicemesh.common.v1.ContentPart\"\xce\x01\n\x05Voice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x16\n\x0emodel_revision\x18\x04 \x01(\t\x12\x37\n\rnative_format\x18\x05 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\x18\n\x10has_word_timings\x18\x06 \x01(\x08\x12\x16\n\x0eready_replicas\x18\x07 \x01(\r\x12\x12\n\nis_default\x18\x08 \x01(\x08\"O\n\rStageDuration\x12)\n\x05stage\x18\x01 \x01(\x0e\x32\x1a.voicemesh.common.v1.Stage\x12\x13\n\x0b\x64uration_us\x18\x02 \x01(\x04*\x99\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UDIO_ENCODING_PCM_S16LE\x10\x01\x12\x18\n\x14\x41UDIO_ENCODING_MULAW\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_OPUS\x10\x03\x12\x17\n\x13\x41UDIO_ENCODING_FLAC\x10\x04*\xc2\x01\n\x0b\x43hunkReason\x12\x1c\n\x18\x43HUNK_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43HUNK_REASON_SENTENCE\x10\x01\x12\x17\n\x13\x43HUNK_REASON_CLAUSE\x10\x02\x12\x16\n\x12\x43HUNK_REASON_WORDS\x10\x03\x12\x16\n\x12\x43HUNK_REASON_LIMIT\x10\x04\x12\x19\n\x15\x43HUNK_REASON_DEADLINE\x10\x05\x12\x16\n\x12\x43HUNK_REASON_FLUSH\x10\x06*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\x9f\x02\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_ADMISSION\x10\x01\x12\x11\n\rSTAGE_HISTORY\x10\x02\x12\x15\n\x11STAGE_REPLY_CACHE\x10\x03\x12\x15\n\x11STAGE_LLM_CONNECT\x10\x04\x12\x12\n\x0eSTAGE_LLM_TTFT\x10\x05\x12\x12\n\x0eSTAGE_LLM_TEXT\x10\x06\x12\x14\n\x10STAGE_CHUNK_HOLD\x10\x07\x12\x15\n\x11STAGE_AUDIO_CACHE\x10\x08\x12\x13\n\x0fSTAGE_TTS_QUEUE\x10\t\x12\x17\n\x13STAGE_TTS_SYNTHESIS\x10\n\x12\x13\n\x0fSTAGE_TRANSPORT\x10\x0b\x12\x11\n\rSTAGE_GATEWAY\x10\x0c*\xf4\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1d\n\x19\x45RROR_REASON_OUT_OF_ORDER\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_UNKNOWN_VOICE\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_UNKNOWN_MODEL\x10\x04\x12 \n\x1c\x45RROR_REASON_LLM_KEY_REFUSED\x10\x05\x12$\n ERROR_REASON_LLM_REQUEST_REFUSED\x10\x06\x12 \n\x1c\x45RROR_REASON_LLM_UNAVAILABLE\x10\x07\x12!\n\x1d\x45RROR_REASON_LLM_RATE_LIMITED\x10\x08\x12\"\n\x1e\x45RROR_REASON_LLM_STREAM_BROKEN\x10\t\x12\x1a\n\x16\x45RROR_REASON_NO_ENGINE\x10\n\x12$\n ERROR_REASON_SERVICE_UNAVAILABLE\x10\x0b\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_TURNS\x10\x0c\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\r\x12\x1e\n\x1a\x45RROR_REASON_SLOW_RECEIVER\x10\x0e\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x0f\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x10\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_TURN\x10\x11\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x12\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n voicemesh/common/v1/common.proto\x12\x13voicemesh.common.v1\"m\n\x0b\x41udioFormat\x12\x34\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\".voicemesh.common.v1.AudioEncoding\x12\x16\n\x0esample_rate_hz\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\"\x83\x01\n\x05\x46rame\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12\x16\n\x0eoffset_samples\x18\x04 \x01(\x04\x12\x1b\n\x13turn_offset_samples\x18\x05 \x01(\x04\x12\r\n\x05\x61udio\x18\x06 \x01(\x0c\"\x9d\x01\n\nWordTiming\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x13\n\x0btext_offset\x18\x02 \x01(\r\x12\x13\n\x0btext_length\x18\x03 \x01(\r\x12\x16\n\x0eoffset_samples\x18\x04 \x01(\x04\x12\x11\n\testimated\x18\x05 \x01(\x08\x12\x15\n\rsource_offset\x18\x06 \x01(\r\x12\x15\n\rsource_length\x18\x07 \x01(\r\"c\n\x0bWordTimings\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12.\n\x05words\x18\x03 \x03(\x0b\x32\x1f.voicemesh.common.v1.WordTiming\"e\n\x07TextRun\x12\x15\n\rspoken_offset\x18\x01 \x01(\r\x12\x15\n\rspoken_length\x18\x02 \x01(\r\x12\x15\n\rsource_offset\x18\x03 \x01(\r\x12\x15\n\rsource_length\x18\x04 \x01(\r\"\xd3\x01\n\x05\x43hunk\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x13\n\x0btext_offset\x18\x04 \x01(\r\x12\x13\n\x0btext_length\x18\x05 \x01(\r\x12\x30\n\x06reason\x18\x06 \x01(\x0e\x32 .voicemesh.common.v1.ChunkReason\x12\x0f\n\x07held_us\x18\x07 \x01(\x04\x12/\n\talignment\x18\x08 \x03(\x0b\x32\x1c.voicemesh.common.v1.TextRun\"\xdc\x01\n\x0b\x43hunkPolicy\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32%.voicemesh.common.v1.ChunkPolicy.Kind\x12\r\n\x05words\x18\x02 \x01(\r\x12\x11\n\tmin_chars\x18\x03 \x01(\r\x12\x11\n\tmax_chars\x18\x04 \x01(\r\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_ADAPTIVE\x10\x01\x12\x11\n\rKIND_SENTENCE\x10\x02\x12\x0f\n\x0bKIND_CLAUSE\x10\x03\x12\x0e\n\nKIND_WORDS\x10\x04\"\xb0\x01\n\x14GenerationParameters\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x03\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"V\n\nTokenUsage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\r\x12\x15\n\routput_tokens\x18\x02 \x01(\r\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\r\"D\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x12\x12\n\nmedia_type\x18\x03 \x01(\tB\x08\n\x06source\"R\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x05image\x18\x02 \x01(\x0b\x32\x1a.voicemesh.common.v1.ImageH\x00\x42\x06\n\x04part\"c\n\x07Message\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.voicemesh.common.v1.Role\x12/\n\x05parts\x18\x02 \x03(\x0b\x32 .voicemesh.common.v1.ContentPart\"\xe1\x01\n\x05Voice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x16\n\x0emodel_revision\x18\x04 \x01(\t\x12\x37\n\rnative_format\x18\x05 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\x18\n\x10has_word_timings\x18\x06 \x01(\x08\x12\x16\n\x0eready_replicas\x18\x07 \x01(\r\x12\x12\n\nis_default\x18\x08 \x01(\x08\x12\x11\n\tmax_chars\x18\t \x01(\r\"O\n\rStageDuration\x12)\n\x05stage\x18\x01 \x01(\x0e\x32\x1a.voicemesh.common.v1.Stage\x12\x13\n\x0b\x64uration_us\x18\x02 \x01(\x04*\x99\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UDIO_ENCODING_PCM_S16LE\x10\x01\x12\x18\n\x14\x41UDIO_ENCODING_MULAW\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_OPUS\x10\x03\x12\x17\n\x13\x41UDIO_ENCODING_FLAC\x10\x04*\xdb\x01\n\x0b\x43hunkReason\x12\x1c\n\x18\x43HUNK_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43HUNK_REASON_SENTENCE\x10\x01\x12\x17\n\x13\x43HUNK_REASON_CLAUSE\x10\x02\x12\x16\n\x12\x43HUNK_REASON_WORDS\x10\x03\x12\x16\n\x12\x43HUNK_REASON_LIMIT\x10\x04\x12\x19\n\x15\x43HUNK_REASON_DEADLINE\x10\x05\x12\x16\n\x12\x43HUNK_REASON_FLUSH\x10\x06\x12\x17\n\x13\x43HUNK_REASON_PHRASE\x10\x07*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\x9f\x02\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTAGE_ADMISSION\x10\x01\x12\x11\n\rSTAGE_HISTORY\x10\x02\x12\x15\n\x11STAGE_REPLY_CACHE\x10\x03\x12\x15\n\x11STAGE_LLM_CONNECT\x10\x04\x12\x12\n\x0eSTAGE_LLM_TTFT\x10\x05\x12\x12\n\x0eSTAGE_LLM_TEXT\x10\x06\x12\x14\n\x10STAGE_CHUNK_HOLD\x10\x07\x12\x15\n\x11STAGE_AUDIO_CACHE\x10\x08\x12\x13\n\x0fSTAGE_TTS_QUEUE\x10\t\x12\x17\n\x13STAGE_TTS_SYNTHESIS\x10\n\x12\x13\n\x0fSTAGE_TRANSPORT\x10\x0b\x12\x11\n\rSTAGE_GATEWAY\x10\x0c*\xf4\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1d\n\x19\x45RROR_REASON_OUT_OF_ORDER\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_UNKNOWN_VOICE\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_UNKNOWN_MODEL\x10\x04\x12 \n\x1c\x45RROR_REASON_LLM_KEY_REFUSED\x10\x05\x12$\n ERROR_REASON_LLM_REQUEST_REFUSED\x10\x06\x12 \n\x1c\x45RROR_REASON_LLM_UNAVAILABLE\x10\x07\x12!\n\x1d\x45RROR_REASON_LLM_RATE_LIMITED\x10\x08\x12\"\n\x1e\x45RROR_REASON_LLM_STREAM_BROKEN\x10\t\x12\x1a\n\x16\x45RROR_REASON_NO_ENGINE\x10\n\x12$\n ERROR_REASON_SERVICE_UNAVAILABLE\x10\x0b\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_TURNS\x10\x0c\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\r\x12\x1e\n\x1a\x45RROR_REASON_SLOW_RECEIVER\x10\x0e\x12\x19\n\x15\x45RROR_REASON_DRAINING\x10\x0f\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x10\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_TURN\x10\x11\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x12\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voicemesh.common.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDIOENCODING']._serialized_start=1717
-  _globals['_AUDIOENCODING']._serialized_end=1870
-  _globals['_CHUNKREASON']._serialized_start=1873
-  _globals['_CHUNKREASON']._serialized_end=2067
-  _globals['_ROLE']._serialized_start=2069
-  _globals['_ROLE']._serialized_end=2149
-  _globals['_STAGE']._serialized_start=2152
-  _globals['_STAGE']._serialized_end=2439
-  _globals['_ERRORREASON']._serialized_start=2442
-  _globals['_ERRORREASON']._serialized_end=3070
+  _globals['_AUDIOENCODING']._serialized_start=1935
+  _globals['_AUDIOENCODING']._serialized_end=2088
+  _globals['_CHUNKREASON']._serialized_start=2091
+  _globals['_CHUNKREASON']._serialized_end=2310
+  _globals['_ROLE']._serialized_start=2312
+  _globals['_ROLE']._serialized_end=2392
+  _globals['_STAGE']._serialized_start=2395
+  _globals['_STAGE']._serialized_end=2682
+  _globals['_ERRORREASON']._serialized_start=2685
+  _globals['_ERRORREASON']._serialized_end=3313
   _globals['_AUDIOFORMAT']._serialized_start=57
   _globals['_AUDIOFORMAT']._serialized_end=166
   _globals['_FRAME']._serialized_start=169
   _globals['_FRAME']._serialized_end=300
-  _globals['_WORDTIMING']._serialized_start=302
-  _globals['_WORDTIMING']._serialized_end=413
-  _globals['_WORDTIMINGS']._serialized_start=415
-  _globals['_WORDTIMINGS']._serialized_end=514
-  _globals['_CHUNK']._serialized_start=517
-  _globals['_CHUNK']._serialized_end=679
-  _globals['_CHUNKPOLICY']._serialized_start=682
-  _globals['_CHUNKPOLICY']._serialized_end=902
-  _globals['_CHUNKPOLICY_KIND']._serialized_start=803
-  _globals['_CHUNKPOLICY_KIND']._serialized_end=902
-  _globals['_GENERATIONPARAMETERS']._serialized_start=905
-  _globals['_GENERATIONPARAMETERS']._serialized_end=1081
-  _globals['_TOKENUSAGE']._serialized_start=1083
-  _globals['_TOKENUSAGE']._serialized_end=1169
-  _globals['_IMAGE']._serialized_start=1171
-  _globals['_IMAGE']._serialized_end=1239
-  _globals['_CONTENTPART']._serialized_start=1241
-  _globals['_CONTENTPART']._serialized_end=1323
-  _globals['_MESSAGE']._serialized_start=1325
-  _globals['_MESSAGE']._serialized_end=1424
-  _globals['_VOICE']._serialized_start=1427
-  _globals['_VOICE']._serialized_end=1633
-  _globals['_STAGEDURATION']._serialized_start=1635
-  _globals['_STAGEDURATION']._serialized_end=1714
+  _globals['_WORDTIMING']._serialized_start=303
+  _globals['_WORDTIMING']._serialized_end=460
+  _globals['_WORDTIMINGS']._serialized_start=462
+  _globals['_WORDTIMINGS']._serialized_end=561
+  _globals['_TEXTRUN']._serialized_start=563
+  _globals['_TEXTRUN']._serialized_end=664
+  _globals['_CHUNK']._serialized_start=667
+  _globals['_CHUNK']._serialized_end=878
+  _globals['_CHUNKPOLICY']._serialized_start=881
+  _globals['_CHUNKPOLICY']._serialized_end=1101
+  _globals['_CHUNKPOLICY_KIND']._serialized_start=1002
+  _globals['_CHUNKPOLICY_KIND']._serialized_end=1101
+  _globals['_GENERATIONPARAMETERS']._serialized_start=1104
+  _globals['_GENERATIONPARAMETERS']._serialized_end=1280
+  _globals['_TOKENUSAGE']._serialized_start=1282
+  _globals['_TOKENUSAGE']._serialized_end=1368
+  _globals['_IMAGE']._serialized_start=1370
+  _globals['_IMAGE']._serialized_end=1438
+  _globals['_CONTENTPART']._serialized_start=1440
+  _globals['_CONTENTPART']._serialized_end=1522
+  _globals['_MESSAGE']._serialized_start=1524
+  _globals['_MESSAGE']._serialized_end=1623
+  _globals['_VOICE']._serialized_start=1626
+  _globals['_VOICE']._serialized_end=1851
+  _globals['_STAGEDURATION']._serialized_start=1853
+  _globals['_STAGEDURATION']._serialized_end=1932
 # @@protoc_insertion_point(module_scope)

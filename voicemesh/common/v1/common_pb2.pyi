@@ -77,6 +77,8 @@ class _ChunkReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChunkReas
     """The text could wait no longer: the player was about to run dry."""
     CHUNK_REASON_FLUSH: _ChunkReason.ValueType  # 6
     """The text ended, or the caller asked for what was held."""
+    CHUNK_REASON_PHRASE: _ChunkReason.ValueType  # 7
+    """A phrase ended that can be spoken well, and waiting for a mark was not worth the silence."""
 
 class ChunkReason(_ChunkReason, metaclass=_ChunkReasonEnumTypeWrapper):
     """Why a chunk was cut where it was."""
@@ -95,6 +97,8 @@ CHUNK_REASON_DEADLINE: ChunkReason.ValueType  # 5
 """The text could wait no longer: the player was about to run dry."""
 CHUNK_REASON_FLUSH: ChunkReason.ValueType  # 6
 """The text ended, or the caller asked for what was held."""
+CHUNK_REASON_PHRASE: ChunkReason.ValueType  # 7
+"""A phrase ended that can be spoken well, and waiting for a mark was not worth the silence."""
 Global___ChunkReason: _TypeAlias = ChunkReason  # noqa: Y015
 
 class _Role:
@@ -365,6 +369,8 @@ class WordTiming(_message.Message):
     TEXT_LENGTH_FIELD_NUMBER: _builtins.int
     OFFSET_SAMPLES_FIELD_NUMBER: _builtins.int
     ESTIMATED_FIELD_NUMBER: _builtins.int
+    SOURCE_OFFSET_FIELD_NUMBER: _builtins.int
+    SOURCE_LENGTH_FIELD_NUMBER: _builtins.int
     word: _builtins.str
     """The word as it stands in the chunk's text."""
     text_offset: _builtins.int
@@ -375,6 +381,12 @@ class WordTiming(_message.Message):
     """Samples of the chunk that come before the word is heard."""
     estimated: _builtins.bool
     """True where the engine gave no timing and this one was estimated from the text."""
+    source_offset: _builtins.int
+    """Code points of the turn's text that come before what the word stands for. Set by the gateway only."""
+    source_length: _builtins.int
+    """Code points of the turn's text that the word stands for: a highlight for captions. Set by the
+    gateway only.
+    """
     def __init__(
         self,
         *,
@@ -383,10 +395,12 @@ class WordTiming(_message.Message):
         text_length: _builtins.int = ...,
         offset_samples: _builtins.int = ...,
         estimated: _builtins.bool = ...,
+        source_offset: _builtins.int = ...,
+        source_length: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated", b"estimated", "offset_samples", b"offset_samples", "text_length", b"text_length", "text_offset", b"text_offset", "word", b"word"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated", b"estimated", "offset_samples", b"offset_samples", "source_length", b"source_length", "source_offset", b"source_offset", "text_length", b"text_length", "text_offset", b"text_offset", "word", b"word"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -425,6 +439,40 @@ class WordTimings(_message.Message):
 Global___WordTimings: _TypeAlias = WordTimings  # noqa: Y015
 
 @_typing.final
+class TextRun(_message.Message):
+    """A part of a chunk that is spoken otherwise than it is written: "3 < 5" for "3 &lt; 5"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPOKEN_OFFSET_FIELD_NUMBER: _builtins.int
+    SPOKEN_LENGTH_FIELD_NUMBER: _builtins.int
+    SOURCE_OFFSET_FIELD_NUMBER: _builtins.int
+    SOURCE_LENGTH_FIELD_NUMBER: _builtins.int
+    spoken_offset: _builtins.int
+    """Code points of the chunk's `text` that come before the part."""
+    spoken_length: _builtins.int
+    """Code points of the chunk's `text` that the part has; 0 for what is written and not said."""
+    source_offset: _builtins.int
+    """Code points of the turn's text that come before what it stands for."""
+    source_length: _builtins.int
+    """Code points of the turn's text that it stands for."""
+    def __init__(
+        self,
+        *,
+        spoken_offset: _builtins.int = ...,
+        spoken_length: _builtins.int = ...,
+        source_offset: _builtins.int = ...,
+        source_length: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_length", b"source_length", "source_offset", b"source_offset", "spoken_length", b"spoken_length", "spoken_offset", b"spoken_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextRun: _TypeAlias = TextRun  # noqa: Y015
+
+@_typing.final
 class Chunk(_message.Message):
     """A piece of text that is spoken as one unit. Chunks of a turn come in order of `index`."""
 
@@ -437,6 +485,7 @@ class Chunk(_message.Message):
     TEXT_LENGTH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     HELD_US_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn that the chunk belongs to."""
     index: _builtins.int
@@ -453,6 +502,13 @@ class Chunk(_message.Message):
     """From the arrival of the last character that the chunk needed to the moment the chunk was cut,
     in microseconds on the chunker's clock: the time that lookahead and policy cost.
     """
+    @_builtins.property
+    def alignment(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextRun]:
+        """How `text` and the turn's text belong together, part by part and in order. Inside a part whose
+        two lengths are equal, code points correspond one to one. Empty where `text` stands in the
+        turn's text as it is, from `text_offset` on.
+        """
+
     def __init__(
         self,
         *,
@@ -463,10 +519,11 @@ class Chunk(_message.Message):
         text_length: _builtins.int = ...,
         reason: Global___ChunkReason.ValueType = ...,
         held_us: _builtins.int = ...,
+        alignment: _abc.Iterable[Global___TextRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_us", b"held_us", "index", b"index", "reason", b"reason", "text", b"text", "text_length", b"text_length", "text_offset", b"text_offset", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "held_us", b"held_us", "index", b"index", "reason", b"reason", "text", b"text", "text_length", b"text_length", "text_offset", b"text_offset", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -487,7 +544,9 @@ class ChunkPolicy(_message.Message):
         KIND_UNSPECIFIED: ChunkPolicy._Kind.ValueType  # 0
         """The server's choice: KIND_ADAPTIVE."""
         KIND_ADAPTIVE: ChunkPolicy._Kind.ValueType  # 1
-        """The first chunk leaves at the first clause that can be spoken well, later ones at sentences."""
+        """The first chunk leaves at the first clause or phrase that can be spoken well; later ones at
+        sentences while time allows, and else so early that the player does not run dry.
+        """
         KIND_SENTENCE: ChunkPolicy._Kind.ValueType  # 2
         """Whole sentences only."""
         KIND_CLAUSE: ChunkPolicy._Kind.ValueType  # 3
@@ -501,7 +560,9 @@ class ChunkPolicy(_message.Message):
     KIND_UNSPECIFIED: ChunkPolicy.Kind.ValueType  # 0
     """The server's choice: KIND_ADAPTIVE."""
     KIND_ADAPTIVE: ChunkPolicy.Kind.ValueType  # 1
-    """The first chunk leaves at the first clause that can be spoken well, later ones at sentences."""
+    """The first chunk leaves at the first clause or phrase that can be spoken well; later ones at
+    sentences while time allows, and else so early that the player does not run dry.
+    """
     KIND_SENTENCE: ChunkPolicy.Kind.ValueType  # 2
     """Whole sentences only."""
     KIND_CLAUSE: ChunkPolicy.Kind.ValueType  # 3
@@ -520,7 +581,7 @@ class ChunkPolicy(_message.Message):
     min_chars: _builtins.int
     """A chunk shorter than this many characters merges forward. 0 means the policy's own minimum."""
     max_chars: _builtins.int
-    """No chunk is longer than this many characters. 0 means the server's limit."""
+    """No chunk is longer than this many characters of spoken text. 0 means the server's limit."""
     def __init__(
         self,
         *,
@@ -726,6 +787,7 @@ class Voice(_message.Message):
     HAS_WORD_TIMINGS_FIELD_NUMBER: _builtins.int
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    MAX_CHARS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name to ask for, for example "espeak/en-us"."""
     engine: _builtins.str
@@ -740,6 +802,8 @@ class Voice(_message.Message):
     """Replicas of the voice that are warm."""
     is_default: _builtins.bool
     """True for the voice that speaks when none is named."""
+    max_chars: _builtins.int
+    """No chunk for this voice is longer than this many characters of spoken text; 0: no limit."""
     @_builtins.property
     def native_format(self) -> Global___AudioFormat:
         """The audio that the voice makes when no format is asked for."""
@@ -755,10 +819,11 @@ class Voice(_message.Message):
         has_word_timings: _builtins.bool = ...,
         ready_replicas: _builtins.int = ...,
         is_default: _builtins.bool = ...,
+        max_chars: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["native_format", b"native_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "has_word_timings", b"has_word_timings", "is_default", b"is_default", "language", b"language", "model_revision", b"model_revision", "name", b"name", "native_format", b"native_format", "ready_replicas", b"ready_replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "has_word_timings", b"has_word_timings", "is_default", b"is_default", "language", b"language", "max_chars", b"max_chars", "model_revision", b"model_revision", "name", b"name", "native_format", b"native_format", "ready_replicas", b"ready_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -230,6 +230,7 @@ class SpeechOptions(_message.Message):
     BYPASS_AUDIO_CACHE_FIELD_NUMBER: _builtins.int
     MAX_LEAD_MS_FIELD_NUMBER: _builtins.int
     WORD_TIMINGS_FIELD_NUMBER: _builtins.int
+    SPEECH_TEXT_FIELD_NUMBER: _builtins.int
     voice: _builtins.str
     """Name of the voice; empty for the default voice."""
     speed: _builtins.float
@@ -242,6 +243,10 @@ class SpeechOptions(_message.Message):
     """
     word_timings: _builtins.bool
     """True to be sent `words`."""
+    speech_text: _builtins.bool
+    """Whether markup, links, code, tables, pictographs and the like are turned into what should be
+    said; `text_delta` carries what was written all the same. Absent: true.
+    """
     @_builtins.property
     def format(self) -> _common_pb2.AudioFormat:
         """The audio wanted; absent for the voice's own format."""
@@ -260,14 +265,20 @@ class SpeechOptions(_message.Message):
         bypass_audio_cache: _builtins.bool = ...,
         max_lead_ms: _builtins.int | None = ...,
         word_timings: _builtins.bool = ...,
+        speech_text: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "_speech_text", b"_speech_text", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms", "speech_text", b"speech_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "bypass_audio_cache", b"bypass_audio_cache", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms", "speed", b"speed", "voice", b"voice", "word_timings", b"word_timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "_speech_text", b"_speech_text", "bypass_audio_cache", b"bypass_audio_cache", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms", "speech_text", b"speech_text", "speed", b"speed", "voice", b"voice", "word_timings", b"word_timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_lead_ms: _TypeAlias = _typing.Literal["max_lead_ms"]  # noqa: Y015
     _WhichOneofArgType__max_lead_ms: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms"]  # noqa: Y015
+    _WhichOneofReturnType__speech_text: _TypeAlias = _typing.Literal["speech_text"]  # noqa: Y015
+    _WhichOneofArgType__speech_text: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_lead_ms) -> _WhichOneofReturnType__max_lead_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speech_text) -> _WhichOneofReturnType__speech_text | None: ...
 
 Global___SpeechOptions: _TypeAlias = SpeechOptions  # noqa: Y015
 
