@@ -1,7 +1,7 @@
 """What the TTS service can be told."""
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -9,6 +9,8 @@ from services.tts.core.model import Limits, VoiceSpec
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_BUILT_IN_ENGINES: Final = ("espeak", "simulated")
+_CLASS_PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 class VoiceDeclaration(BaseModel):
@@ -18,8 +20,9 @@ class VoiceDeclaration(BaseModel):
 
     name: str
     """What callers ask for; variants of the engine are asked for as `name/variant`."""
-    engine: Literal["espeak", "simulated"]
-    """`espeak`: speech in many languages. `simulated`: settable delays and troubles, for tests."""
+    engine: str
+    """`espeak`: speech in many languages. `simulated`: settable delays and troubles, for tests.
+    `package.module:Class`: your own, a subclass of `services.tts.engines.base.Engine`."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Worker processes."""
     language: str = "en-us"
@@ -32,6 +35,13 @@ class VoiceDeclaration(BaseModel):
     def _check_name(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise ValueError("must be 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit")
+        return value
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, value: str) -> str:
+        if value not in _BUILT_IN_ENGINES and not _CLASS_PATH.fullmatch(value):
+            raise ValueError(f"must be {', '.join(_BUILT_IN_ENGINES)}, or a class as package.module:Class")
         return value
 
     def spec(self) -> VoiceSpec:

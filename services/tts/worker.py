@@ -178,7 +178,7 @@ class _Request:
 
 
 def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine:
-    """Load an engine by its name.
+    """Load an engine by its name, or by its class as `package.module:Class`.
 
     Raises:
         OptionsError: The declaration is wrong.
@@ -194,6 +194,10 @@ def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine:
         from services.tts.engines.simulated import SimulatedEngine  # noqa: PLC0415 - see above
 
         return SimulatedEngine(language, options)
+    if ":" in name:
+        from services.tts.engines.imported import engine_class  # noqa: PLC0415 - see above
+
+        return engine_class(name)(language, options)
     raise OptionsError(f"engine: there is no engine {name!r}")
 
 

@@ -495,12 +495,26 @@ async def test_simulated_stall_says_nothing_more_until_it_is_cancelled():
         ("simulated", "en", {"audio": "song"}, '"tone" or "espeak"'),
         ("simulated", "en", {"speed": 2}, "option speed"),
         ("none", "en", {}, "there is no engine"),
+        ("no_such_package.voices:It", "en", {}, "engine: there is no module 'no_such_package'"),
+        ("tests.contract.none:It", "en", {}, "engine: there is no module 'tests.contract.none'"),
+        ("tests.contract.own_engines:It", "en", {}, "engine: tests.contract.own_engines has no class 'It'"),
+        ("tests.contract.own_engines:not_an_engine", "en", {}, "engine: .* is not a subclass of .*Engine"),
+        ("tests.contract.own_engine_that_breaks:It", "en", {}, "engine: .* RuntimeError: no licence file"),
+        ("tests.contract.own_engine_in_need:It", "en", {}, "needs the module 'a_package_that_is_not_there'"),
     ],
 )
 async def test_a_wrong_declaration_says_what_it_may_be(engine, language, options, says):
     with pytest.raises(ReplicaStartError, match=says) as caught:
         await launch_worker(VoiceSpec("voice", engine, 1, language, options), Ear())
     assert caught.value.declaration_at_fault
+
+
+async def test_an_engine_that_is_named_by_its_class_speaks():
+    own = "tests.contract.own_engines:ToneEngine"
+    async with speaker(VoiceSpec("own", own, 1, "en", {"period": 32})) as voice:
+        assert voice.replica.capabilities.revision == "tone-32"
+        take = await voice.speak("Hello.")
+        assert take.samples == take.done.made_samples > 0
 
 
 async def test_revisions_tell_what_sounds_different():

@@ -21,11 +21,17 @@ def test_voices_come_from_json_and_can_be_printed(monkeypatch):
     assert describe(settings)["VOICEMESH_TTS_VOICES"][0]["name"] == "sim"
 
 
+def test_an_engine_may_be_named_by_its_class(monkeypatch):
+    monkeypatch.setenv("VOICEMESH_TTS_VOICES", '[{"name": "own", "engine": "my_voices.neural:Engine2"}]')
+    assert load(TtsSettings).tts_voices[0].spec().engine == "my_voices.neural:Engine2"
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
         ("VOICEMESH_TTS_VOICES", '[{"name": "a/b", "engine": "espeak"}]', "must be 1 to 64 of a-z"),
-        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "'espeak' or 'simulated'"),
+        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "espeak, simulated, or a class"),
+        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "my-engine:It"}]', "package.module:Class"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "espeak", "replica": 2}]', "not permitted"),
         ("VOICEMESH_TTS_VOICES", "[]", "at least 1 item"),
         ("VOICEMESH_TTS_VOICES", "[{", "not valid JSON"),

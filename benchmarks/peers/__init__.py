@@ -1,0 +1,1 @@
+"""Turns beside those of other frameworks, with their harness; see `benchmarks/README.md`."""
