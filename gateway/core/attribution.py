@@ -12,6 +12,9 @@ says the service took goes to that service's stages; the rest of the window is `
 clocks are ever compared. Where services report more than the window holds, transport is 0 and the
 excess is a negative `unattributed`; where a mark is missing, what it would explain is a positive one.
 Either is shown, not hidden.
+
+A draft that was confirmed counts from its confirmation: what happened before takes nothing, and of a
+call that was under way, the part behind it counts.
 """
 
 from dataclasses import dataclass
@@ -64,7 +67,7 @@ class TurnMarks:
 
 class _Cursor:
     def __init__(self, start_ns: int) -> None:
-        self.at_ns = start_ns
+        self.start_ns = self.at_ns = start_ns
         self.stages: dict[str, int] = dict.fromkeys(STAGES, 0)  # nanoseconds until the end
         self.hops: dict[str, int] = {}
         self.unattributed_ns = 0
@@ -80,10 +83,13 @@ class _Cursor:
         if not asked_ns or answered_ns < self.at_ns:
             return
         self.spend(Stage.GATEWAY, asked_ns)
-        window_ns = answered_ns - self.at_ns
+        transport_ns = answered_ns - self.at_ns
+        over_ns = max(0, self.start_ns - asked_ns)  # this much of the work was done before the time began
         for stage, duration_us in reported_us.items():
-            self.stages[stage] += duration_us * 1000
-        transport_ns = window_ns - 1000 * sum(reported_us.values())
+            early_ns = min(over_ns, duration_us * 1000)
+            over_ns -= early_ns
+            self.stages[stage] += duration_us * 1000 - early_ns
+            transport_ns -= duration_us * 1000 - early_ns
         if transport_ns >= 0:
             self.stages[Stage.TRANSPORT] += transport_ns
             self.hops[hop] = self.hops.get(hop, 0) + transport_ns
@@ -119,7 +125,7 @@ def attribute(turn: TurnMarks, chunk: ChunkMarks) -> Attribution:
         chunk.first_frame_ns,
         {Stage.TTS_QUEUE: chunk.queue_us, Stage.TTS_SYNTHESIS: chunk.synthesis_us},
     )
-    if chunk.first_frame_ns and cursor.at_ns == chunk.first_frame_ns:
+    if chunk.first_frame_ns and cursor.at_ns == max(chunk.first_frame_ns, turn.received_ns):
         cursor.spend(Stage.GATEWAY, turn.first_frame_sent_ns)
     else:
         # No mark says where the frame came from: the rest is nobody's.

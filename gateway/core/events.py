@@ -184,6 +184,18 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The draft is what the caller wanted; read at `received_ns`, from where the turn's times count."""
+
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """The draft is not what the caller wanted."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlaybackReported:
     """The caller's player says where it is."""
 
@@ -200,5 +212,5 @@ TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | ModelDegraded
 ChunkerEvent = ChunkCut | ChunksEnded | ChunkerFailed
 EngineEvent = FrameMade | WordsTimed | ChunkSpoken | ChunkUnspeakable
 AudioEvent = AudioFound | AudioMissing | EngineEvent | SpeechFailed
-CallerEvent = FirstFrameSent | Interrupted | PlaybackReported | TimerFired
+CallerEvent = FirstFrameSent | Interrupted | Confirmed | Discarded | PlaybackReported | TimerFired
 Event = CacheEvent | TextEvent | ChunkerEvent | AudioEvent | CallerEvent

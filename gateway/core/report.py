@@ -42,7 +42,7 @@ class TurnReport:
     turn_id: str
     session_id: str
     outcome: str
-    """`completed`, `interrupted` or `failed`."""
+    """`completed`, `interrupted`, `failed`, or `discarded` for a draft of which nobody is told."""
     text: str
     ttft_us: int
     attribution: Attribution
@@ -60,3 +60,5 @@ class TurnReport:
     heard: str
     """The text as far as it was heard: what the history keeps."""
     error: Exception | None
+    head_start_us: int = 0
+    """How long before its confirmation a draft came, which is where durations begin; 0: it was none."""

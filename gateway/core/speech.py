@@ -5,6 +5,8 @@ Each chunk goes its own way, and its frames are sent when it is the head: all ch
     WAITING ── LOOKING_UP ──┬── hit ─────────────────────────────────────────── DONE
                             └── miss ── MISSED ── SPEAKING ──┬── spoken ─────── DONE
                                                              └── unspeakable ── DONE (speak_locally)
+
+While a turn is a draft there is no head: what is made is held back until `release`.
 """
 
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
 
 MAX_CHUNKS_AHEAD = 3
 """Chunks that may be looked up or spoken at once: the head, and those that will follow it."""
+DRAFT_CHUNKS_AHEAD = 1
+"""The same for a draft: most drafts are replaced, and the first chunk is what the caller will wait for."""
 MS_PER_CHAR = 65
 """Estimate of speech whose audio is not there yet: about 15 characters a second."""
 
@@ -76,6 +80,8 @@ class Speech:
         self._degrade = degrade
         self._chunks: list[_Progress] = []
         self._head = 0
+        self._gated = spec.draft
+        self._received_ns = spec.received_ns
         self._characters = 0
         self._samples_per_char = MS_PER_CHAR * spec.sample_rate_hz // 1000
         self.player = Player(spec.sample_rate_hz)
@@ -93,6 +99,11 @@ class Speech:
     def idle(self) -> bool:
         """True while every chunk so far is done."""
         return self._head == len(self._chunks)
+
+    @property
+    def at_work(self) -> bool:
+        """True while an engine was asked for a chunk that is not done."""
+        return any(progress.state is _State.SPEAKING for progress in self._chunks[self._head :])
 
     @property
     def accounts(self) -> tuple[ChunkAccount, ...]:
@@ -145,6 +156,12 @@ class Speech:
         elif progress.state is _State.SPEAKING:
             self._on_engine(progress, event, now_ns)
 
+    def release(self, received_ns: int, now_ns: int) -> None:
+        """Send what a draft held back; durations count from `received_ns`."""
+        self._gated = False
+        self._received_ns = received_ns
+        self._flow(now_ns)
+
     def advance(self, now_ns: int) -> None:
         """Move every chunk as far as it can go."""
         self._dispatch(now_ns)
@@ -156,7 +173,8 @@ class Speech:
         """Look up the next chunks while the audio in hand and on its way is below the lead."""
         self.wake_ns = 0
         running: list[_Progress] = []
-        for progress in self._chunks[self._head : self._head + MAX_CHUNKS_AHEAD]:
+        ahead = DRAFT_CHUNKS_AHEAD if self._gated else MAX_CHUNKS_AHEAD
+        for progress in self._chunks[self._head : self._head + ahead]:
             if progress.state is not _State.WAITING:
                 running.append(progress)
                 continue
@@ -191,7 +209,8 @@ class Speech:
                 progress.state = _State.SPEAKING
                 progress.marks.asked_ns = self._clock.now_ns()
                 self._characters += len(progress.chunk.text)
-                self._act(do.Synthesize(progress.chunk.index, progress.chunk.text, int(before_ms)))
+                deadline_ms = int(before_ms) + self._spec.patience_ms
+                self._act(do.Synthesize(progress.chunk.index, progress.chunk.text, deadline_ms))
             before_ms += self._unsent_ms(progress)
 
     def _on_lookup(self, progress: _Progress, event: on.AudioFound | on.AudioMissing, now_ns: int) -> None:
@@ -279,12 +298,12 @@ class Speech:
             self._send(progress, do.EmitWords(progress.chunk.index, words), now_ns)
 
     def _send(self, progress: _Progress, action: do.Action, now_ns: int) -> None:
-        if self._chunks[self._head] is not progress:
+        if self._gated or self._chunks[self._head] is not progress:
             progress.held_back.append(action)
             return
         if isinstance(action, do.EmitFrame):
             if not progress.sent_samples:
-                progress.account.first_frame_us = (now_ns - self._spec.received_ns) // 1000
+                progress.account.first_frame_us = (now_ns - self._received_ns) // 1000
             first = self.first_marks is None
             if first:
                 self.first_marks = progress.marks
@@ -299,9 +318,11 @@ class Speech:
         """End a chunk; if it is the head, those behind it move up and send what they held back."""
         progress.state = _State.DONE
         progress.audio = bytearray()  # it was sent, and given to the cache: the turn needs it no more
-        if self._chunks[self._head] is not progress:
-            return
-        self._head += 1
+        if not self._gated and self._chunks[self._head] is progress:
+            self._flow(now_ns)
+
+    def _flow(self, now_ns: int) -> None:
+        """Send what the head held back; one that is done gives way to the next."""
         while self._head < len(self._chunks):
             head = self._chunks[self._head]
             held_back, head.held_back = head.held_back, []

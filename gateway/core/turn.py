@@ -5,6 +5,11 @@
 
 Text, chunks and audio overlap; `speech.py` moves the chunks. The engine never waits and never fails:
 every call of `start` and `handle` returns the actions that follow. After `Finish` it returns none.
+
+A draft runs like any turn, but what its caller would be told is held back:
+
+    draft ──┬── Confirmed ──> what was held back is told, the turn goes on; its times count from here
+            └── Discarded, Interrupted, too old, failed ──> `discarded`: nothing is told, nothing kept
 """
 
 import re
@@ -19,6 +24,7 @@ from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.values import Message, TurnSpec, Usage
 from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import DeadlineError
 
 JOIN_ABOVE_MS = 1000
 """While the player has more than this in hand, deltas are joined: nobody waits for them."""
@@ -26,6 +32,8 @@ JOIN_CHARS = 32
 JOIN_MS = 100
 """Joined text is passed on at this length, when its first character is this old, or where there is a mark."""
 _MARK = re.compile(r"[^\w ]")
+_TOLD = (do.EmitText, do.EmitChunk, do.EmitDegraded)
+"""What a draft holds back here; what `Speech` sends is held back there."""
 
 
 class TurnEngine:
@@ -41,6 +49,12 @@ class TurnEngine:
         self._history = spec.remembered
         self._history_version = 0
         self._saving = False
+        self._amended = False
+        self._interrupted = False
+        self._draft = spec.draft
+        self._held: list[do.Action] = []
+        self._head_start_ns = 0
+        self._text_at_ns = spec.received_ns
         self._messages: tuple[Message, ...] = ()
         self._reply_cache = "off"
         self._llm_running = False
@@ -82,6 +96,7 @@ class TurnEngine:
                 self._act(do.LoadHistory())
             else:
                 self._ask(now_ns)
+        self._set_timer()
         return self._take()
 
     def handle(self, event: on.Event) -> list[do.Action]:
@@ -109,7 +124,7 @@ class TurnEngine:
         return self._take()
 
     def _act(self, action: do.Action) -> None:
-        self._actions.append(action)
+        (self._held if self._draft and isinstance(action, _TOLD) else self._actions).append(action)
 
     def _take(self) -> list[do.Action]:
         actions, self._actions = self._actions, []
@@ -121,13 +136,31 @@ class TurnEngine:
                 self._marks.first_frame_sent_ns = now_ns
             case on.PlaybackReported(played_ms):
                 self._speech.player.report(played_ms, now_ns)
+            case on.Interrupted() | on.Discarded() if self._draft:
+                self._discard(now_ns)
             case on.Interrupted(played_ms):
+                self._interrupted = True
                 self._act(do.DropQueued())
                 self._stop()
-                player_ms = self._speech.player.played_ms(now_ns)
-                self._end("interrupted", now_ns, player_ms if played_ms is None else played_ms)
+                self._end("interrupted", now_ns, self._played_ms(played_ms, now_ns))
+            case on.Confirmed(received_ns) if self._draft:
+                self._confirm(received_ns, now_ns)
+            case on.Confirmed() | on.Discarded():
+                pass  # it is no draft, or none any more
             case on.TimerFired():
                 self._timer_ns = 0  # `_advance` looks at the time
+
+    def _confirm(self, received_ns: int, now_ns: int) -> None:
+        self._draft = False
+        self._head_start_ns = received_ns - self.spec.received_ns
+        self._marks.received_ns = received_ns
+        self._actions += self._held
+        self._held.clear()
+        self._speech.release(received_ns, now_ns)
+
+    def _discard(self, now_ns: int) -> None:
+        self._stop()
+        self._end("discarded", now_ns)
 
     # ------------------------------------------------------------ history and reply
 
@@ -148,9 +181,12 @@ class TurnEngine:
                 self._ask(now_ns)
             case on.HistorySaved(detail, version):
                 self._saving = False
-                self._history_version = version
+                self._history_version = version or self._history_version
                 if detail and not self.finished:
                     self._degrade("history", detail)
+                if self._amended:
+                    self._amended = False
+                    self._act(do.SaveHistory(self._history, (), self._history_version))
             case on.ReplyFound(text, tier, server_us):
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = tier
@@ -185,8 +221,10 @@ class TurnEngine:
     def _on_text(self, event: on.TextEvent, now_ns: int) -> None:
         match event:
             case on.TextArrived() if not self._text_ended:
+                self._text_at_ns = now_ns
                 self._take_text(event, now_ns)
             case on.TextFlushed():
+                self._text_at_ns = now_ns
                 self._pass_text()
                 self._act(do.FlushChunker())
             case on.TextEnded(usage, complete):
@@ -262,6 +300,15 @@ class TurnEngine:
 
     def _advance(self, now_ns: int) -> None:
         speech = self._speech
+        if self._draft and (self._error or now_ns >= self._draft_ends_ns):
+            self._discard(now_ns)  # its confirmation begins the turn anew
+            return
+        if self._idle_ends_ns and now_ns >= self._idle_ends_ns:
+            limit = f"{self.spec.text_idle_ms / 1000:g} s (VOICEMESH_GATEWAY_TEXT_IDLE_S)"
+            late = DeadlineError(f"no `text` came for {limit} and none was marked `last`")
+            self._on_text(on.TextFailed(late), now_ns)
+            if self._outcome:
+                return
         if self._joined and now_ns >= self._joined_ns + JOIN_MS * 1_000_000:
             self._pass_text()
         was_idle = speech.idle
@@ -270,14 +317,27 @@ class TurnEngine:
             self._error = speech.refused
             self._stop()
             self._end("failed", now_ns)
-        elif self._chunks_ended and not self._llm_running and speech.idle:
+        elif self._chunks_ended and not self._llm_running and speech.idle and not self._draft:
             self._end("failed" if self._error else "completed", now_ns)
         elif speech.idle and not was_idle and not self._text_ended:
             self._act(do.TellSlack(round(speech.player.in_hand_ms(now_ns))))
         self._set_timer()
 
+    @property
+    def _draft_ends_ns(self) -> int:
+        return self.spec.received_ns + self.spec.draft_ms * 1_000_000
+
+    @property
+    def _idle_ends_ns(self) -> int:
+        """When the caller has been silent for too long; 0: never."""
+        if not self.spec.text_idle_ms or self._text_ended or self.spec.prompt is not None:
+            return 0
+        return self._text_at_ns + self.spec.text_idle_ms * 1_000_000
+
     def _set_timer(self) -> None:
-        due_ns = [self._speech.wake_ns] if self._speech.wake_ns else []
+        due_ns = [due for due in (self._speech.wake_ns, self._idle_ends_ns) if due]
+        if self._draft:
+            due_ns.append(self._draft_ends_ns)
         if self._joined:
             due_ns.append(self._joined_ns + JOIN_MS * 1_000_000)
         wanted_ns = min(due_ns, default=0)
@@ -292,7 +352,8 @@ class TurnEngine:
 
     def _stop(self) -> None:
         self._stop_llm()
-        self._act(do.CancelSpeech())
+        if self._speech.at_work:
+            self._act(do.CancelSpeech())
 
     def _degrade(self, what: str, detail: str) -> None:
         if what not in self._degraded:
@@ -300,8 +361,11 @@ class TurnEngine:
             self._act(do.EmitDegraded(what, detail))
 
     def _end(self, outcome: str, now_ns: int, played_ms: float | None = None) -> None:
-        self._outcome = outcome
         self._ended_ns = now_ns
+        if self._draft:
+            self._outcome = "discarded"  # whatever became of it: nobody has asked for it yet
+            return
+        self._outcome = outcome
         self._heard = "".join(self._text)
         if played_ms is not None:
             played_samples = round(played_ms * self.spec.sample_rate_hz / 1000)
@@ -311,22 +375,32 @@ class TurnEngine:
 
     def _interrupt_ended(self, played_ms: int | None, now_ns: int) -> None:
         """Take an interrupt behind the end: all audio was made, but the user had not heard all of it."""
+        if self._outcome == "discarded":
+            return
         self._act(do.DropQueued())
-        player_ms = self._speech.player.played_ms(now_ns)
-        played_samples = round(
-            (player_ms if played_ms is None else played_ms) * self.spec.sample_rate_hz / 1000
-        )
+        if self._interrupted:
+            return  # the first one said what was heard
+        self._interrupted = True
+        played_samples = round(self._played_ms(played_ms, now_ns) * self.spec.sample_rate_hz / 1000)
         heard = heard_text("".join(self._text), self._speech.spoken, played_samples)
         amends = self.spec.keep_history and self._outcome == "completed" and len(heard) < len(self._heard)
         if amends and self._history and self._history[-1].role == "assistant":
             said = (Message("assistant", (heard,)),) if heard.strip() else ()
             self._heard = heard
             self._history = (*self._history[:-1], *said)
-            self._act(do.SaveHistory(self._history, (), self._history_version))
+            if self._saving:
+                self._amended = True  # written behind the one under way: its version is not known yet
+            else:
+                self._act(do.SaveHistory(self._history, (), self._history_version))
         if not self.finished and not self._marks.first_frame_sent_ns:
             # Nothing was handed over, and nothing will be.
             self._outcome = "interrupted"
             self._maybe_finish()
+
+    def _played_ms(self, told_ms: int | None, now_ns: int) -> float:
+        """Return how much was heard: what the caller says, but no more than was sent; else the estimate."""
+        player = self._speech.player
+        return player.played_ms(now_ns) if told_ms is None else min(float(told_ms), player.audio_ms)
 
     def _save_history(self) -> None:
         said = (Message("assistant", (self._heard,)),) if self._heard.strip() else ()
@@ -355,15 +429,16 @@ class TurnEngine:
         spec, marks, speech = self.spec, self._marks, self._speech
         first = speech.first_marks if marks.first_frame_sent_ns else None
         asked = spec.prompt is not None
+        received_ns = marks.received_ns
         return TurnReport(
             turn_id=spec.turn_id,
             session_id=spec.session_id,
             outcome=self._outcome,
             text="".join(self._text),
-            ttft_us=max(0, marks.first_text_ns - spec.received_ns) // 1000 if asked else 0,
+            ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if asked else 0,
             attribution=attribute(marks, first) if first is not None else Attribution(),
             leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
-            total_us=(self._ended_ns - spec.received_ns) // 1000,
+            total_us=(self._ended_ns - received_ns) // 1000,
             audio_us=speech.player.samples * 1_000_000 // spec.sample_rate_hz,
             underruns=speech.player.underruns,
             underrun_us=speech.player.underrun_ns // 1000,
@@ -374,4 +449,5 @@ class TurnEngine:
             characters=speech.characters,
             heard=self._heard,
             error=self._error,
+            head_start_us=self._head_start_ns // 1000,
         )

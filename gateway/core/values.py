@@ -87,6 +87,14 @@ class TurnSpec:
     max_lead_ms: int = 5000
     """Synthesis stays at most this far ahead of playback; 0: no limit."""
     word_timings: bool = False
+    draft: bool = False
+    """True where the caller is not sure yet: nothing is told until `Confirmed`."""
+    draft_ms: int = 10_000
+    """A draft that is not confirmed by then is discarded."""
+    text_idle_ms: int = 0
+    """Longest wait for more of the caller's own words; 0: no limit."""
+    patience_ms: int = 0
+    """Every chunk may wait this much longer for an engine: for work that nobody listens to as it comes."""
     history_limit: int = 40
     """Most messages that a history keeps."""
     history_chars: int = 100_000

@@ -4,7 +4,7 @@ from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.values import Message, Usage, Word
 from tests.unit.gateway.engine import Script, pcm, samples
-from voicemesh.runtime.errors import LlmStreamBrokenError, LlmUnavailableError, QueueFullError
+from voicemesh.runtime.errors import DeadlineError, LlmStreamBrokenError, LlmUnavailableError, QueueFullError
 
 
 def whole_turn(script: Script) -> None:
@@ -449,3 +449,47 @@ def test_characters_are_those_that_engines_were_given() -> None:
     script.on(on.ChunksEnded())
     script.on(on.ChunkSpoken(1))
     assert script.report.characters == len("Four.")
+
+
+def test_words_whose_last_never_comes_are_spoken_and_then_the_turn_fails() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False, text_idle_ms=30_000)
+    script.start()
+    script.on(on.TextArrived("One two"), after_ms=20_000)
+    timer = script.of(do.SetTimer)[-1]
+    assert timer.at_ns == script.clock.now_ns() + 30_000_000_000
+    script.on(on.TimerFired(), after_ms=30_000)
+    assert script.of(do.EndChunker)
+    script.say(0, "One two", 0)
+    script.on(on.ChunksEnded())
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    assert script.report.outcome == "failed"
+    assert isinstance(script.report.error, DeadlineError)
+    assert "30 s" in script.report.error.message
+
+
+def test_words_that_never_begin_fail_at_once() -> None:
+    script = Script(prompt=None, keep_history=False, text_idle_ms=30_000)
+    script.start()
+    script.on(on.TimerFired(), after_ms=30_000)
+    assert script.report.outcome == "failed"
+
+
+def test_chunks_that_nobody_listens_to_leave_others_the_way() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False, patience_ms=2000)
+    script.start()
+    script.on(on.TextArrived("One."))
+    script.say(0, "One.", 0)
+    assert script.of(do.Synthesize)[0].deadline_ms == 2000
+
+
+def test_no_more_than_was_sent_can_have_been_heard() -> None:
+    script = Script(prompt=None, audio_cache=False)
+    script.start()
+    script.on(on.TextArrived("One two."))
+    script.say(0, "One two.", 0)
+    script.on(on.WordsTimed(0, (Word("One", 0, 3, 0), Word("two", 4, 3, samples(300)))))
+    script.speak(0, 200)
+    script.on(on.Interrupted(played_ms=5000))
+    assert script.engine.history == (Message("assistant", ("One",)),)
