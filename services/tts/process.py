@@ -61,8 +61,7 @@ class WorkerReplica(asyncio.Protocol):
         self.pid = self._process.pid
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
-            declaration = {"engine": spec.engine, "language": spec.language, "options": spec.options}
-            self._send(wire.json_message(wire.LOAD, 0, declaration))
+            self._send(wire.json_message(wire.LOAD, 0, _declaration(spec)))
             self.capabilities = await self._ready
         except BaseException:
             self.kill()
@@ -160,6 +159,15 @@ class WorkerReplica(asyncio.Protocol):
                 self._ready.set_exception(ReplicaStartError(reason))
         elif listener is not None:
             listener.lost(reason)
+
+
+def _declaration(spec: VoiceSpec) -> dict[str, object]:
+    return {
+        "engine": spec.engine,
+        "language": spec.language,
+        "options": spec.options,
+        "joins": {"trim_silence": spec.trim_silence, "pauses_ms": dict(spec.pauses_ms)},
+    }
 
 
 def _python_path() -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.tts.core.model import Limits, VoiceSpec
+from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -29,6 +30,10 @@ class VoiceDeclaration(BaseModel):
     """The language that speaks when no variant is named, as the engine calls it."""
     options: dict[str, Any] = {}
     """For the engine; see its module."""
+    trim_silence: bool = True
+    """False: the engine's own silence around each chunk stays, and nothing is faded."""
+    pauses_ms: dict[str, Annotated[float, Field(ge=0, le=MAX_PAUSE_MS)]] = {}
+    """Silence behind a chunk by how its text ends, where it is to differ from `services.tts.pauses`."""
 
     @field_validator("name")
     @classmethod
@@ -44,9 +49,24 @@ class VoiceDeclaration(BaseModel):
             raise ValueError(f"must be {', '.join(_BUILT_IN_ENGINES)}, or a class as package.module:Class")
         return value
 
+    @field_validator("pauses_ms")
+    @classmethod
+    def _check_pauses(cls, value: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(value.keys() - PAUSES_MS.keys()):
+            raise ValueError(f"{unknown[0]!r} is no kind of pause; there are {', '.join(PAUSES_MS)}")
+        return value
+
     def spec(self) -> VoiceSpec:
         """Return it as the core takes it."""
-        return VoiceSpec(self.name, self.engine, self.replicas, self.language, dict(self.options))
+        return VoiceSpec(
+            self.name,
+            self.engine,
+            self.replicas,
+            self.language,
+            dict(self.options),
+            trim_silence=self.trim_silence,
+            pauses_ms=dict(self.pauses_ms),
+        )
 
 
 class TtsSettings(ServerSettings):

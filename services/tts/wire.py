@@ -10,14 +10,16 @@ Every message is a header and a payload, integers little-endian:
 
     service → worker                        worker → service
     LOAD    JSON {engine, language,         READY   JSON of Capabilities
-            options}: first, once           FRAME   u64 offset in samples, then s16le PCM
+            options, joins}: first, once    FRAME   u64 offset in samples, then s16le PCM
     SPEAK   JSON of SpeakRequest            WORDS   n * (u32 text offset, u32 text length,
     CANCEL  empty                                        u64 offset in samples, u8 estimated)
     CREDIT  u64 samples                     DONE    u64 samples made, u64 engine µs, u8 cancelled
                                             FAILED  u8 kind of failure, then UTF-8 text
 
-Messages that belong to no request (LOAD, READY, a FAILED start) have request id 0. A request ends
-with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id means nothing.
+`joins` is {trim_silence, pauses_ms}, see `services.tts.requests.Voice`. WORDS come before the FRAME
+that holds them. Messages that belong to no request (LOAD, READY, a FAILED start) have request id 0.
+A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
+means nothing.
 
 A worker sends no more samples than the request's window and the CREDIT since allow; then it waits,
 and goes on hearing CANCEL. So a slow listener can neither fill the service's memory nor keep a

@@ -16,13 +16,12 @@ import signal
 import socket
 import sys
 import threading
-import time
 from typing import Any, Final
 
 from services.tts import wire
 from services.tts.engines.base import CannotSpeakError, Engine, OptionsError
-from services.tts.wire import Done, SpeakRequest, Word
-from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
+from services.tts.requests import Request, Voice
+from services.tts.wire import SpeakRequest
 
 _READ_BYTES: Final = 65536
 _PR_SET_PDEATHSIG: Final = 1
@@ -34,10 +33,11 @@ class Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._requests: dict[int, _Request] = {}
-        self._work: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._requests: dict[int, Request] = {}
+        self._work: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._threads = 0
         self._engine: Engine | None = None
+        self._voice: Voice | None = None
 
     def run(self) -> None:
         """Serve until the socket ends."""
@@ -48,10 +48,11 @@ class Worker:
 
     def _command(self, kind: int, request_id: int, payload: bytes) -> None:
         if kind == wire.SPEAK:
-            request = _Request(self, request_id, SpeakRequest(**wire.parse_json(payload)))
+            assert self._voice is not None
+            speak = SpeakRequest(**wire.parse_json(payload))
+            request = Request(self.send, request_id, speak, self._voice)
             self._requests[request_id] = request
-            assert self._engine is not None
-            if self._threads < min(self._engine.capabilities.slots, len(self._requests)):
+            if self._threads < min(self._voice.capabilities.slots, len(self._requests)):
                 self._threads += 1
                 threading.Thread(target=self._speak_forever, daemon=True).start()
             self._work.put(request)
@@ -71,6 +72,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the service is told
             self.send(wire.failed_message(0, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}"))
         else:
+            self._voice = Voice.declared(self._engine.capabilities, declaration.get("joins", {}))
             self.send(wire.json_message(wire.READY, 0, self._engine.capabilities.to_json()))
 
     def _speak_forever(self) -> None:
@@ -94,87 +96,6 @@ class Worker:
                 self._connection.sendall(message)
             except OSError:
                 os._exit(0)
-
-
-class _Request:
-    """One chunk at work: the engine's `Output`, with window and cancel."""
-
-    def __init__(self, worker: Worker, request_id: int, request: SpeakRequest) -> None:
-        self.id = request_id
-        self._worker = worker
-        self._request = request
-        self._changed = threading.Condition()
-        self._credit = request.window_samples
-        self._cancelled = False
-        self._stopped = False
-        self._waited_ns = 0
-        self._slicer: FrameSlicer | None = None
-
-    def run(self, engine: Engine) -> bytes:
-        """Speak; return the message that ends the request."""
-        slicer = self._slicer = FrameSlicer(
-            engine.capabilities.sample_rate_hz, self._request.start_offset_samples, self._request.in_hand_ms
-        )
-        began_ns = time.monotonic_ns()
-        if not self._cancelled:
-            engine.synthesize(self._request, self)
-            for offset, pcm in slicer.flush() if not self._cancelled else ():
-                self._send(offset, pcm)
-        busy_ns = time.monotonic_ns() - began_ns - self._waited_ns
-        # A cancel that came behind the last sample changed nothing.
-        cancelled = self._stopped or (self._cancelled and not slicer.made_samples)
-        return wire.done_message(self.id, Done(slicer.made_samples, busy_ns // 1000, cancelled))
-
-    def write(self, pcm: bytes) -> bool:
-        """See `Output`."""
-        assert self._slicer is not None
-        for offset, frame in self._slicer.push(pcm):
-            if not self._send(offset, frame):
-                break
-        return self._go_on()
-
-    def words(self, words: list[Word]) -> None:
-        """See `Output`."""
-        if words and not self._cancelled:
-            self._worker.send(wire.words_message(self.id, words))
-
-    def pause(self, seconds: float) -> bool:
-        """See `Output`."""
-        if seconds > 0:
-            with self._changed:
-                self._changed.wait_for(lambda: self._cancelled, seconds)
-        return self._go_on()
-
-    def cancel(self) -> None:
-        """Stop the engine at its next `write`."""
-        with self._changed:
-            self._cancelled = True
-            self._changed.notify_all()
-
-    def add_credit(self, samples: int) -> None:
-        """Let `samples` more be sent."""
-        with self._changed:
-            self._credit += samples
-            self._changed.notify_all()
-
-    def _go_on(self) -> bool:
-        # An engine that was told to stop stopped early: that is what `cancelled` reports.
-        self._stopped = self._stopped or self._cancelled
-        return not self._cancelled
-
-    def _send(self, offset: int, pcm: bytes) -> bool:
-        if self._credit <= 0:
-            began_ns = time.monotonic_ns()
-            with self._changed:
-                self._changed.wait_for(lambda: self._cancelled or self._credit > 0)
-            self._waited_ns += time.monotonic_ns() - began_ns
-        if self._cancelled:
-            self._stopped = True
-            return False
-        with self._changed:
-            self._credit -= len(pcm) // BYTES_PER_SAMPLE
-        self._worker.send(wire.frame_message(self.id, offset, pcm))
-        return True
 
 
 def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine:

@@ -92,6 +92,7 @@ class Job:
         self.made_samples = 0
         self.engine_us = 0
         self._words_end = -1
+        self._words_at = 0
         self._lease_offset = 0
 
     def sort_key(self) -> tuple[int, int]:
@@ -115,13 +116,15 @@ class Job:
 
     def take_words(self, words: list[Word]) -> list[Word]:
         """Return those of `words` that are new and not before the caller's offset."""
-        fresh = [
-            word
-            for word in words
-            if word.text_offset > self._words_end and word.offset_samples >= self.request.start_offset_samples
-        ]
-        if words:
-            self._words_end = max(self._words_end, words[-1].text_offset)
+        fresh = []
+        for word in words:
+            if word.text_offset <= self._words_end:
+                continue
+            self._words_end = word.text_offset
+            # Two replicas may estimate differently; what is told stays in order.
+            self._words_at = max(self._words_at, word.offset_samples)
+            if word.offset_samples >= self.request.start_offset_samples:
+                fresh.append(word._replace(offset_samples=self._words_at))
         return fresh
 
     def take_end(self, done: Done) -> None:

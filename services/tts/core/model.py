@@ -1,7 +1,7 @@
 """The data that the core takes and gives."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.tts.engines.base import Capabilities, Variant
@@ -47,6 +47,10 @@ class VoiceSpec:
     """Language that speaks by default, as the engine calls it."""
     options: dict[str, object]
     """For the engine."""
+    trim_silence: bool = True
+    """Whether the engine's own silence around each chunk is replaced by the pause that belongs there."""
+    pauses_ms: Mapping[str, float] = field(default_factory=dict)
+    """Pauses that differ from those of `services.tts.pauses`, by kind."""
 
 
 @dataclass(frozen=True, slots=True)

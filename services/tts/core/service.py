@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from services.tts import edges
 from services.tts.core.batch import Batch
 from services.tts.core.chunk import Observe, Speaker
 from services.tts.core.model import (
@@ -22,6 +23,7 @@ from services.tts.core.model import (
 )
 from services.tts.core.pool import Pool
 from services.tts.core.turn import Turn, check_speed
+from services.tts.pauses import PAUSES_MS
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import (
     DrainingError,
@@ -258,7 +260,8 @@ class Speech:
 
 def _revision(spec: VoiceSpec, capabilities: Capabilities, variant: str) -> str:
     """Return the revision of a variant: another one whenever the same text would sound different."""
-    facts = json.dumps([spec.engine, capabilities.revision, variant])
+    joins = [edges.RENDERING, spec.trim_silence, sorted({**PAUSES_MS, **spec.pauses_ms}.items())]
+    facts = json.dumps([spec.engine, capabilities.revision, variant, joins])
     return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
 

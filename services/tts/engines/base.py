@@ -59,6 +59,9 @@ class Capabilities(NamedTuple):
     """Name of the variant for the declared language; "" where it has none."""
     language: str = ""
     """BCP 47 tag of what it speaks by default."""
+    own_edges: bool = False
+    """True where its audio begins with the sound and ends with the pause that belongs behind the text:
+    nothing is trimmed, faded or added then."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types."""

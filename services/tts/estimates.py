@@ -1,0 +1,113 @@
+"""When words are heard, where the engine does not say: estimated from the text.
+
+Characters are taken to last equally long, and how long is learned from the chunks before. A word is
+told before the audio that holds it, so while a chunk's length is unknown the estimate rests on the
+voice's pace so far; words that are left when the engine is done are put where the true length has
+them. Every word is marked as estimated. `gateway.core.heard` estimates likewise, for a chunk whose
+words never came.
+
+Workers import this module: standard library only.
+"""
+
+import re
+from typing import Final
+
+from services.tts.text import words_of
+from services.tts.wire import Word
+
+_CHAR_MS: Final = 65.0
+"""About 15 characters a second: until something was heard of a voice."""
+_LEARNED: Final = 0.3
+"""Weight of the newest chunk in the pace of a voice."""
+_LEAST_WEIGHT: Final = 10.0
+"""Shorter chunks teach nothing."""
+
+# Han, kana and hangul: a character is a syllable, which lasts as long as about three letters. Han
+# and kana stand without spaces, so there each character counts as a word.
+_SYLLABLES: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
+_SINGLE: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_PARTS: Final = re.compile(rf"{_SINGLE.pattern}|(?:(?!{_SINGLE.pattern})\w)+")
+_SYLLABLE_WEIGHT: Final = 3
+
+
+def weight(text: str) -> int:
+    """Return how long `text` lasts, in letters."""
+    return len(text) + (_SYLLABLE_WEIGHT - 1) * len(_SYLLABLES.findall(text))
+
+
+class Pace:
+    """How fast the variants of an engine speak: learned from the chunks that they spoke."""
+
+    def __init__(self) -> None:
+        self._letter_ms: dict[str, float] = {}
+
+    def letter_ms(self, variant: str) -> float:
+        """Return milliseconds for each letter at speed 1."""
+        return self._letter_ms.get(variant, _CHAR_MS)
+
+    def learn(self, variant: str, letters: float, audio_ms: float) -> None:
+        """Take a chunk that was spoken to its end; `audio_ms` at speed 1."""
+        if letters >= _LEAST_WEIGHT and audio_ms > 0:
+            seen = audio_ms / letters
+            known = self._letter_ms.get(variant, seen)
+            self._letter_ms[variant] = known + _LEARNED * (seen - known)
+
+
+class EstimatedWords:
+    """The words of one chunk.
+
+    Args:
+        text: The chunk.
+        letter_samples: Samples for each letter, as far as known.
+
+    """
+
+    def __init__(self, text: str, letter_samples: float) -> None:
+        self._letter_samples = letter_samples
+        spans = [part for span in words_of(text) for part in _parts(text, span)]
+        first = spans[0][0] if spans else 0
+        # (offset, length, letters between the first word and this one)
+        self._left: list[tuple[int, int, int]] = []
+        letters, at = 0, first
+        for offset, length in spans:
+            letters += weight(text[at:offset])
+            at = offset
+            self._left.append((offset, length, letters))
+        self.letters = weight(text[first:].rstrip())
+        self._told_samples = 0
+
+    def until(self, samples: int) -> list[Word]:
+        """Return the words, not told yet, that begin before sample `samples` of the chunk."""
+        count = 0
+        while count < len(self._left) and self._left[count][2] * self._letter_samples < samples:
+            count += 1
+        return self._tell(count, self._letter_samples, 0, samples - 1)
+
+    def finish(self, sent_samples: int, total_samples: int) -> list[Word]:
+        """Return the words that are left, now that the length of the speech is known.
+
+        Args:
+            sent_samples: Samples that have left: no word is put into those.
+            total_samples: Samples of the speech, the pause behind it left out.
+
+        """
+        letter_samples = total_samples / max(self.letters, 1)
+        return self._tell(len(self._left), letter_samples, sent_samples, max(total_samples - 1, sent_samples))
+
+    def _tell(self, count: int, letter_samples: float, least: int, most: int) -> list[Word]:
+        words = []
+        for offset, length, letters in self._left[:count]:
+            at = min(max(round(letters * letter_samples), least, self._told_samples), most)
+            self._told_samples = at = max(at, self._told_samples)
+            words.append(Word(offset, length, at, estimated=True))
+        del self._left[:count]
+        return words
+
+
+def _parts(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the words of a span: itself, or each character of a script without spaces."""
+    offset, length = span
+    word = text[offset : offset + length]
+    if not _SINGLE.search(word):
+        return [span]
+    return [(offset + part.start(), len(part[0])) for part in _PARTS.finditer(word)]

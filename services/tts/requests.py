@@ -1,0 +1,192 @@
+"""One chunk at work in a worker: from the engine's output to messages for the service.
+
+    engine ── write ──> edges ──> frames ──┐
+           ── words ──> (shifted with the edges; estimated where none come) ──┴──> socket
+
+See `services.tts.edges` and `services.tts.estimates`. Workers import this module: standard library
+only.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from services.tts import wire
+from services.tts.edges import Edges, TrimmedEdges, Untouched
+from services.tts.engines.base import Capabilities, Engine
+from services.tts.estimates import EstimatedWords, Pace
+from services.tts.pauses import PAUSES_MS, pause_ms
+from services.tts.wire import Done, SpeakRequest, Word
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
+
+
+class Voice(NamedTuple):
+    """What a worker knows of the voice that it is, beside its engine."""
+
+    capabilities: Capabilities
+    pace: Pace
+    trim_silence: bool = True
+    """False: the engine's own edges stay."""
+    pauses_ms: Mapping[str, float] = PAUSES_MS
+    """See `services.tts.pauses`."""
+
+    @staticmethod
+    def declared(capabilities: Capabilities, joins: dict[str, Any]) -> "Voice":
+        """Return a voice with the `joins` of its declaration; see `services.tts.wire`."""
+        return Voice(capabilities, Pace(), **joins)
+
+    def edges(self, request: SpeakRequest) -> Edges:
+        """Return what stands between the engine and the frames of a request."""
+        if self.capabilities.own_edges or not self.trim_silence:
+            return Untouched()
+        pause = pause_ms(request.text, self._language(request.variant), request.speed, self.pauses_ms)
+        return TrimmedEdges(self.capabilities.sample_rate_hz, pause)
+
+    def estimates(self, request: SpeakRequest) -> EstimatedWords | None:
+        """Return the estimate of a request's words; None where the engine tells them."""
+        if self.capabilities.word_timings:
+            return None
+        letter_ms = self.pace.letter_ms(request.variant) / request.speed
+        return EstimatedWords(request.text, letter_ms * self.capabilities.sample_rate_hz / 1000)
+
+    def learn(self, request: SpeakRequest, letters: int, samples: int) -> None:
+        """Take the length of a chunk that was spoken to its end."""
+        audio_ms = samples * 1000 / self.capabilities.sample_rate_hz
+        self.pace.learn(request.variant, letters, audio_ms * request.speed)
+
+    def _language(self, variant: str) -> str:
+        for known in self.capabilities.variants:
+            if known.name == variant:
+                return known.language
+        return self.capabilities.language
+
+
+class Request:
+    """One chunk at work: the engine's `Output`, with window and cancel.
+
+    Args:
+        send: Takes whole messages.
+        request_id: For the messages.
+        request: What to speak.
+        voice: How.
+
+    """
+
+    def __init__(
+        self, send: Callable[[bytes], None], request_id: int, request: SpeakRequest, voice: Voice
+    ) -> None:
+        self.id = request_id
+        self._tell = send
+        self._request = request
+        self._voice = voice
+        self._changed = threading.Condition()
+        self._credit = request.window_samples
+        self._cancelled = False
+        self._stopped = False
+        self._waited_ns = 0
+        self._edges = voice.edges(request)
+        self._estimates = voice.estimates(request)
+        self._words: list[Word] = []
+        self._slicer = FrameSlicer(
+            voice.capabilities.sample_rate_hz, request.start_offset_samples, request.in_hand_ms
+        )
+        self._sent_to = 0
+
+    def run(self, engine: Engine) -> bytes:
+        """Speak; return the message that ends the request."""
+        slicer = self._slicer
+        began_ns = time.monotonic_ns()
+        if not self._cancelled:
+            engine.synthesize(self._request, self)
+            if not self._stopped:
+                self._finish()
+        busy_ns = time.monotonic_ns() - began_ns - self._waited_ns
+        # A cancel that came behind the last sample changed nothing.
+        cancelled = self._stopped or (self._cancelled and not slicer.made_samples)
+        return wire.done_message(self.id, Done(slicer.made_samples, busy_ns // 1000, cancelled))
+
+    def write(self, pcm: bytes) -> bool:
+        """See `Output`."""
+        for offset, frame in self._slicer.push(self._edges.push(pcm)):
+            if not self._send(offset, frame):
+                break
+        return self._go_on()
+
+    def words(self, words: list[Word]) -> None:
+        """See `Output`."""
+        self._words += words
+
+    def pause(self, seconds: float) -> bool:
+        """See `Output`."""
+        if seconds > 0:
+            with self._changed:
+                self._changed.wait_for(lambda: self._cancelled, seconds)
+        return self._go_on()
+
+    def cancel(self) -> None:
+        """Stop the engine at its next `write`."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+    def add_credit(self, samples: int) -> None:
+        """Let `samples` more be sent."""
+        with self._changed:
+            self._credit += samples
+            self._changed.notify_all()
+
+    def _go_on(self) -> bool:
+        # An engine that was told to stop stopped early: that is what `cancelled` reports.
+        self._stopped = self._stopped or self._cancelled
+        return not self._cancelled
+
+    def _finish(self) -> None:
+        """Send what the engine's end lets go: the pause, the last frame, the words that are left."""
+        spoken = self._slicer.made_samples
+        if self._estimates is not None:
+            self._voice.learn(self._request, self._estimates.letters, spoken)
+            self._words += self._estimates.finish(self._sent_to, spoken) if spoken else []
+            self._estimates = None
+        for offset, frame in (*self._slicer.push(self._edges.finish()), *self._slicer.flush()):
+            if not self._send(offset, frame):
+                return
+        if (words := self._words_before(None)) and self._slicer.made_samples:
+            self._tell(wire.words_message(self.id, words))
+
+    def _send(self, offset: int, pcm: bytes) -> bool:
+        if self._credit <= 0:
+            began_ns = time.monotonic_ns()
+            with self._changed:
+                self._changed.wait_for(lambda: self._cancelled or self._credit > 0)
+            self._waited_ns += time.monotonic_ns() - began_ns
+        if self._cancelled:
+            self._stopped = True
+            return False
+        samples = len(pcm) // BYTES_PER_SAMPLE
+        with self._changed:
+            self._credit -= samples
+        self._sent_to = offset + samples
+        message = wire.frame_message(self.id, offset, pcm)
+        if words := self._words_before(self._sent_to):
+            message = wire.words_message(self.id, words) + message
+        self._tell(message)
+        return True
+
+    def _words_before(self, sample: int | None) -> list[Word]:
+        """Take the words that are heard before `sample`, or all: offsets behind the edges."""
+        if self._estimates is not None:
+            return self._estimates.until(sample) if sample is not None else []
+        trimmed, most = self._edges.trimmed_samples, self._slicer.made_samples
+        count = 0
+        if sample is None:
+            count = len(self._words)
+        else:
+            while count < len(self._words) and self._at(self._words[count], trimmed) < sample:
+                count += 1
+        taken, self._words = self._words[:count], self._words[count:]
+        return [word._replace(offset_samples=min(self._at(word, trimmed), most)) for word in taken]
+
+    @staticmethod
+    def _at(word: Word, trimmed: int) -> int:
+        return word.offset_samples if word.estimated else max(0, word.offset_samples - trimmed)
