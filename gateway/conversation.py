@@ -52,6 +52,7 @@ class Conversation:
         self._session = session
         self._timeout_s = timeout_s
         self._deadline_ns = turns.clock.now_ns() + round((timeout_s or 0) * 1e9)
+        self._standby = turns.standby(session, self._remaining_s)
         self._text: TextChoice | None = None
         self._speech: SpeechChoice | None = None
         self._session_id = ""
@@ -68,6 +69,7 @@ class Conversation:
         try:
             async for request in requests:
                 await self._take(request, self._turns.clock.now_ns())
+            self._standby.close()
             if self._turn is not None:
                 if self._words_open:
                     self._end_words()
@@ -88,11 +90,13 @@ class Conversation:
     def _break_off(self, error: Exception) -> None:
         if self._turn is not None:
             self._turn.abandon()
+        self._standby.close()
         self.caller.outbox.close(error)
 
     async def drain(self) -> None:
         """Wait until the gateway drains; then end the stream behind the present turn."""
         await self._turns.draining.wait()
+        self._standby.close()
         if self._turn is not None:
             await self._turn.finished.wait()
         self.caller.outbox.close()
@@ -101,6 +105,7 @@ class Conversation:
         """End everything at once: the caller is gone. Does not wait."""
         if self._turn is not None:
             self._turn.abandon()
+        self._standby.close()
         self.caller.outbox.abort()
 
     # ------------------------------------------------------------ messages
@@ -138,6 +143,7 @@ class Conversation:
         )
         self._known_session = bool(configure.session_id)
         self._session_id = configure.session_id or uuid.uuid4().hex
+        self._standby.prepare()
 
     async def _prompt(self, prompt: pb.Prompt, received_ns: int) -> None:
         await self._end_present()
@@ -203,7 +209,7 @@ class Conversation:
             new_session=not self._known_session,
         )
         self._turn = self._turns.begin(
-            request, self._text, self._speech, self.caller, self._session, self._remaining_s()
+            request, self._text, self._speech, self.caller, self._session, self._standby, self._remaining_s()
         )
         self._known_session = True
 

@@ -13,6 +13,7 @@ the caller's outbox has room again.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message as ProtoMessage
@@ -30,8 +31,10 @@ from gateway.memory import Memory
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.settings import GatewaySettings
+from gateway.standby import METHOD, LlmLink, Standby
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.chunker.v1 import chunker_pb2
+from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime.clock import Clock
@@ -44,8 +47,11 @@ from voicemesh.tts.v1 import tts_pb2
 _CLOSE_S: Final = 1.0
 _FREE_PROVIDER: Final = "rehearsal"
 """The provider whose tokens cost nothing."""
+_CHUNKER_AHEAD_S: Final = 0.005
 _TTS_AHEAD_S: Final = 0.01
-"""How long behind the LLM's question the TTS stream is opened, so as not to get in its way."""
+"""How long behind the LLM's question the next streams are opened, so as not to get in its way."""
+_LOST: Final = frozenset({"SERVICE_UNAVAILABLE", "DRAINING"})
+"""Reasons that say that the service, or its connection, is gone."""
 _REFUSALS: Final = frozenset({"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED"})
 """Reasons of the TTS service that speak against the request or the load, not against an engine."""
 
@@ -77,6 +83,7 @@ class TurnDriver:
         peers: The services.
         caller: Who listens.
         session: Owns the tasks.
+        standby: Has a stream to the LLM service open; None where the caller asks no more than this.
         span: The turn's span; its end is the recorder's.
         record: Is given the report when the turn ends; returns what the caller is told.
         timeout_s: What is left of the caller's deadline; None where it has none.
@@ -93,6 +100,7 @@ class TurnDriver:
         peers: Peers,
         caller: Caller,
         session: Session,
+        standby: Standby | None,
         telemetry: Telemetry,
         clock: Clock,
         span: Span,
@@ -109,6 +117,7 @@ class TurnDriver:
         self._peers = peers
         self._caller = caller
         self._session = session
+        self._standby = standby
         self._telemetry = telemetry
         self._clock = clock
         self._span = span
@@ -121,14 +130,13 @@ class TurnDriver:
         self._actions: deque[do.Action] = deque()
         self._acting = False
         self._timer: asyncio.TimerHandle | None = None
-        self._llm: Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse] | None = None
+        self._llm: LlmLink | None = None
         self._chunker: Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse] | None = None
         self._tts: Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse] | None = None
         self._cache = CacheLink(
             self._open_cache, peers.cache_breaker, settings.gateway_cache_timeout_ms / 1000
         )
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
-        self._readers: set[asyncio.Task[Any]] = set()
 
     @property
     def history(self) -> tuple[Message, ...]:
@@ -151,7 +159,8 @@ class TurnDriver:
             self._open(self._open_chunker)
             self._open(self._open_tts)
         else:
-            self._open(self._open_llm)
+            if self._standby is None or not self._standby.ready:
+                self._open(self._open_llm)
             if self.spec.reply_cache:
                 self._open(self._open_chunker)  # the reply may be there in one round trip
 
@@ -200,10 +209,7 @@ class TurnDriver:
                 self.settled.clear()
                 self._memory.store(action)
             case do.StartLlm(messages):
-                self._llm_asked = True
-                start = self._text.start(self.spec, [convert.message_to(message) for message in messages])
-                self._open_llm().send(llm_pb2.GenerateRequest(start=start))
-                asyncio.get_running_loop().call_later(_TTS_AHEAD_S, self._open, self._open_tts)
+                self._ask_llm([convert.message_to(message) for message in messages])
             case do.CancelLlm():
                 if self._llm is not None:
                     self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
@@ -270,23 +276,44 @@ class TurnDriver:
         take: Callable[[Any], Coroutine[Any, Any, None]],
         ended: Callable[[RemoteError | None], None],
     ) -> None:
-        async def read() -> None:
-            ended(await link.read(take))
-
-        task = self._session.spawn(read(), name=f"turn {self.spec.turn_id}")
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
+        link.listen(take, ended)
+        link.start(self._session, f"turn {self.spec.turn_id}")
 
     def _open_cache(self) -> Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]:
         link = self._link("cache", "voicemesh.cache.v1.CacheService/Exchange", self._peers.cache.Exchange)
         self._read(link, self._cache.take, lambda error: self._cache.ended(link, error))
         return link
 
-    def _open_llm(self) -> Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse]:
+    def _open_llm(self) -> LlmLink:
         if self._llm is None:
-            self._llm = self._link("llm", "voicemesh.llm.v1.LlmService/Generate", self._peers.llm.Generate)
+            self._llm = self._link("llm", METHOD, self._peers.llm.Generate)
             self._read(self._llm, self._take_llm, self._llm_ended)
         return self._llm
+
+    def _ask_llm(self, messages: list[common_pb2.Message]) -> None:
+        stood_by = self._standby.take() if self._standby is not None and self._llm is None else None
+        if stood_by is not None:
+            self._llm = stood_by
+            self._links.append(stood_by)
+            stood_by.listen(self._take_llm, partial(self._stood_by_ended, stood_by, messages))
+        link = self._open_llm()
+        start = self._text.start(self.spec, messages, link.begin(self._span))
+        link.send(llm_pb2.GenerateRequest(start=start))
+        self._llm_asked = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(_CHUNKER_AHEAD_S, self._open, self._open_chunker)
+        loop.call_later(_TTS_AHEAD_S, self._open, self._open_tts)
+
+    def _stood_by_ended(
+        self, link: LlmLink, messages: list[common_pb2.Message], error: RemoteError | None
+    ) -> None:
+        lost = error is None or error.reason in _LOST
+        if lost and not link.answered and not self._engine.ended:
+            # It broke while it stood by, which is no failure of the turn: nothing was asked yet.
+            self._llm = None
+            self._ask_llm(messages)
+        else:
+            self._llm_ended(error)
 
     async def _take_llm(self, response: llm_pb2.GenerateResponse) -> None:
         match response.WhichOneof("event"):
@@ -297,7 +324,6 @@ class TurnDriver:
                 await self.room()
             case "ready":
                 self._peers.hear_llm(response.ready)
-                self._open(self._open_chunker)
             case "notice":
                 if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
                     self.handle(on.ModelDegraded(response.notice.detail))
@@ -408,6 +434,8 @@ class TurnDriver:
         else:
             self._caller.send("turn_completed", pb.TurnCompleted(report=told))
         self._session.spawn(self._close(), name=f"close turn {self.spec.turn_id}")
+        if self._standby is not None:
+            self._standby.prepare_soon()
         self.finished.set()
 
     async def _close(self) -> None:
@@ -418,8 +446,9 @@ class TurnDriver:
         if self._chunker is not None:
             self._chunker.cancel()
         self._cache.drain()
-        if self._readers:
-            await asyncio.wait(set(self._readers), timeout=_CLOSE_S)
+        readers = {link.reader for link in self._links if link.reader is not None}
+        if readers:
+            await asyncio.wait(readers, timeout=_CLOSE_S)
         for link in self._links:
             link.cancel()
 

@@ -10,9 +10,10 @@ from opentelemetry.trace import Span
 from gateway.breaker import Breaker
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError, from_rpc_error, to_status
 from voicemesh.runtime.streams import Outbox
-from voicemesh.runtime.telemetry import Telemetry, end_span, metadata_of, trace_id_of
+from voicemesh.runtime.telemetry import Telemetry, end_span, inject, metadata_of, trace_id_of
 
 _log = get_logger(__name__)
 _REQUEST_LIMIT: Final = 64
@@ -24,15 +25,18 @@ R = TypeVar("R")
 
 
 class Link(Generic[Q, R]):
-    """A stream to one service.
+    """A stream to one service. Its span begins with it, or where it is opened ahead with `begin`.
 
     Args:
         service: Short name, for errors.
         method: Fully qualified name of the RPC, for the span.
         open_call: The stub's method.
         telemetry: Makes the span.
-        parent: The turn's span.
+        parent: The turn's span; None where the stream is opened before there is a turn.
         timeout_s: What is left of the caller's deadline; None where it has none.
+
+    Attributes:
+        reader: The task that reads it, once it was started.
 
     """
 
@@ -42,16 +46,36 @@ class Link(Generic[Q, R]):
         method: str,
         open_call: Callable[..., Any],
         telemetry: Telemetry,
-        parent: Span,
+        parent: Span | None,
         timeout_s: float | None,
     ) -> None:
         self._service = service
-        self._span = telemetry.client_span(method, parent)
+        self._method = method
+        self._telemetry = telemetry
+        self._span = None if parent is None else telemetry.client_span(method, parent)
         self._requests: Outbox[Q] = Outbox(_REQUEST_LIMIT)
         self._call: grpc.aio.StreamStreamCall[Q, R] = open_call(
-            self._requests, metadata=metadata_of(self._span), timeout=timeout_s
+            self._requests, metadata=metadata_of(self._span) if self._span else None, timeout=timeout_s
         )
         self._cancelled = False
+        self._take: Callable[[R], Awaitable[None]]
+        self._ended: Callable[[RemoteError | None], None]
+        self._begun_heard = 0
+        self._heard = 0
+        self.reader: asyncio.Task[None] | None = None
+
+    def begin(self, parent: Span) -> str:
+        """Begin the span of a stream that was opened ahead; return the `traceparent` that must go with it."""
+        if self._span is not None:
+            return ""  # it went with the call
+        self._begun_heard = self._heard
+        self._span = self._telemetry.client_span(self._method, parent)
+        return inject(self._span).get("traceparent", "")
+
+    @property
+    def answered(self) -> bool:
+        """True once the service said something since the stream began, or since `begin`."""
+        return self._heard > self._begun_heard
 
     @property
     def open(self) -> bool:
@@ -76,23 +100,36 @@ class Link(Generic[Q, R]):
         self._requests.abort()
         self._call.cancel()
 
-    async def read(self, take: Callable[[R], Awaitable[None]]) -> RemoteError | None:
-        """Give every response to `take`, until the stream ends.
+    def listen(
+        self, take: Callable[[R], Awaitable[None]], ended: Callable[[RemoteError | None], None]
+    ) -> None:
+        """Have every response from now on given to `take`, and the end of the stream to `ended`.
 
-        Returns:
-            Why it ended; None where the service ended it with OK, or `cancel` was called.
-
+        `ended` is told why it ended; None where the service ended it with OK, or `cancel` was called.
         """
+        self._take = take
+        self._ended = ended
+
+    def start(self, session: Session, name: str) -> None:
+        """Read the stream until it ends, in a task of `session`; call once, behind `listen`."""
+        self.reader = session.spawn(self._run(), name=name)
+
+    async def _run(self) -> None:
+        error = await self._read()
+        self._ended(error)
+
+    async def _read(self) -> RemoteError | None:
         error: RemoteError | None = None
         try:
             async for response in self._call:
-                await take(response)
+                self._heard += 1
+                await self._take(response)
         except grpc.aio.AioRpcError as failure:
             if not self._cancelled:
                 error = from_rpc_error(failure, self._service)
         except Exception as failure:  # noqa: BLE001 - whatever a message did to us, its turn must end
             _log.error("cannot take a message", service=self._service, exc_info=failure)
-            error = RemoteError(to_status(failure, trace_id_of(self._span)))
+            error = RemoteError(to_status(failure, trace_id_of(self._span) if self._span else ""))
         except asyncio.CancelledError:
             # Either this task is cancelled, or the call was by `cancel`: then the task goes on.
             if not self._cancelled:
@@ -100,7 +137,8 @@ class Link(Generic[Q, R]):
         finally:
             self._requests.abort()
             self._call.cancel()
-            end_span(self._span, error)
+            if self._span is not None:
+                end_span(self._span, error)
         return error
 
 

@@ -25,7 +25,9 @@ class TextChoice:
     parameters: common_pb2.GenerationParameters
     reply_cache: bool
 
-    def start(self, spec: TurnSpec, messages: list[common_pb2.Message]) -> llm_pb2.GenerateStart:
+    def start(
+        self, spec: TurnSpec, messages: list[common_pb2.Message], traceparent: str
+    ) -> llm_pb2.GenerateStart:
         """Return the message that begins a generation."""
         return llm_pb2.GenerateStart(
             turn_id=spec.turn_id,
@@ -33,6 +35,7 @@ class TextChoice:
             model=self.model,
             parameters=self.parameters,
             session_id=spec.session_id,
+            traceparent=traceparent,
         )
 
 

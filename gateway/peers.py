@@ -19,7 +19,6 @@ from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import ServiceUnavailableError, UnknownVoiceError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Readiness
-from voicemesh.runtime.telemetry import UNTRACED
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 _log = get_logger(__name__)
@@ -148,7 +147,7 @@ class Peers:
             self.voices = {voice.name.lower(): voice for voice in listed.voices}
             self._default_voice = next((v.name for v in listed.voices if v.is_default), "")
         elif name == "llm":
-            call = self.llm.Generate(_silence(), timeout=5, metadata=UNTRACED)
+            call = self.llm.Generate(_silence(), timeout=5)
             try:
                 async for response in call:
                     self.hear_llm(response.ready)

@@ -101,7 +101,7 @@ class Speaker:
         wrap: Callable[[str, ProtoMessage], Any],
     ) -> TurnDriver:
         caller = OutboxCaller(wrap, self.outbox)
-        driver = self._turns.begin(turn, self._text, speech, caller, self._session, self._timeout_s)
+        driver = self._turns.begin(turn, self._text, speech, caller, self._session, None, self._timeout_s)
         self._running.add(driver)
         driver.handle(on.TextArrived(text))
         driver.handle(on.TextEnded())

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.settings import GatewaySettings
+from gateway.standby import Standby
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DrainingError, InvalidFieldError, TooManyTurnsError
@@ -67,6 +69,10 @@ class Turns:
         """Turns that run now."""
         return len(self._running)
 
+    def standby(self, session: Session, remaining_s: Callable[[], float | None]) -> Standby:
+        """Return where a caller's stream to the LLM service stands by; `prepare` opens the first."""
+        return Standby(self.peers, session, self._telemetry, self.settings.gateway_standby_s, remaining_s)
+
     def begin(
         self,
         request: TurnRequest,
@@ -74,6 +80,7 @@ class Turns:
         speech: SpeechChoice,
         caller: Caller,
         session: Session,
+        standby: Standby | None,
         timeout_s: float | None,
     ) -> TurnDriver:
         """Admit a turn, tell the caller so, and start it.
@@ -118,6 +125,7 @@ class Turns:
             peers=self.peers,
             caller=caller,
             session=session,
+            standby=standby,
             telemetry=self._telemetry,
             clock=self.clock,
             span=span,

@@ -54,6 +54,10 @@ class HostedLlm(Hosted):
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
+    async def drain(self) -> None:
+        """Let go of the streams that stand by."""
+        self._servicer.drain()
+
     async def close(self) -> None:
         """Give the provider's connections back."""
         if self._probing is not None:

@@ -7,12 +7,12 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from services.llm.core.call import Call, LlmCore
-from services.llm.spans import ChatSpan
+from services.llm.spans import CallSpan, ChatSpan
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.runtime.sessions import SessionRegistry
-from voicemesh.runtime.telemetry import Telemetry, end_span
+from voicemesh.runtime.telemetry import Telemetry
 
 FULL_NAME: Final = "voicemesh.llm.v1.LlmService"
 _GENERATE: Final = f"{FULL_NAME}/Generate"
@@ -25,18 +25,25 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         self._core = core
         self._sessions = sessions
         self._telemetry = telemetry
+        self._standing_by: set[Call] = set()
+
+    def drain(self) -> None:
+        """End the calls that have not asked for anything yet."""
+        for call in tuple(self._standing_by):
+            call.no_more()
 
     async def Generate(
         self, request_iterator: AsyncIterator[llm_pb2.GenerateRequest], context: Any
     ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
         """Answer one call. Its end, however it comes, closes the provider's stream at once."""
-        span = self._telemetry.server_span(_GENERATE, context.invocation_metadata())
+        span = CallSpan(self._telemetry, _GENERATE, context.invocation_metadata())
         session = self._sessions.open()
         call = Call(self._core, ChatSpan(self._telemetry, span), session.spawn, context.time_remaining)
         error: BaseException | None = None
+        self._standing_by.add(call)
         try:
             # Begun first, so that reading overlaps with writing: what it leads to still comes behind `ready`.
-            session.spawn(_read(request_iterator, call), "requests")
+            session.spawn(self._read(request_iterator, call, span), "requests")
             yield ready_of(self._core.ready)
             async for event in call.events:
                 yield response_of(call.turn_id, event)
@@ -47,16 +54,21 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
             error = caught
             raise
         finally:
+            self._standing_by.discard(call)
             session.cancel()
             # Behind the span of the generation, which ends with its task.
-            call.when_over(lambda: end_span(span, error))
+            call.when_over(lambda: span.end(error))
 
-
-async def _read(requests: AsyncIterator[llm_pb2.GenerateRequest], call: Call) -> None:
-    try:
-        async for message in requests:
-            call.take(incoming_of(message))
-    except DecodeError:
-        call.fail(InvalidFieldError("request", "is no message of this contract"))
-    else:
-        call.no_more()
+    async def _read(
+        self, requests: AsyncIterator[llm_pb2.GenerateRequest], call: Call, span: CallSpan
+    ) -> None:
+        try:
+            async for message in requests:
+                self._standing_by.discard(call)
+                span.begin(message.start.traceparent)
+                call.take(incoming_of(message))
+        except DecodeError:
+            span.begin()
+            call.fail(InvalidFieldError("request", "is no message of this contract"))
+        else:
+            call.no_more()

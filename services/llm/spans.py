@@ -1,6 +1,7 @@
-"""The span `chat {model}` of a generation, by OpenTelemetry's conventions for generative AI."""
+"""The spans of a call: the call's own, and `chat {model}` by the conventions for generative AI."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from opentelemetry.trace import Span, SpanKind
 
@@ -8,12 +9,39 @@ from services.llm.core.model import Finished, FinishReason, Provider, ProviderRe
 from voicemesh.runtime.telemetry import Telemetry, end_span, inject
 
 
-class ChatSpan:
-    """Watches one generation and tells it as a span below `parent`. No text of it is recorded."""
+class CallSpan:
+    """The span of one call. It begins with the call's first message: before that the stream stands by."""
 
-    def __init__(self, telemetry: Telemetry, parent: Span) -> None:
+    def __init__(self, telemetry: Telemetry, method: str, metadata: Iterable[tuple[str, Any]] | None) -> None:
         self._telemetry = telemetry
-        self._parent = parent
+        self._method = method
+        self._metadata = metadata
+        self._span: Span | None = None
+
+    def begin(self, traceparent: str = "") -> None:
+        """Start it below `traceparent`, or where that is empty below what the call's metadata names."""
+        if self._span is None:
+            self._span = self._telemetry.server_span(self._method, self._metadata, traceparent)
+
+    @property
+    def span(self) -> Span:
+        """The span; begins it."""
+        self.begin()
+        assert self._span is not None
+        return self._span
+
+    def end(self, error: BaseException | None) -> None:
+        """End it. A call that asked for nothing has none."""
+        if self._span is not None:
+            end_span(self._span, error)
+
+
+class ChatSpan:
+    """Watches one generation and tells it as a span below that of its call. No text of it is recorded."""
+
+    def __init__(self, telemetry: Telemetry, call: CallSpan) -> None:
+        self._telemetry = telemetry
+        self._call = call
         self._span: Span | None = None
 
     def begin(self, provider: Provider, request: ProviderRequest) -> Mapping[str, str]:
@@ -35,7 +63,7 @@ class ChatSpan:
         if provider.server is not None:
             attributes["server.address"], attributes["server.port"] = provider.server
         self._span = self._telemetry.child_span(
-            f"chat {request.model}", self._parent, kind=SpanKind.CLIENT, attributes=attributes
+            f"chat {request.model}", self._call.span, kind=SpanKind.CLIENT, attributes=attributes
         )
         return inject(self._span)
 

@@ -212,6 +212,27 @@ async def test_one_turn_is_two_spans_with_the_right_parents(house: House) -> Non
     }
 
 
+async def test_the_trace_of_a_stream_that_stood_by_comes_with_its_start(house: House) -> None:
+    call = house.call()
+    await call.next()
+    own = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    await call.start("Why?", traceparent=own)
+    await call.to_the_end()
+    server = (await house.spans())["voicemesh.llm.v1.LlmService/Generate"]
+    assert f"{server.context.trace_id:032x}" == "ab" * 16
+    assert f"{server.parent.span_id:016x}" == "cd" * 8
+
+
+async def test_a_drain_ends_streams_that_stand_by_and_no_other(house: House) -> None:
+    standing, busy = house.call(), house.call()
+    await standing.next()
+    await busy.start("Why?")
+    await busy.until("delta")
+    await house.hosted.drain()
+    assert [r.WhichOneof("event") for r in (await standing.to_the_end()).responses] == ["ready"]
+    await busy.until("finished")
+
+
 async def test_a_failed_turn_marks_its_spans(house: House) -> None:
     await house.fails(model="gpt-4o")
     for span in (await house.spans()).values():

@@ -1,5 +1,8 @@
 """`voicemesh bench`: drives turns through a mesh and keeps the account of each.
 
+Every turn has a conversation of its own, opened 50 ms ahead of it, as by a caller who is there before a
+person has spoken. Its times count from the prompt.
+
 Closed loop (`--concurrency C`): C callers, each asks again when its turn has ended.
 Open loop (`--rate R`): turn i is meant to begin at i/R seconds, whatever the mesh does, and its
 times count from there; a slow mesh cannot hide its waiting by slowing the tool down (coordinated
@@ -18,6 +21,8 @@ from voicemesh.client import SpeechOptions, Turn, TurnReport, VoiceMesh, VoiceMe
 
 _FIRST_GUESS_S: Final = 0.5
 _MOST_IN_FLIGHT: Final = 4096
+_AHEAD_S: Final = 0.05
+"""How long a conversation is open before its prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,7 @@ class Bench:
         options = self._options
         chance = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
         prompts = itertools.cycle(options.prompts)
-        start_ns = time.monotonic_ns()
+        start_ns = time.monotonic_ns() + round(_AHEAD_S * 1e9)
         for index in range(options.turns):
             due_ns = None
             if options.rate_per_s is not None:
@@ -148,12 +153,10 @@ class Bench:
         async with asyncio.TaskGroup() as arrivals:
             for job in self._jobs():
                 assert job.due_ns is not None
-                wait_s = (job.due_ns - time.monotonic_ns()) / 1e9
+                wait_s = (job.due_ns - time.monotonic_ns()) / 1e9 - _AHEAD_S
                 # The loop's timer is coarse; also give way to arrivals that are already running.
                 await asyncio.sleep(max(wait_s, 0))
                 await places.acquire()
-                late_ns = time.monotonic_ns() - job.due_ns
-                self._late_ms.append(max(late_ns, 0) / 1e6)
                 arrivals.create_task(arrive(job), name=f"turn-at-{rate_per_s:g}-per-s")
 
     async def _turn(self, mesh: VoiceMesh, job: Job) -> None:
@@ -167,6 +170,7 @@ class Bench:
         options = self._options
         try:
             async with mesh.converse(speech=options.speech, reply_cache=options.reply_cache) as conversation:
+                await self._until_due(job)
                 turn = await conversation.ask(job.prompt, asked_at_ns=job.due_ns)
                 if job.interrupt_at is None:
                     return await _read(turn)
@@ -181,6 +185,13 @@ class Bench:
                     await asyncio.gather(reading, return_exceptions=True)
         except VoiceMeshError as error:
             return error.report or TurnReport(turn_id="", prompt=job.prompt, error=error)
+
+    async def _until_due(self, job: Job) -> None:
+        if job.due_ns is None:
+            await asyncio.sleep(_AHEAD_S)
+            return
+        await asyncio.sleep(max((job.due_ns - time.monotonic_ns()) / 1e9, 0))
+        self._late_ms.append(max(time.monotonic_ns() - job.due_ns, 0) / 1e6)
 
 
 async def _read(turn: Turn) -> TurnReport:

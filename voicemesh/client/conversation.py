@@ -60,6 +60,7 @@ class Conversation:
         self._call: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._feeder: asyncio.Task[None] | None = None
+        self._introduction: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
         self._turns: dict[str, Turn] = {}
         self._present: Turn | None = None
@@ -68,8 +69,12 @@ class Conversation:
         self.dropped = 0
 
     async def __aenter__(self) -> Self:
-        """Open the call. Does not wait for the mesh: its first turn raises where it cannot be reached."""
+        """Open the call. Does not wait for the mesh: its first turn raises where it cannot be reached.
+
+        The mesh is told how it is to speak at once, so that it can get ready before the first turn.
+        """
         self._open()
+        self._introduction = asyncio.create_task(self._introduce(), name="voicemesh-configure")
         return self
 
     async def __aexit__(
@@ -152,9 +157,11 @@ class Conversation:
                         await call.done_writing()
                         await asyncio.shield(reader)
         finally:
-            reader.cancel()
+            tasks = [task for task in (reader, self._introduction) if task is not None]
+            for task in tasks:
+                task.cancel()
             await end_call(call)
-            await asyncio.gather(reader, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def speech_to_send(self) -> gateway_pb2.SpeechOptions | None:
         """Return the options of speech as they will be sent; None once they were."""
@@ -229,12 +236,20 @@ class Conversation:
             feeder.cancel()
             await asyncio.gather(feeder, return_exceptions=True)
 
+    async def _introduce(self) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with self._writing:
+                await self._send_configure()
+
+    async def _send_configure(self) -> None:
+        if self._configure is not None:
+            configure, self._configure = self._configure, None
+            await self._call.write(gateway_pb2.ConverseRequest(configure=configure))
+
     async def _send(self, message: gateway_pb2.ConverseRequest) -> None:
         try:
             async with self._writing:
-                if self._configure is not None:
-                    configure, self._configure = self._configure, None
-                    await self._call.write(gateway_pb2.ConverseRequest(configure=configure))
+                await self._send_configure()
                 await self._call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             # The call has ended; its reader knows why.

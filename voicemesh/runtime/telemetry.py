@@ -30,9 +30,6 @@ RPC_STATUS_ATTRIBUTE: Final = "rpc.response.status_code"
 
 _FLUSH_S: Final = 3.0
 
-UNTRACED: Final = (("traceparent", f"00-{'1' * 32}-{'1' * 16}-00"),)
-"""Metadata of calls that belong to no turn: a parent that is not sampled, so that no trace begins."""
-
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
@@ -47,15 +44,17 @@ class Telemetry:
         self._provider = provider or _provider(service)
         self.tracer: Tracer = self._provider.get_tracer("voicemesh")
 
-    def server_span(self, method: str, metadata: Iterable[tuple[str, Any]] | None) -> Span:
+    def server_span(
+        self, method: str, metadata: Iterable[tuple[str, Any]] | None, traceparent: str = ""
+    ) -> Span:
         """Start the span of a call that came in.
 
-        `method` is fully qualified, as in `voicemesh.llm.v1.LlmService/Generate`. Its parent is the
-        `traceparent` in the call's metadata, if any.
+        `method` is fully qualified, as in `voicemesh.llm.v1.LlmService/Generate`. Its parent is
+        `traceparent`, which came in a message; or else the `traceparent` in the call's metadata, if any.
         """
         return self.tracer.start_span(
             method,
-            context=extract(metadata),
+            context=extract_traceparent(traceparent) if traceparent else extract(metadata),
             kind=SpanKind.SERVER,
             attributes={"rpc.system.name": "grpc", "rpc.method": method},
         )

@@ -95,12 +95,17 @@ class GenerateStart(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn that the generation belongs to; returned in every message."""
     model: _builtins.str
     """Model to ask for; empty for the service's default."""
     session_id: _builtins.str
     """The session, for the provider's own prompt cache and for traces."""
+    traceparent: _builtins.str
+    """W3C trace context (`traceparent`) of the turn, for streams that were opened before there was one;
+    empty where the call's metadata carries it.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Message]:
         """The conversation, oldest message first; at least one, the last from the user."""
@@ -117,10 +122,11 @@ class GenerateStart(_message.Message):
         model: _builtins.str = ...,
         parameters: _common_pb2.GenerationParameters | None = ...,
         session_id: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

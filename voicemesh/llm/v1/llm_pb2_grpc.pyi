@@ -20,8 +20,9 @@ class LlmServiceStub:
     """One stream is one generation.
 
     Caller: `start` once; then at most one `cancel`, or half-close (which does not cancel).
-    Service: `ready` at once, before `start` is read; then any number of `notice` and `delta`;
-    then `finished` once, and the stream ends. The first delta is forwarded the moment it is
+    Service: `ready` at once, before `start` is read, so that a stream can stand by open until there
+    is something to ask; a service that drains ends such a stream with OK. Then any number of `notice`
+    and `delta`; then `finished` once, and the stream ends. The first delta is forwarded the moment it is
     there; later ones may be joined while the caller reads slowly. `cancel`, or the end of the
     call, closes the provider's HTTP stream at once. Failure ends the call with a status that
     carries ErrorInfo, and RetryInfo where waiting helps.
@@ -39,8 +40,9 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
         """One stream is one generation.
 
         Caller: `start` once; then at most one `cancel`, or half-close (which does not cancel).
-        Service: `ready` at once, before `start` is read; then any number of `notice` and `delta`;
-        then `finished` once, and the stream ends. The first delta is forwarded the moment it is
+        Service: `ready` at once, before `start` is read, so that a stream can stand by open until there
+        is something to ask; a service that drains ends such a stream with OK. Then any number of `notice`
+        and `delta`; then `finished` once, and the stream ends. The first delta is forwarded the moment it is
         there; later ones may be joined while the caller reads slowly. `cancel`, or the end of the
         call, closes the provider's HTTP stream at once. Failure ends the call with a status that
         carries ErrorInfo, and RetryInfo where waiting helps.
