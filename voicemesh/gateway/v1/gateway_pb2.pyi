@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ChannelJoin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelJoinEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelJoin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANNEL_JOIN_UNSPECIFIED: _ChannelJoin.ValueType  # 0
+    """CHANNEL_JOIN_NOW."""
+    CHANNEL_JOIN_NOW: _ChannelJoin.ValueType  # 1
+    """With the next event of the present turn."""
+    CHANNEL_JOIN_BEGINNING: _ChannelJoin.ValueType  # 2
+    """With the first event of the present turn, as far as the gateway still has it."""
+
+class ChannelJoin(_ChannelJoin, metaclass=_ChannelJoinEnumTypeWrapper):
+    """Where a stream that joins a channel begins."""
+
+CHANNEL_JOIN_UNSPECIFIED: ChannelJoin.ValueType  # 0
+"""CHANNEL_JOIN_NOW."""
+CHANNEL_JOIN_NOW: ChannelJoin.ValueType  # 1
+"""With the next event of the present turn."""
+CHANNEL_JOIN_BEGINNING: ChannelJoin.ValueType  # 2
+"""With the first event of the present turn, as far as the gateway still has it."""
+Global___ChannelJoin: _TypeAlias = ChannelJoin  # noqa: Y015
+
 class _Degradation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -41,6 +65,8 @@ class _DegradationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degradati
     """The caller was asked to speak."""
     DEGRADATION_RESUMED: _Degradation.ValueType  # 6
     """A replica was lost in mid-chunk and the chunk went on elsewhere."""
+    DEGRADATION_SKIPPED: _Degradation.ValueType  # 7
+    """A member of a channel was too slow: frames were left out for it."""
 
 class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper):
     """What was given up."""
@@ -59,6 +85,8 @@ DEGRADATION_LOCAL_SPEECH: Degradation.ValueType  # 5
 """The caller was asked to speak."""
 DEGRADATION_RESUMED: Degradation.ValueType  # 6
 """A replica was lost in mid-chunk and the chunk went on elsewhere."""
+DEGRADATION_SKIPPED: Degradation.ValueType  # 7
+"""A member of a channel was too slow: frames were left out for it."""
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
 
 class _TurnOutcome:
@@ -132,6 +160,8 @@ class ConverseRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     INTERRUPT_FIELD_NUMBER: _builtins.int
     PLAYBACK_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
+    CONFIRM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def configure(self) -> Global___Configure:
         """First message, once."""
@@ -152,6 +182,14 @@ class ConverseRequest(_message.Message):
     def playback(self) -> Global___Playback:
         """Where the player is."""
 
+    @_builtins.property
+    def draft(self) -> Global___Prompt:
+        """Begins a turn that the LLM answers, of which nothing is sent before it is confirmed."""
+
+    @_builtins.property
+    def confirm(self) -> Global___Confirm:
+        """The draft is what the user said."""
+
     def __init__(
         self,
         *,
@@ -160,12 +198,14 @@ class ConverseRequest(_message.Message):
         text: Global___TextInput | None = ...,
         interrupt: Global___Interrupt | None = ...,
         playback: Global___Playback | None = ...,
+        draft: Global___Prompt | None = ...,
+        confirm: Global___Confirm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["configure", b"configure", "event", b"event", "interrupt", b"interrupt", "playback", b"playback", "prompt", b"prompt", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configure", b"configure", "confirm", b"confirm", "draft", b"draft", "event", b"event", "interrupt", b"interrupt", "playback", b"playback", "prompt", b"prompt", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configure", b"configure", "event", b"event", "interrupt", b"interrupt", "playback", b"playback", "prompt", b"prompt", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configure", b"configure", "confirm", b"confirm", "draft", b"draft", "event", b"event", "interrupt", b"interrupt", "playback", b"playback", "prompt", b"prompt", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["configure", "prompt", "text", "interrupt", "playback"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["configure", "prompt", "text", "interrupt", "playback", "draft", "confirm"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -183,6 +223,9 @@ class Configure(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     BYPASS_REPLY_CACHE_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    CHANNEL_JOIN_FIELD_NUMBER: _builtins.int
+    LISTEN_ONLY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session whose history the turns continue; empty for a new one."""
     system_prompt: _builtins.str
@@ -191,6 +234,15 @@ class Configure(_message.Message):
     """Model to ask for; empty for the LLM service's default."""
     bypass_reply_cache: _builtins.bool
     """True to neither read nor write cached replies."""
+    channel: _builtins.str
+    """Name of a channel whose turns this stream shares; empty for turns of its own. The first stream
+    that names it sets what the other fields say for all; those of a stream that joins must be empty
+    or the same. At most 128 characters.
+    """
+    channel_join: Global___ChannelJoin.ValueType
+    """For a channel: what is sent of a turn that runs already."""
+    listen_only: _builtins.bool
+    """True for a member of a channel that begins no turns."""
     @_builtins.property
     def speech(self) -> Global___SpeechOptions:
         """How it is spoken."""
@@ -208,10 +260,13 @@ class Configure(_message.Message):
         model: _builtins.str = ...,
         parameters: _common_pb2.GenerationParameters | None = ...,
         bypass_reply_cache: _builtins.bool = ...,
+        channel: _builtins.str = ...,
+        channel_join: Global___ChannelJoin.ValueType = ...,
+        listen_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_reply_cache", b"bypass_reply_cache", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,6 +436,30 @@ class Interrupt(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__played_ms) -> _WhichOneofReturnType__played_ms | None: ...
 
 Global___Interrupt: _TypeAlias = Interrupt  # noqa: Y015
+
+@_typing.final
+class Confirm(_message.Message):
+    """The draft is what the user said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    turn_id: _builtins.str
+    """The draft's turn; empty for the present one. A draft that was replaced meanwhile is answered by
+    `turn_failed`.
+    """
+    def __init__(
+        self,
+        *,
+        turn_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Confirm: _TypeAlias = Confirm  # noqa: Y015
 
 @_typing.final
 class Playback(_message.Message):
@@ -587,22 +666,26 @@ class Degraded(_message.Message):
     TURN_ID_FIELD_NUMBER: _builtins.int
     WHAT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    SKIPPED_MS_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     what: Global___Degradation.ValueType
     """What."""
     detail: _builtins.str
     """One sentence for people."""
+    skipped_ms: _builtins.int
+    """For DEGRADATION_SKIPPED: milliseconds of audio that were left out in front of the next frame."""
     def __init__(
         self,
         *,
         turn_id: _builtins.str = ...,
         what: Global___Degradation.ValueType = ...,
         detail: _builtins.str = ...,
+        skipped_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "turn_id", b"turn_id", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "skipped_ms", b"skipped_ms", "turn_id", b"turn_id", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -696,6 +779,7 @@ class TurnReport(_message.Message):
     COST_USD_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    HEAD_START_US_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -732,6 +816,10 @@ class TurnReport(_message.Message):
     """Cost of the turn in US dollars by the price table in the settings."""
     text: _builtins.str
     """The text of the reply, as far as it was written."""
+    head_start_us: _builtins.int
+    """For a draft: how long before its confirmation it came, in microseconds; 0 for other turns. Every
+    duration of the report counts from the confirmation, and stages hold only what came behind it.
+    """
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was given up, each once, in order of appearance."""
@@ -781,10 +869,11 @@ class TurnReport(_message.Message):
         cost_usd: _builtins.float = ...,
         text: _builtins.str = ...,
         error: _status_pb2.Status | None = ...,
+        head_start_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,20 @@ class GatewayServiceStub:
     `text` that names another turn. `playback` paces the present turn. Half-close lets the present
     turn finish.
 
+    `draft` begins a turn that the caller is not sure of, such as an interim result of speech
+    recognition, and ends the present turn as `prompt` does. Nothing is sent of it before it is
+    confirmed: by `confirm`, or by a `prompt` with its turn id (or none) and the same parts, texts
+    compared exactly but for white space at their ends. Then all that was made is sent at once. Any
+    other `draft`, `prompt`, `text` or `interrupt` discards it without a trace. A draft that failed or
+    grew too old is begun anew when it is confirmed.
+
+    Streams whose `configure` names the same `channel` share its turns: each is sent all of them. One
+    turn runs at a time; any member that does not `listen_only` may begin, interrupt or confirm one,
+    and the rule above holds for all: the next turn ends the present one. A turn is paced by the
+    `playback` of the member that began it. A member that joins during a turn gets its `turn_started`
+    first. A member that falls too far behind loses the oldest frames and is told by `degraded`. The
+    turn that runs goes on when a member leaves; what is left ends with the last one.
+
     Service, for each turn: `turn_started`; then `text_delta`, `chunk`, `frame`, `words`,
     `speak_locally` and `degraded` as they happen; then exactly one `turn_completed` or
     `turn_failed`. Frames come in order of chunk and sequence. After the end of a turn nothing of
@@ -58,6 +72,20 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         one is marked `last`). `interrupt` ends the present turn, and so does a new `prompt`, or a
         `text` that names another turn. `playback` paces the present turn. Half-close lets the present
         turn finish.
+
+        `draft` begins a turn that the caller is not sure of, such as an interim result of speech
+        recognition, and ends the present turn as `prompt` does. Nothing is sent of it before it is
+        confirmed: by `confirm`, or by a `prompt` with its turn id (or none) and the same parts, texts
+        compared exactly but for white space at their ends. Then all that was made is sent at once. Any
+        other `draft`, `prompt`, `text` or `interrupt` discards it without a trace. A draft that failed or
+        grew too old is begun anew when it is confirmed.
+
+        Streams whose `configure` names the same `channel` share its turns: each is sent all of them. One
+        turn runs at a time; any member that does not `listen_only` may begin, interrupt or confirm one,
+        and the rule above holds for all: the next turn ends the present one. A turn is paced by the
+        `playback` of the member that began it. A member that joins during a turn gets its `turn_started`
+        first. A member that falls too far behind loses the oldest frames and is told by `degraded`. The
+        turn that runs goes on when a member leaves; what is left ends with the last one.
 
         Service, for each turn: `turn_started`; then `text_delta`, `chunk`, `frame`, `words`,
         `speak_locally` and `degraded` as they happen; then exactly one `turn_completed` or
