@@ -85,7 +85,8 @@ class TurnDriver:
         session: Owns the tasks.
         standby: Has a stream to the LLM service open; None where the caller asks no more than this.
         span: The turn's span; its end is the recorder's.
-        record: Is given the report when the turn ends; returns what the caller is told.
+        started: How the caller is told that the turn begins.
+        record: Is given the report when the turn ends; returns what the caller is told, None for nothing.
         timeout_s: What is left of the caller's deadline; None where it has none.
 
     """
@@ -104,7 +105,8 @@ class TurnDriver:
         telemetry: Telemetry,
         clock: Clock,
         span: Span,
-        record: Callable[[TurnReport], pb.TurnReport],
+        started: pb.TurnStarted,
+        record: Callable[[TurnReport], pb.TurnReport | None],
         timeout_s: float | None,
     ) -> None:
         self.spec = spec
@@ -121,6 +123,7 @@ class TurnDriver:
         self._telemetry = telemetry
         self._clock = clock
         self._span = span
+        self._started = started
         self._record = record
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
@@ -139,6 +142,11 @@ class TurnDriver:
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
 
     @property
+    def ended(self) -> bool:
+        """True once the turn's outcome is known."""
+        return self._engine.ended
+
+    @property
     def history(self) -> tuple[Message, ...]:
         """The session's history as the turn knows it."""
         return self._engine.history
@@ -151,8 +159,15 @@ class TurnDriver:
         Its first question leaves at once. The streams that it will need are opened behind that, while
         the answer is on its way or the LLM thinks: none is opened on the critical path.
         """
+        if not self.spec.draft:
+            self._caller.send("turn_started", self._started)
         self._do(self._engine.start())
         asyncio.get_running_loop().call_soon(self._open_ahead)
+
+    def confirm(self, received_ns: int) -> None:
+        """Tell the caller of a draft, from now on and all that was held back; `received_ns` is its new zero."""
+        self._caller.send("turn_started", self._started)
+        self.handle(on.Confirmed(received_ns))
 
     def _open_ahead(self) -> None:
         if self.spec.prompt is None:
@@ -395,6 +410,8 @@ class TurnDriver:
         match response.WhichOneof("event"):
             case "frame":
                 frame, start = response.frame.frame, response.frame.start
+                if response.frame.words:
+                    self.handle(on.WordsTimed(frame.chunk_index, convert.words_from(response.frame.words)))
                 self.handle(
                     on.FrameMade(
                         index=frame.chunk_index,
@@ -428,7 +445,9 @@ class TurnDriver:
         if self._timer is not None:
             self._timer.cancel()
         told = self._record(report)
-        if report.outcome == "failed":
+        if told is None:
+            pass  # a draft that nobody wanted
+        elif report.outcome == "failed":
             failed = pb.TurnFailed(turn_id=self.spec.turn_id, status=told.error, report=told)
             self._caller.send("turn_failed", failed)
         else:

@@ -10,6 +10,7 @@ from services.tts.core.model import (
     FrameEvent,
     PoolStats,
     VoiceInfo,
+    Word,
     WordsEvent,
 )
 from services.tts.core.turn import Turn
@@ -87,8 +88,9 @@ def _frame(event: FrameEvent, turn_id: str) -> tts_pb2.SynthesizedFrame:
         offset_samples=event.offset_samples,
         audio=event.pcm,
     )
+    words = _word_timings(event.words)
     if event.start is None:
-        return tts_pb2.SynthesizedFrame(frame=frame)
+        return tts_pb2.SynthesizedFrame(frame=frame, words=words)
     start = tts_pb2.SynthesisStart(
         format=native_format(event.start.sample_rate_hz),
         queue_us=event.start.queue_us,
@@ -96,11 +98,16 @@ def _frame(event: FrameEvent, turn_id: str) -> tts_pb2.SynthesizedFrame:
         replica=event.start.replica,
         model_revision=event.start.model_revision,
     )
-    return tts_pb2.SynthesizedFrame(frame=frame, start=start)
+    return tts_pb2.SynthesizedFrame(frame=frame, start=start, words=words)
 
 
 def _words(event: WordsEvent, turn_id: str) -> common_pb2.WordTimings:
-    words = [
+    words = _word_timings(event.words)
+    return common_pb2.WordTimings(turn_id=turn_id, chunk_index=event.index, words=words)
+
+
+def _word_timings(words: tuple[tuple[str, Word], ...]) -> list[common_pb2.WordTiming]:
+    return [
         common_pb2.WordTiming(
             word=text,
             text_offset=word.text_offset,
@@ -108,9 +115,8 @@ def _words(event: WordsEvent, turn_id: str) -> common_pb2.WordTimings:
             offset_samples=word.offset_samples,
             estimated=word.estimated,
         )
-        for text, word in event.words
+        for text, word in words
     ]
-    return common_pb2.WordTimings(turn_id=turn_id, chunk_index=event.index, words=words)
 
 
 def _finished(event: FinishedEvent, turn_id: str) -> tts_pb2.ChunkFinished:

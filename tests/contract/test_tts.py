@@ -187,6 +187,7 @@ class Caller:
                 assert frame.offset_samples == before.offset_samples + len(before.audio) // 2
             assert response.frame.HasField("start") == (not heard.frames)
             heard.frames.append(response.frame)
+            heard.words.extend(response.frame.words)
         elif kind == "words":
             self._chunk(response.words.chunk_index).words.extend(response.words.words)
         elif kind == "finished":

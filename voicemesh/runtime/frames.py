@@ -5,8 +5,9 @@
 
 The first frame is short, so that it leaves as soon as 20 ms of audio exist; each later one is no
 longer than the audio in front of it, so that a player which starts at the first frame never waits
-for a frame to fill. From 200 ms on, longer frames would save nothing. The last frame of a chunk
-holds what is left and may be shorter.
+for a frame to fill. From 200 ms on, longer frames would save little. A listener that has audio in
+hand gets long frames at once. The last frame of a chunk holds what is left: it is shorter, or up to
+half as long again, where less than half a frame was left and the one before it had not gone yet.
 """
 
 from typing import Final
@@ -20,6 +21,11 @@ BYTES_PER_SAMPLE: Final = 2
 def frame_samples(sequence: int, sample_rate_hz: int) -> int:
     """Return the samples in frame `sequence` (from 0) of a chunk."""
     return FRAME_MS[min(sequence, len(FRAME_MS) - 1)] * sample_rate_hz // 1000
+
+
+def longest_samples(sample_rate_hz: int) -> int:
+    """Return the samples in the longest frame, the last one of a chunk apart."""
+    return frame_samples(len(FRAME_MS), sample_rate_hz)
 
 
 class FrameSlicer:

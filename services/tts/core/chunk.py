@@ -4,7 +4,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.tts.core.job import Job, JobEnd, Lease
 from services.tts.core.model import (
@@ -21,6 +21,7 @@ from services.tts.core.model import (
 from services.tts.core.pool import Pool
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import MeshError
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE, longest_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class ChunkObserver(Protocol):
 
 Observe = Callable[[ChunkOrder, Speaker], ChunkObserver]
 """Makes the watcher of a chunk."""
+
+
+class _Frame(NamedTuple):
+    offset_samples: int
+    pcm: bytes
+    start: Start | None
+    words: tuple[tuple[str, Word], ...]
 
 
 class _State(enum.Enum):
@@ -105,7 +113,9 @@ class Chunk:
         self._wake = wake
         self._arrived_ns = clock.now_ns()
         self._state = _State.WAITING
-        self._events: deque[FrameEvent | WordsEvent] = deque()
+        self._frames: deque[_Frame] = deque()
+        self._words: list[tuple[str, Word]] = []
+        """Words that wait for the next frame."""
         self._job: Job | None = None
         self._end: JobEnd | None = None
         self._lease: Lease | None = None
@@ -144,7 +154,8 @@ class Chunk:
         if self._cancelled or self.answered:
             return
         self._cancelled = True
-        self._events.clear()
+        self._frames.clear()
+        self._words.clear()
         if self._state is _State.SPEAKING and self._job is not None:
             self._speaker.pool.cancel(self._job)
         elif self._state is _State.WAITING:
@@ -161,12 +172,40 @@ class Chunk:
 
     def pop(self) -> ChunkEvent | None:
         """Return what is next; None where nothing is yet, or after the end."""
-        if self._events:
-            event = self._events.popleft()
-            if isinstance(event, FrameEvent):
-                self._taken(len(event.pcm) // 2)
-            return event
-        return self._answer() if self._state is _State.SPOKEN else None
+        if self._frames:
+            return self._pop_frame()
+        if self._state is not _State.SPOKEN:
+            return None
+        if self._words:
+            words, self._words = tuple(self._words), []
+            return WordsEvent(self.order.index, words)
+        return self._answer()
+
+    def _pop_frame(self) -> FrameEvent:
+        """Return the next frame, with those behind it that are here already, as long as a frame may be.
+
+        Its listener is behind the engine then: fewer messages help it to catch up. The last of a
+        chunk's audio goes with the frame before it, where that is still here.
+        """
+        offset, pcm, start, words = self._frames.popleft()
+        if self._frames:
+            most = longest_samples(self._speaker.sample_rate_hz) * BYTES_PER_SAMPLE
+            parts, size = [pcm], len(pcm)
+            while self._frames and (size + len(self._frames[0].pcm) <= most or self._short_end(most)):
+                following = self._frames.popleft()
+                parts.append(following.pcm)
+                words += following.words
+                size += len(following.pcm)
+            pcm = b"".join(parts)
+        event = FrameEvent(self.order.index, self._sequence, offset, pcm, start, words)
+        self._sequence += 1
+        self._taken(len(pcm) // BYTES_PER_SAMPLE)
+        return event
+
+    def _short_end(self, most: int) -> bool:
+        """Return whether less than half of a frame is left of the whole chunk."""
+        last = len(self._frames) == 1 and self._state is _State.SPOKEN
+        return last and len(self._frames[0].pcm) < most // 2
 
     def _taken(self, samples: int) -> None:
         self._delivered_to += samples
@@ -200,16 +239,14 @@ class Chunk:
             )
             self._observer.first_frame(start)
         self._made_to = offset_samples + len(pcm) // 2
-        self._events.append(FrameEvent(self.order.index, self._sequence, offset_samples, pcm, start))
-        self._sequence += 1
+        words, self._words = tuple(self._words), []
+        self._frames.append(_Frame(offset_samples, pcm, start, words))
         self._wake()
 
     def job_words(self, words: list[Word]) -> None:
         """See `JobListener`."""
         text = self.order.text
-        timed = tuple((text[w.text_offset : w.text_offset + w.text_length], w) for w in words)
-        self._events.append(WordsEvent(self.order.index, timed))
-        self._wake()
+        self._words += [(text[w.text_offset : w.text_offset + w.text_length], w) for w in words]
 
     def job_lost(self, replica: str, reason: str) -> None:
         """See `JobListener`."""
@@ -261,7 +298,7 @@ class Chunk:
 
     def _total_samples(self, end: JobEnd) -> int:
         # A caller may resume behind the end: then no frame came, and the engine made less than that.
-        return self._made_to if self._sequence else min(self._made_to, end.made_samples)
+        return self._made_to if self._start is not None else min(self._made_to, end.made_samples)
 
 
 def _nobody() -> None:

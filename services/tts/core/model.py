@@ -120,15 +120,17 @@ class FrameEvent:
     offset_samples: int
     pcm: bytes
     start: Start | None
+    words: tuple[tuple[str, Word], ...] = ()
+    """Words that became known with it, each as it stands in the text, with its times."""
 
 
 @dataclass(frozen=True, slots=True)
 class WordsEvent:
-    """When words of a chunk are heard."""
+    """When words of a chunk are heard that no further frame can carry."""
 
     index: int
     words: tuple[tuple[str, Word], ...]
-    """Each word as it stands in the text, with its times."""
+    """As in `FrameEvent`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,9 @@ async def test_frames_words_and_the_end_come_as_they_are_made():
         world.replica().say(Word(0, 5, 0))
         world.clock.advance_ms(1)
         world.replica().make(20)
-        words, first = await take(turn, 2)
-        assert words == WordsEvent(3, (("Hello", Word(0, 5, 0)),))
+        (first,) = await take(turn, 1)
         assert isinstance(first, FrameEvent)
+        assert first.words == (("Hello", Word(0, 5, 0)),)
         assert (first.index, first.sequence, first.offset_samples, len(first.pcm)) == (3, 0, 0, 40)
         assert first.start is not None
         assert (first.start.queue_us, first.start.synthesis_us) == (0, 3000)
@@ -113,11 +113,49 @@ async def test_frames_words_and_the_end_come_as_they_are_made():
         turn.half_close()
         world.clock.advance_ms(4)
         world.replica().make(10)
+        world.replica().say(Word(6, 5, 50))
         world.replica().finish(us=5000)
-        *_, end = await rest(turn)
+        last, words, end = await rest(turn)
+        assert (last.sequence, last.words) == (2, ())
+        assert words == WordsEvent(3, (("there", Word(6, 5, 50)),))
         assert end == FinishedEvent(3, 50, 7000, cancelled=False, resumed=0, wasted_us=0)
         assert [name for name, _ in world.watchers[3].log] == ["leased", "first_frame", "ended"]
         assert world.stats().completed_chunks == 1
+
+
+async def test_frames_that_wait_for_their_listener_leave_together():
+    async with World() as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "Hello there"))
+        turn.half_close()
+        for number, samples in enumerate((20, 20, 40, 80, 160, 200, 200, 30)):
+            if number in (2, 5):
+                world.replica().say(Word(3 * (number - 2), 5, 40 if number == 2 else 320))
+            world.replica().make(samples)
+        world.replica().finish()
+        *frames, _ = await rest(turn)
+        # No longer than the longest, but for the end of the chunk.
+        assert [len(frame.pcm) // 2 for frame in frames] == [160, 160, 200, 230]
+        assert [frame.offset_samples for frame in frames] == [0, 160, 320, 520]
+        assert [frame.sequence for frame in frames] == [0, 1, 2, 3]
+        assert [[word for word, _ in frame.words] for frame in frames] == [["Hello"], [], ["re"], []]
+
+
+async def test_words_of_two_replicas_stay_in_order():
+    async with World(replicas=2) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "one two three"))
+        turn.half_close()
+        world.replica(0).say(Word(0, 3, 0, estimated=True), Word(4, 3, 190, estimated=True))
+        world.replica(0).make(200)
+        await take(turn, 1)
+        world.replica(0).die()
+        # The other one estimates differently.
+        world.replica(1).say(*(Word(at, 3, samples, estimated=True) for at, samples in ((4, 100), (8, 150))))
+        world.replica(1).make(200)
+        world.replica(1).finish()
+        frame, _ = await rest(turn)
+        assert frame.words == (("thr", Word(8, 3, 190, estimated=True)),)
 
 
 async def test_queue_time_is_told_apart_from_synthesis_time():
@@ -161,18 +199,18 @@ async def test_no_frame_after_a_cancel_and_the_other_chunks_go_on():
         turn = world.turn()
         turn.add(ChunkOrder(0, "cancelled"))
         turn.add(ChunkOrder(1, "goes on"))
-        world.replica(0).make(20)
-        world.replica(0).make(20)
+        world.replica(0).make(200)
+        world.replica(0).make(200)
         await take(turn, 1)
         turn.cancel_chunk(0)
         turn.half_close()
-        world.replica(0).make(20)
+        world.replica(0).make(200)
         world.replica(1).make(30)
         world.replica(1).finish()
         assert await nothing_yet(turn)
-        world.replica(0).acknowledge(made=80, us=8000)
+        world.replica(0).acknowledge(made=800, us=8000)
         events = await rest(turn)
-        assert events[0] == FinishedEvent(0, 20, 0, cancelled=True, resumed=0, wasted_us=6000)
+        assert events[0] == FinishedEvent(0, 200, 0, cancelled=True, resumed=0, wasted_us=6000)
         assert [event.index for event in events] == [0, 1, 1]
         assert (world.stats().cancelled_chunks, world.stats().wasted_us) == (1, 6000)
 
@@ -224,8 +262,8 @@ async def test_audio_that_was_made_and_not_taken_is_wasted_too():
     async with World() as world:
         turn = world.turn()
         turn.add(ChunkOrder(0, "text"))
-        world.replica().make(50)
-        world.replica().make(50)
+        world.replica().make(200)
+        world.replica().make(200)
         world.replica().finish(us=1000)
         await take(turn, 1)
         turn.abandon()
@@ -237,17 +275,17 @@ async def test_a_resumed_chunk_has_no_gap_in_its_frames():
         turn = world.turn()
         turn.add(ChunkOrder(0, "text"))
         turn.half_close()
-        world.replica(0).make(20)
-        world.replica(0).make(20)
+        world.replica(0).make(150)
+        world.replica(0).make(150)
         world.replica(0).die()
-        world.replica(1).make(15)
+        world.replica(1).make(120)
         world.replica(1).finish(us=550)
         events = await rest(turn)
         frames = [event for event in events if isinstance(event, FrameEvent)]
-        assert [(frame.sequence, frame.offset_samples) for frame in frames] == [(0, 0), (1, 20), (2, 40)]
+        assert [(frame.sequence, frame.offset_samples) for frame in frames] == [(0, 0), (1, 150), (2, 300)]
         assert [frame.start is not None for frame in frames] == [True, False, False]
         end = events[-1]
-        assert (end.total_samples, end.resumed) == (55, 1)
+        assert (end.total_samples, end.resumed) == (420, 1)
         assert [name for name, _ in world.watchers[0].log] == [
             "leased",
             "first_frame",
@@ -296,8 +334,8 @@ async def test_the_window_follows_the_listener():
         for _ in range(5):
             world.replica().make(20)
         assert world.replica().granted == []
-        await take(turn, 2)
-        assert [samples for _, samples in world.replica().granted] == [40]
+        await take(turn, 1)
+        assert [samples for _, samples in world.replica().granted] == [100]
 
 
 async def test_an_offset_behind_the_end_gives_an_empty_chunk():

@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from voicemesh.common.v1 import common_pb2 as voicemesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avoicemesh/tts/v1/tts.proto\x12\x10voicemesh.tts.v1\x1a\x17google/rpc/status.proto\x1a voicemesh/common/v1/common.proto\"\xf8\x01\n\x11SynthesizeRequest\x12:\n\tconfigure\x18\x01 \x01(\x0b\x32%.voicemesh.tts.v1.SynthesizeConfigureH\x00\x12\x32\n\x05\x63hunk\x18\x02 \x01(\x0b\x32!.voicemesh.tts.v1.SynthesizeChunkH\x00\x12\x35\n\x0c\x63\x61ncel_chunk\x18\x03 \x01(\x0b\x32\x1d.voicemesh.tts.v1.CancelChunkH\x00\x12\x33\n\x0b\x63\x61ncel_turn\x18\x04 \x01(\x0b\x32\x1c.voicemesh.tts.v1.CancelTurnH\x00\x42\x07\n\x05\x65vent\"v\n\x13SynthesizeConfigure\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\r\n\x05voice\x18\x02 \x01(\t\x12\x30\n\x06\x66ormat\x18\x03 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\r\n\x05speed\x18\x04 \x01(\x01\"g\n\x0fSynthesizeChunk\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12\x1c\n\x14start_offset_samples\x18\x04 \x01(\x04\"\"\n\x0b\x43\x61ncelChunk\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\r\"\x0c\n\nCancelTurn\"\xeb\x01\n\x12SynthesizeResponse\x12\x33\n\x05\x66rame\x18\x01 \x01(\x0b\x32\".voicemesh.tts.v1.SynthesizedFrameH\x00\x12\x31\n\x05words\x18\x02 \x01(\x0b\x32 .voicemesh.common.v1.WordTimingsH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.voicemesh.tts.v1.ChunkFinishedH\x00\x12/\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1d.voicemesh.tts.v1.ChunkFailedH\x00\x42\x07\n\x05\x65vent\"n\n\x10SynthesizedFrame\x12)\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1a.voicemesh.common.v1.Frame\x12/\n\x05start\x18\x02 \x01(\x0b\x32 .voicemesh.tts.v1.SynthesisStart\"\x93\x01\n\x0eSynthesisStart\x12\x30\n\x06\x66ormat\x18\x01 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0csynthesis_us\x18\x03 \x01(\x04\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x16\n\x0emodel_revision\x18\x05 \x01(\t\"\x99\x01\n\rChunkFinished\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12\x15\n\rtotal_samples\x18\x03 \x01(\x04\x12\x14\n\x0csynthesis_us\x18\x04 \x01(\x04\x12\x11\n\tcancelled\x18\x05 \x01(\x08\x12\x0f\n\x07resumed\x18\x06 \x01(\r\x12\x11\n\twasted_us\x18\x07 \x01(\x04\"m\n\x0b\x43hunkFailed\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x14\n\x0csent_samples\x18\x04 \x01(\x04\"w\n\x16SynthesizeBatchRequest\x12\r\n\x05voice\x18\x01 \x01(\t\x12\x30\n\x06\x66ormat\x18\x02 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\r\n\x05speed\x18\x03 \x01(\x01\x12\r\n\x05texts\x18\x04 \x03(\t\"\xd3\x01\n\x17SynthesizeBatchResponse\x12\x14\n\x0ctext_indexes\x18\x01 \x03(\r\x12\x33\n\x05\x66rame\x18\x02 \x01(\x0b\x32\".voicemesh.tts.v1.SynthesizedFrameH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.voicemesh.tts.v1.ChunkFinishedH\x00\x12/\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1d.voicemesh.tts.v1.ChunkFailedH\x00\x42\x07\n\x05\x65vent\"%\n\x11ListVoicesRequest\x12\x10\n\x08language\x18\x01 \x01(\t\"@\n\x12ListVoicesResponse\x12*\n\x06voices\x18\x01 \x03(\x0b\x32\x1a.voicemesh.common.v1.Voice\"\x15\n\x13GetPoolStatsRequest\"B\n\x14GetPoolStatsResponse\x12*\n\x05pools\x18\x01 \x03(\x0b\x32\x1b.voicemesh.tts.v1.PoolStats\"\xb1\x02\n\tPoolStats\x12\r\n\x05voice\x18\x01 \x01(\t\x12\x16\n\x0eready_replicas\x18\x02 \x01(\r\x12\x19\n\x11starting_replicas\x18\x03 \x01(\r\x12\x15\n\ractive_leases\x18\x04 \x01(\r\x12\x15\n\rqueued_chunks\x18\x05 \x01(\r\x12\x18\n\x10\x63ompleted_chunks\x18\x06 \x01(\x04\x12\x18\n\x10\x63\x61ncelled_chunks\x18\x07 \x01(\x04\x12\x15\n\rfailed_chunks\x18\x08 \x01(\x04\x12\x19\n\x11replaced_replicas\x18\t \x01(\x04\x12\x10\n\x08\x61udio_us\x18\n \x01(\x04\x12\x14\n\x0csynthesis_us\x18\x0b \x01(\x04\x12\x11\n\twasted_us\x18\x0c \x01(\x04\x12\x13\n\x0bworker_pids\x18\r \x03(\r2\x8b\x03\n\nTtsService\x12[\n\nSynthesize\x12#.voicemesh.tts.v1.SynthesizeRequest\x1a$.voicemesh.tts.v1.SynthesizeResponse(\x01\x30\x01\x12h\n\x0fSynthesizeBatch\x12(.voicemesh.tts.v1.SynthesizeBatchRequest\x1a).voicemesh.tts.v1.SynthesizeBatchResponse0\x01\x12W\n\nListVoices\x12#.voicemesh.tts.v1.ListVoicesRequest\x1a$.voicemesh.tts.v1.ListVoicesResponse\x12]\n\x0cGetPoolStats\x12%.voicemesh.tts.v1.GetPoolStatsRequest\x1a&.voicemesh.tts.v1.GetPoolStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avoicemesh/tts/v1/tts.proto\x12\x10voicemesh.tts.v1\x1a\x17google/rpc/status.proto\x1a voicemesh/common/v1/common.proto\"\xf8\x01\n\x11SynthesizeRequest\x12:\n\tconfigure\x18\x01 \x01(\x0b\x32%.voicemesh.tts.v1.SynthesizeConfigureH\x00\x12\x32\n\x05\x63hunk\x18\x02 \x01(\x0b\x32!.voicemesh.tts.v1.SynthesizeChunkH\x00\x12\x35\n\x0c\x63\x61ncel_chunk\x18\x03 \x01(\x0b\x32\x1d.voicemesh.tts.v1.CancelChunkH\x00\x12\x33\n\x0b\x63\x61ncel_turn\x18\x04 \x01(\x0b\x32\x1c.voicemesh.tts.v1.CancelTurnH\x00\x42\x07\n\x05\x65vent\"v\n\x13SynthesizeConfigure\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\r\n\x05voice\x18\x02 \x01(\t\x12\x30\n\x06\x66ormat\x18\x03 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\r\n\x05speed\x18\x04 \x01(\x01\"g\n\x0fSynthesizeChunk\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12\x1c\n\x14start_offset_samples\x18\x04 \x01(\x04\"\"\n\x0b\x43\x61ncelChunk\x12\x13\n\x0b\x63hunk_index\x18\x01 \x01(\r\"\x0c\n\nCancelTurn\"\xeb\x01\n\x12SynthesizeResponse\x12\x33\n\x05\x66rame\x18\x01 \x01(\x0b\x32\".voicemesh.tts.v1.SynthesizedFrameH\x00\x12\x31\n\x05words\x18\x02 \x01(\x0b\x32 .voicemesh.common.v1.WordTimingsH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.voicemesh.tts.v1.ChunkFinishedH\x00\x12/\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1d.voicemesh.tts.v1.ChunkFailedH\x00\x42\x07\n\x05\x65vent\"\x9e\x01\n\x10SynthesizedFrame\x12)\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1a.voicemesh.common.v1.Frame\x12/\n\x05start\x18\x02 \x01(\x0b\x32 .voicemesh.tts.v1.SynthesisStart\x12.\n\x05words\x18\x03 \x03(\x0b\x32\x1f.voicemesh.common.v1.WordTiming\"\x93\x01\n\x0eSynthesisStart\x12\x30\n\x06\x66ormat\x18\x01 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\x10\n\x08queue_us\x18\x02 \x01(\x04\x12\x14\n\x0csynthesis_us\x18\x03 \x01(\x04\x12\x0f\n\x07replica\x18\x04 \x01(\t\x12\x16\n\x0emodel_revision\x18\x05 \x01(\t\"\x99\x01\n\rChunkFinished\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12\x15\n\rtotal_samples\x18\x03 \x01(\x04\x12\x14\n\x0csynthesis_us\x18\x04 \x01(\x04\x12\x11\n\tcancelled\x18\x05 \x01(\x08\x12\x0f\n\x07resumed\x18\x06 \x01(\r\x12\x11\n\twasted_us\x18\x07 \x01(\x04\"m\n\x0b\x43hunkFailed\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63hunk_index\x18\x02 \x01(\r\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\x14\n\x0csent_samples\x18\x04 \x01(\x04\"w\n\x16SynthesizeBatchRequest\x12\r\n\x05voice\x18\x01 \x01(\t\x12\x30\n\x06\x66ormat\x18\x02 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\r\n\x05speed\x18\x03 \x01(\x01\x12\r\n\x05texts\x18\x04 \x03(\t\"\xd3\x01\n\x17SynthesizeBatchResponse\x12\x14\n\x0ctext_indexes\x18\x01 \x03(\r\x12\x33\n\x05\x66rame\x18\x02 \x01(\x0b\x32\".voicemesh.tts.v1.SynthesizedFrameH\x00\x12\x33\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1f.voicemesh.tts.v1.ChunkFinishedH\x00\x12/\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1d.voicemesh.tts.v1.ChunkFailedH\x00\x42\x07\n\x05\x65vent\"%\n\x11ListVoicesRequest\x12\x10\n\x08language\x18\x01 \x01(\t\"@\n\x12ListVoicesResponse\x12*\n\x06voices\x18\x01 \x03(\x0b\x32\x1a.voicemesh.common.v1.Voice\"\x15\n\x13GetPoolStatsRequest\"B\n\x14GetPoolStatsResponse\x12*\n\x05pools\x18\x01 \x03(\x0b\x32\x1b.voicemesh.tts.v1.PoolStats\"\xb1\x02\n\tPoolStats\x12\r\n\x05voice\x18\x01 \x01(\t\x12\x16\n\x0eready_replicas\x18\x02 \x01(\r\x12\x19\n\x11starting_replicas\x18\x03 \x01(\r\x12\x15\n\ractive_leases\x18\x04 \x01(\r\x12\x15\n\rqueued_chunks\x18\x05 \x01(\r\x12\x18\n\x10\x63ompleted_chunks\x18\x06 \x01(\x04\x12\x18\n\x10\x63\x61ncelled_chunks\x18\x07 \x01(\x04\x12\x15\n\rfailed_chunks\x18\x08 \x01(\x04\x12\x19\n\x11replaced_replicas\x18\t \x01(\x04\x12\x10\n\x08\x61udio_us\x18\n \x01(\x04\x12\x14\n\x0csynthesis_us\x18\x0b \x01(\x04\x12\x11\n\twasted_us\x18\x0c \x01(\x04\x12\x13\n\x0bworker_pids\x18\r \x03(\r2\x8b\x03\n\nTtsService\x12[\n\nSynthesize\x12#.voicemesh.tts.v1.SynthesizeRequest\x1a$.voicemesh.tts.v1.SynthesizeResponse(\x01\x30\x01\x12h\n\x0fSynthesizeBatch\x12(.voicemesh.tts.v1.SynthesizeBatchRequest\x1a).voicemesh.tts.v1.SynthesizeBatchResponse0\x01\x12W\n\nListVoices\x12#.voicemesh.tts.v1.ListVoicesRequest\x1a$.voicemesh.tts.v1.ListVoicesResponse\x12]\n\x0cGetPoolStats\x12%.voicemesh.tts.v1.GetPoolStatsRequest\x1a&.voicemesh.tts.v1.GetPoolStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,28 +45,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELTURN']._serialized_end=631
   _globals['_SYNTHESIZERESPONSE']._serialized_start=634
   _globals['_SYNTHESIZERESPONSE']._serialized_end=869
-  _globals['_SYNTHESIZEDFRAME']._serialized_start=871
-  _globals['_SYNTHESIZEDFRAME']._serialized_end=981
-  _globals['_SYNTHESISSTART']._serialized_start=984
-  _globals['_SYNTHESISSTART']._serialized_end=1131
-  _globals['_CHUNKFINISHED']._serialized_start=1134
-  _globals['_CHUNKFINISHED']._serialized_end=1287
-  _globals['_CHUNKFAILED']._serialized_start=1289
-  _globals['_CHUNKFAILED']._serialized_end=1398
-  _globals['_SYNTHESIZEBATCHREQUEST']._serialized_start=1400
-  _globals['_SYNTHESIZEBATCHREQUEST']._serialized_end=1519
-  _globals['_SYNTHESIZEBATCHRESPONSE']._serialized_start=1522
-  _globals['_SYNTHESIZEBATCHRESPONSE']._serialized_end=1733
-  _globals['_LISTVOICESREQUEST']._serialized_start=1735
-  _globals['_LISTVOICESREQUEST']._serialized_end=1772
-  _globals['_LISTVOICESRESPONSE']._serialized_start=1774
-  _globals['_LISTVOICESRESPONSE']._serialized_end=1838
-  _globals['_GETPOOLSTATSREQUEST']._serialized_start=1840
-  _globals['_GETPOOLSTATSREQUEST']._serialized_end=1861
-  _globals['_GETPOOLSTATSRESPONSE']._serialized_start=1863
-  _globals['_GETPOOLSTATSRESPONSE']._serialized_end=1929
-  _globals['_POOLSTATS']._serialized_start=1932
-  _globals['_POOLSTATS']._serialized_end=2237
-  _globals['_TTSSERVICE']._serialized_start=2240
-  _globals['_TTSSERVICE']._serialized_end=2635
+  _globals['_SYNTHESIZEDFRAME']._serialized_start=872
+  _globals['_SYNTHESIZEDFRAME']._serialized_end=1030
+  _globals['_SYNTHESISSTART']._serialized_start=1033
+  _globals['_SYNTHESISSTART']._serialized_end=1180
+  _globals['_CHUNKFINISHED']._serialized_start=1183
+  _globals['_CHUNKFINISHED']._serialized_end=1336
+  _globals['_CHUNKFAILED']._serialized_start=1338
+  _globals['_CHUNKFAILED']._serialized_end=1447
+  _globals['_SYNTHESIZEBATCHREQUEST']._serialized_start=1449
+  _globals['_SYNTHESIZEBATCHREQUEST']._serialized_end=1568
+  _globals['_SYNTHESIZEBATCHRESPONSE']._serialized_start=1571
+  _globals['_SYNTHESIZEBATCHRESPONSE']._serialized_end=1782
+  _globals['_LISTVOICESREQUEST']._serialized_start=1784
+  _globals['_LISTVOICESREQUEST']._serialized_end=1821
+  _globals['_LISTVOICESRESPONSE']._serialized_start=1823
+  _globals['_LISTVOICESRESPONSE']._serialized_end=1887
+  _globals['_GETPOOLSTATSREQUEST']._serialized_start=1889
+  _globals['_GETPOOLSTATSREQUEST']._serialized_end=1910
+  _globals['_GETPOOLSTATSRESPONSE']._serialized_start=1912
+  _globals['_GETPOOLSTATSRESPONSE']._serialized_end=1978
+  _globals['_POOLSTATS']._serialized_start=1981
+  _globals['_POOLSTATS']._serialized_end=2286
+  _globals['_TTSSERVICE']._serialized_start=2289
+  _globals['_TTSSERVICE']._serialized_end=2684
 # @@protoc_insertion_point(module_scope)

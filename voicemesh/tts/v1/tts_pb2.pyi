@@ -189,7 +189,7 @@ class SynthesizeResponse(_message.Message):
 
     @_builtins.property
     def words(self) -> _common_pb2.WordTimings:
-        """When words are heard; before or just after the frames that hold them."""
+        """When words are heard whose frame has left already; those that are known before come with it."""
 
     @_builtins.property
     def finished(self) -> Global___ChunkFinished:
@@ -225,6 +225,7 @@ class SynthesizedFrame(_message.Message):
 
     FRAME_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def frame(self) -> _common_pb2.Frame:
         """The audio."""
@@ -233,15 +234,22 @@ class SynthesizedFrame(_message.Message):
     def start(self) -> Global___SynthesisStart:
         """Set on the first frame of a chunk only."""
 
+    @_builtins.property
+    def words(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WordTiming]:
+        """Words of the chunk that became known with this frame, in order: most begin within it. A message
+        of their own for each few words would cost as much as the audio.
+        """
+
     def __init__(
         self,
         *,
         frame: _common_pb2.Frame | None = ...,
         start: Global___SynthesisStart | None = ...,
+        words: _abc.Iterable[_common_pb2.WordTiming] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "start", b"start", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

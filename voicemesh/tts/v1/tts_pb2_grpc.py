@@ -70,6 +70,12 @@ class TtsServiceServicer:
         the chunk's audio, then exactly one `finished` or `failed`. Chunks of a stream are answered in
         the order in which they were asked for. After a cancel no frame of what was cancelled is sent;
         a cancelled chunk is answered by `finished` with `cancelled` set.
+
+        A chunk's audio begins with its first sound and ends with the pause that belongs behind its text,
+        by the mark that ends it: an engine's own silence around it is trimmed or filled up to that. So
+        chunks of one text are played end to end. The pause depends on text, language and speed alone,
+        and offsets count the samples that are sent: a chunk that is asked for again, from
+        `start_offset_samples`, goes on with the very next sample.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

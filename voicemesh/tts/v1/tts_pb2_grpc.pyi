@@ -25,6 +25,12 @@ class TtsServiceStub:
     the chunk's audio, then exactly one `finished` or `failed`. Chunks of a stream are answered in
     the order in which they were asked for. After a cancel no frame of what was cancelled is sent;
     a cancelled chunk is answered by `finished` with `cancelled` set.
+
+    A chunk's audio begins with its first sound and ends with the pause that belongs behind its text,
+    by the mark that ends it: an engine's own silence around it is trimmed or filled up to that. So
+    chunks of one text are played end to end. The pause depends on text, language and speed alone,
+    and offsets count the samples that are sent: a chunk that is asked for again, from
+    `start_offset_samples`, goes on with the very next sample.
     """
     SynthesizeBatch: _aio.UnaryStreamMultiCallable[_tts_pb2.SynthesizeBatchRequest, _tts_pb2.SynthesizeBatchResponse]
     """Speaks many texts with one voice; results come as they are ready, identical texts are spoken
@@ -52,6 +58,12 @@ class TtsServiceServicer(metaclass=_abc_1.ABCMeta):
         the chunk's audio, then exactly one `finished` or `failed`. Chunks of a stream are answered in
         the order in which they were asked for. After a cancel no frame of what was cancelled is sent;
         a cancelled chunk is answered by `finished` with `cancelled` set.
+
+        A chunk's audio begins with its first sound and ends with the pause that belongs behind its text,
+        by the mark that ends it: an engine's own silence around it is trimmed or filled up to that. So
+        chunks of one text are played end to end. The pause depends on text, language and speed alone,
+        and offsets count the samples that are sent: a chunk that is asked for again, from
+        `start_offset_samples`, goes on with the very next sample.
         """
 
     @_abc_1.abstractmethod
