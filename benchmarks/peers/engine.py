@@ -9,13 +9,12 @@ import threading
 import time
 from typing import Any, Final
 
-from peerbench.tts_engine import MODES, SAMPLE_RATE, TTSEngine
+from peerbench.tts_engine import MODES, SAMPLE_RATE, SLOTS, TTSEngine
 
 from services.tts.engines.base import Capabilities, Engine, OptionsError, Output, SpeakRequest
 
-_SLOTS: Final = 160
-"""Chunks at once. Nearly all of them only wait: the harness runs four espeak processes at a time, and the
-delay of its `slow` mode holds none. 40 turns have up to three chunks each on their way."""
+_MANY_SLOTS: Final = 160
+"""Chunks at once where they mostly wait: 40 turns have up to three each on their way."""
 _SLICE_BYTES: Final = SAMPLE_RATE // 5 * 2
 
 
@@ -45,7 +44,9 @@ class HarnessEngine(Engine):
         self._writing = threading.Lock()
         self.capabilities = Capabilities(
             sample_rate_hz=SAMPLE_RATE,
-            slots=_SLOTS,
+            # The harness runs so many espeak processes at a time; who is next is the service's to decide.
+            # The delay of `slow` holds none of them, so there more chunks must be on their way.
+            slots=_MANY_SLOTS if mode == "slow" else SLOTS,
             word_timings=False,
             deterministic=True,
             revision=f"harness-{mode}",

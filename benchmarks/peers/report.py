@@ -238,8 +238,9 @@ def render(run: Run) -> str:
     repeats = f"{meta['params']['reps']} repeats (medians)"
     lines.append(f"{meta['date']}, {meta['cores']} cores, {load}, {repeats}, {len(run.replies)} replies.")
     for engine in run.engines():
-        lines += ["", f"## Engine `{engine}`, one turn at a time", "", *_single_table(run, engine)]
-        lines += ["", *_stage_table(run, engine)]
+        if run.single(engine, US):
+            lines += ["", f"## Engine `{engine}`, one turn at a time", "", *_single_table(run, engine)]
+            lines += ["", *_stage_table(run, engine)]
         for level in run.crowds():
             lines += ["", f"## Engine `{engine}`, {level} turns started together", ""]
             lines += _crowd_table(run, engine, level)
