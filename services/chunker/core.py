@@ -1,59 +1,57 @@
 """Cuts a stream of text into pieces that can be spoken. Sans-I/O: text and times in, chunks out.
 
-    buffer:  … | t h e   c h u n k   s o   f a r .   N e |          (older text is gone)
-               ^start                        ^cursor    ^end of what has come
-               [start, cursor)  decided: no chunk ends here
-               cursor           the mark that is looked at; undecided while lookahead is missing
+The scanner below cuts by what the text shows. Here is what time adds, for the adaptive policy:
 
-The text is scanned once: the cursor never goes back, and what is left of `start` is dropped, so the
-cost is linear and the memory bounded by `max_chars` plus a bounded lookahead.
+    first chunk    a clause, a sentence; or a phrase, where waiting for a mark would be longer than it is
+                   worth; or, when nothing came for long, what words there are
+    later ones     sentences, short ones joined while the player has much in hand; and when the latest
+                   moment comes at which a chunk can be cut without the player running dry (`pacing.py`):
+                   the best end that is there, sentence before clause before phrase before word
 
 Text that is to be filtered before it is spoken (markup, pictographs) is filtered before `push`: this
 machine keeps every character that it gets.
 """
 
-import re
-from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 from services.chunker import marks
-from services.chunker.abbreviations import table_for
-from services.chunker.boundaries import decide_sentence
-from services.chunker.clauses import clause_is_speakable, decide_clause, last_clause_end
-from services.chunker.limits import forced_cut, word_ends
+from services.chunker.clauses import clause_is_speakable, last_clause_end
+from services.chunker.pacing import MS, Pace, Pacing
+from services.chunker.phrases import Strength, last_word_end, phrase_boundaries
 from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
-from services.chunker.view import WHITE_LIMIT, Decision, Verdict, View
+from services.chunker.scanner import Scanner
 from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
-__all__ = ["DRY_SOON_NS", "Chunk", "Chunker", "ChunkerConfig", "Policy", "Reason"]
+__all__ = ["Chunk", "Chunker", "ChunkerConfig", "Pace", "Policy", "Reason"]
 
-DRY_SOON_NS: Final = 200_000_000
-"""A player that has less than this left to play is about to run dry."""
+USUAL_CLAUSE_CHARS: Final = 45
+"""From a phrase boundary to the next mark, as texts that are made to be spoken go."""
+WORTH_MS: Final[dict[Strength, int]] = {Strength.STRONG: 60, Strength.WEAK: 100}
+"""A phrase is taken for the first chunk where the next mark is further away than this.
 
-_SLICE_CHARS: Final = 8192
-"""A long text is taken in by slices of this size, so that dropping old text stays cheap."""
+The trade: a listener notices a delay from about a tenth of a second on. What a cut at a phrase costs is
+that the voice does not know how the sentence goes on: next to nothing before "and" or "because", where
+readers pause anyway, a little more before a preposition. So a fast model is let finish its clause, and a
+slow one is not waited for.
+"""
+PATIENCE_MS: Final = 800
+"""So long after the first text, or after the player ran dry, words are spoken that end no phrase."""
+FIRST_WORDS: Final = 4
+LATER_WORDS: Final = 3
+JOIN_BELOW_CHARS: Final = 100
+"""A chunk that is longer takes in no further sentence."""
 _AFTER_END: Final = "nothing may follow `end`"
-_NOT_WHITE: Final = re.compile(r"\S")
+_PHRASE: Final = 1
+_WORD: Final = 2
+_NEVER: Final = 1 << 62
 
 
-@dataclass(slots=True)
-class _Held:
-    """A chunk whose end is undecided, though it may well be one."""
-
-    end: int
-    """Absolute offset behind its last character."""
-    since_ns: int
-    """When that character came."""
-    reason: Reason
-
-
-class Chunker:
+class Chunker(Scanner):
     """Cuts one text.
 
     Times are nanoseconds of one monotonic clock and never go back. Each call returns the chunks that it
-    completed, in order. The chunks do not depend on how the text is cut into pushes; only `tick`,
-    `slack` and `flush` bring time into play.
+    completed, in order. While time stands still the chunks do not depend on how the text is cut into
+    pushes.
 
     Raises:
         InvalidFieldError: From `push`, when the text grows beyond `max_text_chars`.
@@ -62,78 +60,37 @@ class Chunker:
     """
 
     def __init__(self, config: ChunkerConfig) -> None:
-        self.config = config
-        self.text_length = 0
-        """Code points that have come in."""
-        self.chunk_count = 0
-        """Chunks that have gone out."""
-        self._buffer = ""
-        self._base = 0  # absolute offset of the buffer's first character
-        self._start = 0
-        self._cursor = 0
-        self._sentence_start = 0
-        self._words = 0
-        self._word_start = 0
-        self._guillemet_open = False
-        self._held: _Held | None = None
-        self._dry_ns: int | None = None
+        super().__init__(config)
         self._ended = False
-        self._arrivals: deque[tuple[int, int]] = deque()  # (absolute end, when it came), but for the last
-        self._now_ns = 0  # when the last text came
-        self._max_chars = config.max_chars
-        self._seen = View("", 0, 0, 0, False, False, table_for(config.language))
-        self._early = config.policy in (Policy.CLAUSE, Policy.ADAPTIVE)
-        self._by_words = config.policy is Policy.WORDS
-        self._pattern = (
-            marks.WORD_END if self._by_words else marks.ANY_MARK if self._early else marks.SENTENCE_MARK
-        )
-        self._least = config.least_chars(first=True)
+        self._pacing = Pacing(config.pace) if config.policy is Policy.ADAPTIVE else None
+        # How far in vain was looked for an end, and at which length of the text.
+        self._tried = (-1, 0)
 
     def push(self, text: str, now_ns: int) -> list[Chunk]:
         """Take in more text."""
         if self._ended:
             raise OutOfOrderError(_AFTER_END)
-        length = len(text)
-        if self.text_length + length > self.config.max_text_chars:
+        if self.text_length + len(text) > self.config.max_text_chars:
             limit = self.config.max_text_chars
             raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
         chunks: list[Chunk] = []
-        if length <= _SLICE_CHARS:
-            self._take(text, chunks, now_ns)
-        else:
-            for index in range(0, length, _SLICE_CHARS):
-                self._take(text[index : index + _SLICE_CHARS], chunks, now_ns)
+        pacing = self._pacing
+        if pacing is None or not text:
+            self._take_all(text, chunks, now_ns)
+            return chunks
+        pacing.arrived(len(text), now_ns)
+        self._take_all(text, chunks, now_ns)
+        if not self.chunk_count:
+            wait_ms = pacing.wait_ms(USUAL_CLAUSE_CHARS)
+            if wait_ms >= WORTH_MS[Strength.STRONG]:
+                self._begin_with_phrase(chunks, wait_ms, now_ns)
         return chunks
-
-    def _take(self, piece: str, chunks: list[Chunk], now_ns: int) -> None:
-        if now_ns != self._now_ns:
-            self._arrivals.append((self.text_length, self._now_ns))
-            self._now_ns = now_ns
-        before = len(self._buffer)
-        self._buffer = buffer = self._buffer + piece
-        length = len(buffer)
-        self.text_length = self._base + length
-        found = -1
-        if self._start < before and length - self._start <= self._max_chars:
-            match = self._pattern.search(buffer, self._cursor)
-            if match is None:
-                # Most tokens hold no mark: then there is nothing more to do.
-                self._cursor = length
-                self._held = None
-                return
-            found = match.start()
-        self._scan(chunks, now_ns, final=False, found=found)
-        self._drop()
 
     def flush(self, now_ns: int) -> list[Chunk]:
         """Let out everything that is held, now."""
         self._check_open()
         chunks: list[Chunk] = []
-        self._scan(chunks, now_ns, final=True)
-        if self._start < len(self._buffer):
-            self._cut(chunks, len(self._buffer), Reason.FLUSH, now_ns)
-        self._sentence_start = self._start
-        self._drop()
+        self._end_scan(chunks, now_ns)
         return chunks
 
     def end(self, now_ns: int) -> list[Chunk]:
@@ -142,39 +99,49 @@ class Chunker:
         self._ended = True
         return chunks
 
-    def slack(self, left_to_play_ms: int, now_ns: int) -> None:
-        """Take in how many milliseconds of audio the player has left.
+    def slack(
+        self,
+        left_to_play_ms: float,
+        now_ns: int,
+        *,
+        chunks_counted: int | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        """Take in how many milliseconds of audio the player has left, and what was learned of the voice.
 
-        For the adaptive policy alone: when less than 200 ms are left, a complete clause that is held
-        for the end of its sentence leaves, with reason DEADLINE, at the next `tick` that is due.
+        `chunks_counted` chunks are in the figure already, None: all. For the adaptive policy alone.
         """
         self._check_open()
-        if self.config.policy is Policy.ADAPTIVE:
-            self._dry_ns = now_ns + left_to_play_ms * 1_000_000
+        if self._pacing is not None:
+            counted = self.chunk_count if chunks_counted is None else chunks_counted
+            self._pacing.report(left_to_play_ms, counted, pace, now_ns)
+            self._tried = (-1, 0)
 
     def next_deadline_ns(self) -> int | None:
         """Return when `tick` is due; None while nothing waits for time to pass."""
-        due = None if self._held is None else self._held.since_ns + self.config.hold_ns
-        if self._dry_ns is not None and self._held_clause_end() > 0:
-            dry = self._dry_ns - DRY_SOON_NS
-            due = dry if due is None else min(due, dry)
-        return due
+        due = _NEVER if self._held is None else self._held.since_ns + self.config.hold_ns
+        if self._pacing is not None and self._start < len(self._buffer):
+            phrase_ns, word_ns = self._pressed_ns(self._pacing)
+            tried = self._tried[1] if self._tried[0] == self.text_length else 0
+            if tried < _PHRASE:
+                due = min(due, phrase_ns)
+            if tried < _WORD:
+                due = min(due, word_ns)
+        return None if due == _NEVER else due
 
     def tick(self, now_ns: int) -> list[Chunk]:
-        """Let out what was held too long."""
+        """Let out what was held too long, or what the player cannot wait for."""
         self._check_open()
         chunks: list[Chunk] = []
         held = self._held
         if held is not None and now_ns >= held.since_ns + self.config.hold_ns:
             self._cut(chunks, held.end - self._base, held.reason, now_ns)
             self._scan(chunks, now_ns, final=False)
-        elif self._dry_ns is not None and now_ns >= self._dry_ns - DRY_SOON_NS:
-            end = self._held_clause_end()
-            if end > 0:
-                # One clause for each report: the next report tells whether that was enough.
-                self._dry_ns = None
-                self._cut(chunks, end, Reason.DEADLINE, now_ns)
-                self._scan(chunks, now_ns, final=False)
+        elif self._pacing is not None and self._start < len(self._buffer):
+            phrase_ns, word_ns = self._pressed_ns(self._pacing)
+            level = _WORD if now_ns >= word_ns else _PHRASE if now_ns >= phrase_ns else 0
+            if level:
+                self._relieve(chunks, level, now_ns)
         self._drop()
         return chunks
 
@@ -182,211 +149,78 @@ class Chunker:
         if self._ended:
             raise OutOfOrderError(_AFTER_END)
 
-    def _scan(self, chunks: list[Chunk], now_ns: int, *, final: bool, found: int = -1) -> None:
-        """Decide as far as the text that has come allows, and cut; `found` is the next mark, if known."""
-        self._held = None
-        buffer = self._buffer
-        end = len(buffer)
-        index, pattern = found, self._pattern
-        self._skip_white()
-        while True:
-            limit = self._start + self._max_chars
-            if index < self._cursor or pattern is not self._pattern:
-                pattern = self._pattern
-                match = pattern.search(buffer, self._cursor)
-                index = match.start() if match else end
-            if index > limit or (index == limit and (index == end or buffer[index] not in marks.NEWLINES)):
-                if not self._overflows(limit, final=final):
-                    # As much as fits has come, and nothing but white space behind it.
-                    self._cursor = min(self._cursor, index)
-                    return
-                self._force(chunks, limit, now_ns)
-                continue
-            if index == end:
-                self._cursor = index
+    # ------------------------------------------------------------ the adaptive policy
+
+    def _begin_with_phrase(self, chunks: list[Chunk], wait_ms: float, now_ns: int) -> None:
+        """Cut the first chunk at the earliest phrase that is worth it."""
+        if self._held is not None or self._cursor < len(self._buffer):
+            return  # a mark has come: what follows it decides
+        text = self._buffer[self._start :]
+        for boundary in phrase_boundaries(text, self.config.language):
+            if wait_ms >= WORTH_MS[boundary.strength] and self._least <= boundary.end <= self._most:
+                self._cut(chunks, self._start + boundary.end, Reason.PHRASE, now_ns)
+                self._scan(chunks, now_ns, final=False)
+                self._drop()
                 return
-            decision, reason = self._decide(index, final=final)
-            if decision.verdict is Verdict.UNDECIDED:
-                self._cursor = index
-                self._hold(decision, reason)
-                return
-            if decision.verdict is Verdict.NO:
-                self._cursor = max(decision.end, index + 1)
-                continue
-            if not self._accept(chunks, decision.end, reason, now_ns, final=final):
-                self._cursor = max(decision.end, index + 1)
 
-    def _decide(self, index: int, *, final: bool) -> tuple[Decision, Reason]:
-        buffer = self._buffer
-        if self._by_words and (buffer[index] == " " or not marks.is_sentence_mark(buffer, index)):
-            return self._decide_word(index, final=final), Reason.WORDS
-        view = self._view(index, final=final)
-        if not self._early or self.chunk_count or marks.is_sentence_mark(buffer, index):
-            return decide_sentence(view, index), Reason.SENTENCE
-        decision = decide_clause(view, index)
-        if decision.verdict is not Verdict.NO and not clause_is_speakable(buffer[self._start : decision.end]):
-            decision = Decision(Verdict.NO, decision.end)
-        return decision, Reason.CLAUSE
+    def _may_join(self, chars: int, now_ns: int) -> bool:
+        pacing = self._pacing
+        return pacing is not None and chars < JOIN_BELOW_CHARS and pacing.may_join(now_ns)
 
-    def _decide_word(self, index: int, *, final: bool) -> Decision:
-        """Count the word that ends at `index`; decide once there are enough of them."""
-        buffer = self._buffer
-        end, counts = word_ends(buffer, self._word_start, index)
-        if not counts:
-            self._word_start = index + 1
-            return Decision(Verdict.NO, index + 1)
-        if self._words + 1 >= self.config.words and end - self._start >= self._least:
-            following = _NOT_WHITE.search(buffer, end)
-            if following is None:
-                verdict = Verdict.YES if final or len(buffer) - end >= WHITE_LIMIT else Verdict.UNDECIDED
-                return Decision(verdict, end)
-            if following.start() - end >= WHITE_LIMIT or self._may_part(buffer, end, following.start()):
-                return Decision(Verdict.YES, end)
-        self._words += 1
-        self._word_start = end
-        return Decision(Verdict.NO, max(end, index + 1))
+    def _pressed_ns(self, pacing: Pacing) -> tuple[int, int]:
+        """Return when the text that waits is cut at a phrase or better, and when at a word."""
+        if not self.chunk_count:
+            first_ns = pacing.first_ns
+            if first_ns is None or self._held is not None:
+                return _NEVER, _NEVER  # what is held has its own time
+            return pacing.last_ns + WORTH_MS[Strength.WEAK] * MS, first_ns + PATIENCE_MS * MS
+        chars = len(self._buffer) - self._start
+        if self._joined_end >= 0:
+            joined_ns = pacing.latest_join_ns(chars)
+            return joined_ns, joined_ns
+        latest_ns = pacing.latest_cut_ns(chars)
+        if not pacing.writer_is_faster():
+            # The player runs dry whatever is cut: then between phrases, where a pause belongs.
+            return latest_ns - pacing.better_ns(), max(latest_ns, pacing.dry_ns + PATIENCE_MS * MS)
+        return latest_ns - pacing.better_ns(), latest_ns
 
-    @staticmethod
-    def _may_part(text: str, end: int, following: int) -> bool:
-        """Say whether a chunk may end between `end` and `following`: not in "1 234", not before a mark."""
-        char = text[following]
-        if char.isdigit() and text[end - 1].isdigit():
-            return False
-        return char.isalnum() or char in marks.OPENERS or char in "-#$€£&@+/~<=>*" or char in marks.DASHES
-
-    def _accept(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int, *, final: bool) -> bool:
-        """Cut at `end`, unless the chunk is too short; say whether it was cut."""
-        piece = self._buffer[self._start : end].rstrip()
-        if len(piece) > self.config.max_chars:
-            self._force(chunks, self._start + self.config.max_chars, now_ns)
-            return True
-        if len(piece) < self._least or not marks.SPEAKABLE.search(piece):
-            if reason is Reason.SENTENCE:
-                self._sentence_start = end
-            return False
-        if final and _NOT_WHITE.search(self._buffer, end) is None:
-            reason = Reason.FLUSH
+    def _relieve(self, chunks: list[Chunk], level: int, now_ns: int) -> None:
+        """Cut at the best end that is there; remember where there is none."""
+        end, reason = self._best_end(level)
+        if end <= self._start:
+            self._tried = (self.text_length, level)
+            return
         self._cut(chunks, end, reason, now_ns)
-        return True
+        self._scan(chunks, now_ns, final=False)
 
-    def _hold(self, decision: Decision, reason: Reason) -> None:
-        """Remember an undecided end, so that `tick` can let it out."""
-        piece = self._buffer[self._start : decision.end].rstrip()
-        if (
-            decision.plausible
-            and self._least <= len(piece) <= self.config.max_chars
-            and marks.SPEAKABLE.search(piece)
-        ):
-            end = self._base + self._start + len(piece)
-            self._held = _Held(end, self._arrival_ns(end), reason)
-
-    def _held_clause_end(self) -> int:
-        """Return where a complete clause of what is held ends in the buffer; -1 if there is none."""
+    def _best_end(self, level: int) -> tuple[int, Reason]:
+        """Return where to cut in the buffer, and the reason; -1 where nothing fits."""
+        if self._joined_end >= 0:
+            return self._joined_end, Reason.SENTENCE
+        if self._held is not None:
+            return self._held.end - self._base, Reason.DEADLINE
+        first = not self.chunk_count
         end = last_clause_end(self._view(self._start, final=False))
-        if end < 0 or not clause_is_speakable(self._buffer[self._start : end]):
-            return -1
-        return end
+        if self._fits(end) and clause_is_speakable(self._buffer[self._start : end]):
+            return end, Reason.DEADLINE
+        text = self._buffer[self._start : self._start + self._most]
+        for boundary in reversed(list(phrase_boundaries(text, self.config.language))):
+            if self._fits(self._start + boundary.end):
+                return self._start + boundary.end, Reason.PHRASE if first else Reason.DEADLINE
+        if level == _WORD:
+            end = last_word_end(text, self.config.language, FIRST_WORDS if first else LATER_WORDS)
+            if self._fits(self._start + end):
+                return self._start + end, Reason.DEADLINE
+        return -1, Reason.DEADLINE
 
-    def _view(self, index: int, *, final: bool) -> View:
-        view = self._seen
-        view.text = self._buffer
-        view.start = self._start
-        view.sentence_start = self._sentence_start
-        view.limit = self._start + self.config.max_chars + 1
-        view.final = final
-        view.guillemet_open = self._guillemet_open_at(index)
-        return view
-
-    def _guillemet_open_at(self, index: int) -> bool:
-        """Say whether a « of French kind, with a space behind it, waits for its » at `index`."""
-        opened = self._buffer.rfind("«", self._start, index)
-        if opened < 0:
-            return self._guillemet_open and self._buffer.find("»", self._start, index) < 0
-        return self._buffer[opened + 1].isspace() and self._buffer.find("»", opened, index) < 0
-
-    def _overflows(self, limit: int, *, final: bool) -> bool:
-        """Say whether more has come than a chunk holds, white space aside."""
-        if len(self._buffer) <= limit:
-            return False
-        if _NOT_WHITE.search(self._buffer, limit):
-            return True
-        return not final and len(self._buffer) - limit >= WHITE_LIMIT
-
-    def _force(self, chunks: list[Chunk], limit: int, now_ns: int) -> None:
-        """Cut at the last clause, else at a space, else between two words' characters."""
-        end = last_clause_end(self._view(self._start, final=False))
-        if end - self._start < self._least or not marks.SPEAKABLE.search(self._buffer, self._start, end):
-            end = forced_cut(self._buffer, self._start, limit)
-        self._cut(chunks, end, Reason.LIMIT, now_ns)
+    def _fits(self, end: int) -> bool:
+        chars = end - self._start
+        return self._least <= chars <= self._most and bool(
+            marks.SPEAKABLE.search(self._buffer, self._start, end)
+        )
 
     def _cut(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int) -> None:
-        """Let out what is between `start` and `end`."""
-        text = self._buffer[self._start : end].rstrip()
-        if text:
-            offset = self._base + self._start
-            length = len(text)
-            chunks.append(
-                Chunk(
-                    index=self.chunk_count,
-                    text=text,
-                    text_offset=offset,
-                    text_length=length,
-                    reason=reason,
-                    held_ns=max(0, now_ns - self._arrival_ns(offset + length)),
-                )
-            )
-            self.chunk_count += 1
-            if self.chunk_count == 1:
-                self._least = self.config.least_chars(first=False)
-                if self._early:
-                    self._pattern = marks.SENTENCE_MARK
-        opened, closed = text.rfind("«"), text.rfind("»")
-        if opened >= 0 or closed >= 0:
-            self._guillemet_open = opened > closed and text[opened + 1 : opened + 2].isspace()
-        self._held = None
-        self._start = end
-        self._words = 0
-        # Words are counted anew from here; marks behind a clause or a limit were decided before.
-        self._cursor = end if self._by_words else max(self._cursor, end)
-        self._word_start = end
-        if reason in (Reason.SENTENCE, Reason.FLUSH):
-            self._sentence_start = end
-        self._skip_white()
-
-    def _skip_white(self) -> None:
-        """Begin the chunk at its first character."""
-        buffer, start = self._buffer, self._start
-        if start >= len(buffer) or not buffer[start].isspace():
-            return
-        match = _NOT_WHITE.search(buffer, start)
-        self._start = match.start() if match else len(buffer)
-        if self._sentence_start >= start or any(
-            char in marks.NEWLINES for char in buffer[start : self._start]
-        ):
-            self._sentence_start = self._start
-        self._cursor = max(self._cursor, self._start)
-        self._word_start = max(self._word_start, self._start)
-
-    def _arrival_ns(self, end: int) -> int:
-        """Return when the character before the absolute offset `end` came."""
-        found = self._now_ns
-        for covered, when in reversed(self._arrivals):
-            if covered < end:
-                break
-            found = when
-        return found
-
-    def _drop(self) -> None:
-        """Forget the text before the chunk, but for one character, which rules may look at."""
-        count = self._start - 1
-        if count <= 0:
-            return
-        self._buffer = self._buffer[count:]
-        self._base += count
-        self._start -= count
-        self._cursor -= count
-        self._sentence_start -= count
-        self._word_start -= count
-        consumed = self._base + self._start
-        while self._arrivals and self._arrivals[0][0] <= consumed:
-            self._arrivals.popleft()
+        super()._cut(chunks, end, reason, now_ns)
+        if self._pacing is not None and chunks and chunks[-1].index == self.chunk_count - 1:
+            text = chunks[-1].text
+            self._pacing.cut(chunks[-1].index, len(text), len(marks.SYLLABIC.findall(text)), now_ns)

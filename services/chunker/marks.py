@@ -68,6 +68,8 @@ _SOUTH_EAST: Final = "\u0e01-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\ua9e0
 
 CJK: Final = re.compile(f"[{_CJK}]")
 UNSPACED: Final = re.compile(f"[{_CJK}{_SOUTH_EAST}]")
+SYLLABIC: Final = re.compile(f"[{_CJK}\uac00-\ud7a3]")
+"""A character that is spoken as a syllable or more."""
 
 # In Greek `;` asks, in Armenian `:` ends: the letter before tells.
 # A mark inside a number, a name or an address is not worth a look, if only because there are many.

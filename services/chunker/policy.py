@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from services.chunker.pacing import UNKNOWN_PACE, Pace
 from voicemesh.runtime.errors import InvalidFieldError
 
 MAX_WORDS: Final = 50
@@ -36,6 +37,7 @@ class Reason(Enum):
     LIMIT = "limit"
     DEADLINE = "deadline"
     FLUSH = "flush"
+    PHRASE = "phrase"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class ChunkerConfig:
     """Nanoseconds after which a chunk whose end is undecided leaves."""
     max_text_chars: int = DEFAULT_MAX_TEXT_CHARS
     """Characters that the whole text may have."""
+    pace: Pace = UNKNOWN_PACE
+    """What is known of the voice, for the adaptive policy."""
 
     def __post_init__(self) -> None:
         """Check the fields against each other."""
@@ -103,9 +107,20 @@ class Limits:
     max_message_chars: int = DEFAULT_MAX_TEXT_CHARS
 
     def config(
-        self, *, policy: Policy, words: int, min_chars: int, max_chars: int, language: str
+        self,
+        *,
+        policy: Policy,
+        words: int,
+        min_chars: int,
+        max_chars: int,
+        language: str,
+        voice_max_chars: int = 0,
+        pace: Pace = UNKNOWN_PACE,
     ) -> ChunkerConfig:
         """Return the configuration that was asked for, under these limits; `max_chars` 0 takes the limit.
+
+        `voice_max_chars` is what the voice can speak at a time, 0 where it has no limit: chunks keep to it
+        whatever was asked for.
 
         Raises:
             InvalidFieldError: A field is over its limit or contradicts another.
@@ -115,14 +130,19 @@ class Limits:
             raise InvalidFieldError(
                 "configure.policy.max_chars", f"must be at most {self.max_chars}, not {max_chars}"
             )
+        most = max_chars or self.max_chars
+        if voice_max_chars and voice_max_chars < most:
+            most = voice_max_chars
+            min_chars = min(min_chars, most)
         return ChunkerConfig(
             policy=policy,
             words=words,
             min_chars=min_chars,
-            max_chars=max_chars or self.max_chars,
+            max_chars=most,
             language=language,
             hold_ns=self.hold_ns,
             max_text_chars=self.max_text_chars,
+            pace=pace,
         )
 
 

@@ -102,8 +102,8 @@ class _Timer:
             self._handle.cancel()
             self._handle = None
         if self._writing is not None:
-            await asyncio.wait({self._writing})
-            self._writing = None
+            writing, self._writing = self._writing, None
+            await asyncio.wait({writing})
 
     def go_on(self) -> None:
         """Wake up when a tick is due."""
@@ -129,3 +129,7 @@ class _Timer:
     async def _write(self, chunks: list[Chunk]) -> None:
         for response in _responses(self._stream, chunks, self._span):
             await self._context.write(response)
+        if self._writing is asyncio.current_task():
+            # Nobody pauses: what is left may be due without another message.
+            self._writing = None
+            self.go_on()

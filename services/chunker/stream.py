@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from services.chunker.core import Chunker
+from services.chunker.pacing import Pace
 from services.chunker.policy import Chunk, Limits, Policy, Reason
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.common.v1 import common_pb2
@@ -11,6 +12,7 @@ from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
 MAX_TURN_ID_CHARS: Final = 256
+MAX_PACE_MS: Final = 600_000
 SLICE_CHARS: Final = 16_384
 """So much text is cut at a stretch: a few milliseconds in which other streams wait."""
 
@@ -28,7 +30,22 @@ _REASONS: Final = {
     Reason.LIMIT: common_pb2.CHUNK_REASON_LIMIT,
     Reason.DEADLINE: common_pb2.CHUNK_REASON_DEADLINE,
     Reason.FLUSH: common_pb2.CHUNK_REASON_FLUSH,
+    Reason.PHRASE: common_pb2.CHUNK_REASON_PHRASE,
 }
+
+
+def _pace(pace: chunker_pb2.Pace, field: str) -> Pace:
+    """Return what is known of a voice, or be told which figure cannot be."""
+    for name in ("ms_per_char", "first_frame_ms", "first_frame_ms_per_char"):
+        value: float = getattr(pace, name)
+        if not 0 <= value <= MAX_PACE_MS:
+            raise InvalidFieldError(f"{field}.{name}", f"must be 0 to {MAX_PACE_MS}, not {value}")
+    known = pace.HasField("first_frame_ms")
+    return Pace(
+        ms_per_char=pace.ms_per_char,
+        first_frame_ms=pace.first_frame_ms if known else None,
+        first_frame_ms_per_char=pace.first_frame_ms_per_char if known else 0.0,
+    )
 
 
 class ChunkStream:
@@ -69,7 +86,13 @@ class ChunkStream:
         if event == "text":
             yield from self._push(chunker, request.text.text, now_ns)
         elif event == "slack":
-            chunker.slack(request.slack.left_to_play_ms, now_ns)
+            slack = request.slack
+            chunker.slack(
+                slack.left_to_play_ms,
+                now_ns,
+                chunks_counted=slack.chunks_counted if slack.HasField("chunks_counted") else None,
+                pace=_pace(slack.pace, "slack.pace") if slack.HasField("pace") else None,
+            )
         elif event == "flush":
             yield chunker.flush(now_ns)
         else:
@@ -124,6 +147,8 @@ class ChunkStream:
             min_chars=configure.policy.min_chars,
             max_chars=configure.policy.max_chars,
             language=configure.language,
+            voice_max_chars=configure.voice_max_chars,
+            pace=_pace(configure.pace, "configure.pace"),
         )
         self.turn_id = configure.turn_id
         self._chunker = Chunker(config)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from services.chunker.core import DRY_SOON_NS, Chunk, Chunker, ChunkerConfig, Policy, Reason
+from services.chunker.core import Chunk, Chunker, ChunkerConfig, Policy, Reason
 from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
 MS = 1_000_000
@@ -149,14 +149,14 @@ def test_an_undecided_end_leaves_when_it_was_held_too_long(text: str, chunk: str
     ],
 )
 def test_what_is_hardly_an_end_waits(text: str) -> None:
-    machine = chunker()
+    machine = chunker(Policy.CLAUSE)
     machine.push(text, 0)
     assert machine.next_deadline_ns() is None
     assert machine.tick(10_000 * MS) == []
 
 
 def test_text_that_settles_the_mark_ends_the_wait() -> None:
-    machine = chunker()
+    machine = chunker(Policy.CLAUSE)
     machine.push("Go to example.", 0)
     assert machine.next_deadline_ns() == 300 * MS
     machine.push("com", 100 * MS)
@@ -171,38 +171,10 @@ def test_white_space_does_not_prolong_the_wait() -> None:
 
 
 def test_a_held_chunk_that_is_too_short_waits_for_more() -> None:
-    machine = chunker()
+    machine = chunker(Policy.CLAUSE)
     machine.push("This is one. OK. ", 0)
     assert machine.next_deadline_ns() is None
     assert texts(machine.push("And this", 0) + machine.end(0)) == ["OK. And this"]
-
-
-def test_a_player_that_runs_dry_gets_the_clause_that_is_there() -> None:
-    machine = chunker()
-    machine.push("This is the first one. And if the second takes long, it may well", 0)
-    assert machine.next_deadline_ns() is None
-    machine.slack(1000, 50 * MS)
-    due = machine.next_deadline_ns()
-    assert due == 1050 * MS - DRY_SOON_NS
-    assert machine.tick(due - 1) == []
-    (out,) = machine.tick(due)
-    assert (out.text, out.reason) == ("And if the second takes long,", Reason.DEADLINE)
-    # One clause for each report of the player.
-    machine.push(" go on, and on, and on, for long", due)
-    assert machine.next_deadline_ns() is None
-
-
-def test_a_dry_player_gets_no_fragment_and_other_policies_do_not_listen() -> None:
-    machine = chunker()
-    machine.push("This is the first one. Yes, but there is", 0)
-    machine.slack(0, 0)
-    assert machine.next_deadline_ns() is None
-    assert machine.tick(0) == []
-    for policy in (Policy.SENTENCE, Policy.CLAUSE):
-        machine = chunker(policy)
-        machine.push("This is the first one. And if the second takes long, it may", 0)
-        machine.slack(0, 0)
-        assert machine.next_deadline_ns() is None
 
 
 def test_flush_lets_out_what_is_held_and_the_text_goes_on() -> None:

@@ -111,7 +111,8 @@ def test_nothing_is_lost_whatever_happens_between_the_tokens(
         if due is not None and what >= 2:
             now_ns = max(now_ns, due)
             ticked = chunker.tick(now_ns)
-            assert ticked, "a tick that is due lets something out"
+            after = chunker.next_deadline_ns()
+            assert ticked or after is None or after > now_ns, "what is due is done, or given up for now"
             chunks += ticked
     chunks += chunker.end(now_ns)
     check(text, chunks, config)
