@@ -165,7 +165,7 @@ class TurnDriver:
         asyncio.get_running_loop().call_soon(self._open_ahead)
 
     def confirm(self, received_ns: int) -> None:
-        """Tell the caller of a draft, from now on and all that was held back; `received_ns` is its new zero."""
+        """Tell the caller of a draft, all that was held back first; its times count from `received_ns`."""
         self._caller.send("turn_started", self._started)
         self.handle(on.Confirmed(received_ns))
 

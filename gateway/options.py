@@ -72,7 +72,7 @@ def speech_choice(
         raise InvalidFieldError(f"{field}.speed", f"must be 0.25 to 4, or 0 for normal, not {options.speed}")
     _check_name(f"{field}.voice", options.voice)
     voice = peers.voice(options.voice, f"{field}.voice")
-    _check_policy(options.chunk_policy, f"{field}.chunk_policy")
+    _check_policy(options.chunk_policy, f"{field}.chunk_policy", settings.gateway_max_chunk_chars)
     return SpeechChoice(
         voice=voice,
         format=_format(options, voice, field),
@@ -97,7 +97,7 @@ def _format(options: pb.SpeechOptions, voice: common_pb2.Voice, field: str) -> c
     return native
 
 
-def _check_policy(policy: common_pb2.ChunkPolicy, field: str) -> None:
+def _check_policy(policy: common_pb2.ChunkPolicy, field: str, most_chars: int) -> None:
     if policy.kind == common_pb2.ChunkPolicy.KIND_WORDS:
         if not 1 <= policy.words <= 50:
             raise InvalidFieldError(f"{field}.words", f"must be 1 to 50, not {policy.words}")
@@ -105,6 +105,11 @@ def _check_policy(policy: common_pb2.ChunkPolicy, field: str) -> None:
         raise InvalidFieldError(f"{field}.words", "is for KIND_WORDS only")
     if policy.kind not in common_pb2.ChunkPolicy.Kind.values():
         raise InvalidFieldError(f"{field}.kind", f"is no kind of policy: {policy.kind}")
+    if policy.max_chars > most_chars:
+        raise InvalidFieldError(f"{field}.max_chars", f"must be at most {most_chars}, not {policy.max_chars}")
+    limit = policy.max_chars or most_chars
+    if policy.min_chars > limit:
+        raise InvalidFieldError(f"{field}.min_chars", f"must be at most {limit}, not {policy.min_chars}")
 
 
 def text_choice(configure: pb.Configure, settings: GatewaySettings) -> TextChoice:

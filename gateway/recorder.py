@@ -61,8 +61,11 @@ class Recorder:
             },
         )
 
-    def end(self, report: TurnReport, span: Span) -> pb.TurnReport:
-        """Take the report of a turn that ended; return it as the caller is told it."""
+    def end(self, report: TurnReport, span: Span) -> pb.TurnReport | None:
+        """Take the report of a turn that ended; return it as the caller is told it, None for a draft."""
+        if report.outcome == "discarded":
+            self._discard(report, span)
+            return None
         told = convert.report_to(report, trace_id_of(span), self._cost_usd(report))
         self._reports.pop(told.turn_id, None)  # an id that came again counts from now
         self._reports[told.turn_id] = told.SerializeToString()
@@ -71,6 +74,13 @@ class Recorder:
         self._end_span(report, told, span)
         self._log_line(report, told, span)
         return told
+
+    def _discard(self, report: TurnReport, span: Span) -> None:
+        """Note a draft that nobody wanted: in its trace and in the log, and nowhere else."""
+        span.set_attributes({"voicemesh.outcome": report.outcome, "voicemesh.characters": report.characters})
+        span.end()
+        log = with_span(_log, span, turn_id=report.turn_id, session_id=report.session_id)
+        log.info("draft discarded", age_ms=report.total_us / 1000, tts_chars=report.characters)
 
     def _cost_usd(self, report: TurnReport) -> float:
         settings = self._settings
@@ -96,6 +106,7 @@ class Recorder:
                 "voicemesh.characters": report.characters,
                 "voicemesh.reply_cache": report.reply_cache,
                 "voicemesh.unattributed_ms": attribution.unattributed_us / 1000,
+                "voicemesh.head_start_ms": report.head_start_us / 1000,
                 **{
                     f"voicemesh.stage.{stage}_ms": duration_us / 1000
                     for stage, duration_us in attribution.stages.items()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from gateway.channels import Channels
 from gateway.conversation import Conversation
 from gateway.recorder import Recorder
 from gateway.speaking import Speaker
@@ -19,13 +20,14 @@ class GatewayServicer(GatewayServiceServicer):
         self._turns = turns
         self._recorder = recorder
         self._sessions = sessions
+        self._channels = Channels(turns, sessions)
 
     async def Converse(  # the contract's name
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
     ) -> AsyncIterator[pb.ConverseResponse]:
         """Carry any number of turns, one after another."""
         session = self._sessions.open()
-        conversation = Conversation(self._turns, session, context.time_remaining())
+        conversation = Conversation(self._turns, self._channels, session, context.time_remaining())
         reader = session.spawn(conversation.read(request_iterator), name="converse")
         drainer = session.spawn(conversation.drain(), name="drain converse")
         try:

@@ -37,6 +37,18 @@ class GatewaySettings(ServerSettings):
     """Most characters of a prompt."""
     gateway_max_text_chars: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most characters of a turn of the caller's own words."""
+    gateway_max_chunk_chars: Annotated[int, Field(ge=20, le=10_000)] = 400
+    """Longest chunk that a caller may ask for; no more than the chunker's own limit."""
+    gateway_text_idle_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
+    """Longest wait for more of a caller's words; then the turn fails: DEADLINE_EXCEEDED. 0: no limit."""
+    gateway_draft_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0
+    """A draft that is not confirmed by then is discarded; its confirmation begins it anew."""
+    gateway_max_channels: Annotated[int, Field(ge=0, le=100_000)] = 64
+    """Channels that there may be at once; streams that name more are refused with RESOURCE_EXHAUSTED."""
+    gateway_max_listeners: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Streams that may share one channel."""
+    gateway_channel_backlog_s: Annotated[float, Field(ge=1, le=600)] = 60.0
+    """Audio that a channel keeps for members who are slow, or join late; who falls behind it loses frames."""
     gateway_max_image_bytes: Annotated[int, Field(ge=0, le=50_000_000)] = 2_097_152
     """Most bytes of the pictures of a prompt; the LLM service and the cache have limits of their own."""
     gateway_max_lead_ms: Annotated[int, Field(ge=0, le=600_000)] = 5_000

@@ -13,7 +13,7 @@ from gateway.driver import TurnDriver
 from gateway.options import SpeechChoice, speech_choice, text_choice
 from gateway.turns import TurnRequest, Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError, MeshError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, TooManyTurnsError
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError, to_status
 from voicemesh.runtime.streams import Outbox
@@ -22,6 +22,9 @@ _OUTBOX_LIMIT: Final = 64
 _MAX_TEXTS: Final = 1000
 _AT_ONCE: Final = 4
 """Texts of a batch that are spoken at the same time."""
+_PATIENCE_MS: Final = 2_000
+"""How much later than that of a turn somebody listens to a text of a batch is due."""
+_PLACE_TRIES: Final = 60
 _BATCH_EVENTS: Final = {
     "turn_started": "started",
     "frame": "frame",
@@ -115,7 +118,8 @@ class Speaker:
             self.outbox.close()
 
     async def _run_batch(self, indexes: dict[str, list[int]], speech: SpeechChoice) -> None:
-        places = asyncio.Semaphore(_AT_ONCE)
+        # However small this gateway is, a batch leaves most of it to those who listen.
+        places = asyncio.Semaphore(min(_AT_ONCE, max(1, self._turns.settings.gateway_max_turns // 4)))
 
         async def one(text: str, positions: Sequence[int]) -> None:
             async with places:
@@ -133,17 +137,32 @@ class Speaker:
             field = _BATCH_EVENTS.get(event)
             return pb.SpeakBatchResponse(text_indexes=positions, **{field: message}) if field else None  # type: ignore[arg-type] # as above
 
-        received_ns = self._turns.clock.now_ns()
-        turn = TurnRequest(uuid.uuid4().hex, "", received_ns, None, keep_history=False)
+        turn_id = uuid.uuid4().hex
         try:
             self._check(text, f"texts[{positions[0]}]")
-            driver = self._begin(turn, text, speech, wrap)
+            driver = await self._place(turn_id, text, speech, wrap)
         except MeshError as error:
-            failed = pb.TurnFailed(turn_id=turn.turn_id, status=to_status(error))
+            failed = pb.TurnFailed(turn_id=turn_id, status=to_status(error))
             self.outbox.push((wrap("turn_failed", failed), None))
             return
         await driver.finished.wait()
         self._running.discard(driver)
+
+    async def _place(
+        self, turn_id: str, text: str, speech: SpeechChoice, wrap: Callable[[str, ProtoMessage], Any]
+    ) -> TurnDriver:
+        """Begin a text of a batch; while every place is taken by others, wait rather than refuse."""
+        tries = 0
+        while True:
+            received_ns = self._turns.clock.now_ns()
+            turn = TurnRequest(turn_id, "", received_ns, None, keep_history=False, patience_ms=_PATIENCE_MS)
+            try:
+                return self._begin(turn, text, speech, wrap)
+            except TooManyTurnsError as error:
+                tries += 1
+                if tries == _PLACE_TRIES:
+                    raise
+                await asyncio.sleep((error.retry_after_ms or 0) / 1000)
 
     def _check(self, text: str, field: str) -> None:
         limit = self._turns.settings.gateway_max_text_chars

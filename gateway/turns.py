@@ -35,6 +35,9 @@ class TurnRequest:
     remembered: tuple[Message, ...] = ()
     new_session: bool = False
     keep_history: bool = True
+    draft: bool = False
+    patience_ms: int = 0
+    """How much longer than a listener it can wait for an engine."""
 
 
 class Turns:
@@ -83,7 +86,7 @@ class Turns:
         standby: Standby | None,
         timeout_s: float | None,
     ) -> TurnDriver:
-        """Admit a turn, tell the caller so, and start it.
+        """Admit a turn, start it, and tell the caller so unless it is a draft.
 
         Raises:
             DrainingError: The process is shutting down.
@@ -113,6 +116,10 @@ class Turns:
             audio_cache=speech.audio_cache,
             max_lead_ms=speech.max_lead_ms,
             word_timings=speech.word_timings,
+            draft=request.draft,
+            draft_ms=round(self.settings.gateway_draft_s * 1000),
+            text_idle_ms=round(self.settings.gateway_text_idle_s * 1000),
+            patience_ms=request.patience_ms,
             history_limit=self.settings.gateway_history_messages,
             history_chars=self.settings.gateway_history_chars,
         )
@@ -129,17 +136,19 @@ class Turns:
             telemetry=self._telemetry,
             clock=self.clock,
             span=span,
+            started=pb.TurnStarted(
+                turn_id=spec.turn_id,
+                session_id=spec.session_id,
+                trace_id=trace_id_of(span),
+                format=speech.format,
+            ),
             record=lambda report: self._ended(driver, self._recorder.end(report, span)),
             timeout_s=timeout_s,
         )
         self._running.add(driver)
-        started = pb.TurnStarted(
-            turn_id=spec.turn_id, session_id=spec.session_id, trace_id=trace_id_of(span), format=speech.format
-        )
-        caller.send("turn_started", started)
         driver.start()
         return driver
 
-    def _ended(self, driver: TurnDriver, told: pb.TurnReport) -> pb.TurnReport:
+    def _ended(self, driver: TurnDriver, told: pb.TurnReport | None) -> pb.TurnReport | None:
         self._running.discard(driver)
         return told
