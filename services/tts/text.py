@@ -1,6 +1,7 @@
 """Text on its way into an engine: made harmless, without moving a character."""
 
 import re
+import unicodedata
 from typing import Final
 
 from services.tts.wire import Word
@@ -47,11 +48,16 @@ def words_of(text: str) -> list[tuple[int, int]]:
 def trim(text: str, start: int, end: int) -> tuple[int, int]:
     """Return the bounds of a word without the marks around it; the whole of it where it is marks only."""
     left, right = start, end
-    while left < right and not text[left].isalnum():
+    while left < right and not _of_word(text[left]):
         left += 1
-    while right > left and not text[right - 1].isalnum():
+    while right > left and not _of_word(text[right - 1]):
         right -= 1
     return (left, right) if left < right else (start, end)
+
+
+def _of_word(character: str) -> bool:
+    # Vowel signs and accents of their own (Devanagari "े") are no letters, but part of the word.
+    return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 class WordBounds:
