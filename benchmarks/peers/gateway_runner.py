@@ -23,7 +23,11 @@ from typing import Any
 import psutil
 from peerbench.runner import Runner, Session, TurnRecorder
 
-from voicemesh.client import Chunk, Frame, SpeechOptions, TextDelta, TurnReport, VoiceMesh
+# The checkout that is measured, whatever else is installed.
+CHECKOUT = os.environ["VOICEMESH_PEER_CHECKOUT"]
+sys.path.insert(0, CHECKOUT)
+
+from voicemesh.client import Chunk, Frame, SpeechOptions, TextDelta, TurnReport, VoiceMesh  # noqa: E402 - as above
 
 SPEECH = SpeechOptions(cache=False, max_lead_ms=0)
 
@@ -209,7 +213,7 @@ async def start_mesh(llm_url: str, mode: str, calls: pathlib.Path) -> asyncio.su
     harness = str(pathlib.Path(sys.modules["peerbench"].__path__[0]).parent)
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (harness, os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (CHECKOUT, harness, os.environ.get("PYTHONPATH")))),
         "OPENAI_BASE_URL": llm_url,
         "OPENAI_API_KEY": "none",
         "VOICEMESH_LLM_MODEL": "bench",

@@ -114,13 +114,20 @@ def measure(work: pathlib.Path, options: argparse.Namespace) -> None:
     command = [str(work / "venvs/base/bin/python"), "bench.py", "--port", str(free_port())]
     for name in ("runners", "engines", "levels", "reps", "spread", "name"):
         command += [f"--{name}", str(getattr(options, name))]
-    env = {**os.environ, "VOICEMESH_PEER_NOTES": str(notes), "PYTHONUNBUFFERED": "1"}
-    tables = []
+    env = {
+        **os.environ,
+        "VOICEMESH_PEER_NOTES": str(notes),
+        "VOICEMESH_PEER_CHECKOUT": str(HERE.parents[1]),
+        "PYTHONUNBUFFERED": "1",
+    }
+    tables, failed = [], []
     with subprocess.Popen(command, cwd=work, env=env, stdout=subprocess.PIPE, text=True) as bench:
         assert bench.stdout is not None
         for line in bench.stdout:
             if _PROGRESS.match(line):
                 print(line, end="", file=sys.stderr, flush=True)
+                if "rc 0," not in line:
+                    failed.append(line)
             else:
                 tables.append(line)
     if bench.returncode:
@@ -129,6 +136,9 @@ def measure(work: pathlib.Path, options: argparse.Namespace) -> None:
         )
     if options.replies == "harness":
         print("".join(tables))
+    if failed:
+        raw = work / "raw" / options.name
+        print(f"{len(failed)} of these runs failed; what each said is in {raw}/*.err", file=sys.stderr)
 
 
 def free_port() -> int:
