@@ -88,7 +88,8 @@ async def test_streams_are_not_opened_behind_the_end_of_their_turn(socket_folder
         )
         # The LLM is asked, the next streams are about to be opened; now the user speaks.
         driver.handle(on.Interrupted())
-        assert driver.finished.is_set()
+        async with asyncio.timeout(GUARD_S):
+            await driver.finished.wait()
         # A whole turn later they would be there.
         assert (await ask(gateway)).outcome == pb.TURN_OUTCOME_COMPLETED
         assert len(services.time_left["chunker"]) == 1
