@@ -21,6 +21,7 @@ from google.rpc import status_pb2
 from opentelemetry.trace import Span
 
 from gateway import convert
+from gateway.chunking import configure_chunker, tell_chunker, wants_slack
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.report import TurnReport
@@ -113,7 +114,8 @@ class TurnDriver:
         self.finished = asyncio.Event()
         self.settled = asyncio.Event()
         self.settled.set()
-        self._engine = TurnEngine(spec, clock)
+        self._pace_meter = peers.paces.meter(speech.voice.name, speech.speed)
+        self._engine = TurnEngine(spec, clock, self._pace_meter)
         self._text = text
         self._speech = speech
         self._peers = peers
@@ -225,9 +227,8 @@ class TurnDriver:
                 self._memory.store(action)
             case do.StartLlm(messages):
                 self._ask_llm([convert.message_to(message) for message in messages])
-            case do.CancelLlm():
-                if self._llm is not None:
-                    self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
+            case do.TellPatience() | do.CancelLlm():
+                self._tell_llm(action)
             case do.Synthesize(index, text, deadline_ms):
                 chunk = tts_pb2.SynthesizeChunk(chunk_index=index, text=text, deadline_ms=deadline_ms)
                 self._open_tts().send(tts_pb2.SynthesizeRequest(chunk=chunk))
@@ -319,6 +320,16 @@ class TurnDriver:
         loop.call_later(_CHUNKER_AHEAD_S, self._open, self._open_chunker)
         loop.call_later(_TTS_AHEAD_S, self._open, self._open_tts)
 
+    def _tell_llm(self, action: do.TellPatience | do.CancelLlm) -> None:
+        if self._llm is None:
+            return
+        match action:
+            case do.TellPatience(join_ms):
+                patience = llm_pb2.GeneratePatience(join_ms=join_ms)
+                self._llm.send(llm_pb2.GenerateRequest(patience=patience))
+            case do.CancelLlm():
+                self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
+
     def _stood_by_ended(
         self, link: LlmLink, messages: list[common_pb2.Message], error: RemoteError | None
     ) -> None:
@@ -364,26 +375,18 @@ class TurnDriver:
         if self._chunker is None:
             method = "voicemesh.chunker.v1.ChunkerService/Chunk"
             self._chunker = self._link("chunker", method, self._peers.chunker.Chunk)
-            configure = chunker_pb2.ChunkConfigure(
-                turn_id=self.spec.turn_id, policy=self._speech.policy, language=self._speech.voice.language
-            )
-            self._chunker.send(chunker_pb2.ChunkRequest(configure=configure))
+            pace = self._pace_meter.pace()
+            self._chunker.send(configure_chunker(self.spec.turn_id, self._speech, pace))
             self._read(self._chunker, self._take_chunker, self._chunker_ended)
         return self._chunker
 
     def _tell_chunker(self, action: do.FeedChunker | do.FlushChunker | do.EndChunker | do.TellSlack) -> None:
+        if isinstance(action, do.TellSlack) and not wants_slack(self._speech):
+            return
         chunker = self._open_chunker()
-        match action:
-            case do.FeedChunker(text):
-                chunker.send(chunker_pb2.ChunkRequest(text=chunker_pb2.ChunkText(text=text)))
-            case do.FlushChunker():
-                chunker.send(chunker_pb2.ChunkRequest(flush=chunker_pb2.ChunkFlush()))
-            case do.EndChunker():
-                chunker.send(chunker_pb2.ChunkRequest(end=chunker_pb2.ChunkEnd()))
-                chunker.half_close()
-            case do.TellSlack(left_to_play_ms):
-                slack = chunker_pb2.ChunkSlack(left_to_play_ms=left_to_play_ms)
-                chunker.send(chunker_pb2.ChunkRequest(slack=slack))
+        chunker.send(tell_chunker(action))
+        if isinstance(action, do.EndChunker):
+            chunker.half_close()
 
     async def _take_chunker(self, response: chunker_pb2.ChunkResponse) -> None:
         if response.WhichOneof("event") == "chunk":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.core.pace import Pace
 from gateway.core.report import TurnReport
 from gateway.core.values import Chunk, Message, Usage, Word
 
@@ -44,6 +45,13 @@ class StartLlm:
 
 
 @dataclass(frozen=True, slots=True)
+class TellPatience:
+    """Let the LLM service join its text for so long; 0: forward it at once."""
+
+    join_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class CancelLlm:
     """End the generation."""
 
@@ -67,9 +75,12 @@ class EndChunker:
 
 @dataclass(frozen=True, slots=True)
 class TellSlack:
-    """Tell the chunker how much the player has left."""
+    """Tell the chunker how much the player has left, and what was learned of the voice."""
 
     left_to_play_ms: int
+    """With the rest of the audio of the chunks that are counted, estimated where it is not made yet."""
+    chunks_counted: int
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +184,7 @@ class Finish:
 
 
 Action = (
-    LoadHistory | SaveHistory | LookUpReply | StoreReply | StartLlm | CancelLlm | FeedChunker | FlushChunker
-    | EndChunker | TellSlack | LookUpAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText
+    LoadHistory | SaveHistory | LookUpReply | StoreReply | StartLlm | TellPatience | CancelLlm | FeedChunker
+    | FlushChunker | EndChunker | TellSlack | LookUpAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText
     | EmitChunk | EmitFrame | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
 )  # fmt: skip

@@ -12,7 +12,6 @@ A draft runs like any turn, but what its caller would be told is held back:
             └── Discarded, Interrupted, too old, failed ──> `discarded`: nothing is told, nothing kept
 """
 
-import re
 from collections import deque
 
 from gateway.core import actions as do
@@ -20,31 +19,34 @@ from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
 from gateway.core.heard import heard_text
 from gateway.core.history import bounded
+from gateway.core.pace import PaceMeter
 from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.values import Message, TurnSpec, Usage
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError
 
-JOIN_ABOVE_MS = 1000
-"""While the player has more than this in hand, deltas are joined: nobody waits for them."""
-JOIN_CHARS = 32
+PATIENT_ABOVE_MS = 1500
+HURRY_BELOW_MS = 1000
+"""The LLM's text may be joined from the first in hand on, until the player has less than the second."""
 JOIN_MS = 100
-"""Joined text is passed on at this length, when its first character is this old, or where there is a mark."""
-_MARK = re.compile(r"[^\w ]")
+"""For how long, in milliseconds."""
 _TOLD = (do.EmitText, do.EmitChunk, do.EmitDegraded)
 """What a draft holds back here; what `Speech` sends is held back there."""
 
+NEWS_MS = 100
+"""The chunker is told of a report of the player that differs from the estimate by so much."""
+
 
 class TurnEngine:
-    """One turn. `clock` stamps events when they are taken, and what goes out."""
+    """One turn. `clock` stamps events when they are taken, and what goes out; `meter` learns of the voice."""
 
-    def __init__(self, spec: TurnSpec, clock: Clock) -> None:
+    def __init__(self, spec: TurnSpec, clock: Clock, meter: PaceMeter | None = None) -> None:
         self.spec = spec
         self.finished = False
         self._clock = clock
         self._marks = TurnMarks(received_ns=spec.received_ns)
-        self._speech = Speech(spec, clock, self._act, self._degrade)
+        self._speech = Speech(spec, clock, self._act, self._degrade, meter)
         self._actions: list[do.Action] = []
         self._history = spec.remembered
         self._history_version = 0
@@ -61,9 +63,8 @@ class TurnEngine:
         self._text: list[str] = []
         self._text_length = 0
         self._text_ended = False
-        self._joined: list[str] = []
-        self._joined_ns = 0
-        self._at_mark = False
+        self._news_of_audio = False
+        self._patient = False
         self._timer_ns = 0
         # Deltas that no chunk has passed yet: code points of text up to and with it, arrival, time fed.
         self._deltas: deque[tuple[int, int, int]] = deque()
@@ -115,6 +116,10 @@ class TurnEngine:
             self._on_chunker(event, now_ns)
         elif isinstance(event, on.AudioEvent):
             self._speech.handle(event, now_ns)
+            if isinstance(event, on.FrameMade):
+                self._news_of_audio = event.first
+            else:
+                self._news_of_audio = isinstance(event, (on.ChunkSpoken, on.AudioFound))
         else:
             self._on_caller(event, now_ns)
         if not self._outcome:
@@ -135,7 +140,10 @@ class TurnEngine:
             case on.FirstFrameSent():
                 self._marks.first_frame_sent_ns = now_ns
             case on.PlaybackReported(played_ms):
+                before_ms = self._speech.player.in_hand_ms(now_ns)
                 self._speech.player.report(played_ms, now_ns)
+                differs_ms = abs(self._speech.player.in_hand_ms(now_ns) - before_ms)
+                self._news_of_audio = differs_ms >= NEWS_MS
             case on.Interrupted() | on.Discarded() if self._draft:
                 self._discard(now_ns)
             case on.Interrupted(played_ms):
@@ -225,7 +233,6 @@ class TurnEngine:
                 self._take_text(event, now_ns)
             case on.TextFlushed():
                 self._text_at_ns = now_ns
-                self._pass_text()
                 self._act(do.FlushChunker())
             case on.TextEnded(usage, complete):
                 self._llm_running = False
@@ -247,31 +254,26 @@ class TurnEngine:
         if not self._marks.first_text_ns:
             self._marks.first_text_ns = now_ns
             self._marks.connect_us, self._marks.ttft_us = event.connect_us, event.ttft_us
-        if not self._joined:
-            self._joined_ns = now_ns
         self._text.append(event.text)
-        self._joined.append(event.text)
-        hurry = self._speech.player.in_hand_ms(now_ns) < JOIN_ABOVE_MS
-        # The chunker decides about a mark by what follows it: neither is kept from it.
-        at_mark, self._at_mark = self._at_mark, _MARK.search(event.text) is not None
-        if hurry or at_mark or self._at_mark or sum(map(len, self._joined)) >= JOIN_CHARS:
-            self._pass_text()
-
-    def _pass_text(self) -> None:
-        """Give the chunker and the caller the text that was joined."""
-        if not self._joined:
-            return
-        text = "".join(self._joined)
-        self._joined.clear()
-        self._text_length += len(text)
-        self._deltas.append((self._text_length, self._joined_ns, self._clock.now_ns()))
-        self._act(do.FeedChunker(text))
+        self._text_length += len(event.text)
+        self._deltas.append((self._text_length, now_ns, self._clock.now_ns()))
+        self._act(do.FeedChunker(event.text))
         if self.spec.prompt is not None:
-            self._act(do.EmitText(text))
+            self._act(do.EmitText(event.text))
+        self._set_patience(now_ns)
+
+    def _set_patience(self, now_ns: int) -> None:
+        """Let the LLM service join its text while the player has plenty in hand: nobody waits for it."""
+        if not self._llm_running:
+            return
+        in_hand_ms = self._speech.player.in_hand_ms(now_ns)
+        patient = in_hand_ms > (HURRY_BELOW_MS if self._patient else PATIENT_ABOVE_MS)
+        if patient is not self._patient:
+            self._patient = patient
+            self._act(do.TellPatience(JOIN_MS if patient else 0))
 
     def _end_text(self) -> None:
         if not self._text_ended:
-            self._pass_text()
             self._text_ended = True
             if self._text:
                 self._act(do.EndChunker())
@@ -309,9 +311,6 @@ class TurnEngine:
             self._on_text(on.TextFailed(late), now_ns)
             if self._outcome:
                 return
-        if self._joined and now_ns >= self._joined_ns + JOIN_MS * 1_000_000:
-            self._pass_text()
-        was_idle = speech.idle
         speech.advance(now_ns)
         if speech.refused is not None:
             self._error = speech.refused
@@ -319,8 +318,9 @@ class TurnEngine:
             self._end("failed", now_ns)
         elif self._chunks_ended and not self._llm_running and speech.idle and not self._draft:
             self._end("failed" if self._error else "completed", now_ns)
-        elif speech.idle and not was_idle and not self._text_ended:
-            self._act(do.TellSlack(round(speech.player.in_hand_ms(now_ns))))
+        elif self._news_of_audio and not self._text_ended:
+            self._act(do.TellSlack(round(speech.left_ms(now_ns)), len(speech), speech.pace))
+        self._news_of_audio = False
         self._set_timer()
 
     @property
@@ -338,8 +338,6 @@ class TurnEngine:
         due_ns = [due for due in (self._speech.wake_ns, self._idle_ends_ns) if due]
         if self._draft:
             due_ns.append(self._draft_ends_ns)
-        if self._joined:
-            due_ns.append(self._joined_ns + JOIN_MS * 1_000_000)
         wanted_ns = min(due_ns, default=0)
         if wanted_ns and wanted_ns != self._timer_ns:
             self._act(do.SetTimer(wanted_ns))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from services.llm.core.call import Cancel, Incoming, Ready, Unknown
+from services.llm.core.call import Cancel, Incoming, Patience, Ready, Unknown
 from services.llm.core.model import (
     Delta,
     Finished,
@@ -38,6 +38,8 @@ def incoming_of(message: llm_pb2.GenerateRequest) -> Incoming:
     kind = message.WhichOneof("event")
     if kind == "start":
         return _request_of(message.start)
+    if kind == "patience":
+        return Patience(message.patience.join_ms)
     return Cancel() if kind == "cancel" else Unknown()
 
 

@@ -212,6 +212,31 @@ async def test_one_turn_is_two_spans_with_the_right_parents(house: House) -> Non
     }
 
 
+async def test_a_patient_caller_gets_fewer_messages_and_the_same_text(house: House) -> None:
+    call = house.call()
+    await call.start("Why?")
+    await call.until("delta")
+    await call.say(patience=llm_pb2.GeneratePatience(join_ms=1000))
+    await call.to_the_end()
+    hurried = house.call()
+    await hurried.start("Why?")
+    await hurried.to_the_end()
+    texts = [[r.delta.text for r in c.responses if r.HasField("delta")] for c in (call, hurried)]
+    assert "".join(texts[0]) == "".join(texts[1])
+    assert len(texts[0]) < len(texts[1])
+
+
+@pytest.mark.parametrize(("join_ms", "started"), [(1001, True), (1, False)])
+async def test_patience_that_is_not_allowed(house: House, join_ms: int, started: bool) -> None:
+    call = house.call()
+    if started:
+        await call.start("Why?")
+    await call.say(patience=llm_pb2.GeneratePatience(join_ms=join_ms))
+    failure = await call.failure()
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.fields == ["patience.join_ms" if started else "patience"]
+
+
 async def test_the_trace_of_a_stream_that_stood_by_comes_with_its_start(house: House) -> None:
     call = house.call()
     await call.next()

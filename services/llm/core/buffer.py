@@ -1,6 +1,7 @@
 """The text that waits for the caller to read it."""
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Final
 
@@ -17,10 +18,10 @@ class ReplyBuffer:
 
         generation ── put ──> [ notices … | text, one growing delta … | finished ] ──> async for
 
-    An event that the reader waits for is handed over at once. Deltas that meet no waiting reader
-    are joined. `put` waits while more than `limit_chars` of text wait: that is the backpressure.
-    `finish` and `close` end it behind what waits; `abort` drops what waits. For one reader and one
-    writer.
+    An event that the reader waits for is handed over at once. Deltas that meet no waiting reader are
+    joined; after `join` also those that would meet one, for a while. `put` waits while more than
+    `limit_chars` of text wait: that is the backpressure. `finish` and `close` end it behind what waits;
+    `abort` drops what waits. For one reader and one writer.
     """
 
     def __init__(self, limit_chars: int = BUFFER_CHARS) -> None:
@@ -29,13 +30,21 @@ class ReplyBuffer:
         self._chars = 0
         self._closed = False
         self._error: BaseException | None = None
+        self._join_s = 0.0
         self._readable = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._writable = asyncio.Event()
 
     @property
     def closed(self) -> bool:
         """True once `close` or `abort` was called."""
         return self._closed
+
+    def join(self, seconds: float) -> None:
+        """Let text wait for so long for more of it, from now on; 0: hand it over at once."""
+        self._join_s = seconds
+        if not seconds:
+            self._urgent.set()
 
     async def put(self, event: GenerationEvent) -> None:
         """Say `event`, then wait until there is room for more. Dropped where the buffer is closed."""
@@ -45,7 +54,10 @@ class ReplyBuffer:
             self._append_text(event)
         else:
             self._events.append(event)
+            self._urgent.set()
         self._readable.set()
+        if self._chars > MESSAGE_CHARS:
+            self._urgent.set()
         while self._chars > self._limit_chars and not self._closed:
             self._writable.clear()
             await self._writable.wait()
@@ -71,6 +83,7 @@ class ReplyBuffer:
             self._closed = True
             self._error = error
             self._readable.set()
+            self._urgent.set()
             self._writable.set()
 
     def abort(self, error: BaseException | None = None) -> None:
@@ -97,6 +110,8 @@ class ReplyBuffer:
                 raise StopAsyncIteration
             self._readable.clear()
             await self._readable.wait()
+            if self._join_s and not self._closed:
+                await self._gather()
         event = self._events.popleft()
         if isinstance(event, Delta):
             if len(event.text) > MESSAGE_CHARS:
@@ -106,3 +121,13 @@ class ReplyBuffer:
             if self._chars <= self._limit_chars:
                 self._writable.set()
         return event
+
+    async def _gather(self) -> None:
+        """Wait for more text, as long as the reader is patient; not for anything but text."""
+        head = self._events[0] if self._events else None
+        if not isinstance(head, Delta) or head.timing is not None or len(self._events) > 1:
+            return
+        self._urgent.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._join_s):
+                await self._urgent.wait()

@@ -5,14 +5,14 @@ import hashlib
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from services.llm.core.buffer import ReplyBuffer
 from services.llm.core.generation import Generation, RetryPolicy
 from services.llm.core.model import GenerationRequest, Observer, Provider, ProviderRequest
 from services.llm.core.validation import Limits, check
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import MeshError, OutOfOrderError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
@@ -23,11 +23,20 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Patience:
+    """Text may wait so long for more; 0: it is told at once."""
+
+    join_ms: int
+
+
+@dataclass(frozen=True)
 class Unknown:
     """A message without an event, or with one that this version does not know."""
 
 
-Incoming = GenerationRequest | Cancel | Unknown
+Incoming = GenerationRequest | Patience | Cancel | Unknown
+
+MAX_JOIN_MS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -189,8 +198,16 @@ class Call:
                 raise OutOfOrderError("a second `cancel`", field="cancel")
             self._cancelled = True
             self._generation.cancel()
+        elif isinstance(message, Patience):
+            if self._generation is None:
+                raise OutOfOrderError("`patience` before `start`", field="patience")
+            if message.join_ms > MAX_JOIN_MS:
+                raise InvalidFieldError(
+                    "patience.join_ms", f"must be at most {MAX_JOIN_MS}, not {message.join_ms}"
+                )
+            self.events.join(message.join_ms / 1000)
         else:
-            raise OutOfOrderError("a message without `start` or `cancel`", field="event")
+            raise OutOfOrderError("a message without `start`, `patience` or `cancel`", field="event")
 
     def when_over(self, then: Callable[[], None]) -> None:
         """Call `then` once the provider's stream is closed; at once where there is none."""

@@ -152,7 +152,7 @@ def test_synthesis_stays_within_the_lead_and_goes_on_when_audio_was_played() -> 
     assert script.of(do.Synthesize)[1].deadline_ms >= 4990
 
 
-def test_deltas_are_joined_while_the_player_has_plenty_and_only_then() -> None:
+def test_the_llm_may_join_its_text_while_the_player_has_plenty_and_only_then() -> None:
     script = Script(keep_history=False, max_lead_ms=0)
     script.start()
     script.on(on.ReplyMissing())
@@ -162,32 +162,14 @@ def test_deltas_are_joined_while_the_player_has_plenty_and_only_then() -> None:
     script.on(on.AudioMissing(0))
     script.speak(0, 3000)
     script.on(on.FirstFrameSent())
-    script.on(on.TextArrived(" And"))
-    for piece in (" Three", " four", " five"):
-        assert not [a for a in script.on(on.TextArrived(piece)) if isinstance(a, do.FeedChunker)]
-    (timer,) = script.of(do.SetTimer)
-    assert timer.at_ns == script.clock.now_ns() + 100_000_000
-    assert script.on(on.TimerFired(), after_ms=100)[:1] == [do.FeedChunker(" Three four five")]
-    script.on(on.TextArrived(" six"))
-    assert do.FeedChunker(" six, ") in script.on(on.TextArrived(", ")), "a mark may end a chunk"
-    assert do.FeedChunker("seven") in script.on(on.TextArrived("seven")), (
-        "what follows a mark decides about it"
-    )
-    script.on(on.TextArrived(" eight"))
-    assert script.on(on.TextEnded())[:3] == [do.FeedChunker(" eight"), do.EmitText(" eight"), do.EndChunker()]
+    assert do.TellPatience(100) in script.on(on.TextArrived(" Three"))
+    assert not [a for a in script.on(on.TextArrived(" four")) if isinstance(a, do.TellPatience)]
+    assert not [
+        a for a in script.on(on.TextArrived(" five"), after_ms=1900) if isinstance(a, do.TellPatience)
+    ]
+    assert do.TellPatience(0) in script.on(on.TextArrived(" six"), after_ms=200)
     text = "".join(action.text for action in script.of(do.EmitText))
-    assert text == "One two. And Three four five six, seven eight"
-
-
-def test_a_flush_passes_on_what_was_joined() -> None:
-    script = Script(prompt=None, keep_history=False, audio_cache=False)
-    script.start()
-    script.on(on.TextArrived("One."))
-    script.say(0, "One.", 0)
-    script.speak(0, 3000)
-    script.on(on.TextArrived(" And"))
-    script.on(on.TextArrived(" two"))
-    assert script.on(on.TextFlushed())[:2] == [do.FeedChunker(" two"), do.FlushChunker()]
+    assert text == "One two. Three four five six"
 
 
 def test_a_later_chunk_is_due_when_what_is_before_it_was_played() -> None:

@@ -42,6 +42,49 @@ def test_a_reader_that_keeps_up_gets_every_delta_alone() -> None:
     assert run_virtual(story()) == [Delta("a"), Delta("b"), Delta("c")]
 
 
+def test_a_patient_reader_gets_text_joined_until_it_hurries_or_something_else_comes() -> None:
+    async def story() -> list[tuple[float, GenerationEvent]]:
+        loop = asyncio.get_running_loop()
+        buffer = ReplyBuffer()
+        got: list[tuple[float, GenerationEvent]] = []
+
+        async def read() -> None:
+            stamped = ((round(loop.time(), 3), event) async for event in buffer)
+            got.extend([pair async for pair in stamped])
+
+        began = round(loop.time(), 3)
+        reading = asyncio.ensure_future(read())
+        buffer.join(0.1)
+        await buffer.put(Delta("first", TIMING))
+        for text in ("a", "b", "c", "d", "e", "f"):
+            await asyncio.sleep(0.03)
+            await buffer.put(Delta(text))
+        buffer.join(0)
+        await asyncio.sleep(0.03)
+        await buffer.put(Delta("g"))
+        buffer.join(0.1)
+        await asyncio.sleep(0.03)
+        await buffer.put(Delta("h"))
+        await asyncio.sleep(0.03)
+        await buffer.put(RetryNotice("again"))
+        await asyncio.sleep(0.03)
+        await buffer.put(Delta("i"))
+        await asyncio.sleep(0.03)
+        buffer.finish(FINISHED)
+        await reading
+        return [(round(when - began, 3), event) for when, event in got]
+
+    assert run_virtual(story()) == [
+        (0, Delta("first", TIMING)),
+        (0.13, Delta("abcd")),
+        (0.18, Delta("ef")),
+        (0.27, Delta("gh")),
+        (0.27, RetryNotice("again")),
+        (0.33, Delta("i")),
+        (0.33, FINISHED),
+    ]
+
+
 def test_a_full_buffer_holds_the_writer_until_it_is_read() -> None:
     async def story() -> None:
         buffer = ReplyBuffer(limit_chars=10)

@@ -60,6 +60,7 @@ class GenerateRequest(_message.Message):
 
     START_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    PATIENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start(self) -> Global___GenerateStart:
         """First message, once."""
@@ -68,17 +69,22 @@ class GenerateRequest(_message.Message):
     def cancel(self) -> Global___GenerateCancel:
         """Ends the generation: `finished` follows, with the usage so far where it is known."""
 
+    @_builtins.property
+    def patience(self) -> Global___GeneratePatience:
+        """How long text may wait for more, from now on; behind `start`, in any number."""
+
     def __init__(
         self,
         *,
         start: Global___GenerateStart | None = ...,
         cancel: Global___GenerateCancel | None = ...,
+        patience: Global___GeneratePatience | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "event", b"event", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "event", b"event", "patience", b"patience", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "event", b"event", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "event", b"event", "patience", b"patience", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "cancel", "patience"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -131,6 +137,30 @@ class GenerateStart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateStart: _TypeAlias = GenerateStart  # noqa: Y015
+
+@_typing.final
+class GeneratePatience(_message.Message):
+    """What a caller says whose listener has enough to go on with: fewer messages are worth a little delay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOIN_MS_FIELD_NUMBER: _builtins.int
+    join_ms: _builtins.int
+    """Text behind the first delta may be joined for up to this many milliseconds, at most 1000. 0, as at the
+    beginning: it is forwarded at once.
+    """
+    def __init__(
+        self,
+        *,
+        join_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["join_ms", b"join_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratePatience: _TypeAlias = GeneratePatience  # noqa: Y015
 
 @_typing.final
 class GenerateCancel(_message.Message):

@@ -49,7 +49,8 @@ class LlmServiceServicer:
     def Generate(self, request_iterator, context):
         """One stream is one generation.
 
-        Caller: `start` once; then at most one `cancel`, or half-close (which does not cancel).
+        Caller: `start` once; then any number of `patience`, and at most one `cancel`, or half-close (which
+        does not cancel).
         Service: `ready` at once, before `start` is read, so that a stream can stand by open until there
         is something to ask; a service that drains ends such a stream with OK. Then any number of `notice`
         and `delta`; then `finished` once, and the stream ends. The first delta is forwarded the moment it is

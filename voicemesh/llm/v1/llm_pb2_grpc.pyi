@@ -19,7 +19,8 @@ class LlmServiceStub:
     Generate: _aio.StreamStreamMultiCallable[_llm_pb2.GenerateRequest, _llm_pb2.GenerateResponse]
     """One stream is one generation.
 
-    Caller: `start` once; then at most one `cancel`, or half-close (which does not cancel).
+    Caller: `start` once; then any number of `patience`, and at most one `cancel`, or half-close (which
+    does not cancel).
     Service: `ready` at once, before `start` is read, so that a stream can stand by open until there
     is something to ask; a service that drains ends such a stream with OK. Then any number of `notice`
     and `delta`; then `finished` once, and the stream ends. The first delta is forwarded the moment it is
@@ -39,7 +40,8 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_llm_pb2.GenerateResponse]:
         """One stream is one generation.
 
-        Caller: `start` once; then at most one `cancel`, or half-close (which does not cancel).
+        Caller: `start` once; then any number of `patience`, and at most one `cancel`, or half-close (which
+        does not cancel).
         Service: `ready` at once, before `start` is read, so that a stream can stand by open until there
         is something to ask; a service that drains ends such a stream with OK. Then any number of `notice`
         and `delta`; then `finished` once, and the stream ends. The first delta is forwarded the moment it is
