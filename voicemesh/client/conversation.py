@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,6 +16,8 @@ from voicemesh.client.turn import Turn
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
+_OTHERS_LIMIT: Final = 64
+"""Turns that others began in a channel and nobody has looked at; behind that the call waits."""
 _HALF_CLOSE_S: Final = 1.0
 """How long the mesh has to end an idle call by itself before it is cancelled."""
 
@@ -36,7 +38,7 @@ class Conversation:
     """Turns with one listener, one after another. Made by `VoiceMesh.converse`; use it with `async with`.
 
     A new turn ends the one before it. Of a turn that is not the present one, or was interrupted,
-    nothing is delivered but its end.
+    nothing is delivered but its end. In a channel, `turns` gives those that others begin.
 
     Attributes:
         session_id: The session, for `VoiceMesh.converse(session_id=…)` later; known once a turn started.
@@ -64,7 +66,11 @@ class Conversation:
         self._writing = asyncio.Lock()
         self._turns: dict[str, Turn] = {}
         self._present: Turn | None = None
+        self._draft: Turn | None = None
+        self._shared = bool(options.channel)
+        self._begun_by_others: asyncio.Queue[Turn | None] = asyncio.Queue(_OTHERS_LIMIT)
         self._error: VoiceMeshError | None = None
+        self._failed = False
         self.session_id = options.session_id
         self.dropped = 0
 
@@ -73,8 +79,7 @@ class Conversation:
 
         The mesh is told how it is to speak at once, so that it can get ready before the first turn.
         """
-        self._open()
-        self._introduction = asyncio.create_task(self._introduce(), name="voicemesh-configure")
+        self._begin_call()
         return self
 
     async def __aexit__(
@@ -82,6 +87,11 @@ class Conversation:
     ) -> None:
         """End the call; a turn that is running is cancelled."""
         await self.aclose()
+
+    def _begin_call(self) -> None:
+        self._open()
+        if self._introduction is None:
+            self._introduction = asyncio.create_task(self._introduce(), name="voicemesh-configure")
 
     def _open(self) -> None:
         if self._call is None:
@@ -121,6 +131,50 @@ class Conversation:
             self._feeder = asyncio.create_task(feed, name="voicemesh-words")
         return turn
 
+    async def draft(self, prompt: PromptParts, *, turn_id: str = "", traceparent: str = "") -> Turn:
+        """Begin a turn that is not certain yet, such as an interim result of speech recognition.
+
+        The mesh works on it, and nothing of it is delivered before `confirm`. Another draft or turn, or an
+        interrupt, discards it: then it ends as interrupted and leaves no trace. Raises as `ask`.
+        """
+        turn = self.new_turn(turn_id, text_of(prompt))
+        turn.observer.begin()
+        await self._take_over(turn)
+        self._draft = turn
+        message = prompt_to_proto(prompt, turn.turn_id, traceparent)
+        await self._send(gateway_pb2.ConverseRequest(draft=message))
+        return turn
+
+    async def confirm(self) -> Turn:
+        """Say that the draft is what was meant; return its turn, whose times count from now.
+
+        Raises RuntimeError where there is no draft, and `VoiceMeshError` where the call has ended.
+        """
+        turn, self._draft = self._draft, None
+        if turn is None:
+            raise RuntimeError("there is no draft to confirm")
+        turn.observer.begin()
+        message = gateway_pb2.Confirm(turn_id=turn.turn_id)
+        await self._send(gateway_pb2.ConverseRequest(confirm=message))
+        return turn
+
+    async def turns(self) -> AsyncIterator[Turn]:
+        """Iterate over the turns that other members of the channel begin, as they begin.
+
+        Each should be read to its end: a listener that does not read falls behind, and loses audio. Ends
+        with the call; raises `VoiceMeshError` where that failed, for example because of options that are
+        not the channel's.
+        """
+        if not self._shared:
+            raise RuntimeError("only in a channel do others begin turns")
+        self._begin_call()
+        while self._error is None or not self._begun_by_others.empty():
+            turn = await self._begun_by_others.get()
+            if turn is not None:
+                yield turn
+        if self._failed:
+            raise self._error.copy()
+
     async def interrupt(self, played_ms: int | None = None) -> None:
         """End the present turn: the user speaks over it. Does nothing where no turn is running.
 
@@ -132,6 +186,7 @@ class Conversation:
             return
         await self._stop_feeding()
         await turn.mute()
+        await self._end_draft()
         message = gateway_pb2.Interrupt(turn_id=turn.turn_id, played_ms=played_ms)
         await self._send(gateway_pb2.ConverseRequest(interrupt=message))
 
@@ -195,6 +250,7 @@ class Conversation:
         await self._stop_feeding()
         if self._error is not None:
             raise self._error.copy()
+        await self._end_draft()
         if self._present is not None:
             await self._present.mute()
         self._present = turn
@@ -224,8 +280,17 @@ class Conversation:
                     await self._send(gateway_pb2.ConverseRequest(interrupt=stop))
             else:
                 # The mesh has not heard of the turn and will not end it.
-                self._turns.pop(turn.turn_id, None)
-                await turn.completed(gateway_pb2.TurnReport(outcome=gateway_pb2.TURN_OUTCOME_INTERRUPTED))
+                await self._unheard(turn)
+
+    async def _end_draft(self) -> None:
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            await self._unheard(draft)
+
+    async def _unheard(self, turn: Turn) -> None:
+        """End a turn of which the mesh will say nothing."""
+        self._turns.pop(turn.turn_id, None)
+        await turn.completed(gateway_pb2.TurnReport(outcome=gateway_pb2.TURN_OUTCOME_INTERRUPTED))
 
     async def _send_words(self, message: gateway_pb2.TextInput) -> None:
         await self._send(gateway_pb2.ConverseRequest(text=message))
@@ -264,11 +329,14 @@ class Conversation:
                 await self._route(message)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure, self._address)
+            self._failed = True
         finally:
             self._error = error
             turns, self._turns = tuple(self._turns.values()), {}
             for turn in turns:
                 await turn.lost(error)
+            with contextlib.suppress(asyncio.QueueFull):
+                self._begun_by_others.put_nowait(None)
 
     async def _route(self, message: gateway_pb2.ConverseResponse) -> None:
         kind = message.WhichOneof("event")
@@ -283,8 +351,16 @@ class Conversation:
         elif kind is not None:
             if kind == "turn_started":
                 self.session_id = message.turn_started.session_id
+                if self._shared and message.turn_started.turn_id not in self._turns:
+                    await self._join(message.turn_started.turn_id)
             turn = self._present
             if turn is not None and getattr(message, kind).turn_id == turn.turn_id:
                 await turn.deliver(message)
             else:
                 self.dropped += 1
+
+    async def _join(self, turn_id: str) -> None:
+        """Make a turn that another member began the present one."""
+        turn = self.new_turn(turn_id, "")
+        self._present = self._turns[turn_id] = turn
+        await self._begun_by_others.put(turn)

@@ -144,14 +144,16 @@ class Degraded:
 
     Attributes:
         turn_id: The turn.
-        what: "cache", "voice", "model", "history", "local_speech" or "resumed".
+        what: "cache", "voice", "model", "history", "local_speech", "resumed" or "skipped".
         detail: One sentence for people.
+        skipped_ms: For "skipped", a slow listener's: audio that was left out in front of the next frame.
 
     """
 
     turn_id: str
     what: str
     detail: str
+    skipped_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ def _speak_locally(message: gateway_pb2.SpeakLocally) -> SpeakLocally:
 
 
 def _degraded(message: gateway_pb2.Degraded) -> Degraded:
-    return Degraded(message.turn_id, DEGRADATIONS.get(message.what, ""), message.detail)
+    return Degraded(message.turn_id, DEGRADATIONS.get(message.what, ""), message.detail, message.skipped_ms)
 
 
 _READERS: Final[Mapping[str, Callable[[Any], Event]]] = {

@@ -132,6 +132,9 @@ class VoiceMesh:
         model: str = "",
         generation: GenerationOptions = _GENERATION,
         reply_cache: bool = True,
+        channel: str = "",
+        join: str = "now",
+        listen_only: bool = False,
     ) -> Conversation:
         """Return a conversation; it begins with `async with`, or with its first turn.
 
@@ -145,6 +148,9 @@ class VoiceMesh:
             model=model,
             generation=generation,
             reply_cache=reply_cache,
+            channel=channel,
+            join=join,
+            listen_only=listen_only,
         )
         conversation = Conversation(self._stub(), options, self.address, self._clock, self._open.discard)
         self._open.add(conversation)

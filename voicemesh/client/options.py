@@ -21,6 +21,11 @@ _ENCODINGS: Final = {
     "flac": common_pb2.AUDIO_ENCODING_FLAC,
 }
 
+_JOINS: Final = {
+    "now": gateway_pb2.CHANNEL_JOIN_NOW,
+    "beginning": gateway_pb2.CHANNEL_JOIN_BEGINNING,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechOptions:
@@ -60,7 +65,7 @@ class SpeechOptions:
         policy.max_chars = self.max_chars
         message = gateway_pb2.SpeechOptions(
             voice=self.voice,
-            speed=self.speed,
+            speed=0 if self.speed == 1 else self.speed,
             chunk_policy=policy,
             bypass_audio_cache=not self.cache,
             word_timings=self.word_timings,
@@ -165,6 +170,10 @@ class ConversationOptions:
         model: Model to ask for; empty for the mesh's default.
         generation: Settings of the reply.
         reply_cache: False to neither read nor write cached replies.
+        channel: Name of a channel whose turns the conversation shares; empty for turns of its own. Who
+            knows the name can join. The first member sets the other options for all.
+        join: What is heard of a turn that runs already: it goes on from "now", or from its "beginning".
+        listen_only: True for a member of a channel that begins no turns.
 
     """
 
@@ -174,9 +183,14 @@ class ConversationOptions:
     model: str = ""
     generation: GenerationOptions = GenerationOptions()
     reply_cache: bool = True
+    channel: str = ""
+    join: str = "now"
+    listen_only: bool = False
 
     def to_proto(self) -> gateway_pb2.Configure:
-        """Return the message. Raises ValueError as `SpeechOptions.to_proto` does."""
+        """Return the message. Raises ValueError as `SpeechOptions.to_proto` does, and for unknown joins."""
+        if self.join not in _JOINS:
+            raise ValueError(f"join: {self.join!r} is none of {', '.join(_JOINS)}")
         return gateway_pb2.Configure(
             session_id=self.session_id,
             speech=self.speech.to_proto(),
@@ -184,4 +198,7 @@ class ConversationOptions:
             model=self.model,
             parameters=self.generation.to_proto(),
             bypass_reply_cache=not self.reply_cache,
+            channel=self.channel,
+            channel_join=_JOINS[self.join] if self.channel else gateway_pb2.CHANNEL_JOIN_UNSPECIFIED,
+            listen_only=self.listen_only,
         )

@@ -83,6 +83,7 @@ class TurnReport:
         ttfa_ms: To the first frame.
         ttfa_audible_ms: To the first sample above silence.
         total_ms: To the end of the turn.
+        head_start_ms: For a draft: how long before its confirmation it came. Times count from there.
         audio_ms: How long the audio lasts.
         underruns: Times that a player which starts at the first frame runs dry.
         underrun_ms: For how long in sum.
@@ -111,6 +112,7 @@ class TurnReport:
     ttfa_ms: float = 0.0
     ttfa_audible_ms: float = 0.0
     total_ms: float = 0.0
+    head_start_ms: float = 0.0
     audio_ms: float = 0.0
     underruns: int = 0
     underrun_ms: float = 0.0
@@ -200,6 +202,7 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         ttfa_ms=message.ttfa_us / 1000,
         ttfa_audible_ms=(message.ttfa_us + message.leading_silence_us) / 1000 if message.ttfa_us else 0.0,
         total_ms=message.total_us / 1000,
+        head_start_ms=message.head_start_us / 1000,
         audio_ms=message.audio_us / 1000,
         underruns=message.underruns,
         underrun_ms=message.underrun_us / 1000,
