@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.breaker import Breaker
+from gateway.core.pace import Paces
 from gateway.settings import GatewaySettings
 from voicemesh.cache.v1 import cache_pb2_grpc
 from voicemesh.chunker.v1 import chunker_pb2_grpc
@@ -35,6 +36,7 @@ class Peers:
         voices: What can speak, by lower-case name; empty until the TTS service was asked.
         llm_revision: Changes with every setting of the LLM service that changes replies; "" until known.
         cache_breaker: Holds off a cache that failed.
+        paces: How fast each voice speaks, as turns showed.
 
     """
 
@@ -56,6 +58,7 @@ class Peers:
         self.voices: dict[str, common_pb2.Voice] = {}
         self.llm_revision = ""
         self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
+        self.paces = Paces()
         self._default_voice = ""
         self._serving = dict.fromkeys(self._channels, False)
         self._watchers: list[asyncio.Task[None]] = []

@@ -17,6 +17,7 @@ from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks
 from gateway.core.heard import SpokenChunk
+from gateway.core.pace import PaceMeter
 from gateway.core.playback import LeadingSilence, Player
 from gateway.core.report import ChunkAccount
 from gateway.core.values import Chunk, TurnSpec, Word
@@ -28,7 +29,7 @@ MAX_CHUNKS_AHEAD = 3
 DRAFT_CHUNKS_AHEAD = 1
 """The same for a draft: most drafts are replaced, and the first chunk is what the caller will wait for."""
 MS_PER_CHAR = 65
-"""Estimate of speech whose audio is not there yet: about 15 characters a second."""
+"""Estimate of speech whose audio is not there yet, of an unknown voice: about 15 characters a second."""
 
 
 class _State(Enum):
@@ -64,6 +65,7 @@ class Speech:
         clock: Stamps what goes out.
         act: Takes the actions that follow, in order.
         degrade: Is told what is given up, and a sentence about it.
+        meter: Learns the pace of the voice; None for one that forgets it with the turn.
 
     """
 
@@ -73,6 +75,7 @@ class Speech:
         clock: Clock,
         act: Callable[[do.Action], None],
         degrade: Callable[[str, str], None],
+        meter: PaceMeter | None = None,
     ) -> None:
         self._spec = spec
         self._clock = clock
@@ -83,7 +86,11 @@ class Speech:
         self._gated = spec.draft
         self._received_ns = spec.received_ns
         self._characters = 0
-        self._samples_per_char = MS_PER_CHAR * spec.sample_rate_hz // 1000
+        self._meter = meter or PaceMeter()
+        self.pace = self._meter.pace()
+        """What is known of the voice."""
+        self._samples_per_char = round(self._ms_per_char * spec.sample_rate_hz / 1000)
+        self._engine_free_ns = 0
         self.player = Player(spec.sample_rate_hz)
         self.silence = LeadingSilence()
         self.first_marks: ChunkMarks | None = None
@@ -94,6 +101,19 @@ class Speech:
         """When `advance` is to be called though nothing happens; 0: never."""
 
     # ------------------------------------------------------------ state
+
+    def __len__(self) -> int:
+        """Return how many chunks have come."""
+        return len(self._chunks)
+
+    @property
+    def _ms_per_char(self) -> float:
+        return self.pace.ms_per_char or MS_PER_CHAR
+
+    def left_ms(self, now_ns: int) -> float:
+        """Milliseconds of audio in hand, and of all chunks that are not sent yet, as far as is known."""
+        unsent = sum(self._unsent_ms(progress) for progress in self._chunks[self._head :])
+        return self.player.in_hand_ms(now_ns) + unsent
 
     @property
     def idle(self) -> bool:
@@ -196,8 +216,9 @@ class Speech:
         """Return the audio of a chunk that is not sent yet: known where it is complete, else estimated."""
         sent_ms = progress.sent_samples * 1000 / self._spec.sample_rate_hz
         made_ms = progress.made_samples * 1000 / self._spec.sample_rate_hz
-        whole_ms = made_ms if progress.state is _State.DONE else len(progress.chunk.text) * MS_PER_CHAR
-        return max(0.0, whole_ms - sent_ms)
+        if progress.state is _State.DONE:
+            return made_ms - sent_ms
+        return max(made_ms, len(progress.chunk.text) * self._ms_per_char) - sent_ms
 
     def _ask_engine(self, now_ns: int) -> None:
         """Have spoken what the cache has not, in order: a lookup that is out holds up those behind it."""
@@ -225,6 +246,7 @@ class Speech:
                 slicer = FrameSlicer(self._spec.sample_rate_hz, in_hand_ms=self.player.in_hand_ms(now_ns))
                 for _, frame in (*slicer.push(audio), *slicer.flush()):
                     self._take_frame(progress, frame, now_ns)
+                self._measure(progress)
                 self._done(progress, now_ns)
             case on.AudioMissing(detail=detail):
                 progress.account.cache = "miss"
@@ -239,12 +261,19 @@ class Speech:
                     progress.marks.first_frame_ns = now_ns
                     progress.marks.queue_us = progress.account.queue_us = event.queue_us
                     progress.marks.synthesis_us = progress.account.synthesis_us = event.synthesis_us
+                    begun_ns = progress.marks.looked_up_ns or progress.marks.asked_ns
+                    # The chunk before may have kept the engine: that is no time of this one.
+                    waited_ms = (now_ns - max(begun_ns, self._engine_free_ns)) / 1e6
+                    self._meter.began(len(progress.chunk.text), waited_ms)
+                    self.pace = self._meter.pace()
                 self._take_frame(progress, event.audio, now_ns)
             case on.WordsTimed(_, words):
                 self._take_words(progress, words, now_ns)
             case on.ChunkSpoken(index, resumed):
                 if resumed:
                     self._degrade("resumed", f"chunk {index} went on in another replica")
+                self._engine_free_ns = now_ns
+                self._measure(progress)
                 if progress.audio:
                     self._act(
                         do.StoreAudio(progress.chunk.text, bytes(progress.audio), tuple(progress.words))
@@ -253,6 +282,12 @@ class Speech:
             case on.ChunkUnspeakable():
                 self._fail(event)
                 self._unspeakable(progress, event.detail, now_ns)
+
+    def _measure(self, progress: _Progress) -> None:
+        """Learn from a chunk that is complete how fast the voice speaks."""
+        audio_ms = progress.made_samples * 1000 / self._spec.sample_rate_hz
+        self._meter.spoke(len(progress.chunk.text), audio_ms)
+        self.pace = self._meter.pace()
 
     def _fail(self, event: on.ChunkUnspeakable | on.SpeechFailed) -> None:
         """Note a refusal: before any audio, the turn fails by it instead of being spoken by the caller."""

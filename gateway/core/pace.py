@@ -1,0 +1,92 @@
+"""How fast a voice speaks and how soon its engine begins, learned from the turns that it spoke.
+
+time to first frame
+    │            · ·  line: least squares of what was seen,
+    │      ·  ·/        raised until nothing that was seen lies above it
+    │  · /  ·
+    │ /·                What is told is rather too late than too early: by it the chunker decides how
+    └──────────── chars long it may wait.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Final
+
+_SEEN: Final = 12
+"""So many chunks are remembered: a voice that becomes slower is believed within a turn or two."""
+_METERS: Final = 256
+"""So many pairs of voice and speed are remembered."""
+_SPREAD_CHARS: Final = 30
+"""With chunks of lengths closer together, nothing is known of how the time grows with the length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What is known of a voice."""
+
+    ms_per_char: float = 0.0
+    """Milliseconds of audio for a character of text; 0: unknown."""
+    first_frame_ms: float | None = None
+    """Milliseconds from chunk to first frame, whatever the length; None: unknown."""
+    first_frame_ms_per_char: float = 0.0
+    """Further milliseconds for each character."""
+
+
+class PaceMeter:
+    """Learns the pace of one voice at one speed."""
+
+    def __init__(self) -> None:
+        self._spoken: deque[tuple[int, float]] = deque(maxlen=_SEEN)
+        self._begun: deque[tuple[int, float]] = deque(maxlen=_SEEN)
+
+    def began(self, chars: int, waited_ms: float) -> None:
+        """Take note of how long a chunk took to its first frame."""
+        if chars > 0:
+            self._begun.append((chars, max(0.0, waited_ms)))
+
+    def spoke(self, chars: int, audio_ms: float) -> None:
+        """Take note of how long the audio of a chunk is."""
+        if chars > 0 and audio_ms > 0:
+            self._spoken.append((chars, audio_ms))
+
+    def pace(self) -> Pace:
+        """Return what is known of the voice."""
+        chars = sum(chars for chars, _ in self._spoken)
+        audio_ms = sum(audio_ms for _, audio_ms in self._spoken)
+        base_ms, slope_ms = self._line()
+        return Pace(audio_ms / chars if chars else 0.0, base_ms, slope_ms)
+
+    def _line(self) -> tuple[float | None, float]:
+        if not self._begun:
+            return None, 0.0
+        lengths = [chars for chars, _ in self._begun]
+        if max(lengths) - min(lengths) < _SPREAD_CHARS:
+            # Half of the time may belong to the length: between "all" and "none" of it.
+            slope_ms = max(waited_ms / chars for chars, waited_ms in self._begun) / 2
+        else:
+            count = len(self._begun)
+            mean_chars = sum(lengths) / count
+            mean_ms = sum(waited_ms for _, waited_ms in self._begun) / count
+            above = sum((chars - mean_chars) * (waited_ms - mean_ms) for chars, waited_ms in self._begun)
+            slope_ms = max(0.0, above / sum((chars - mean_chars) ** 2 for chars in lengths))
+        base_ms = max(waited_ms - slope_ms * chars for chars, waited_ms in self._begun)
+        return max(0.0, base_ms), slope_ms
+
+
+class Paces:
+    """The meters of all voices: what one turn learned, the next one knows."""
+
+    def __init__(self) -> None:
+        self._meters: OrderedDict[tuple[str, float], PaceMeter] = OrderedDict()
+
+    def meter(self, voice: str, speed: float) -> PaceMeter:
+        """Return the meter of a voice at a speed."""
+        key = voice, round(speed, 1)
+        found = self._meters.get(key)
+        if found is None:
+            found = self._meters[key] = PaceMeter()
+            if len(self._meters) > _METERS:
+                self._meters.popitem(last=False)
+        else:
+            self._meters.move_to_end(key)
+        return found
