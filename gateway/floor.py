@@ -20,7 +20,6 @@ from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
-from voicemesh.runtime.status import to_status
 
 _log = get_logger(__name__)
 
@@ -145,7 +144,7 @@ class Floor:
             message = self._checked(prompt)
             self._begin(member, prompt.turn_id, received_ns, message, prompt.traceparent)
         except MeshError as error:
-            self._refuse(member, prompt.turn_id, error)
+            self._refuse(member, prompt.turn_id, error, prompt.traceparent)
 
     async def _words(self, member: Member, text: pb.TextInput, received_ns: int) -> None:
         if member.dropping == text.turn_id:
@@ -171,7 +170,7 @@ class Floor:
             try:
                 self._begin(member, text.turn_id, received_ns, None, text.traceparent)
             except MeshError as error:
-                self._refuse(member, text.turn_id, error)
+                self._refuse(member, text.turn_id, error, text.traceparent)
                 self._drop_rest(member, text)
                 return
             self._words_open = True
@@ -303,15 +302,10 @@ class Floor:
         if self._turn is not None:
             self._turn.handle(event)
 
-    def _refuse(self, member: Member, turn_id: str, error: MeshError) -> None:
+    def _refuse(self, member: Member, turn_id: str, error: MeshError, traceparent: str = "") -> None:
         """Tell a member of a turn that could not begin."""
-        turn_id = turn_id or uuid.uuid4().hex
-        status = to_status(error)
-        _log.warning("turn refused", turn_id=turn_id, session_id=self.session_id, reason=error.reason)
-        report = pb.TurnReport(
-            turn_id=turn_id, session_id=self.session_id, outcome=pb.TURN_OUTCOME_FAILED, error=status
-        )
-        member.caller.send("turn_failed", pb.TurnFailed(turn_id=turn_id, status=status, report=report))
+        failed = self._turns.refuse(turn_id, self.session_id, traceparent, error)
+        member.caller.send("turn_failed", failed)
 
     # ------------------------------------------------------------ the end
 

@@ -11,13 +11,14 @@ from gateway.core.values import TurnSpec
 from gateway.options import SpeechChoice
 from gateway.settings import GatewaySettings
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import UnknownTurnError
+from voicemesh.runtime.errors import MeshError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger, with_span
-from voicemesh.runtime.status import reason_of
-from voicemesh.runtime.telemetry import Telemetry, extract_traceparent, trace_id_of
+from voicemesh.runtime.status import reason_of, to_status
+from voicemesh.runtime.telemetry import Telemetry, end_span, extract_traceparent, trace_id_of
 
 _log = get_logger(__name__)
 _SPAN_NAME: Final = "turn"
+MAX_TURN_ID_CHARS: Final = 200
 
 
 class Recorder:
@@ -28,9 +29,11 @@ class Recorder:
         self._telemetry = telemetry
         # Serialised: a message of Python objects takes several times the memory.
         self._reports: OrderedDict[str, bytes] = OrderedDict()
+        # By themselves: a burst of refusals must not push out what the turns before it were like.
+        self._refused: OrderedDict[str, bytes] = OrderedDict()
 
     def find(self, turn_id: str) -> pb.TurnReport:
-        """Return the report of a turn; of the last one that ended, for "".
+        """Return the report of a turn; of the last one that ran and ended, for "".
 
         Raises:
             UnknownTurnError: It is not remembered here.
@@ -38,7 +41,7 @@ class Recorder:
         """
         if not turn_id and self._reports:
             turn_id = next(reversed(self._reports))
-        report = self._reports.get(turn_id)
+        report = self._reports.get(turn_id) or self._refused.get(turn_id)
         if report is None:
             kept = self._settings.gateway_remembered_turns
             raise UnknownTurnError(
@@ -67,13 +70,44 @@ class Recorder:
             self._discard(report, span)
             return None
         told = convert.report_to(report, trace_id_of(span), self._cost_usd(report))
-        self._reports.pop(told.turn_id, None)  # an id that came again counts from now
-        self._reports[told.turn_id] = told.SerializeToString()
-        if len(self._reports) > self._settings.gateway_remembered_turns:
-            self._reports.popitem(last=False)
+        self._remember(told, self._reports)
         self._end_span(report, told, span)
         self._log_line(report, told, span)
         return told
+
+    def refuse(self, turn_id: str, session_id: str, traceparent: str, error: MeshError) -> pb.TurnReport:
+        """Take a turn that could not begin, and why; return its report, which says no more than that."""
+        span = self._telemetry.tracer.start_span(
+            _SPAN_NAME,
+            context=extract_traceparent(traceparent),
+            kind=SpanKind.SERVER,
+            attributes={
+                "voicemesh.turn_id": turn_id[:MAX_TURN_ID_CHARS],
+                "gen_ai.conversation.id": session_id,
+                "voicemesh.outcome": "refused",
+            },
+        )
+        trace_id = trace_id_of(span)
+        told = pb.TurnReport(
+            turn_id=turn_id,
+            session_id=session_id,
+            trace_id=trace_id,
+            outcome=pb.TURN_OUTCOME_FAILED,
+            error=to_status(error, trace_id),
+        )
+        if len(turn_id) <= MAX_TURN_ID_CHARS:
+            self._remember(told, self._refused)
+        log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id)
+        log.warning("turn refused", reason=error.reason)
+        end_span(span, error)
+        return told
+
+    def _remember(self, told: pb.TurnReport, reports: OrderedDict[str, bytes]) -> None:
+        for known in (self._reports, self._refused):
+            known.pop(told.turn_id, None)  # an id that came again counts from now
+        reports[told.turn_id] = told.SerializeToString()
+        if len(reports) > self._settings.gateway_remembered_turns:
+            reports.popitem(last=False)
 
     def _discard(self, report: TurnReport, span: Span) -> None:
         """Note a draft that nobody wanted: in its trace and in the log, and nowhere else."""

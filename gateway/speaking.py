@@ -15,7 +15,7 @@ from gateway.turns import TurnRequest, Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, TooManyTurnsError
 from voicemesh.runtime.sessions import Session
-from voicemesh.runtime.status import RemoteError, to_status
+from voicemesh.runtime.status import RemoteError
 from voicemesh.runtime.streams import Outbox
 
 _OUTBOX_LIMIT: Final = 64
@@ -58,8 +58,6 @@ class Speaker:
             MeshError: The request is unusable, or refused.
 
         """
-        self._check(request.text, "text")
-        speech = self._choice(request.speech)
 
         def wrap(event: str, message: ProtoMessage) -> pb.SpeakResponse | None:
             if isinstance(message, pb.TurnFailed):
@@ -68,7 +66,12 @@ class Speaker:
             return pb.SpeakResponse(**{event: message})  # type: ignore[arg-type] # events are named by their field
 
         turn = TurnRequest(request.turn_id, "", received_ns, None, request.traceparent, keep_history=False)
-        driver = self._begin(turn, request.text, speech, wrap)
+        try:
+            self._check(request.text, "text")
+            driver = self._begin(turn, request.text, self._choice(request.speech), wrap)
+        except MeshError as error:
+            self._turns.refuse(turn.turn_id, turn.session_id, turn.traceparent, error)
+            raise
         self._session.spawn(self._close(driver), name="speak")
 
     def speak_batch(self, request: pb.SpeakBatchRequest) -> None:
@@ -142,7 +145,7 @@ class Speaker:
             self._check(text, f"texts[{positions[0]}]")
             driver = await self._place(turn_id, text, speech, wrap)
         except MeshError as error:
-            failed = pb.TurnFailed(turn_id=turn_id, status=to_status(error))
+            failed = self._turns.refuse(turn_id, "", "", error)
             self.outbox.push((wrap("turn_failed", failed), None))
             return
         await driver.finished.wait()

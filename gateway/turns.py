@@ -10,16 +10,15 @@ from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
-from gateway.recorder import Recorder
+from gateway.recorder import MAX_TURN_ID_CHARS, Recorder
 from gateway.settings import GatewaySettings
 from gateway.standby import Standby
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import DrainingError, InvalidFieldError, TooManyTurnsError
+from voicemesh.runtime.errors import DrainingError, InvalidFieldError, MeshError, TooManyTurnsError
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.telemetry import Telemetry, trace_id_of
 
-_MAX_TURN_ID_CHARS: Final = 200
 _RETRY_MS: Final = 1_000
 
 
@@ -100,8 +99,8 @@ class Turns:
             raise TooManyTurnsError(
                 f"all {self.settings.gateway_max_turns} places for turns are taken", retry_after_ms=_RETRY_MS
             )
-        if len(request.turn_id) > _MAX_TURN_ID_CHARS:
-            raise InvalidFieldError("turn_id", f"at most {_MAX_TURN_ID_CHARS} characters are taken")
+        if len(request.turn_id) > MAX_TURN_ID_CHARS:
+            raise InvalidFieldError("turn_id", f"at most {MAX_TURN_ID_CHARS} characters are taken")
         spec = TurnSpec(
             turn_id=request.turn_id or uuid.uuid4().hex,
             session_id=request.session_id,
@@ -148,6 +147,11 @@ class Turns:
         self._running.add(driver)
         driver.start()
         return driver
+
+    def refuse(self, turn_id: str, session_id: str, traceparent: str, error: MeshError) -> pb.TurnFailed:
+        """Take note of a turn that could not begin; return what the caller is told."""
+        report = self._recorder.refuse(turn_id or uuid.uuid4().hex, session_id, traceparent, error)
+        return pb.TurnFailed(turn_id=report.turn_id, status=report.error, report=report)
 
     def _ended(self, driver: TurnDriver, told: pb.TurnReport | None) -> pb.TurnReport | None:
         self._running.discard(driver)

@@ -1,10 +1,14 @@
 """The gateway and the services behind it, one misbehaving: in one process, over real gRPC."""
 
 import asyncio
+import contextlib
 import pathlib
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
 
 from gateway.callers import OutboxCaller
 from gateway.core import events as on
@@ -14,18 +18,20 @@ from gateway.turns import TurnRequest
 from tests.contract.gateway_harness import GUARD_S, VOICE, Gateway, Services, running_gateway
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.status import reason_of
 
 PROMPT = pb.Prompt(parts=[common_pb2.ContentPart(text="What is rain?")])
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def ask(gateway: Gateway, timeout_s: float | None = None) -> pb.TurnReport:
+async def ask(gateway: Gateway, timeout_s: float | None = None, prompt: pb.Prompt = PROMPT) -> pb.TurnReport:
     """Ask one prompt; return the report."""
     report = pb.TurnReport()
     ended = asyncio.Event()
 
     async def requests() -> AsyncIterator[pb.ConverseRequest]:
         yield pb.ConverseRequest(configure=pb.Configure(speech=pb.SpeechOptions(max_lead_ms=0)))
-        yield pb.ConverseRequest(prompt=PROMPT)
+        yield pb.ConverseRequest(prompt=prompt)
         await ended.wait()
 
     async with asyncio.timeout(GUARD_S):
@@ -94,3 +100,52 @@ async def test_streams_are_not_opened_behind_the_end_of_their_turn(socket_folder
         assert (await ask(gateway)).outcome == pb.TURN_OUTCOME_COMPLETED
         assert len(services.time_left["chunker"]) == 1
         assert len(services.time_left["tts"]) == 1
+
+
+def is_refused(span: ReadableSpan, turn_id: str, reason: str) -> bool:
+    """Return whether a span tells of a refusal of that turn, below `PARENT`."""
+    attributes = dict(span.attributes or {})
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" in PARENT
+    return (attributes["voicemesh.turn_id"], attributes["error.type"]) == (turn_id, reason)
+
+
+async def test_a_refused_prompt_has_a_span_and_can_be_explained(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        answered = await ask(gateway)
+        refused = await ask(gateway, prompt=pb.Prompt(turn_id="mine", traceparent=PARENT))
+        assert refused.outcome == pb.TURN_OUTCOME_FAILED
+        assert refused.trace_id in PARENT
+        explained = (await gateway.stub.ExplainTurn(pb.ExplainTurnRequest(turn_id="mine"))).report
+        assert explained == refused
+        assert reason_of(explained.error) == "INVALID_FIELD"
+        assert is_refused(gateway.spans("turn")[-1], "mine", "INVALID_FIELD")
+        # It never ran, so it is not the last that did.
+        last = (await gateway.stub.ExplainTurn(pb.ExplainTurnRequest())).report
+        assert last.turn_id == answered.turn_id
+
+
+async def test_a_refused_text_has_a_span_and_can_be_explained(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services(), gateway_max_turns=1) as gateway:
+        await gateway.serving()
+        text = pb.SpeakRequest(turn_id="mine", text=" ", traceparent=PARENT)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await anext(aiter(gateway.stub.Speak(text)))
+        explained = (await gateway.stub.ExplainTurn(pb.ExplainTurnRequest(turn_id="mine"))).report
+        assert reason_of(explained.error) == "INVALID_FIELD"
+        assert is_refused(gateway.spans("turn")[-1], "mine", "INVALID_FIELD")
+
+
+async def test_refusals_do_not_push_out_what_earlier_turns_were_like(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services(), gateway_remembered_turns=2) as gateway:
+        await gateway.serving()
+        answered = await ask(gateway)
+        for turn_id in ("a", "b", "c", "d" * 201):
+            await ask(gateway, prompt=pb.Prompt(turn_id=turn_id))
+        known = []
+        for turn_id in (answered.turn_id, "a", "b", "c", "d" * 201):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                known.append((await gateway.stub.ExplainTurn(pb.ExplainTurnRequest(turn_id=turn_id))).report)
+        assert [report.turn_id for report in known] == [answered.turn_id, "b", "c"]
