@@ -468,11 +468,16 @@ class TurnDriver:
         if self._chunker is not None:
             self._chunker.cancel()
         self._cache.drain()
-        readers = {link.reader for link in self._links if link.reader is not None}
-        if readers:
-            await asyncio.wait(readers, timeout=_CLOSE_S)
+        clock = asyncio.get_running_loop()
+        ends_s = clock.time() + _CLOSE_S
+        # An interrupt behind the end may open another, to write what was heard after all.
+        while (readers := self._open_readers()) and (left_s := ends_s - clock.time()) > 0:
+            await asyncio.wait(readers, timeout=left_s)
         for link in self._links:
             link.cancel()
+
+    def _open_readers(self) -> set[asyncio.Task[None]]:
+        return {link.reader for link in self._links if link.reader is not None and not link.reader.done()}
 
     def abandon(self) -> None:
         """End the turn at once: the caller is gone. Does not wait."""
