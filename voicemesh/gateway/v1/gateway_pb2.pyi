@@ -1193,7 +1193,7 @@ class ExplainTurnRequest(_message.Message):
 
     TURN_ID_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """The turn; empty for the last one that ended."""
+    """The turn; empty for the last one that ended, leaving out those that were refused."""
     def __init__(
         self,
         *,

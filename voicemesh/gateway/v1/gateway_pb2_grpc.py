@@ -92,10 +92,11 @@ class GatewayServiceServicer:
         Service, for each turn: `turn_started`; then `text_delta`, `chunk`, `frame`, `words`,
         `speak_locally` and `degraded` as they happen; then exactly one `turn_completed` or
         `turn_failed`. Frames come in order of chunk and sequence. After the end of a turn nothing of
-        it is sent. A turn that is refused before it began has its `turn_failed` alone, and the stream
-        goes on; further `text` of it, up to the one marked `last`, is ignored. A message out of order
-        ends the call with INVALID_ARGUMENT and BadRequest. A turn ends when all of it is sent, which
-        may be before all of it was heard: an `interrupt` then still shortens what the history keeps.
+        it is sent. A turn that is refused before it began has its `turn_failed` alone, with a report of
+        its ids and the error, and the stream goes on; further `text` of it, up to the one marked
+        `last`, is ignored. A message out of order ends the call with INVALID_ARGUMENT and BadRequest. A
+        turn ends when all of it is sent, which may be before all of it was heard: an `interrupt` then
+        still shortens what the history keeps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,10 +42,11 @@ class GatewayServiceStub:
     Service, for each turn: `turn_started`; then `text_delta`, `chunk`, `frame`, `words`,
     `speak_locally` and `degraded` as they happen; then exactly one `turn_completed` or
     `turn_failed`. Frames come in order of chunk and sequence. After the end of a turn nothing of
-    it is sent. A turn that is refused before it began has its `turn_failed` alone, and the stream
-    goes on; further `text` of it, up to the one marked `last`, is ignored. A message out of order
-    ends the call with INVALID_ARGUMENT and BadRequest. A turn ends when all of it is sent, which
-    may be before all of it was heard: an `interrupt` then still shortens what the history keeps.
+    it is sent. A turn that is refused before it began has its `turn_failed` alone, with a report of
+    its ids and the error, and the stream goes on; further `text` of it, up to the one marked
+    `last`, is ignored. A message out of order ends the call with INVALID_ARGUMENT and BadRequest. A
+    turn ends when all of it is sent, which may be before all of it was heard: an `interrupt` then
+    still shortens what the history keeps.
     """
     Speak: _aio.UnaryStreamMultiCallable[_gateway_pb2.SpeakRequest, _gateway_pb2.SpeakResponse]
     """Speaks one text. The messages are those of a Converse turn; failure is the status of the call."""
@@ -90,10 +91,11 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         Service, for each turn: `turn_started`; then `text_delta`, `chunk`, `frame`, `words`,
         `speak_locally` and `degraded` as they happen; then exactly one `turn_completed` or
         `turn_failed`. Frames come in order of chunk and sequence. After the end of a turn nothing of
-        it is sent. A turn that is refused before it began has its `turn_failed` alone, and the stream
-        goes on; further `text` of it, up to the one marked `last`, is ignored. A message out of order
-        ends the call with INVALID_ARGUMENT and BadRequest. A turn ends when all of it is sent, which
-        may be before all of it was heard: an `interrupt` then still shortens what the history keeps.
+        it is sent. A turn that is refused before it began has its `turn_failed` alone, with a report of
+        its ids and the error, and the stream goes on; further `text` of it, up to the one marked
+        `last`, is ignored. A message out of order ends the call with INVALID_ARGUMENT and BadRequest. A
+        turn ends when all of it is sent, which may be before all of it was heard: an `interrupt` then
+        still shortens what the history keeps.
         """
 
     @_abc_1.abstractmethod
