@@ -45,6 +45,8 @@ class Edges(Protocol):
     """Samples that were left out in front; final once `begun`."""
     begun: bool
     """True once a sample came out."""
+    quiet_samples: int
+    """Silent samples behind the last sound that came out."""
 
     def push(self, pcm: bytes) -> bytes:
         """Take s16le mono PCM, whole samples; return what may leave now."""
@@ -60,6 +62,7 @@ class Untouched:
 
     trimmed_samples = 0
     begun = True
+    quiet_samples = 0
 
     def push(self, pcm: bytes) -> bytes:
         """See `Edges`."""
@@ -83,6 +86,7 @@ class TrimmedEdges:
     def __init__(self, sample_rate_hz: int, pause_ms: float) -> None:
         self.trimmed_samples = 0
         self.begun = False
+        self.quiet_samples = 0
         self._lead = LEAD_MS * sample_rate_hz // 1000
         fade = max(1, FADE_MS * sample_rate_hz // 1000)
         # A raised cosine: no step, and none in its slope either.
@@ -91,8 +95,6 @@ class TrimmedEdges:
         self._pause = max(round(pause_ms * sample_rate_hz / 1000) - self._lead, fade)
         self._hold_bytes = HOLD_MS * sample_rate_hz // 1000 * BYTES_PER_SAMPLE
         self._held = bytearray()
-        self._quiet_out = 0
-        """Silent samples behind the last sound that have left."""
         self._last = b"\0\0"
 
     def push(self, pcm: bytes) -> bytes:
@@ -117,7 +119,7 @@ class TrimmedEdges:
         # What fades is the silence that follows; where an engine ends within a sound, its last sample.
         tail = bytes(self._held[: fade * BYTES_PER_SAMPLE])
         tail += (tail[-BYTES_PER_SAMPLE:] or self._last) * (fade - len(tail) // BYTES_PER_SAMPLE)
-        zeros = max(0, self._pause - self._quiet_out - fade)
+        zeros = max(0, self._pause - self.quiet_samples - fade)
         return _scaled(tail, self._rise[::-1]) + bytes(zeros * BYTES_PER_SAMPLE)
 
     def _begin(self) -> bytes:
@@ -140,15 +142,15 @@ class TrimmedEdges:
         if sound:
             out = b"".join((self._held, pcm[:sound]))
             self._held.clear()
-            self._quiet_out = 0
+            self.quiet_samples = 0
         quiet = pcm[sound:]
-        room = max(0, self._pause - len(self._rise) - self._quiet_out) * BYTES_PER_SAMPLE
+        room = max(0, self._pause - len(self._rise) - self.quiet_samples) * BYTES_PER_SAMPLE
         leaving = quiet[:room]
         self._held += quiet[room:]
         if (over := len(self._held) - self._hold_bytes) > 0:
             leaving += bytes(self._held[:over])
             del self._held[:over]
-        self._quiet_out += len(leaving) // BYTES_PER_SAMPLE
+        self.quiet_samples += len(leaving) // BYTES_PER_SAMPLE
         return out + leaving if leaving else out
 
     def _fade_in(self, pcm: bytes) -> bytes:

@@ -1,10 +1,10 @@
 """When words are heard, where the engine does not say: estimated from the text.
 
-Characters are taken to last equally long, and how long is learned from the chunks before. A word is
-told before the audio that holds it, so while a chunk's length is unknown the estimate rests on the
-voice's pace so far; words that are left when the engine is done are put where the true length has
-them. Every word is marked as estimated. `gateway.core.heard` estimates likewise, for a chunk whose
-words never came.
+Letters are taken to last equally long. Best is to know how long the whole chunk is, so words wait
+for its end as long as they can: until shortly before they could be played. An engine that is faster
+than speech is done by then, and its words are spread over the true length; for one that is not,
+the pace of the voice so far has to do. Every word is marked as estimated. `gateway.core.heard`
+estimates likewise, for a chunk whose words never came.
 
 Workers import this module: standard library only.
 """
@@ -23,16 +23,19 @@ _LEAST_WEIGHT: Final = 10.0
 """Shorter chunks teach nothing."""
 
 # Han, kana and hangul: a character is a syllable, which lasts as long as about three letters. Han
-# and kana stand without spaces, so there each character counts as a word.
+# and kana stand without spaces, so there each character counts as a word. A digit is a word: four.
 _SYLLABLES: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
 _SINGLE: Final = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _PARTS: Final = re.compile(rf"{_SINGLE.pattern}|(?:(?!{_SINGLE.pattern})\w)+")
 _SYLLABLE_WEIGHT: Final = 3
+_DIGITS: Final = re.compile(r"\d")
+_DIGIT_WEIGHT: Final = 4
 
 
 def weight(text: str) -> int:
     """Return how long `text` lasts, in letters."""
-    return len(text) + (_SYLLABLE_WEIGHT - 1) * len(_SYLLABLES.findall(text))
+    syllables, digits = len(_SYLLABLES.findall(text)), len(_DIGITS.findall(text))
+    return len(text) + (_SYLLABLE_WEIGHT - 1) * syllables + (_DIGIT_WEIGHT - 1) * digits
 
 
 class Pace:
@@ -77,28 +80,20 @@ class EstimatedWords:
         self._told_samples = 0
 
     def until(self, samples: int) -> list[Word]:
-        """Return the words, not told yet, that begin before sample `samples` of the chunk."""
+        """Return the words, not told yet, that begin before sample `samples`: by the pace so far."""
         count = 0
         while count < len(self._left) and self._left[count][2] * self._letter_samples < samples:
             count += 1
-        return self._tell(count, self._letter_samples, 0, samples - 1)
+        return self._tell(count, self._letter_samples)
 
-    def finish(self, sent_samples: int, total_samples: int) -> list[Word]:
-        """Return the words that are left, now that the length of the speech is known.
+    def finish(self, total_samples: int) -> list[Word]:
+        """Return the words that are left, by the length of the speech without the pause behind it."""
+        return self._tell(len(self._left), total_samples / max(self.letters, 1))
 
-        Args:
-            sent_samples: Samples that have left: no word is put into those.
-            total_samples: Samples of the speech, the pause behind it left out.
-
-        """
-        letter_samples = total_samples / max(self.letters, 1)
-        return self._tell(len(self._left), letter_samples, sent_samples, max(total_samples - 1, sent_samples))
-
-    def _tell(self, count: int, letter_samples: float, least: int, most: int) -> list[Word]:
+    def _tell(self, count: int, letter_samples: float) -> list[Word]:
         words = []
         for offset, length, letters in self._left[:count]:
-            at = min(max(round(letters * letter_samples), least, self._told_samples), most)
-            self._told_samples = at = max(at, self._told_samples)
+            self._told_samples = at = max(int(letters * letter_samples), self._told_samples)
             words.append(Word(offset, length, at, estimated=True))
         del self._left[:count]
         return words

@@ -10,7 +10,7 @@ only.
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.tts import wire
 from services.tts.edges import Edges, TrimmedEdges, Untouched
@@ -19,6 +19,9 @@ from services.tts.estimates import EstimatedWords, Pace
 from services.tts.pauses import PAUSES_MS, pause_ms
 from services.tts.wire import Done, SpeakRequest, Word
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
+
+_TOLD_AHEAD_MS: Final = 500
+"""Estimated words are told so long before they could be played, at the latest."""
 
 
 class Voice(NamedTuple):
@@ -92,6 +95,7 @@ class Request:
             voice.capabilities.sample_rate_hz, request.start_offset_samples, request.in_hand_ms
         )
         self._sent_to = 0
+        self._first_sent_ns = 0
 
     def run(self, engine: Engine) -> bytes:
         """Speak; return the message that ends the request."""
@@ -143,10 +147,10 @@ class Request:
 
     def _finish(self) -> None:
         """Send what the engine's end lets go: the pause, the last frame, the words that are left."""
-        spoken = self._slicer.made_samples
+        spoken = self._slicer.made_samples - self._edges.quiet_samples
         if self._estimates is not None:
             self._voice.learn(self._request, self._estimates.letters, spoken)
-            self._words += self._estimates.finish(self._sent_to, spoken) if spoken else []
+            self._words += self._estimates.finish(spoken) if spoken else []
             self._estimates = None
         for offset, frame in (*self._slicer.push(self._edges.finish()), *self._slicer.flush()):
             if not self._send(offset, frame):
@@ -156,10 +160,7 @@ class Request:
 
     def _send(self, offset: int, pcm: bytes) -> bool:
         if self._credit <= 0:
-            began_ns = time.monotonic_ns()
-            with self._changed:
-                self._changed.wait_for(lambda: self._cancelled or self._credit > 0)
-            self._waited_ns += time.monotonic_ns() - began_ns
+            self._wait_for_credit()
         if self._cancelled:
             self._stopped = True
             return False
@@ -167,26 +168,39 @@ class Request:
         with self._changed:
             self._credit -= samples
         self._sent_to = offset + samples
+        words = self._due_estimates() if self._estimates is not None else self._words_before(self._sent_to)
         message = wire.frame_message(self.id, offset, pcm)
-        if words := self._words_before(self._sent_to):
-            message = wire.words_message(self.id, words) + message
-        self._tell(message)
+        self._tell(wire.words_message(self.id, words) + message if words else message)
         return True
+
+    def _wait_for_credit(self) -> None:
+        began_ns = time.monotonic_ns()
+        # The wait may be long, and words that are in the audio so far may be played meanwhile.
+        if self._estimates is not None and (words := self._estimates.until(self._sent_to)):
+            self._tell(wire.words_message(self.id, words))
+        with self._changed:
+            self._changed.wait_for(lambda: self._cancelled or self._credit > 0)
+        self._waited_ns += time.monotonic_ns() - began_ns
+
+    def _due_estimates(self) -> list[Word]:
+        """Take the words that may be played soon: nobody can have played more than time has passed."""
+        assert self._estimates is not None
+        now_ns = time.monotonic_ns()
+        self._first_sent_ns = self._first_sent_ns or now_ns
+        playing_ms = (now_ns - self._first_sent_ns) / 1e6 - self._request.in_hand_ms
+        soon = round((playing_ms + _TOLD_AHEAD_MS) * self._voice.capabilities.sample_rate_hz / 1000)
+        return self._estimates.until(min(self._request.start_offset_samples + soon, self._sent_to))
 
     def _words_before(self, sample: int | None) -> list[Word]:
         """Take the words that are heard before `sample`, or all: offsets behind the edges."""
-        if self._estimates is not None:
-            return self._estimates.until(sample) if sample is not None else []
-        trimmed, most = self._edges.trimmed_samples, self._slicer.made_samples
-        count = 0
-        if sample is None:
-            count = len(self._words)
-        else:
-            while count < len(self._words) and self._at(self._words[count], trimmed) < sample:
-                count += 1
+        count = len(self._words)
+        if sample is not None:
+            count = next((n for n, word in enumerate(self._words) if self._at(word) >= sample), count)
         taken, self._words = self._words[:count], self._words[count:]
-        return [word._replace(offset_samples=min(self._at(word, trimmed), most)) for word in taken]
+        most = self._slicer.made_samples
+        return [word._replace(offset_samples=min(self._at(word), most)) for word in taken]
 
-    @staticmethod
-    def _at(word: Word, trimmed: int) -> int:
-        return word.offset_samples if word.estimated else max(0, word.offset_samples - trimmed)
+    def _at(self, word: Word) -> int:
+        if word.estimated:
+            return word.offset_samples
+        return max(0, word.offset_samples - self._edges.trimmed_samples)

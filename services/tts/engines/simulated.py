@@ -36,6 +36,8 @@ class Options(NamedTuple):
     """For `tone`."""
     slots: int = 32
     """Chunks that are spoken at once."""
+    word_timings: bool = True
+    """False: it does not say when words are heard, like most engines; then they are estimated."""
     failure_rate: float = 0.0
     """Share of chunks on which the engine reports an error, somewhere in the audio."""
     crash_rate: float = 0.0
@@ -76,7 +78,7 @@ class SimulatedEngine(Engine):
         self.capabilities = Capabilities(
             sample_rate_hz=rate,
             slots=self._options.slots,
-            word_timings=True,
+            word_timings=self._options.word_timings,
             deterministic=self._speech is None or self._speech.capabilities.deterministic,
             revision="simulated-" + hashlib.blake2b(audible.encode(), digest_size=6).hexdigest(),
             language=language_tag,
@@ -85,6 +87,8 @@ class SimulatedEngine(Engine):
     def synthesize(self, request: SpeakRequest, output: Output) -> None:
         """Speak with the delays and the trouble that were set."""
         pcm, words = self._render(request)
+        if not self._options.word_timings:
+            words = []
         trouble, trouble_at = ("", 0) if request.warm_up else self._trouble(request, len(pcm))
         if trouble == "silence":
             output.pause(self._options.first_frame_ms / 1000)
@@ -193,6 +197,8 @@ def _check_options(options: dict[str, Any]) -> Options:
     checked = Options(**options)
     if checked.audio not in ("tone", "espeak"):
         raise OptionsError('option audio: must be "tone" or "espeak"')
+    if not isinstance(checked.word_timings, bool):
+        raise OptionsError("option word_timings: must be true or false")
     limits: dict[str, tuple[float, float, bool]] = {
         "first_frame_ms": (0, 600_000, False),
         "rtf": (0, 1000, False),

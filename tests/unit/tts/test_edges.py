@@ -98,9 +98,7 @@ def test_very_long_silence_is_the_same_in_any_slicing_too():
 def test_nothing_audible_waits_and_neither_does_silence_that_will_be_heard():
     edges = TrimmedEdges(RATE_HZ, 300)
     assert edges.push(hiss(50)) == b""
-    assert not edges.begun
     first = edges.push(tone(20))
-    assert edges.begun
     assert edges.trimmed_samples == (50 - LEAD_MS) * MS
     assert len(first) == 2 * (LEAD_MS + 20) * MS
     assert edges.push(tone(20)) == tone(20)

@@ -3,11 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tts.estimates import EstimatedWords, Pace
+from services.tts.wire import Word
 
 TEXT = "One two, three."
 
 
-def said(text, words):
+def said(text: str, words: list[Word]) -> list[str]:
     return [text[word.text_offset : word.text_offset + word.text_length] for word in words]
 
 
@@ -18,17 +19,23 @@ def test_words_come_before_the_audio_that_holds_them():
     assert words.until(400) == []
     assert words.until(401) == [(4, 3, 400, True)]
     assert words.until(5000) == [(9, 5, 900, True)]
-    assert words.finish(5000, 6000) == []
+    assert words.finish(6000) == []
 
 
 def test_what_is_left_goes_where_the_true_length_has_it():
     words = EstimatedWords(TEXT, letter_samples=1000)
     assert said(TEXT, words.until(200)) == ["One"]
-    # It was 15 letters in 1500 samples; nothing is put into what has left already.
-    assert words.finish(200, 1500) == [(4, 3, 400, True), (9, 5, 900, True)]
-    late = EstimatedWords(TEXT, letter_samples=1000)
-    late.until(200)
-    assert [word.offset_samples for word in late.finish(700, 1500)] == [700, 900]
+    # It was 15 letters in 1500 samples.
+    assert words.finish(1500) == [(4, 3, 400, True), (9, 5, 900, True)]
+    slow = EstimatedWords(TEXT, letter_samples=200)
+    assert slow.until(801) == [(0, 3, 0, True), (4, 3, 800, True)]
+    # Nothing is put before what was told.
+    assert slow.finish(1200) == [(9, 5, 800, True)]
+
+
+def test_digits_and_syllables_last_longer_than_letters():
+    words = EstimatedWords("a 1234 b", 10).finish(2000)
+    assert [word.offset_samples for word in words] == [0, 200, 1900]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_what_is_left_goes_where_the_true_length_has_it():
     ],
 )
 def test_words_are_those_of_the_text(text, expected):
-    assert said(text, EstimatedWords(text, 10).finish(0, 1000)) == expected
+    assert said(text, EstimatedWords(text, 10).finish(1000)) == expected
 
 
 @given(
@@ -61,7 +68,7 @@ def test_every_word_once_in_order_and_within(text, pace, steps, tail):
         sent += step
         told += heard
     total = sent + tail
-    told += words.finish(sent, total)
+    told += words.finish(total)
     ends = [0]
     for word in told:
         assert word.text_offset >= ends[-1]
@@ -70,8 +77,8 @@ def test_every_word_once_in_order_and_within(text, pace, steps, tail):
     assert ends[-1] <= len(text)
     offsets = [word.offset_samples for word in told]
     assert offsets == sorted(offsets)
-    assert all(0 <= offset <= total for offset in offsets)
-    assert said(text, told) == said(text, EstimatedWords(text, 1).finish(0, 1))
+    assert all(0 <= offset <= max(total, sent) for offset in offsets)
+    assert said(text, told) == said(text, EstimatedWords(text, 1).finish(1))
 
 
 def test_the_pace_of_each_variant_is_learned():

@@ -189,7 +189,7 @@ class SynthesizeResponse(_message.Message):
 
     @_builtins.property
     def words(self) -> _common_pb2.WordTimings:
-        """When words are heard whose frame has left already; those that are known before come with it."""
+        """When words are heard that no frame brought. Rare: most come with a frame."""
 
     @_builtins.property
     def finished(self) -> Global___ChunkFinished:
@@ -236,8 +236,10 @@ class SynthesizedFrame(_message.Message):
 
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WordTiming]:
-        """Words of the chunk that became known with this frame, in order: most begin within it. A message
-        of their own for each few words would cost as much as the audio.
+        """Words of the chunk that are told with this frame, in order. Those of an engine that times them
+        begin within it or the next ones; estimated ones may begin before it, because they are surer the
+        later they are told, but not so late that they could have been played. A message of their own
+        would cost as much as the audio.
         """
 
     def __init__(
