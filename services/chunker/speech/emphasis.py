@@ -1,0 +1,129 @@
+# ruff: noqa: PLR0911 - a rule is a list of cases, each with its answer
+"""Marks of emphasis: which `*`, `_`, `~~` and `==` are markup, and which are meant.
+
+A mark is decided by its neighbours and by what is open, without looking for its partner, so that nothing
+but the mark itself is held. CommonMark's flanking rules are the base; they are narrowed where a reader
+would see arithmetic, names or a footnote: 2*3, snake_case, A*, *.py.
+"""
+
+import re
+import string
+from typing import Final
+
+from services.chunker.speech.reading import WAIT, Reading
+
+_RUN: Final = {char: re.compile(re.escape(char) + "+") for char in "*_~="}
+_RUN_LIMIT: Final = 64
+_PART_LIMIT: Final = 48  # emphasis of a part of a word is looked for so far
+_PART: Final = re.compile(r"(\*{1,3})[^\W\d_](?:[^\s*]*[^\W_])?(\*{1,3})")
+_PART_BEGUN: Final = re.compile(r"\*{1,3}[^\s*]*\*{0,3}\Z")
+_UNSPACED_FROM: Final = "\u2e80"  # scripts from here on write words without spaces between
+_KEYCAP: Final = "\ufe0f\u20e3"
+_EMOTICON: Final = frozenset(":;=-^>")
+_PUNCTUATION: Final = frozenset(string.punctuation)
+
+
+def emphasis(reading: Reading, index: int) -> int:
+    """Decide about the run of marks at `index`."""
+    text = reading.text
+    mark = text[index]
+    match = _RUN[mark].match(text, index, index + _RUN_LIMIT)
+    assert match is not None
+    end = match.end()
+    count = end - index
+    if end == len(text) and reading.short_of(index, _RUN_LIMIT):
+        return WAIT
+    before, after = reading.previous(index), text[end : end + 1]
+    if mark == "*":
+        return _star(reading, index, count, before, after)
+    if mark == "_":
+        markup = _is_underscore_markup(reading, count, before, after)
+    else:
+        markup = _is_pair(count, before, after)
+    return reading.drop(count) if markup else reading.keep(index, count)
+
+
+def _star(reading: Reading, index: int, count: int, before: str, after: str) -> int:
+    if after and after in _KEYCAP:
+        return reading.drop(count)
+    if _is_word(before) and _is_word(after) and not reading.emphasis.get("*"):
+        if before.isdigit() or after.isdigit():
+            return reading.keep(index, count)
+        return _inside_word(reading, index, count)
+    if _is_star_markup(reading, count, before, after):
+        return reading.drop(count)
+    return reading.keep(index, count)
+
+
+def _is_star_markup(reading: Reading, count: int, before: str, after: str) -> bool:
+    opened = reading.emphasis.get("*", 0)
+    begins = _is_edge(before)
+    ends = _is_edge(after)
+    if begins and ends:
+        return count > 1 and opened > 0
+    if before.isdigit() and after.isdigit():
+        return False
+    if opened and not begins:
+        reading.emphasis["*"] = max(0, opened - count)
+        return True
+    if not ends and not (before.isalnum() and after in _PUNCTUATION):
+        if after == "." and count == 1:
+            return False
+        reading.emphasis["*"] = opened + count
+        return True
+    # It closes what was not open: a footnote's star, or a name such as A*.
+    return not (count == 1 and (before.isdigit() or before.isupper() or before in _EMOTICON))
+
+
+def _inside_word(reading: Reading, index: int, count: int) -> int:
+    """Decide about stars between two letters: emphasis of a part of the word, or a product."""
+    text = reading.text
+    if count == 1 and not (reading.before + text[:index])[-2:-1].isalpha():
+        return reading.keep(index, count)
+    match = _PART.match(text, index, index + _PART_LIMIT)
+    if match is None:
+        begun = _PART_BEGUN.match(text, index)
+        if begun and reading.short_of(index, _PART_LIMIT):
+            return WAIT
+        return reading.keep(index, count)
+    if match.end() == len(text) and reading.short_of(index, _PART_LIMIT):
+        return WAIT
+    if len(match[1]) != count or len(match[2]) != count:
+        return reading.keep(index, count)
+    reading.emphasis["*"] = count
+    return reading.drop(count)
+
+
+def _is_underscore_markup(reading: Reading, count: int, before: str, after: str) -> bool:
+    opened = reading.emphasis.get("_", 0)
+    if _is_word(before) and _is_word(after):
+        return False
+    if count > 3:
+        return True  # a blank to be filled in
+    begins, ends = _is_edge(before), _is_edge(after)
+    if begins and ends:
+        return count > 1
+    if opened and not begins:
+        reading.emphasis["_"] = max(0, opened - count)
+        return True
+    if before.isalnum() or (before in _PUNCTUATION and after in _PUNCTUATION and before and after):
+        return False
+    if ends:
+        return False
+    reading.emphasis["_"] = opened + count
+    return True
+
+
+def _is_pair(count: int, before: str, after: str) -> bool:
+    """Decide about `~~` and `==`, which stand directly at what they mark."""
+    if count != 2 or (before.isalnum() and after.isalnum()):
+        return count > 2 and not (_is_word(before) and _is_word(after))
+    return not (_is_edge(before) and _is_edge(after))
+
+
+def _is_edge(char: str) -> bool:
+    return not char or char.isspace()
+
+
+def _is_word(char: str) -> bool:
+    return char.isalnum() and char < _UNSPACED_FROM
