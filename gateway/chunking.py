@@ -14,6 +14,7 @@ def configure_chunker(turn_id: str, speech: SpeechChoice, pace: Pace) -> chunker
             turn_id=turn_id,
             policy=speech.policy,
             language=speech.voice.language,
+            speech_text=speech.speech_text,
             voice_max_chars=speech.voice.max_chars,
             pace=_pace(pace),
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from gateway.core import actions as do
 from gateway.core.report import ChunkAccount, TurnReport
-from gateway.core.values import Chunk, Image, Message, Usage, Word
+from gateway.core.values import Chunk, Image, Message, TextRun, Usage, Word
 from voicemesh.common.v1 import common_pb2 as common
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.status import to_status
@@ -67,7 +67,16 @@ def message_to(message: Message) -> common.Message:
 def chunk_from(chunk: common.Chunk) -> Chunk:
     """Turn a chunk into the core's."""
     return Chunk(
-        chunk.index, chunk.text, chunk.text_offset, chunk.text_length, _REASONS[chunk.reason], chunk.held_us
+        chunk.index,
+        chunk.text,
+        chunk.text_offset,
+        chunk.text_length,
+        _REASONS[chunk.reason],
+        chunk.held_us,
+        tuple(
+            TextRun(run.spoken_offset, run.spoken_length, run.source_offset, run.source_length)
+            for run in chunk.alignment
+        ),
     )
 
 
@@ -81,6 +90,15 @@ def chunk_to(turn_id: str, chunk: Chunk) -> common.Chunk:
         text_length=chunk.text_length,
         reason=_REASON_NUMBERS[chunk.reason],
         held_us=chunk.held_us,
+        alignment=[
+            common.TextRun(
+                spoken_offset=run.spoken_offset,
+                spoken_length=run.spoken_length,
+                source_offset=run.source_offset,
+                source_length=run.source_length,
+            )
+            for run in chunk.alignment
+        ],
     )
 
 
@@ -101,6 +119,8 @@ def words_to(words: Iterable[Word]) -> list[common.WordTiming]:
             text_length=word.text_length,
             offset_samples=word.offset_samples,
             estimated=word.estimated,
+            source_offset=word.source_offset,
+            source_length=word.source_length,
         )
         for word in words
     ]

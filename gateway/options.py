@@ -50,6 +50,7 @@ class SpeechChoice:
     audio_cache: bool
     max_lead_ms: int
     word_timings: bool
+    speech_text: bool
 
     def configure(self, turn_id: str) -> tts_pb2.SynthesizeConfigure:
         """Return the message that begins a turn's synthesis."""
@@ -81,6 +82,7 @@ def speech_choice(
         audio_cache=not options.bypass_audio_cache,
         max_lead_ms=options.max_lead_ms if options.HasField("max_lead_ms") else settings.gateway_max_lead_ms,
         word_timings=options.word_timings,
+        speech_text=options.speech_text if options.HasField("speech_text") else True,
     )
 
 

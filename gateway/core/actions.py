@@ -185,6 +185,6 @@ class Finish:
 
 Action = (
     LoadHistory | SaveHistory | LookUpReply | StoreReply | StartLlm | TellPatience | CancelLlm | FeedChunker
-    | FlushChunker | EndChunker | TellSlack | LookUpAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText
-    | EmitChunk | EmitFrame | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
+    | FlushChunker | EndChunker | TellSlack | LookUpAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer
+    | EmitText | EmitChunk | EmitFrame | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
 )  # fmt: skip

@@ -60,7 +60,7 @@ def heard_text(written: str, spoken: Sequence[SpokenChunk], played_samples: int)
             break
         heard = chunk.heard(played_samples - start_samples)
         if heard:
-            end = chunk.chunk.text_offset + len(heard)
+            _, end = chunk.chunk.source(0, len(heard))
         if len(heard) < len(chunk.chunk.text):
             break
         start_samples += chunk.samples

@@ -330,7 +330,8 @@ class Speech:
     def _take_words(self, progress: _Progress, words: tuple[Word, ...], now_ns: int) -> None:
         progress.words.extend(words)
         if self._spec.word_timings:
-            self._send(progress, do.EmitWords(progress.chunk.index, words), now_ns)
+            told = tuple(_in_source(progress.chunk, word) for word in words)
+            self._send(progress, do.EmitWords(progress.chunk.index, told), now_ns)
 
     def _send(self, progress: _Progress, action: do.Action, now_ns: int) -> None:
         if self._gated or self._chunks[self._head] is not progress:
@@ -366,3 +367,9 @@ class Speech:
             if head.state is not _State.DONE:
                 break
             self._head += 1
+
+
+def _in_source(chunk: Chunk, word: Word) -> Word:
+    """Return the word with where it stands in the turn's text."""
+    begin, end = chunk.source(word.text_offset, word.text_offset + word.text_length)
+    return replace(word, source_offset=begin, source_length=end - begin)

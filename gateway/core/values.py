@@ -49,6 +49,21 @@ class Word:
     offset_samples: int
     """Samples of the chunk before the word."""
     estimated: bool = False
+    source_offset: int = 0
+    """Code points of the turn's text before what the word stands for; set where the caller is told."""
+    source_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextRun:
+    """A part of a chunk, and what it stands for; equal lengths correspond character by character."""
+
+    spoken_offset: int
+    """Code points of the chunk's text before the part."""
+    spoken_length: int
+    source_offset: int
+    """Code points of the turn's text before what it stands for."""
+    source_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,25 @@ class Chunk:
     text_length: int
     reason: str
     held_us: int
+    alignment: tuple[TextRun, ...] = ()
+    """Empty where `text` corresponds to the turn's text character by character."""
+
+    def source(self, begin: int, end: int) -> tuple[int, int]:
+        """Return where in the turn's text the part of `text` from `begin` to `end` stands: begin and end.
+
+        What stands for something as a whole is never cut: of "3 < 5" for "3 &lt; 5" the middle is "&lt;".
+        """
+        if not self.alignment:
+            return self.text_offset + begin, self.text_offset + end
+        first = last = self.text_offset
+        for run in self.alignment:
+            same = run.spoken_length == run.source_length
+            if run.spoken_offset <= begin and run.spoken_length:
+                first = run.source_offset + (min(begin - run.spoken_offset, run.spoken_length) if same else 0)
+            if run.spoken_offset < end and run.spoken_length:
+                within = min(end - run.spoken_offset, run.spoken_length) if same else run.source_length
+                last = run.source_offset + within
+        return first, max(first, last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,11 +147,23 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class TextRun:
+    """A part of a chunk, and what it stands for; equal lengths correspond character by character."""
+
+    spoken_offset: int
+    """Code points of the chunk's text before the part."""
+    spoken_length: int
+    source_offset: int
+    """Code points of the whole text before what it stands for."""
+    source_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of the text that is spoken as one unit.
 
     `text` is the input from `text_offset` on, `text_length` code points of it: white space at the
-    edges is left out, nothing else.
+    edges is left out, nothing else; unless `alignment` says how the two differ.
     """
 
     index: int
@@ -161,3 +173,5 @@ class Chunk:
     reason: Reason
     held_ns: int
     """From the arrival of its last character to the cut."""
+    alignment: tuple[TextRun, ...] = ()
+    """Empty where `text` corresponds to the input character by character."""

@@ -79,6 +79,11 @@ class Scanner:
         # Text up to this length needs no look at the limits.
         self._near = min(self._max_chars, UNSPACED_CHARS) if self._early else self._max_chars
 
+    @property
+    def consumed(self) -> int:
+        """Code points that are in chunks, or between them."""
+        return self._base + self._start
+
     def _take_all(self, text: str, chunks: list[Chunk], now_ns: int) -> None:
         if len(text) <= _SLICE_CHARS:
             self._take(text, chunks, now_ns)

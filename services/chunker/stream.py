@@ -6,6 +6,7 @@ from typing import Final
 from services.chunker.core import Chunker
 from services.chunker.pacing import Pace
 from services.chunker.policy import Chunk, Limits, Policy, Reason
+from services.chunker.spoken import SpokenChunker, chunker_for
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.clock import Clock
@@ -60,7 +61,7 @@ class ChunkStream:
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._chunker: Chunker | None = None
+        self._chunker: Chunker | SpokenChunker | None = None
         self.turn_id = ""
         self.ended = False
 
@@ -123,6 +124,15 @@ class ChunkStream:
                 text_length=chunk.text_length,
                 reason=_REASONS[chunk.reason],
                 held_us=chunk.held_ns // 1000,
+                alignment=[
+                    common_pb2.TextRun(
+                        spoken_offset=run.spoken_offset,
+                        spoken_length=run.spoken_length,
+                        source_offset=run.source_offset,
+                        source_length=run.source_length,
+                    )
+                    for run in chunk.alignment
+                ],
             )
         )
 
@@ -151,9 +161,10 @@ class ChunkStream:
             pace=_pace(configure.pace, "configure.pace"),
         )
         self.turn_id = configure.turn_id
-        self._chunker = Chunker(config)
+        speech_text = configure.speech_text if configure.HasField("speech_text") else True
+        self._chunker = chunker_for(config, speech_text=speech_text)
 
-    def _push(self, chunker: Chunker, text: str, now_ns: int) -> Iterator[list[Chunk]]:
+    def _push(self, chunker: Chunker | SpokenChunker, text: str, now_ns: int) -> Iterator[list[Chunk]]:
         if len(text) > self._limits.max_message_chars:
             raise InvalidFieldError(
                 "text.text", f"a message may have at most {self._limits.max_message_chars} characters"

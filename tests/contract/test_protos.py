@@ -106,7 +106,7 @@ def test_measures_have_their_unit_in_their_name(message: Descriptor) -> None:
             assert named, f"{message.full_name}.{field.name} says no unit"
 
 
-NO_UNIT = {"text_offset"}
+NO_UNIT = {"text_offset", "spoken_offset", "source_offset"}
 """Code points, everywhere: said once at the top of common.proto."""
 
 

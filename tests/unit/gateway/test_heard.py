@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.core.heard import SpokenChunk, heard_text
-from gateway.core.values import Chunk, Word
+from gateway.core.values import Chunk, TextRun, Word
 
 TEXT = "One two, three.  Four five."
 
@@ -61,3 +61,53 @@ def test_a_chunk_that_is_not_complete_is_estimated_by_its_characters() -> None:
     spoken = [SpokenChunk(chunk(0, "One two, three."), (), 200, complete=False, samples_per_char=100)]
     assert heard_text(TEXT, spoken, 150) == "One"
     assert heard_text(TEXT, spoken, 450) == "One two,"
+
+
+# "It is **bold**, 3 &lt; 5." is said as "It is bold, 3 < 5."
+WRITTEN = "It is **bold**, 3 &lt; 5. Yes."
+MARKED = Chunk(
+    0,
+    "It is bold, 3 < 5.",
+    0,
+    25,
+    "sentence",
+    0,
+    (
+        TextRun(0, 6, 0, 6),
+        TextRun(6, 0, 6, 2),
+        TextRun(6, 4, 8, 4),
+        TextRun(10, 0, 12, 2),
+        TextRun(10, 4, 14, 4),
+        TextRun(14, 1, 18, 4),
+        TextRun(15, 3, 22, 3),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("It", "It"),
+        ("is bold", "is **bold"),
+        ("bold", "bold"),
+        (", 3", ", 3"),
+        ("<", "&lt;"),
+        ("< 5.", "&lt; 5."),
+        ("It is bold, 3 < 5.", "It is **bold**, 3 &lt; 5."),
+    ],
+)
+def test_what_is_said_is_found_in_what_was_written(spoken: str, written: str) -> None:
+    begin = MARKED.text.index(spoken)
+    first, last = MARKED.source(begin, begin + len(spoken))
+    assert WRITTEN[first:last] == written
+
+
+def test_history_keeps_what_was_written_of_what_was_heard() -> None:
+    spoken = [
+        SpokenChunk(MARKED, (), 1800, complete=True),
+        SpokenChunk(Chunk(1, "Yes.", 26, 4, "flush", 0), (), 400, complete=True),
+    ]
+    assert heard_text(WRITTEN, spoken, 650) == "It is **bold**,"
+    assert heard_text(WRITTEN, spoken, 1450) == "It is **bold**, 3 &lt;"
+    assert heard_text(WRITTEN, spoken, 1800) == "It is **bold**, 3 &lt; 5."
+    assert heard_text(WRITTEN, spoken, 2200) == WRITTEN

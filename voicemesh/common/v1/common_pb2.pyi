@@ -505,8 +505,8 @@ class Chunk(_message.Message):
     @_builtins.property
     def alignment(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextRun]:
         """How `text` and the turn's text belong together, part by part and in order. Inside a part whose
-        two lengths are equal, code points correspond one to one. Empty where `text` stands in the
-        turn's text as it is, from `text_offset` on.
+        two lengths are equal, code points correspond one to one. Empty where all of `text` corresponds
+        so to the turn's text from `text_offset` on.
         """
 
     def __init__(

@@ -1,0 +1,184 @@
+"""The chunker with a filter before it: written text in, chunks of what is to be said out.
+
+    source   See the **[guide](https://example.com/a)** now.
+    spoken   See the guide now.
+    runs     (0-8 = 0-8) (8-13 = 11-16) (13-18 = 42-47): what is between them is not said
+
+Chunks carry the spoken text, where in the source it stands, and the runs where the two differ.
+"""
+
+from collections import deque
+from dataclasses import replace
+from typing import Final
+
+from services.chunker.core import Chunker, ChunkerConfig, Pace
+from services.chunker.policy import Chunk, TextRun
+from services.chunker.speech import SpeechText, Spoken
+from voicemesh.runtime.errors import InvalidFieldError
+
+_UNLIMITED: Final = 1 << 62
+
+
+class SpokenChunker:
+    """A `Chunker` that says what is written as it should be said; it has the same methods.
+
+    Raises:
+        InvalidFieldError: From `push`, when the text grows beyond `max_text_chars`.
+        OutOfOrderError: From anything after `end`.
+
+    """
+
+    def __init__(self, config: ChunkerConfig) -> None:
+        self.config = config
+        self.text_length = 0
+        """Code points that have come in."""
+        self._filter = SpeechText(config.language)
+        self._chunker = Chunker(replace(config, max_text_chars=_UNLIMITED))
+        self._runs: deque[TextRun] = deque()  # of spoken text that is in no chunk yet
+        self._spoken_length = 0
+        self._source_length = 0  # of what was said of it
+        self._arrivals: deque[tuple[int, int]] = deque()  # (source length, when it came), but for the last
+        self._now_ns = 0
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunks that have gone out."""
+        return self._chunker.chunk_count
+
+    def push(self, text: str, now_ns: int) -> list[Chunk]:
+        """Take in more text."""
+        limit = self.config.max_text_chars
+        if self.text_length + len(text) > limit:
+            raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
+        if now_ns != self._now_ns:
+            self._arrivals.append((self.text_length, self._now_ns))
+            self._now_ns = now_ns
+        self.text_length += len(text)
+        return self._say(self._filter.push(text), now_ns)
+
+    def flush(self, now_ns: int) -> list[Chunk]:
+        """Let out everything that is held, now."""
+        chunks = self._say(self._filter.flush(), now_ns)
+        return chunks + self._placed(self._chunker.flush(now_ns), now_ns)
+
+    def end(self, now_ns: int) -> list[Chunk]:
+        """Let out the rest: no more text comes."""
+        chunks = self._say(self._filter.flush(), now_ns)
+        return chunks + self._placed(self._chunker.end(now_ns), now_ns)
+
+    def slack(
+        self,
+        left_to_play_ms: float,
+        now_ns: int,
+        *,
+        chunks_counted: int | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        """As `Chunker.slack`."""
+        self._chunker.slack(left_to_play_ms, now_ns, chunks_counted=chunks_counted, pace=pace)
+
+    def next_deadline_ns(self) -> int | None:
+        """As `Chunker.next_deadline_ns`."""
+        return self._chunker.next_deadline_ns()
+
+    def tick(self, now_ns: int) -> list[Chunk]:
+        """As `Chunker.tick`."""
+        return self._placed(self._chunker.tick(now_ns), now_ns)
+
+    def _say(self, pieces: list[Spoken], now_ns: int) -> list[Chunk]:
+        chunker = self._chunker
+        if not pieces:
+            return chunker.push("", now_ns)  # so that nothing follows the end here either
+        for piece in pieces:
+            self._note(piece)
+        text = pieces[0].text if len(pieces) == 1 else "".join([piece.text for piece in pieces])
+        chunks = self._placed(chunker.push(text, now_ns), now_ns)
+        # White space between chunks belongs to none.
+        runs = self._runs
+        while runs and runs[0].spoken_offset + runs[0].spoken_length <= chunker.consumed:
+            runs.popleft()
+        consumed = runs[0].source_offset if runs else self._source_length
+        while self._arrivals and self._arrivals[0][0] <= consumed:
+            self._arrivals.popleft()
+        return chunks
+
+    def _note(self, piece: Spoken) -> None:
+        """Remember where a piece stands; pieces that are said as they are written become one run."""
+        length = len(piece.text)
+        self._source_length = piece.source_offset + piece.source_length
+        last = self._runs[-1] if self._runs else None
+        if last is not None and last.source_offset + last.source_length == piece.source_offset:
+            verbatim = length == piece.source_length and last.spoken_length == last.source_length
+            unsaid = not length and not last.spoken_length
+            if (verbatim and length) or unsaid:
+                self._runs[-1] = TextRun(
+                    last.spoken_offset,
+                    last.spoken_length + length,
+                    last.source_offset,
+                    last.source_length + piece.source_length,
+                )
+                self._spoken_length += length
+                return
+        self._runs.append(TextRun(self._spoken_length, length, piece.source_offset, piece.source_length))
+        self._spoken_length += length
+
+    def _placed(self, chunks: list[Chunk], now_ns: int) -> list[Chunk]:
+        return [self._place(chunk, now_ns) for chunk in chunks]
+
+    def _place(self, chunk: Chunk, now_ns: int) -> Chunk:
+        """Return the chunk as it stands in the source."""
+        runs = self._take_runs(chunk.text_offset, chunk.text_offset + chunk.text_length)
+        begin, last = runs[0].source_offset, runs[-1]
+        end = last.source_offset + last.source_length
+        arrived_ns = self._now_ns
+        for covered, when in reversed(self._arrivals):
+            if covered < end:
+                break
+            arrived_ns = when
+        plain = len(runs) == 1 and runs[0].spoken_length == runs[0].source_length
+        return replace(
+            chunk,
+            text_offset=begin,
+            text_length=end - begin,
+            held_ns=max(chunk.held_ns, now_ns - arrived_ns),
+            alignment=() if plain else tuple(runs),
+        )
+
+    def _take_runs(self, begin: int, end: int) -> list[TextRun]:
+        """Return the runs of the spoken text from `begin` to `end`, and forget all before `end`."""
+        taken: list[TextRun] = []
+        runs = self._runs
+        while runs and runs[0].spoken_offset < end:
+            run = runs.popleft()
+            after = run.spoken_offset + run.spoken_length
+            if after > end:
+                # The rest belongs to the next chunk; what stands for it as a whole went with its beginning.
+                head = end - run.spoken_offset
+                same = run.spoken_length == run.source_length
+                source = head if same else run.source_length
+                runs.appendleft(
+                    TextRun(end, after - end, run.source_offset + source, run.source_length - source)
+                )
+                run = TextRun(run.spoken_offset, head, run.source_offset, source)
+            cut = max(0, begin - run.spoken_offset)
+            if cut < run.spoken_length:
+                same = run.spoken_length == run.source_length
+                source = cut if same else 0
+                taken.append(
+                    TextRun(
+                        run.spoken_offset + cut - begin,
+                        run.spoken_length - cut,
+                        run.source_offset + source,
+                        run.source_length - source,
+                    )
+                )
+            elif taken:
+                taken.append(TextRun(run.spoken_offset - begin, 0, run.source_offset, run.source_length))
+        while taken and not taken[-1].spoken_length:
+            taken.pop()
+        return taken
+
+
+def chunker_for(config: ChunkerConfig, *, speech_text: bool) -> Chunker | SpokenChunker:
+    """Return the chunker of a text; with `speech_text`, markup and the like become what should be said."""
+    return SpokenChunker(config) if speech_text else Chunker(config)
