@@ -42,15 +42,13 @@ class SpeechText:
         if not text:
             return []
         reading = self._reading
-        if (
-            self._plain
-            and _search_special(text) is None
-            and not text[-1].isspace()
-            and (text[-1] not in BEGUN_ENDS or BEGUN.search(text) is None)
-        ):
-            reading.base += len(text)
-            reading.before = text[-2:] if len(text) > 1 else reading.before[-1:] + text
-            return reading.out.pass_on(text)
+        if self._plain and _search_special(text) is None:
+            last = text[-1]
+            if (not last.isspace() and (last not in BEGUN_ENDS or BEGUN.search(text) is None)) or (
+                last == " " and text[-2:-1].isalnum()
+            ):
+                reading.before = text[-2:] if len(text) > 1 else reading.before[-1:] + text
+                return reading.out.pass_on(text)
         reading.text += text
         self._read()
         return reading.out.take()
@@ -72,6 +70,7 @@ class SpeechText:
         """Decide as far as the text that has come allows, and forget what is decided."""
         reading = self._reading
         text = reading.text
+        reading.base = reading.out.offset
         index, size = 0, len(text)
         while index < size:
             if reading.skip is not None:
@@ -92,7 +91,6 @@ class SpeechText:
             if done == WAIT:
                 break
             index += done
-        reading.base += index
         reading.before = text[index - 2 : index] if index > 1 else (reading.before + text[:index])[-2:]
         reading.text = text[index:]
         self._plain = (

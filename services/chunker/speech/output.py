@@ -18,6 +18,8 @@ _CLOSING: Final = frozenset(
     ".,;:!?)]}\u2026\u2019\u201d\u00bb\u060c\u061b\u061f\u0964\u3001\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f"
 )
 
+_new: Final = tuple.__new__  # four times as fast as the class's own
+
 
 class Output:
     """Collects pieces until they are taken."""
@@ -26,6 +28,7 @@ class Output:
         "_break",
         "_dropped",
         "_held",
+        "_held_length",
         "_next",
         "_passed",
         "_pieces",
@@ -48,27 +51,48 @@ class Output:
         self._pieces: list[Spoken] = []
         self._next = 0  # offset of the first source character that is in no piece
         self._run: list[str] = []  # verbatim text behind the pieces
-        self._held: list[tuple[str, int]] = []  # white space behind that, with its source's length
+        self._held = ""  # white space behind that
+        self._held_length = 0  # length of its source
         self._break = 0  # length of a line break behind that, of which nothing is decided
         self._passed = 0  # length of what was dropped behind that
         self._dropped = False  # something was dropped since the last character that is not white
 
     @property
     def is_plain(self) -> bool:
-        """Nothing is held, so that plain text can go on as it is."""
-        return not (self._held or self._dropped or self._break)
+        """Plain text can go on as it is: but for one space, nothing is held."""
+        return not (self._dropped or self._break) and self._held_length == len(self._held) <= 1
 
     @property
     def has_break(self) -> bool:
         """A line break waits to be settled."""
         return self._break > 0
 
+    @property
+    def offset(self) -> int:
+        """Offset of the first source character that nothing was decided about."""
+        return self._next + self._held_length + self._break + self._passed
+
     def pass_on(self, text: str) -> list[Spoken]:
-        """Say plain text at once; it does not end in white space, and `is_plain` holds."""
-        offset = self._next
-        self._next = offset + len(text)
+        """Say plain text at once.
+
+        `is_plain` holds, nothing else has come since the last `take`, and `text` does not end in white
+        space, one space behind a letter or digit aside.
+        """
+        if self._held:
+            text = self._held + text
+            self._held = ""
+            self._held_length = 0
+        if text[-1] == " ":
+            text = text[:-1]
+            self._held = " "
+            self._held_length = 1
         self._said(text)
-        return [Spoken(text, offset, len(text))]
+        length = len(text)
+        piece = _new(Spoken, (text, self._next, length))
+        self._next += length
+        if self._held:
+            self.ends_white = True
+        return [piece]
 
     def keep(self, text: str) -> None:
         """Say `text` as it stands in the source."""
@@ -110,9 +134,10 @@ class Output:
 
     def pend_break(self, length: int) -> None:
         """Take in a line break of `length` characters; `settle_break` says what becomes of it."""
-        white = sum(size for _, size in self._held) + self._passed
+        white = self._held_length + self._passed
         if self._held:
-            self._held.clear()
+            self._held = ""
+            self._held_length = 0
             self.ends_white = False
         self._passed = 0
         self._break += white + length
@@ -138,7 +163,8 @@ class Output:
         """Let go of all that is held: time is up, or no more text comes."""
         if self._break:
             self.settle_break("\n")
-        self._emit_held()
+        if self._held:
+            self._emit_held()
         self._flush_passed()
 
     def take(self) -> list[Spoken]:
@@ -168,8 +194,9 @@ class Output:
         """Decide about the white space that is held, now that `text` follows."""
         if self._held:
             if (self._dropped or replaces) and text[0] in _CLOSING:
-                self._passed += sum(size for _, size in self._held)
-                self._held.clear()
+                self._passed += self._held_length
+                self._held = ""
+                self._held_length = 0
             else:
                 self._emit_held()
         self._flush_passed()
@@ -183,34 +210,32 @@ class Output:
 
     def _white(self, text: str) -> None:
         """Take in white space as it stands in the source: held behind a word, else said at once."""
-        if self._held or not self.ends_white:
-            if self.last.isalnum() or self.last in ")%":
-                self._held.append((text, len(text)))
-                if sum(size for _, size in self._held) >= _WHITE_LIMIT:
-                    self._emit_held()
-            else:
-                self._run.append(text)
+        if (self._held or not self.ends_white) and (self.last.isalnum() or self.last in ")%"):
+            self._hold(text, len(text))
+            if len(self._held) >= _WHITE_LIMIT:
+                self._emit_held()
         else:
             self._run.append(text)
         self.ends_white = True
 
     def _hold(self, text: str, length: int) -> None:
-        self._held.append((text, length))
+        self._held += text
+        self._held_length += length
         self.ends_white = True
 
     def _emit_held(self) -> None:
-        for text, length in self._held:
-            if len(text) == length and text != "\n":
-                self._run.append(text)
-            else:
-                self._piece(text, length)
-        self._held.clear()
+        if len(self._held) == self._held_length:
+            self._run.append(self._held)
+        else:
+            self._piece(self._held, self._held_length)
+        self._held = ""
+        self._held_length = 0
 
     def _flush_run(self) -> None:
         if self._run:
             text = "".join(self._run)
             self._run.clear()
-            self._pieces.append(Spoken(text, self._next, len(text)))
+            self._pieces.append(_new(Spoken, (text, self._next, len(text))))
             self._next += len(text)
 
     def _flush_passed(self) -> None:
@@ -220,5 +245,5 @@ class Output:
 
     def _piece(self, text: str, length: int) -> None:
         self._flush_run()
-        self._pieces.append(Spoken(text, self._next, length))
+        self._pieces.append(_new(Spoken, (text, self._next, length)))
         self._next += length
