@@ -24,7 +24,9 @@ class Gateway(Hosted):
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
         self._http: HttpEdge | None = None
         if settings.http_enabled:
-            self._http = HttpEdge(self._turns, runtime.sessions, runtime.readiness, settings.http_listen)
+            self._http = HttpEdge(
+                self._turns, runtime.sessions, runtime.readiness, settings.http_listen, runtime.fail
+            )
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""

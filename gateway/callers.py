@@ -1,7 +1,7 @@
 """The caller's side of a turn: a bounded queue of responses."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from google.protobuf.message import Message as ProtoMessage
 
@@ -13,6 +13,24 @@ Item = tuple[Any, Callable[[], None] | None]
 _LIMIT: Final = 64
 _KEPT: Final = frozenset({"turn_started", "turn_completed", "turn_failed"})
 """Events that an interrupt leaves in the queue: how turns begin and end is always told."""
+
+
+class Responses:
+    """The responses in an outbox, in order; `on_sent` of each is called as it is handed over."""
+
+    def __init__(self, outbox: Outbox[Item]) -> None:
+        self._outbox = outbox
+
+    def __aiter__(self) -> Self:
+        """Iterate until the end of the outbox."""
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return the next response, waiting for it. Raises what the outbox was closed with."""
+        response, on_sent = await anext(self._outbox)
+        if on_sent is not None:
+            on_sent()
+        return response
 
 
 class OutboxCaller:

@@ -1,5 +1,6 @@
 """The HTTP edge: speech as OpenAI's clients ask for it, and health for load balancers.
 
+GET  /                  what answers here
 POST /v1/audio/speech   text in, audio out while it is made (https://platform.openai.com/docs/api-reference/audio)
 GET  /v1/voices         what can speak
 GET  /healthz           200 while the gateway is SERVING, else 503
@@ -12,7 +13,8 @@ import json
 import pathlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from importlib import metadata
 from typing import Annotated, Any, Final, Literal
 
 import uvicorn
@@ -23,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateway.callers import Item
+from gateway.callers import Item, Responses
 from gateway.speaking import Speaker
 from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
@@ -40,6 +42,11 @@ _MAX_BODY_BYTES: Final = 1_000_000
 _MAX_INPUT_CHARS: Final = 4096
 _FIELDS: Final = {"text": "input"}
 """Fields of `SpeakRequest` that have another name here."""
+_ENDPOINTS: Final = {
+    "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
+    "GET /v1/voices": "what can speak",
+    "GET /healthz": "200 while turns can be taken, else 503",
+}
 _HTTP_CODES: Final = {
     StatusCode.INVALID_ARGUMENT.value[0]: 400,
     StatusCode.NOT_FOUND.value[0]: 404,
@@ -48,6 +55,14 @@ _HTTP_CODES: Final = {
     StatusCode.UNAVAILABLE.value[0]: 503,
     StatusCode.DEADLINE_EXCEEDED.value[0]: 504,
 }
+
+
+def _version() -> str:
+    """Return the version of the installed package; "" in a checkout that was never installed."""
+    try:
+        return metadata.version("voicemesh")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 class SpeechBody(BaseModel):
@@ -64,9 +79,26 @@ class SpeechBody(BaseModel):
 
 
 class HttpEdge:
-    """Serves HTTP beside gRPC, in the same process and event loop."""
+    """Serves HTTP beside gRPC, in the same process and event loop.
 
-    def __init__(self, turns: Turns, sessions: SessionRegistry, readiness: Readiness, listen: str) -> None:
+    Args:
+        turns: Begins turns.
+        sessions: Holds their tasks.
+        readiness: Whether the gateway can work.
+        listen: Where to listen.
+        fail: Is told when it no longer answers although nobody has stopped it, and why.
+
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        sessions: SessionRegistry,
+        readiness: Readiness,
+        listen: str,
+        fail: Callable[[str, BaseException | None], None],
+    ) -> None:
+        self._fail = fail
         self._turns = turns
         self._sessions = sessions
         self._readiness = readiness
@@ -74,6 +106,7 @@ class HttpEdge:
         self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
         app = Starlette(
             routes=[
+                Route("/", self._index),
                 Route("/v1/audio/speech", self._speech, methods=["POST"]),
                 Route("/v1/voices", self._voices),
                 Route("/healthz", self._health),
@@ -88,12 +121,17 @@ class HttpEdge:
         """Answer from now on."""
         serving = self._server.serve(sockets=[self._socket])
         self._task = asyncio.get_running_loop().create_task(serving, name="http")
+        self._task.add_done_callback(self._served)
+
+    def _served(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (task.exception() is not None or not self._server.should_exit):
+            self._fail("HTTP is no longer answered", task.exception())
 
     async def drain(self) -> None:
         """Take no more requests, and wait until the responses that are under way have ended."""
         self._server.should_exit = True
         if self._task is not None:
-            await asyncio.shield(self._task)
+            await asyncio.wait({self._task})
 
     async def close(self) -> None:
         """End at once, and remove what was bound."""
@@ -109,6 +147,9 @@ class HttpEdge:
             pathlib.Path(self._path).unlink(missing_ok=True)  # noqa: ASYNC240 - the last act of the process
 
     # ------------------------------------------------------------ routes
+
+    async def _index(self, _request: Request) -> Response:
+        return JSONResponse({"name": "voicemesh", "version": _version(), "endpoints": _ENDPOINTS})
 
     async def _health(self, _request: Request) -> Response:
         serving = self._readiness.serving
@@ -154,9 +195,7 @@ class HttpEdge:
     async def _audio(self, speaker: Speaker, first: bytes) -> AsyncIterator[bytes]:
         try:
             yield first
-            async for response, on_sent in speaker.outbox:
-                if on_sent is not None:
-                    on_sent()
+            async for response in Responses(speaker.outbox):
                 if response.WhichOneof("event") == "frame":
                     yield response.frame.audio
         except MeshError as error:
@@ -228,13 +267,11 @@ def _parse(body: bytes) -> SpeechBody:
 async def _first(outbox: Outbox[Item]) -> tuple[pb.TurnStarted, bytes]:
     """Wait for the first audio, or for the end of a turn that has none."""
     started = pb.TurnStarted()
-    async for response, on_sent in outbox:
+    async for response in Responses(outbox):
         match response.WhichOneof("event"):
             case "turn_started":
                 started = response.turn_started
             case "frame":
-                if on_sent is not None:
-                    on_sent()
                 return started, response.frame.audio
             case "turn_completed":
                 return started, b""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from gateway.callers import Responses
 from gateway.channels import Channels
 from gateway.conversation import Conversation
 from gateway.recorder import Recorder
@@ -31,9 +32,7 @@ class GatewayServicer(GatewayServiceServicer):
         reader = session.spawn(conversation.read(request_iterator), name="converse")
         drainer = session.spawn(conversation.drain(), name="drain converse")
         try:
-            async for response, on_sent in conversation.caller.outbox:
-                if on_sent is not None:
-                    on_sent()
+            async for response in Responses(conversation.caller.outbox):
                 yield response
         finally:
             # The first await here may be cancelled (see voicemesh.runtime.sessions): do nothing but tell.
@@ -47,9 +46,7 @@ class GatewayServicer(GatewayServiceServicer):
         speaker = Speaker(self._turns, self._sessions.open(), context.time_remaining())
         speaker.speak(request, received_ns)
         try:
-            async for response, on_sent in speaker.outbox:
-                if on_sent is not None:
-                    on_sent()
+            async for response in Responses(speaker.outbox):
                 yield response
         finally:
             speaker.abandon()
@@ -61,9 +58,7 @@ class GatewayServicer(GatewayServiceServicer):
         speaker = Speaker(self._turns, self._sessions.open(), context.time_remaining())
         speaker.speak_batch(request)
         try:
-            async for response, on_sent in speaker.outbox:
-                if on_sent is not None:
-                    on_sent()
+            async for response in Responses(speaker.outbox):
                 yield response
         finally:
             speaker.abandon()

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+import uvicorn
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from gateway.callers import OutboxCaller
 from gateway.core import events as on
 from gateway.core.values import Message
+from gateway.http import HttpEdge
 from gateway.options import speech_choice, text_choice
 from gateway.turns import TurnRequest
 from tests.contract.gateway_harness import GUARD_S, VOICE, Gateway, Services, running_gateway
@@ -149,3 +151,46 @@ async def test_refusals_do_not_push_out_what_earlier_turns_were_like(socket_fold
             with contextlib.suppress(grpc.aio.AioRpcError):
                 known.append((await gateway.stub.ExplainTurn(pb.ExplainTurnRequest(turn_id=turn_id))).report)
         assert [report.turn_id for report in known] == [answered.turn_id, "b", "c"]
+
+
+async def test_an_http_edge_that_no_longer_answers_is_no_secret(
+    socket_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: asyncio.Queue[tuple[str, BaseException | None]] = asyncio.Queue()
+
+    async def broken(*_: object) -> bool:
+        raise OSError("no more files")
+
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        edge = HttpEdge(
+            gateway.turns,
+            gateway.sessions,
+            gateway.readiness,
+            f"unix:{socket_folder}/http",
+            lambda what, error: lost.put_nowait((what, error)),
+        )
+        monkeypatch.setattr(uvicorn.Server, "on_tick", broken)
+        edge.start()
+        what, error = await asyncio.wait_for(lost.get(), GUARD_S)
+        assert "HTTP" in what
+        assert isinstance(error, OSError)
+        # The end of the process, which follows, has nothing more to say.
+        await edge.drain()
+        await edge.close()
+        assert lost.empty()
+
+
+async def test_an_http_edge_that_is_stopped_is_no_loss(socket_folder: pathlib.Path) -> None:
+    lost: list[str] = []
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        edge = HttpEdge(
+            gateway.turns,
+            gateway.sessions,
+            gateway.readiness,
+            f"unix:{socket_folder}/http",
+            lambda what, _error: lost.append(what),
+        )
+        edge.start()
+        await edge.drain()
+        await edge.close()
+    assert not lost

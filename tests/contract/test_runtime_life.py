@@ -250,3 +250,21 @@ async def test_a_service_that_cannot_start_says_why(
     assert ("exception" in line) == traceback
     if not traceback:
         assert (line["reason"], line["error"]) == ("LLM_UNAVAILABLE", "no model to be had")
+
+
+async def test_a_part_that_is_lost_ends_the_process_in_order(socket_folder: pathlib.Path) -> None:
+    with Tiny(socket_folder) as tiny:
+        async with tiny.channel() as channel:
+            await serving(channel)
+            watching = watch(channel)
+            assert (await watching.read()).status == SERVING
+            held = await begin(channel, "fail")
+            # It drains as it does for a signal: what is in flight goes on to its end.
+            assert (await watching.read()).status == NOT_SERVING
+            assert await let_go(held) == "let go"
+            assert await held.read() is EOF
+        assert await tiny.exit_status() == 1
+    assert tiny.events() == ["drain", "handler of fail ended", "close"]
+    (lost,) = [line for line in tiny.logged() if line["event"] == "cannot go on"]
+    assert (lost["level"], lost["what"]) == ("error", "a limb")
+    assert "gone" in str(lost["exception"])

@@ -105,6 +105,10 @@ class Tiny(Hosted, chunker_pb2_grpc.ChunkerServiceServicer):
                 case "flood":
                     while True:
                         yield _answer("x" * 10_000)
+                case "fail":
+                    self._runtime.fail("a limb", ZeroDivisionError("gone"))
+                    await anext(request_iterator)
+                    yield _answer("let go")
                 case "time":
                     yield _answer(str(context.time_remaining()))
                 case _:

@@ -97,3 +97,13 @@ async def test_voices_are_listed(http: httpx2.AsyncClient) -> None:
     voices = (await http.get("/v1/voices")).json()["voices"]
     assert sum(voice["default"] for voice in voices) == 1
     assert "espeak/de" in {voice["name"] for voice in voices}
+
+
+async def test_the_index_names_what_answers_here(http: httpx2.AsyncClient) -> None:
+    index = (await http.get("/")).json()
+    assert index["name"] == "voicemesh"
+    assert index["version"]
+    for endpoint in index["endpoints"]:
+        method, path = endpoint.split()
+        response = await http.request(method, path)
+        assert response.status_code not in (404, 405), endpoint

@@ -52,6 +52,7 @@ class Runtime:
         telemetry: Makes spans.
         clock: The machine's.
         sessions: Holds the tasks of calls; joined before `Hosted.close`.
+        failed: Set by `fail`.
 
     """
 
@@ -61,6 +62,16 @@ class Runtime:
         self.telemetry = telemetry
         self.clock = clock
         self.sessions = SessionRegistry()
+        self.failed = asyncio.Event()
+
+    def fail(self, what: str, error: BaseException | None) -> None:
+        """End the process in order, with exit status 1: a part that it cannot do without is gone.
+
+        Whoever started the process is expected to start another one. `what` goes to the log.
+        """
+        if not self.failed.is_set():
+            _log.error("cannot go on", what=what, exc_info=error)
+            self.failed.set()
 
 
 class Hosted(ABC):
@@ -146,7 +157,7 @@ async def _serve(
     _log.info("listening", address=listen, port=port, pid=os.getpid())
     exit_status = EXIT_FAILED
     try:
-        exit_status = await _until_stopped(service, hosted, signals)
+        exit_status = await _until_stopped(service, hosted, runtime, signals)
     finally:
         if not await _end(hosted, runtime, server, signals, loaded.drain_grace_s):
             exit_status = exit_status or EXIT_FAILED
@@ -155,15 +166,17 @@ async def _serve(
     return exit_status
 
 
-async def _until_stopped(service: str, hosted: Hosted, signals: "_Signals") -> int:
-    """Start the service and wait for a signal; return the exit status so far."""
+async def _until_stopped(service: str, hosted: Hosted, runtime: Runtime, signals: "_Signals") -> int:
+    """Start the service and wait for a signal, or for its failure; return the exit status so far."""
     starting = asyncio.ensure_future(hosted.start())
     stopping = asyncio.ensure_future(signals.stop.wait())
+    failing = asyncio.ensure_future(runtime.failed.wait())
+    ends = {stopping, failing}
     try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-        await stopping
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     except SettingsError as error:
         _complain(service, f"wrong settings\n{error}")
         return EXIT_SETTINGS
@@ -174,10 +187,10 @@ async def _until_stopped(service: str, hosted: Hosted, signals: "_Signals") -> i
         _log.error("cannot start", exc_info=error)
         return EXIT_FAILED
     finally:
-        starting.cancel()
-        stopping.cancel()
-        await asyncio.gather(starting, stopping, return_exceptions=True)
-    return 0
+        for task in (starting, *ends):
+            task.cancel()
+        await asyncio.gather(starting, *ends, return_exceptions=True)
+    return EXIT_FAILED if runtime.failed.is_set() else 0
 
 
 async def _end(
