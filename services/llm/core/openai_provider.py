@@ -95,7 +95,7 @@ class OpenAiProvider:
         """Ask once and yield the reply as it comes; see `Provider.generate`."""
         client, package = await self._load()
         try:
-            stream = await client.chat.completions.create(**self._arguments(request))
+            stream = await package.ask(client, self._body_of(request), request.headers)
             try:
                 yield Connected()
                 async for event in _events_of(stream, request.model, package.FAILURES):
@@ -105,8 +105,8 @@ class OpenAiProvider:
         except package.FAILURES as error:
             raise package.attempt_error_of(error, model=request.model, api_key=self._api_key) from error
 
-    def _arguments(self, request: ProviderRequest) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+    def _body_of(self, request: ProviderRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
             "model": request.model,
             "messages": [_message_of(message) for message in request.messages],
             "temperature": request.temperature,
@@ -115,15 +115,14 @@ class OpenAiProvider:
             "max_completion_tokens" if self._is_openai else "max_tokens": request.max_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "extra_headers": dict(request.headers),
         }
         if request.stop:
-            arguments["stop"] = list(request.stop)
+            body["stop"] = list(request.stop)
         if request.seed is not None:
-            arguments["seed"] = request.seed
+            body["seed"] = request.seed
         if request.session_id and self._is_openai:
-            arguments["prompt_cache_key"] = request.session_id
-        return arguments
+            body["prompt_cache_key"] = request.session_id
+        return body
 
     async def probe(self) -> None:
         """Ask for the list of models, which also opens a connection; see `Provider.probe`.
@@ -199,30 +198,34 @@ async def _usage_behind(stream: Any, failures: tuple[type[Exception], ...]) -> U
 
 
 def _piece_of(chunk: Any) -> _Piece:
-    # The package does not validate what servers send, so nothing is taken for granted here.
-    choices = getattr(chunk, "choices", None)
+    # What servers send is not validated, so nothing is taken for granted here.
+    choices = _get(chunk, "choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    delta = getattr(choice, "delta", None)
+    delta = _get(choice, "delta")
     # A refusal is the model's text, too. Reasoning and tool calls are not.
     text = _text_of(delta, "content") or _text_of(delta, "refusal")
     return _Piece(
         text=text,
         finish=_text_of(choice, "finish_reason"),
-        usage=_usage_of(getattr(chunk, "usage", None)),
+        usage=_usage_of(_get(chunk, "usage")),
         model=_text_of(chunk, "model"),
         response_id=_text_of(chunk, "id"),
     )
 
 
+def _get(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, dict) else None
+
+
 def _text_of(holder: Any, name: str) -> str:
-    value = getattr(holder, name, None)
+    value = _get(holder, name)
     return value if isinstance(value, str) else ""
 
 
 def _usage_of(usage: Any) -> Usage | None:
     if usage is None:
         return None
-    details = getattr(usage, "prompt_tokens_details", None)
+    details = _get(usage, "prompt_tokens_details")
     return Usage(
         input_tokens=_count_of(usage, "prompt_tokens"),
         output_tokens=_count_of(usage, "completion_tokens"),
@@ -231,7 +234,7 @@ def _usage_of(usage: Any) -> Usage | None:
 
 
 def _count_of(holder: Any, name: str) -> int:
-    value = getattr(holder, name, None)
+    value = _get(holder, name)
     return value if isinstance(value, int) and 0 <= value < 2**32 else 0
 
 
