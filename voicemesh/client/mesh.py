@@ -30,10 +30,13 @@ from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 DEFAULT_ADDRESS: Final = "127.0.0.1:50050"
 
 _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
-    # Pings find a dead mesh on idle connections; its servers accept them at this rate.
+    # Pings find a dead mesh on idle connections; its servers accept them at this rate. The second timeout
+    # is for a process that hangs, and would be a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.lb_policy_name", "round_robin"),

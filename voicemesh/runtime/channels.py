@@ -5,9 +5,11 @@ from typing import Any
 import grpc
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # Pings find dead peers on idle channels; servers of the mesh accept them at this rate.
+    # Pings find dead peers on idle channels; servers of the mesh accept them at this rate. The second
+    # timeout is for a process that hangs, and would be a minute.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A replica that comes back is found within a second, not after gRPC's two minutes of backoff.

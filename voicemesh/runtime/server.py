@@ -36,6 +36,8 @@ EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 EXIT_ADDRESS: Final = 3
 
+LEAST_PING_INTERVAL_MS: Final = 10_000
+"""Peers that ping more often than this while no call is open are sent away."""
 _SESSIONS_S: Final = 1.0
 """How long the tasks of sessions may take to notice that their calls have ended."""
 
@@ -233,17 +235,26 @@ async def _tried(step: str, work: Awaitable[object]) -> bool:
     return True
 
 
-def make_server(max_message_bytes: int = 4 * 1024 * 1024) -> grpc.aio.Server:
-    """Make a server with the options and the error table that the whole mesh uses."""
+def make_server(
+    max_message_bytes: int = 4 * 1024 * 1024, *, ping_after_ms: int = 20_000, ping_timeout_ms: int = 5_000
+) -> grpc.aio.Server:
+    """Make a server with the options and the error table that the whole mesh uses.
+
+    A peer that says nothing for `ping_after_ms` is pinged; one that does not answer that within
+    `ping_timeout_ms` has vanished: its connection is closed and its calls end.
+    """
     options: list[tuple[str, Any]] = [
         # Without this a second process could bind the same port and take half of the calls.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message_bytes),
-        # A peer that vanished without a word is found within half a minute, and its calls end.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_time_ms", ping_after_ms),
+        # The first finds a machine that is gone, by TCP; the second a process that hangs: its default is a
+        # minute, whatever the first says.
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.max_pings_without_data", 0),
         # Clients of the mesh ping every 20 s, also without calls.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     return grpc.aio.server(interceptors=(ErrorInterceptor(),), options=options)
