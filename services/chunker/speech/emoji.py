@@ -38,6 +38,9 @@ SILENT: Final = re.compile(f"[{PICTOGRAPHS}{DRAWINGS}{SELECTORS}{INVISIBLE}]+")
 
 PICTOGRAPH: Final = re.compile(f"[{PICTOGRAPHS}]")
 
+UNSEEN: Final = re.compile(f"[{DRAWINGS}{SELECTORS}{INVISIBLE}]+")
+"""A run of such characters without pictographs."""
+
 MARKS: Final = {"\u2753": "?", "\u2754": "?", "\u2755": "!", "\u2757": "!"}
 """Emoji that stand for a mark."""
 

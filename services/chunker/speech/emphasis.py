@@ -10,14 +10,13 @@ import re
 import string
 from typing import Final
 
-from services.chunker.speech.reading import WAIT, Reading
+from services.chunker.speech.reading import UNSPACED_FROM, WAIT, Reading
 
 _RUN: Final = {char: re.compile(re.escape(char) + "+") for char in "*_~="}
 _RUN_LIMIT: Final = 64
 _PART_LIMIT: Final = 48  # emphasis of a part of a word is looked for so far
 _PART: Final = re.compile(r"(\*{1,3})[^\W\d_](?:[^\s*]*[^\W_])?(\*{1,3})")
 _PART_BEGUN: Final = re.compile(r"\*{1,3}[^\s*]*\*{0,3}\Z")
-_UNSPACED_FROM: Final = "\u2e80"  # scripts from here on write words without spaces between
 _KEYCAP: Final = "\ufe0f\u20e3"
 _EMOTICON: Final = frozenset(":;=-^>")
 _PUNCTUATION: Final = frozenset(string.punctuation)
@@ -126,4 +125,4 @@ def _is_edge(char: str) -> bool:
 
 
 def _is_word(char: str) -> bool:
-    return char.isalnum() and char < _UNSPACED_FROM
+    return char.isalnum() and char < UNSPACED_FROM

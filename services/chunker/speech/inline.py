@@ -16,7 +16,7 @@ from services.chunker.speech.entities import ampersand
 from services.chunker.speech.latex import dollar, parenthesis
 from services.chunker.speech.lines import hash_sign, line_end, pipe
 from services.chunker.speech.links import bang, bracket, closing_bracket, source_mark
-from services.chunker.speech.reading import WAIT, Fence, Reading
+from services.chunker.speech.reading import UNSPACED_FROM, WAIT, Fence, Reading
 from services.chunker.speech.tags import less_than
 from services.chunker.speech.urls import web_address
 
@@ -26,6 +26,7 @@ _TICKS: Final = re.compile("`+")
 _TICKS_LIMIT: Final = 32
 _INFO_LIMIT: Final = 120
 _INFO_END: Final = re.compile(r"[`\n]")
+_RUN_LIMIT: Final = 64
 _PUNCTUATION: Final = frozenset(string.punctuation)
 
 _UNSEEN: Final = (
@@ -104,9 +105,26 @@ def unsaid(reading: Reading, index: int) -> int:
         return reading.say(emoji.plain_letter(char), 1)
     if "\u200b" <= char <= "\u200d":
         return reading.keep(index, 1) if emoji.joins_spelling(reading.previous(index)) else reading.drop(1)
-    match = emoji.SILENT.match(text, index)
+    if emoji.PICTOGRAPH.match(char):
+        return _pictographs(reading, index)
+    match = emoji.UNSEEN.match(text, index)
     assert match is not None
     return reading.drop(match.end() - index)
+
+
+def _pictographs(reading: Reading, index: int) -> int:
+    """Pass over pictographs; directly between two words they stand for a space."""
+    text, out = reading.text, reading.out
+    match = emoji.SILENT.match(text, index, index + _RUN_LIMIT)
+    assert match is not None
+    length = match.end() - index
+    if out.last.isalnum() and not out.ends_white:
+        following = text[match.end() : match.end() + 1]
+        if not following and reading.short_of(index, _RUN_LIMIT):
+            return WAIT
+        if following.isalnum() and following < UNSPACED_FROM and out.last < UNSPACED_FROM:
+            return reading.say(" ", length)
+    return reading.drop(length)
 
 
 RULES: Final[dict[str, Rule]] = {

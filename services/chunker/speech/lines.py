@@ -25,6 +25,18 @@ _ENDS: Final = frozenset("?!:") | marks.HARD_SET | marks.ASKING_SET
 _GOES_ON: Final = frozenset((Kind.TEXT, Kind.ITEM))
 _PIPES: Final = re.compile(r"\|(?:[ \t]{0,32}\|)*[ \t]{0,32}")
 _PIPES_LIMIT: Final = 128
+_ROW_MARKS: Final = {
+    "zh": ("\uff0c", "\u3002"),
+    "yue": ("\uff0c", "\u3002"),
+    "ja": ("\u3001", "\u3002"),
+    "ar": ("\u060c ", "."),
+    "fa": ("\u060c ", "."),
+    "ur": ("\u060c ", "\u06d4"),
+    "hi": (", ", "\u0964"),
+    "am": ("\u1363 ", "\u1362"),
+    "hy": (", ", "\u0589"),
+}
+"""What is said between cells and at the end of a row, by the language."""
 _HASHES: Final = re.compile(r"#+[ \t]*(?=[\r\n]|\Z)")
 _HASHES_LIMIT: Final = 32
 _NUMBERED: Final = re.compile(r"\(?(?:[A-Za-z]|[ivxIVX]{1,4}|\d{1,3})[.)](?:\s|\Z)")
@@ -103,12 +115,19 @@ def pipe(reading: Reading, index: int) -> int:
         return WAIT
     if out.at_boundary or not (out.last.isalnum() or out.last in ")]\"'%\u201d\u2019\u00b0"):
         return reading.say(" ", length)
+    between, end = _row_marks(reading.language, out.last)
     if text[match.end() : match.end() + 1] not in ("", "\r", "\n"):
         reading.line.cells += 1
-        return reading.say(", ", length)
+        return reading.say(between, length)
     if reading.line.cells == 1 and out.last.isdigit():
         return reading.drop(length)  # "3." alone would be the mark of an item
-    return reading.say("\u3002" if marks.CJK.match(out.last) else ".", length)
+    return reading.say(end, length)
+
+
+def _row_marks(language: str, last: str) -> tuple[str, str]:
+    """Return the marks for a row in `language`, or else in the script of what was said last."""
+    primary = language.replace("_", "-").partition("-")[0].lower()
+    return _ROW_MARKS.get(primary) or (_ROW_MARKS["zh"] if marks.CJK.match(last) else (", ", "."))
 
 
 def _bar(reading: Reading, index: int) -> int:

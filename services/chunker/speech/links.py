@@ -97,7 +97,7 @@ def _link(reading: Reading, index: int, opening: int) -> int:
     following = text[end : end + 1]
     if opening == index and text.startswith("[^", opening) and end - opening > 3:
         if following == ":" and _begins_line(reading):
-            return _definition(reading, index)
+            return _definition(reading)
         return reading.drop(end - index)
     if following == "(":
         return _inline(reading, index, opening, end)
@@ -107,7 +107,7 @@ def _link(reading: Reading, index: int, opening: int) -> int:
         return _referenced(reading, index, opening, end)
     if following == ":" and _begins_line(reading):
         if _DEFINED.match(text, end):
-            return _definition(reading, index)
+            return _definition(reading)
         if _DEFINED_BEGUN.match(text, end) and reading.short_of(end, _DEFINED_LIMIT):
             return WAIT
     return reading.keep(index, 1)
@@ -131,7 +131,10 @@ def _inline(reading: Reading, index: int, opening: int, end: int) -> int:
 
 def _enter(reading: Reading, index: int, opening: int, closer: Closer) -> int:
     """Pass over the opening bracket; the text of the link is read like any other."""
-    reading.closers.append(closer)
+    closers = reading.closers
+    while closers and closers[-1].offset < reading.base + index:
+        closers.pop()  # markup in the text of a link had swallowed its end
+    closers.append(closer)
     return reading.drop(opening + 1 - index)
 
 
@@ -158,11 +161,10 @@ def _citation(reading: Reading, index: int, end: int, following: str) -> int:
     return reading.drop(end - index) if attached or parted else reading.keep(index, 1)
 
 
-def _definition(reading: Reading, index: int) -> int:
+def _definition(reading: Reading) -> int:
     """Pass over the line that says what a reference or a footnote is."""
     reading.line.kind = Kind.APART
     reading.skip = Skip(_LINE_END, 0, inclusive=False)
-    del index
     return reading.drop(1)
 
 

@@ -10,6 +10,9 @@ from services.chunker.speech.output import Output
 WAIT: Final = -1
 """From a rule: more text has to come before it can be decided."""
 
+UNSPACED_FROM: Final = "\u2e80"
+"""Most scripts from here on write words without spaces between."""
+
 
 class Kind(Enum):
     """What a line is."""
