@@ -1,7 +1,7 @@
-"""Write docs/settings.md: one table of every setting, made from the code that reads it.
+"""Write docs/settings.md, one table of every setting, and the names of all of them for the runtime.
 
 A setting is a field of a `ServerSettings`; the string below the field says what it does. With
-`--check` nothing is written: it fails if the page is not what the code gives.
+`--check` nothing is written: it fails if a file is not what the code gives.
 """
 
 import ast
@@ -20,29 +20,53 @@ import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from voicemesh.runtime.settings import ListenAddress, ServerSettings, variable_of
+from voicemesh.runtime.settings import PREFIX, ListenAddress, ServerSettings, variable_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"
+NAMES = ROOT / "voicemesh" / "runtime" / "known_settings.py"
+NAMES_HEADER = '''\
+"""The variables of every process and of the command line. Made from the code: `make docs-settings`."""
+
+from typing import Final
+
+KNOWN: Final = frozenset(
+    {{
+{listed}    }}
+)
+'''
+CALLERS = {"VOICEMESH_ADDR"}
+"""What the command line reads, which has no settings class."""
 HEADER = """\
 # Settings
 
 Every process of the mesh reads its settings from the environment when it starts, checks them, and
 logs them with secrets hidden. A wrong one ends it at once with exit status 2 and a line that names
-the variable. This page is made from the code: `make docs-settings`.
+the variable; a `VOICEMESH_` variable that no process knows is named in a warning, with the nearest that
+there is. This page is made from the code: `make docs-settings`.
 """
 
 
 def main() -> int:
-    """Write the page, or check it; return the exit status."""
-    text = page()
-    if sys.argv[1:] == ["--check"]:
-        if PAGE.is_file() and PAGE.read_text() == text:
-            return 0
-        print(f"{PAGE.relative_to(ROOT)} is not what the code gives. Run `make docs-settings` and commit it.")
-        return 1
-    PAGE.write_text(text)
-    return 0
+    """Write both files, or check them; return the exit status."""
+    texts = {PAGE: page(), NAMES: names()}
+    if sys.argv[1:] != ["--check"]:
+        for path, text in texts.items():
+            path.write_text(text)
+        return 0
+    wrong = [path for path, text in texts.items() if not path.is_file() or path.read_text() != text]
+    for path in wrong:
+        print(f"{path.relative_to(ROOT)} is not what the code gives. Run `make docs-settings` and commit it.")
+    return 1 if wrong else 0
+
+
+def names() -> str:
+    """Return the module that holds the names of all settings: no process can import those of the others."""
+    found = {variable_of(ServerSettings, field) for field in ServerSettings.model_fields} | CALLERS
+    for _, settings_type in services():
+        found |= {variable_of(settings_type, field) for field in settings_type.model_fields}
+    listed = "".join(f'        "{name}",\n' for name in sorted(found) if name.startswith(PREFIX))
+    return NAMES_HEADER.format(listed=listed)
 
 
 def page() -> str:

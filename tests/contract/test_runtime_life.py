@@ -268,3 +268,14 @@ async def test_a_part_that_is_lost_ends_the_process_in_order(socket_folder: path
     (lost,) = [line for line in tiny.logged() if line["event"] == "cannot go on"]
     assert (lost["level"], lost["what"]) == ("error", "a limb")
     assert "gone" in str(lost["exception"])
+
+
+async def test_a_misspelled_setting_is_named_and_the_process_goes_on(socket_folder: pathlib.Path) -> None:
+    with Tiny(socket_folder, VOICEMESH_TINY_LIMT="2", VOICEMESH_TTS_VOICES="[]") as tiny:
+        async with tiny.channel() as channel:
+            await serving(channel)
+        tiny.signal(signal.SIGTERM)
+        assert await tiny.exit_status() == 0
+    (said,) = [line for line in tiny.logged() if line["event"] == "unknown setting"]
+    assert (said["level"], said["variable"]) == ("warning", "VOICEMESH_TINY_LIMT")
+    assert "VOICEMESH_TINY_LIMIT" in said["hint"]

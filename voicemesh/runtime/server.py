@@ -155,6 +155,9 @@ async def _serve(
         )
         return EXIT_ADDRESS
     _log.info("settings", **settings.describe(loaded))
+    for variable, nearest in settings.unknown(type(loaded), os.environ).items():
+        hint = f"did you mean {nearest}?" if nearest else "docs/settings.md lists those that there are"
+        _log.warning("unknown setting", variable=variable, hint=hint)
     await server.start()
     _log.info("listening", address=listen, port=port, pid=os.getpid())
     exit_status = EXIT_FAILED

@@ -1,8 +1,10 @@
 """Settings from the environment: typed, validated at start, printed with secrets hidden."""
 
+import difflib
 import json
 import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
@@ -10,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as JsonSettingsError
 
 from voicemesh.runtime.errors import SettingsError
+from voicemesh.runtime.known_settings import KNOWN
 
 PREFIX: Final = "VOICEMESH_"
 _PASSWORD: Final = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
@@ -69,6 +72,37 @@ def load(settings_type: type[S]) -> S:
         raise SettingsError("\n".join(lines)) from None
     except JsonSettingsError as error:
         raise SettingsError(_json_line(settings_type, str(error))) from None
+
+
+def unknown(settings_type: type[ServerSettings], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that look like settings and are none of any process, with the nearest that is.
+
+    The nearest is "" where none is near. Settings of other processes are known: those of a machine
+    often share one environment. What Kubernetes sets for services of its own is left out.
+    """
+    known = KNOWN | {variable_of(settings_type, field) for field in settings_type.model_fields}
+    strangers = [
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and not _is_service_link(name, environment)
+    ]
+    near = {name.removeprefix(PREFIX): name for name in sorted(known)}
+    found = {}
+    for name in sorted(strangers):
+        nearest = difflib.get_close_matches(name.upper().removeprefix(PREFIX), near, n=1)
+        found[name] = near[nearest[0]] if nearest else ""
+    return found
+
+
+def _is_service_link(name: str, environment: Mapping[str, str]) -> bool:
+    """Say whether Kubernetes set a variable, as `<NAME>_SERVICE_HOST` and its like for every service."""
+    for link in ("_SERVICE_", "_PORT"):
+        base, found, _ = name.partition(link)
+        if found and f"{base}_SERVICE_HOST" in environment:
+            return True
+    return False
 
 
 def describe(settings: ServerSettings) -> dict[str, Any]:

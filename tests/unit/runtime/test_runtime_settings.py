@@ -156,3 +156,34 @@ def test_every_field_is_shown_under_its_variable() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.load(Example).example_replicas = 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("VOICEMESH_TTS_VOICE", "VOICEMESH_TTS_VOICES"),
+        ("VOICEMESH_EXAMPLE_REPLICA", "VOICEMESH_EXAMPLE_REPLICAS"),
+        ("VOICEMESH_LLM_LISTENS", "VOICEMESH_LLM_LISTEN"),
+        ("voicemesh_redis", "VOICEMESH_REDIS_URL"),
+        ("VOICEMESH_QQQQ", ""),
+    ],
+)
+def test_a_variable_that_no_process_has_is_named_with_the_nearest(variable: str, nearest: str) -> None:
+    assert settings.unknown(Example, {variable: "1"}) == {variable: nearest}
+
+
+def test_variables_of_any_process_and_of_other_programs_are_left_alone() -> None:
+    environment = {
+        "VOICEMESH_EXAMPLE_REPLICAS": "1",
+        "voicemesh_log_level": "info",
+        "VOICEMESH_TTS_VOICES": "[]",
+        "VOICEMESH_GATEWAY_MAX_TURNS": "3",
+        "VOICEMESH_ADDR": "host:1",
+        "VOICES": "",
+        # As Kubernetes has it for a service that is named voicemesh-llm.
+        "VOICEMESH_LLM_SERVICE_HOST": "10.0.0.1",
+        "VOICEMESH_LLM_SERVICE_PORT_GRPC": "50051",
+        "VOICEMESH_LLM_PORT": "tcp://10.0.0.1:50051",
+        "VOICEMESH_LLM_PORT_50051_TCP_ADDR": "10.0.0.1",
+    }
+    assert settings.unknown(Example, environment) == {}
