@@ -38,7 +38,7 @@ def emphasis(reading: Reading, index: int) -> int:
     if mark == "_":
         markup = _is_underscore_markup(reading, count, before, after)
     else:
-        markup = _is_pair(count, before, after)
+        markup = _is_pair(reading, mark, count, before, after)
     return reading.drop(count) if markup else reading.keep(index, count)
 
 
@@ -59,7 +59,7 @@ def _is_star_markup(reading: Reading, count: int, before: str, after: str) -> bo
     begins = _is_edge(before)
     ends = _is_edge(after)
     if begins and ends:
-        return count > 1 and opened > 0
+        return count > 3 or (count > 1 and opened > 0)
     if before.isdigit() and after.isdigit():
         return False
     if opened and not begins:
@@ -113,11 +113,20 @@ def _is_underscore_markup(reading: Reading, count: int, before: str, after: str)
     return True
 
 
-def _is_pair(count: int, before: str, after: str) -> bool:
+def _is_pair(reading: Reading, mark: str, count: int, before: str, after: str) -> bool:
     """Decide about `~~` and `==`, which stand directly at what they mark."""
-    if count != 2 or (before.isalnum() and after.isalnum()):
+    if count != 2:
         return count > 2 and not (_is_word(before) and _is_word(after))
-    return not (_is_edge(before) and _is_edge(after))
+    begins, ends = _is_edge(before), _is_edge(after)
+    if begins and ends:
+        return False
+    if reading.emphasis.get(mark) and not begins:
+        reading.emphasis[mark] = 0
+        return True
+    if before.isalnum() and after.isalnum():
+        return False
+    reading.emphasis[mark] = 0 if ends else count
+    return True
 
 
 def _is_edge(char: str) -> bool:

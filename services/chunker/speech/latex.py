@@ -34,10 +34,13 @@ _WRAPPER: Final = re.compile(
 _ENVIRONMENT: Final = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}(?:\{[^{}]*\})?")
 _POWER: Final = re.compile(rf"\^\s*(?:{_GROUP}|([^\s{{}}\\]))")
 _INDEX: Final = re.compile(rf"_\s*(?:{_GROUP}|([^\s{{}}\\]))")
+_DEGREE: Final = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})")
+_BOUNDS: Final = re.compile(rf"([\u220f\u2211\u222b])\s*_{_GROUP}\s*\^(?:{_GROUP}|(\w))")
 _COMMAND: Final = re.compile(r"\\([A-Za-z]+)\*?\s*")
 _SPACING: Final = re.compile(r"\\[,;:!> ]|\\\\|&|~")
 _WHITE: Final = re.compile(r"\s+")
 _SUPERSCRIPTS: Final = {"2": "\u00b2", "3": "\u00b3"}
+_SIGNED: Final = re.compile(r"[-+\u2212]?\w*")
 _SIMPLE: Final = re.compile(r"[\w.]*|[^\W\d_]+\d*")
 
 
@@ -88,10 +91,12 @@ def speakable(tex: str) -> str:
         text = _WRAPPER.sub(r"\1", text)
         if text == before:
             break
-    text = _POWER.sub(_power, text)
-    text = _INDEX.sub(lambda match: match[1] or match[2] or "", text)
+    text = _DEGREE.sub("\u00b0", text)
     text = _SPACING.sub(" ", text)
     text = _COMMAND.sub(_command, text)
+    text = _BOUNDS.sub(lambda match: f"{match[1]} {match[2]} \u2026 {match[3] or match[4]} ", text)
+    text = _POWER.sub(_power, text)
+    text = _INDEX.sub(lambda match: match[1] or match[2] or "", text)
     text = re.sub(r"[{}\\$]", "", text)
     return _WHITE.sub(" ", text).strip()
 
@@ -124,7 +129,8 @@ def _operand(group: str) -> str:
 
 def _power(match: re.Match[str]) -> str:
     exponent: str = (match[1] or match[2] or "").strip()
-    return _SUPERSCRIPTS.get(exponent) or f"^{_operand(exponent)}"
+    plain = exponent if _SIGNED.fullmatch(exponent) else f"({exponent})"
+    return _SUPERSCRIPTS.get(exponent, f"^{plain}")
 
 
 def _command(match: re.Match[str]) -> str:

@@ -101,15 +101,15 @@ def _link(reading: Reading, index: int, opening: int) -> int:
         return reading.drop(end - index)
     if following == "(":
         return _inline(reading, index, opening, end)
-    if opening == index and _NUMBERS.fullmatch(text, opening, end):
-        return _citation(reading, index, end, following)
-    if following == "[":
-        return _referenced(reading, index, opening, end)
     if following == ":" and _begins_line(reading):
         if _DEFINED.match(text, end):
             return _definition(reading)
         if _DEFINED_BEGUN.match(text, end) and reading.short_of(end, _DEFINED_LIMIT):
             return WAIT
+    if opening == index and _NUMBERS.fullmatch(text, opening, end):
+        return _citation(reading, index, end, following)
+    if following == "[":
+        return _referenced(reading, index, opening, end)
     return reading.keep(index, 1)
 
 
@@ -158,7 +158,11 @@ def _citation(reading: Reading, index: int, end: int, following: str) -> int:
         return reading.keep(index, 1)  # a[0][1]
     attached = bool(before) and not before.isspace() and not before.isalnum() and before not in "([{_"
     parted = before.isspace() and (not following or following in _AFTER_CITATION)
-    return reading.drop(end - index) if attached or parted else reading.keep(index, 1)
+    if attached or (parted and not reading.line.refers):
+        return reading.drop(end - index)
+    # "[1] and [2]." is a part of the sentence, the second one as well.
+    reading.line.refers = True
+    return reading.keep(index, 1)
 
 
 def _definition(reading: Reading) -> int:

@@ -45,6 +45,8 @@ class Line:
     """Characters of the line before, marks and all."""
     words_before: int = 0
     """Words that were said in the line before."""
+    refers: bool = False
+    """A number in brackets is said in it, and so are others."""
     cells: int = 1
     """Cells of a row that something was said for."""
     indent: int = 0
