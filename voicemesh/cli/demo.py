@@ -26,6 +26,7 @@ async def _demo(prompt: str, out: Path, *, verbose: bool) -> int:
         from voicemesh.cli.speak import SpeakOptions, run_turn  # noqa: PLC0415 - while they start
 
         await supervisor.ready(_READY_TIMEOUT_S, lambda _: None)
+        relay.starting = False
         print(f"> {prompt}\n", flush=True)
         options = SpeakOptions(addr=mesh.address("gateway"), out=out)
         speech = options.speech()

@@ -23,6 +23,7 @@ DEFAULT_LISTEN: Final = {
 """Process, and the gateway's HTTP edge, to where it listens when the environment does not say."""
 
 _CALLED: Final = ("llm", "chunker", "tts", "cache")
+_LAST_PORT: Final = 65535
 _ANY_HOST: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not bound
 
 
@@ -106,13 +107,16 @@ def is_free(address: str) -> bool:
 def plan(root: Path, environment: Mapping[str, str] | None = None) -> MeshPlan:
     """Return a mesh on the addresses that the environment names, or on the default ones.
 
-    Raises Failure for a port of 0, which nobody else could find.
+    Raises Failure for a port of 0, which nobody else could find, and for one that cannot be.
     """
     environment = os.environ if environment is None else environment
     listen = {
         name: environment.get(listen_variable(name)) or default for name, default in DEFAULT_LISTEN.items()
     }
     for name, address in listen.items():
+        port = address.rpartition(":")[2]
+        if port.isdecimal() and int(port) > _LAST_PORT and not address.startswith("unix:"):
+            raise usage(f"{listen_variable(name)}: {address}: a port is 1 to {_LAST_PORT}")
         if address.endswith(":0"):
             raise usage(
                 f"{listen_variable(name)}: port 0 takes a port that nobody can know",

@@ -50,8 +50,8 @@ class ChildSpec:
     address: str
 
 
-Relay = Callable[[LogLine], None]
-"""Is given every line that a child writes."""
+Relay = Callable[[LogLine], bool]
+"""Is given every line that a child writes; says whether people have seen it now."""
 
 Health = Callable[[str], Awaitable[None]]
 """Returns once the process at an address is SERVING."""
@@ -68,6 +68,7 @@ class Child(asyncio.SubprocessProtocol):
     def __init__(self, spec: ChildSpec, relay: Relay) -> None:
         self.spec = spec
         self.last_lines: deque[LogLine] = deque(maxlen=_LINES_KEPT)
+        self.unseen: deque[LogLine] = deque(maxlen=_LINES_KEPT)
         self.exited = asyncio.Event()
         self._relay = relay
         self._silent = asyncio.Event()
@@ -104,7 +105,8 @@ class Child(asyncio.SubprocessProtocol):
         if text := data.decode(errors="backslashreplace").rstrip():
             line = parse(self.spec.name, text)
             self.last_lines.append(line)
-            self._relay(line)
+            if not self._relay(line):
+                self.unseen.append(line)
 
     @property
     def pid(self) -> int:
@@ -285,11 +287,15 @@ class Supervisor:
 
 
 def _tail(children: Sequence[Child]) -> str:
-    lines = [
-        f"\n  {child.spec.name} | {part[:_TAIL_COLUMNS]}"
-        for child in children
-        # What it complained of; where it complained of nothing, how far it came.
-        for line in ([line for line in child.last_lines if line.is_loud] or list(child.last_lines))[-8:]
-        for part in line.text.splitlines()
-    ]
-    return "".join(lines)
+    return "".join(_last_words(child) for child in children)
+
+
+def _last_words(child: Child) -> str:
+    """Return what it complained of; where it complained of nothing, how far it came. Nothing is said twice."""
+    loud = [line for line in child.last_lines if line.is_loud]
+    lines = [line for line in child.unseen if line.is_loud or not loud][-8:]
+    if loud and not lines:
+        return ", for the reason above"
+    return "".join(
+        f"\n  {child.spec.name} | {part[:_TAIL_COLUMNS]}" for line in lines for part in line.text.splitlines()
+    )

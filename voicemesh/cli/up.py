@@ -38,17 +38,32 @@ def run_up(options: UpOptions) -> int:
 
 
 class Relay:
-    """Prints what the children write: warnings and errors, or everything."""
+    """Prints what the children write: warnings and errors, or everything.
+
+    Attributes:
+        starting: True until all children serve. What several say while they start, they say of what they
+            share, as a setting: it is printed once.
+        quiet: True once they are told to stop.
+
+    """
 
     def __init__(self, *, verbose: bool) -> None:
         self._verbose = verbose
+        self._said: set[str] = set()
+        self.starting = True
         self.quiet = False
 
-    def __call__(self, line: LogLine) -> None:
-        """Print one line on standard error, if it is to be seen."""
-        if self._verbose or line.level == "error" or (line.is_loud and not self.quiet):
-            level = f"{line.level}: " if line.level else ""
-            print(f"{line.service:<8}| {level}{line.text}", file=sys.stderr, flush=True)
+    def __call__(self, line: LogLine) -> bool:
+        """Print one line on standard error, if it is to be seen; return whether people have seen it."""
+        if not (self._verbose or line.level == "error" or (line.is_loud and not self.quiet)):
+            return False
+        if self.starting and not self._verbose:
+            if line.text in self._said:
+                return True
+            self._said.add(line.text)
+        level = f"{line.level}: " if line.level else ""
+        print(f"{line.service:<8}| {level}{line.text}", file=sys.stderr, flush=True)
+        return True
 
 
 @asynccontextmanager
@@ -88,6 +103,7 @@ async def _up(options: UpOptions) -> int:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                relay.starting = False
                 progress.ready(mesh)
                 await _until_end(supervisor, stopping)
         except Failure as failure:

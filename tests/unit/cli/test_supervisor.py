@@ -40,6 +40,7 @@ class Mesh:
 
     def __init__(self, tmp_path: Path, grace_s: float, programs: dict[str, str]) -> None:
         self.lines: list[LogLine] = []
+        self.shows = False
         self._said = {name: asyncio.Event() for name in programs}
         specs = [
             ChildSpec(
@@ -50,10 +51,11 @@ class Mesh:
         self.supervisor = Supervisor(specs, self._line, grace_s=grace_s, health=self._serving)
         self.serving: list[str] = []
 
-    def _line(self, line: LogLine) -> None:
+    def _line(self, line: LogLine) -> bool:
         self.lines.append(line)
         if line.text == "serving":
             self._said[line.service].set()
+        return self.shows
 
     async def _serving(self, address: str) -> None:
         await self._said[address].wait()
@@ -110,6 +112,15 @@ async def test_a_child_that_ends_at_start_says_why(mesh_of, status, expected, re
         assert (caught.value.status, caught.value.reason) == (expected, reason)
         assert f"tts ended with exit status {status}" in caught.value.message
         assert "tts | because of this" in caught.value.message
+
+
+async def test_what_people_have_seen_is_not_said_again(mesh_of):
+    dies = "import sys; print('because of this', file=sys.stderr); sys.exit(2)"
+    async with mesh_of(tts=dies, gateway=POLITE) as mesh:
+        mesh.shows = True
+        with pytest.raises(Failure) as caught:
+            await mesh.ready()
+    assert caught.value.message == "tts ended with exit status 2, for the reason above"
 
 
 async def test_a_child_that_is_killed_later_is_named(mesh_of):
