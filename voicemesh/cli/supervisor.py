@@ -291,7 +291,7 @@ def _tail(children: Sequence[Child]) -> str:
 
 
 def _last_words(child: Child) -> str:
-    """Return what it complained of; where it complained of nothing, how far it came. Nothing is said twice."""
+    """Return what it complained of; where of nothing, how far it came. Nothing is said twice."""
     loud = [line for line in child.last_lines if line.is_loud]
     lines = [line for line in child.unseen if line.is_loud or not loud][-8:]
     if loud and not lines:

@@ -64,7 +64,7 @@ def test_port_0_is_refused():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:65536", "[::1]:100000"])
 def test_a_port_that_cannot_be_is_refused_with_those_that_can(address):
-    with pytest.raises(Failure, match="VOICEMESH_HTTP_LISTEN.*1 to 65535") as caught:
+    with pytest.raises(Failure, match=r"VOICEMESH_HTTP_LISTEN.*1 to 65535") as caught:
         plan(ROOT, {"VOICEMESH_HTTP_LISTEN": address})
     assert caught.value.status == USAGE
 
