@@ -36,6 +36,7 @@ HOLD_MS: Final = 2000
 # The high byte of a sample from -256 to 255: silence as the gateway measures it
 # (1/128 of full scale, `gateway.core.playback.SILENCE_PEAK`), found by `strip` at the speed of C.
 _QUIET: Final = b"\x00\xff"
+_NEAR_BYTES: Final = 512
 
 
 class Edges(Protocol):
@@ -137,7 +138,10 @@ class TrimmedEdges:
         return held[spare * BYTES_PER_SAMPLE :]
 
     def _body(self, pcm: bytes) -> bytes:
-        sound = len(pcm[1::2].rstrip(_QUIET)) * BYTES_PER_SAMPLE
+        # Mostly the last few samples tell that it ends within speech.
+        start = max(0, len(pcm) - _NEAR_BYTES)
+        loud = len(pcm[start + 1 :: 2].rstrip(_QUIET)) * BYTES_PER_SAMPLE
+        sound = start + loud if loud else len(pcm[1:start:2].rstrip(_QUIET)) * BYTES_PER_SAMPLE
         out = b""
         if sound:
             out = b"".join((self._held, pcm[:sound]))

@@ -91,6 +91,7 @@ class Request:
         self._edges = voice.edges(request)
         self._estimates = voice.estimates(request)
         self._words: list[Word] = []
+        self._outgoing: list[bytes] = []
         self._slicer = FrameSlicer(
             voice.capabilities.sample_rate_hz, request.start_offset_samples, request.in_hand_ms
         )
@@ -115,6 +116,7 @@ class Request:
         for offset, frame in self._slicer.push(self._edges.push(pcm)):
             if not self._send(offset, frame):
                 break
+        self._flush()
         return self._go_on()
 
     def words(self, words: list[Word]) -> None:
@@ -154,9 +156,16 @@ class Request:
             self._estimates = None
         for offset, frame in (*self._slicer.push(self._edges.finish()), *self._slicer.flush()):
             if not self._send(offset, frame):
-                return
-        if (words := self._words_before(None)) and self._slicer.made_samples:
-            self._tell(wire.words_message(self.id, words))
+                break
+        if self._slicer.made_samples and not self._stopped and (words := self._words_before(None)):
+            self._outgoing.append(wire.words_message(self.id, words))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what one call of the engine made, in one go; a cancel meanwhile makes it stale, no more."""
+        if self._outgoing:
+            self._tell(b"".join(self._outgoing))
+            self._outgoing.clear()
 
     def _send(self, offset: int, pcm: bytes) -> bool:
         if self._credit <= 0:
@@ -169,15 +178,17 @@ class Request:
             self._credit -= samples
         self._sent_to = offset + samples
         words = self._due_estimates() if self._estimates is not None else self._words_before(self._sent_to)
-        message = wire.frame_message(self.id, offset, pcm)
-        self._tell(wire.words_message(self.id, words) + message if words else message)
+        if words:
+            self._outgoing.append(wire.words_message(self.id, words))
+        self._outgoing.append(wire.frame_message(self.id, offset, pcm))
         return True
 
     def _wait_for_credit(self) -> None:
         began_ns = time.monotonic_ns()
         # The wait may be long, and words that are in the audio so far may be played meanwhile.
         if self._estimates is not None and (words := self._estimates.until(self._sent_to)):
-            self._tell(wire.words_message(self.id, words))
+            self._outgoing.append(wire.words_message(self.id, words))
+        self._flush()
         with self._changed:
             self._changed.wait_for(lambda: self._cancelled or self._credit > 0)
         self._waited_ns += time.monotonic_ns() - began_ns

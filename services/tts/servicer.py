@@ -35,8 +35,9 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
         try:
             turn = self._speech.open_turn(partial(ChunkSpan, self._telemetry, span))
             session.spawn(_read(request_iterator, turn, span), "tts requests")
+            trace_id = trace_id_of(span)
             async for event in turn:
-                yield translation.synthesize_response(event, turn.turn_id, trace_id_of(span))
+                yield translation.synthesize_response(event, turn.turn_id, trace_id)
         except Exception as error:
             failure = error
             raise
@@ -59,8 +60,9 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
                 request.texts, request.voice, wanted, request.speed, partial(ChunkSpan, self._telemetry, span)
             )
             span.set_attribute("voicemesh.voice", batch.speaker.name)
+            trace_id = trace_id_of(span)
             async for part in batch:
-                if (message := translation.batch_response(part, trace_id_of(span))) is not None:
+                if (message := translation.batch_response(part, trace_id)) is not None:
                     yield message
         except Exception as error:
             failure = error

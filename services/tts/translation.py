@@ -1,5 +1,7 @@
 """Between the contract's messages and the core's data. No decisions."""
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from services.tts.core.batch import BatchEvent
 from services.tts.core.model import (
     AudioFormat,
@@ -18,6 +20,8 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.errors import OutOfOrderError
 from voicemesh.runtime.status import to_status
 from voicemesh.tts.v1 import tts_pb2
+
+WordTimingList = RepeatedCompositeFieldContainer[common_pb2.WordTiming]
 
 
 def wanted_format(message: common_pb2.AudioFormat) -> AudioFormat:
@@ -58,9 +62,15 @@ def native_format(sample_rate_hz: int) -> common_pb2.AudioFormat:
 def synthesize_response(event: ChunkEvent, turn_id: str, trace_id: str) -> tts_pb2.SynthesizeResponse:
     """Return the message for an event of a turn."""
     if isinstance(event, FrameEvent):
-        return tts_pb2.SynthesizeResponse(frame=_frame(event, turn_id))
+        response = tts_pb2.SynthesizeResponse()
+        _fill_frame(response.frame, event, turn_id)
+        return response
     if isinstance(event, WordsEvent):
-        return tts_pb2.SynthesizeResponse(words=_words(event, turn_id))
+        response = tts_pb2.SynthesizeResponse()
+        response.words.turn_id = turn_id
+        response.words.chunk_index = event.index
+        _add_words(response.words.words, event.words)
+        return response
     if isinstance(event, FinishedEvent):
         return tts_pb2.SynthesizeResponse(finished=_finished(event, turn_id))
     return tts_pb2.SynthesizeResponse(failed=_failed(event, turn_id, trace_id))
@@ -70,7 +80,7 @@ def batch_response(part: BatchEvent, trace_id: str) -> tts_pb2.SynthesizeBatchRe
     """Return the message for a part of a batch; None for what a batch does not tell (words)."""
     message = tts_pb2.SynthesizeBatchResponse(text_indexes=part.text_indexes)
     if isinstance(part.event, FrameEvent):
-        message.frame.CopyFrom(_frame(part.event, ""))
+        _fill_frame(message.frame, part.event, "")
     elif isinstance(part.event, FinishedEvent):
         message.finished.CopyFrom(_finished(part.event, ""))
     elif isinstance(part.event, FailedEvent):
@@ -80,43 +90,34 @@ def batch_response(part: BatchEvent, trace_id: str) -> tts_pb2.SynthesizeBatchRe
     return message
 
 
-def _frame(event: FrameEvent, turn_id: str) -> tts_pb2.SynthesizedFrame:
-    frame = common_pb2.Frame(
-        turn_id=turn_id,
-        chunk_index=event.index,
-        sequence=event.sequence,
-        offset_samples=event.offset_samples,
-        audio=event.pcm,
-    )
-    words = _word_timings(event.words)
-    if event.start is None:
-        return tts_pb2.SynthesizedFrame(frame=frame, words=words)
-    start = tts_pb2.SynthesisStart(
-        format=native_format(event.start.sample_rate_hz),
-        queue_us=event.start.queue_us,
-        synthesis_us=event.start.synthesis_us,
-        replica=event.start.replica,
-        model_revision=event.start.model_revision,
-    )
-    return tts_pb2.SynthesizedFrame(frame=frame, start=start, words=words)
+def _fill_frame(message: tts_pb2.SynthesizedFrame, event: FrameEvent, turn_id: str) -> None:
+    # In its place: a message that is given to another's constructor is copied, audio and all.
+    frame = message.frame
+    frame.turn_id = turn_id
+    frame.chunk_index = event.index
+    frame.sequence = event.sequence
+    frame.offset_samples = event.offset_samples
+    frame.audio = event.pcm
+    if event.words:
+        _add_words(message.words, event.words)
+    if event.start is not None:
+        start = message.start
+        start.format.CopyFrom(native_format(event.start.sample_rate_hz))
+        start.queue_us = event.start.queue_us
+        start.synthesis_us = event.start.synthesis_us
+        start.replica = event.start.replica
+        start.model_revision = event.start.model_revision
 
 
-def _words(event: WordsEvent, turn_id: str) -> common_pb2.WordTimings:
-    words = _word_timings(event.words)
-    return common_pb2.WordTimings(turn_id=turn_id, chunk_index=event.index, words=words)
-
-
-def _word_timings(words: tuple[tuple[str, Word], ...]) -> list[common_pb2.WordTiming]:
-    return [
-        common_pb2.WordTiming(
+def _add_words(timings: WordTimingList, words: tuple[tuple[str, Word], ...]) -> None:
+    for text, word in words:
+        timings.add(
             word=text,
             text_offset=word.text_offset,
             text_length=word.text_length,
             offset_samples=word.offset_samples,
             estimated=word.estimated,
         )
-        for text, word in words
-    ]
 
 
 def _finished(event: FinishedEvent, turn_id: str) -> tts_pb2.ChunkFinished:

@@ -64,7 +64,7 @@ class EspeakEngine(Engine):
         )
 
     def synthesize(self, request: SpeakRequest, output: Output) -> None:
-        """Speak; a cancel takes effect at the next buffer, 60 ms of audio or 0.1 ms of work later."""
+        """Speak; a cancel takes effect at the next buffer, 200 ms of audio or 0.2 ms of work later."""
         text = neutralise(request.text)
         bounds = WordBounds(text)
         # Without letters or digits there may still be something to say ("%", an emoji). Only a word
