@@ -130,7 +130,8 @@ class Listener(Member):
             self._tell_gap(entry)
         if entry.event != "words" or self._words:
             self.caller.send(entry.event, entry.message, lambda: self._log.was_read(entry.number))
-        self._position_ms = max(self._position_ms, entry.audio_at_ms + entry.audio_ms)
+        if entry.audio_ms:
+            self._position_ms = entry.audio_at_ms + entry.audio_ms
 
     def _tell_gap(self, entry: Entry) -> None:
         skipped_ms = round(entry.audio_at_ms - max(self._position_ms, self._log.dropped_ms))

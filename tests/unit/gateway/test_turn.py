@@ -33,9 +33,9 @@ def test_a_prompt_is_answered_spoken_kept_and_accounted_for() -> None:
         "FeedChunker",
         "EmitText",
         "EndChunker",
-        "StoreReply",
         "EmitChunk",
         "LookUpAudio",
+        "StoreReply",
         "Synthesize",
         "EmitFrame",
         "StoreAudio",
@@ -99,6 +99,38 @@ def test_a_cached_reply_and_cached_audio_ask_neither_llm_nor_engine() -> None:
     frames = script.of(do.EmitFrame)
     assert b"".join(frame.audio for frame in frames) == pcm(500)
     assert [len(frame.audio) // 2 for frame in frames][:3] == [samples(20), samples(20), samples(40)]
+
+
+def test_a_cached_reply_is_cut_as_it_was_when_it_was_first_spoken() -> None:
+    first = Script()
+    whole_turn(first)
+    (stored,) = first.of(do.StoreReply)
+    assert [chunk.text for chunk in stored.chunks] == ["Because."]
+    script = Script()
+    script.start()
+    script.on(on.HistoryLoaded((), 0, 10))
+    script.on(on.ReplyFound(stored.text, "memory", 20, stored.chunks), after_ms=1)
+    assert not script.of(do.FeedChunker) + script.of(do.EndChunker)
+    assert [action.text for action in script.of(do.EmitText)] == ["Because."]
+    assert [action.text for action in script.of(do.LookUpAudio)] == ["Because."]
+    script.on(on.AudioFound(0, pcm(500), (), "memory", 30), after_ms=1)
+    script.on(on.FirstFrameSent())
+    script.on(on.HistorySaved())
+    attribution = script.report.attribution
+    assert attribution.ttfa_us == 2000
+    assert sum(attribution.stages.values()) == 2000
+    assert attribution.stages["chunk_hold"] == 0
+    assert not script.of(do.StoreReply), "it is there already"
+
+
+def test_a_reply_that_nobody_cut_is_kept_all_the_same() -> None:
+    script = Script()
+    script.to_llm()
+    script.on(on.TextArrived("Because."))
+    script.on(on.TextEnded(complete=True))
+    script.on(on.Interrupted())
+    (stored,) = script.of(do.StoreReply)
+    assert (stored.text, stored.chunks) == ("Because.", ())
 
 
 def test_frames_of_a_later_chunk_wait_for_those_of_an_earlier_one() -> None:
