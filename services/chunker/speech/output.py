@@ -10,13 +10,12 @@ footnote leaves neither two spaces nor a space before a full stop.
 
 from typing import Final
 
+from services.chunker import marks
 from services.chunker.speech.spoken import Spoken
 
 _WHITE_LIMIT: Final = 32  # so much white space at most is held
 # What stands directly behind a word: white space that a dropped thing left before it goes.
-_CLOSING: Final = frozenset(
-    ".,;:!?)]}\u2026\u2019\u201d\u00bb\u060c\u061b\u061f\u0964\u3001\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f"
-)
+_CLOSING: Final = frozenset(".,;:!?)]}\u2026\u2019\u201d\u00bb\uff09") | marks.HARD_SET | marks.CLAUSE_FULL
 
 _new: Final = tuple.__new__  # four times as fast as the class's own
 

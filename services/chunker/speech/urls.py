@@ -36,7 +36,7 @@ def web_address(reading: Reading, index: int) -> int:
         return _host_alone(reading, index)
     if end == len(text) and not reading.final:
         return WAIT
-    return reading.keep(index, len(_trimmed(text[index:end])))
+    return reading.keep(index, len(_trimmed(reading, text[index:end])))
 
 
 def spoken_address(address: str) -> str:
@@ -53,10 +53,13 @@ def _end(text: str, index: int, limit: int) -> int:
     return match.end()
 
 
-def _trimmed(address: str) -> str:
+def _trimmed(reading: Reading, address: str) -> str:
     """Return an address without the marks behind it, but with the brackets that it opened itself."""
     while address and address[-1] in _TRAILING:
-        if address[-1] == ")" and address.count("(") >= address.count(")"):
+        last = address[-1]
+        if last == ")" and address.count("(") >= address.count(")"):
+            break
+        if last in "*_~" and not reading.emphasis.get(last):
             break
         address = address[:-1]
     return address
