@@ -26,6 +26,13 @@ def test_an_engine_may_be_named_by_its_class(monkeypatch):
     assert load(TtsSettings).tts_voices[0].spec().engine == "my_voices.neural:Engine2"
 
 
+def test_a_voice_sets_its_pauses(monkeypatch):
+    declared = '[{"name": "a", "engine": "espeak", "pauses_ms": {"clause": 90}, "trim_silence": true}]'
+    monkeypatch.setenv("VOICEMESH_TTS_VOICES", declared)
+    spec = load(TtsSettings).tts_voices[0].spec()
+    assert (spec.pauses_ms, spec.trim_silence) == ({"clause": 90}, True)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
@@ -33,6 +40,16 @@ def test_an_engine_may_be_named_by_its_class(monkeypatch):
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "espeak, simulated, or a class"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "my-engine:It"}]', "package.module:Class"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "espeak", "replica": 2}]', "not permitted"),
+        (
+            "VOICEMESH_TTS_VOICES",
+            '[{"name": "a", "engine": "espeak", "pauses_ms": {"comma": 9}}]',
+            "there are paragraph, exclamation, sentence",
+        ),
+        (
+            "VOICEMESH_TTS_VOICES",
+            '[{"name": "a", "engine": "espeak", "pauses_ms": {"clause": 9000}}]',
+            "less than or equal to 5000",
+        ),
         ("VOICEMESH_TTS_VOICES", "[]", "at least 1 item"),
         ("VOICEMESH_TTS_VOICES", "[{", "not valid JSON"),
         (
