@@ -49,7 +49,10 @@ class HostedLlm(Hosted):
                 reason = f"{type(error).__name__}: {error}"
             await self._runtime.readiness.set(False, reason)
             if reason != told:
-                _log.warning("the model's provider cannot be used yet", reason=reason)
+                host, port = self._provider.server or ("", 0)
+                _log.warning(
+                    "the model's provider cannot be used yet", reason=reason, server=f"{host}:{port}"
+                )
                 told = reason
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

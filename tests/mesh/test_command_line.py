@@ -196,6 +196,26 @@ def test_demo_speaks_and_stops(tmp_path):
         assert file.getnframes() > file.getframerate()
 
 
+def test_demo_with_a_provider_that_is_not_there_says_so_and_does_not_wait_for_it(tmp_path):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = subprocess.run(
+            [*CLI, "demo", "--out", str(tmp_path / "demo.wav")],
+            capture_output=True,
+            check=False,
+            text=True,
+            env=environment(OPENAI_BASE_URL=f"http://{server}/v1"),
+            timeout=GUARD_S,
+        )
+    assert done.returncode == 1
+    # It is waited for after it has complained, but not for the 20 s that a start may take.
+    assert "waiting for" in done.stdout
+    assert f"cannot be reached: it takes no connection, or has no such name  server={server}" in done.stderr
+    assert "NOT_READY" in done.stderr
+    assert "not ready after 20 s" not in done.stderr
+
+
 def test_chunk_hands_over_to_the_chunker():
     cut = subprocess.run(
         [*CLI, "chunk", "--json", "One sentence here. And another one."],

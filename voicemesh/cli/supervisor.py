@@ -27,6 +27,8 @@ _LINE_LIMIT_BYTES: Final = 1024 * 1024
 _LINES_KEPT: Final = 20
 _LAST_WORDS_S: Final = 1.0
 _TAIL_COLUMNS: Final = 200
+_LISTENING: Final = "listening"
+"""How the line begins that a process logs when its address is bound."""
 _PASSED_ON: Final = {USAGE: "WRONG_SETTINGS", UNREACHABLE: "PORT_IN_USE"}
 
 
@@ -183,6 +185,9 @@ class Supervisor:
         self._relay = relay
         self._grace_s = grace_s
         self._health = health
+        self._listening: set[str] = set()
+        self._limit: asyncio.Timeout | None = None
+        self._complaint_s: float | None = None
         self.children: list[Child] = []
 
     async def start(self) -> None:
@@ -190,7 +195,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for spec in self._specs:
             _, child = await loop.subprocess_exec(
-                functools.partial(Child, spec, self._relay),
+                functools.partial(Child, spec, self._line),
                 *spec.argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -202,16 +207,34 @@ class Supervisor:
             )
             self.children.append(child)
 
-    async def ready(self, timeout_s: float, on_serving: Callable[[Child], None]) -> None:
+    def _line(self, line: LogLine) -> bool:
+        if line.text.startswith(_LISTENING):
+            self._listening.add(line.service)
+        elif line.is_loud and line.service in self._listening and self._limit and self._complaint_s:
+            # It is up, and something keeps it from working.
+            soon = asyncio.get_running_loop().time() + self._complaint_s
+            self._limit.reschedule(min(self._limit.when() or soon, soon))
+        return self._relay(line)
+
+    async def ready(
+        self,
+        timeout_s: float,
+        on_serving: Callable[[Child], None],
+        *,
+        complaint_s: float | None = None,
+    ) -> None:
         """Return once every child is SERVING; `on_serving` is told of each.
 
-        Raises Failure when one ends first, or after `timeout_s` seconds.
+        Raises Failure when one ends first, after `timeout_s` seconds, or `complaint_s` seconds after one
+        that listens has complained.
         """
+        began_s = asyncio.get_running_loop().time()
         ended = asyncio.create_task(self.ended())
         waits = [asyncio.create_task(self._serving(child, on_serving)) for child in self.children]
         everyone = asyncio.gather(*waits)
+        self._complaint_s = complaint_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as self._limit:
                 first: set[asyncio.Future[Any]] = {ended, everyone}
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -220,9 +243,12 @@ class Supervisor:
         except TimeoutError:
             slow = [child for child, wait in zip(self.children, waits, strict=True) if not wait.done()]
             names = ", ".join(child.spec.name for child in slow)
-            message = f"not ready after {timeout_s:g} s: {names}{_tail(slow)}"
+            took_s = asyncio.get_running_loop().time() - began_s
+            guilty = [child for child in slow if any(line.is_loud for line in child.last_lines)]
+            message = f"not ready after {took_s:.0f} s: {names}{_tail(guilty or slow)}"
             raise Failure(FAILED, "NOT_READY", message) from None
         finally:
+            self._limit = None
             for task in (ended, *waits):
                 task.cancel()
             everyone.cancel()

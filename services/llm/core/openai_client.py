@@ -100,7 +100,9 @@ def attempt_error_of(error: Exception, *, model: str, api_key: str) -> AttemptEr
             return _unavailable("the model's provider did not accept a connection in time")
         return AttemptError(DeadlineError("the model's provider did not answer in time"), retryable=False)
     if isinstance(error, openai.APIConnectionError):
-        return _unavailable("the model's provider cannot be reached, or closed the connection")
+        refused = isinstance(error.__cause__, httpx2.ConnectError)
+        how = ": it takes no connection, or has no such name" if refused else ", or closed the connection"
+        return _unavailable(f"the model's provider cannot be reached{how}")
     if isinstance(error, openai.APIError):
         # An error that came as an event of the stream, behind response headers that said 200.
         status = int(error.code) if error.code and error.code.isdigit() else 500

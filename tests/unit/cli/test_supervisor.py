@@ -141,6 +141,22 @@ async def test_a_child_that_never_serves_is_named(mesh_of):
         assert caught.value.status == FAILED
 
 
+async def test_a_child_that_complains_is_waited_for_no_longer_than_is_said(mesh_of):
+    complains = UNTIL_TERM + "print('odd\\nlistening\\nno provider', flush=True); " + SLEEPS
+    async with mesh_of(llm=complains, gateway=UNTIL_TERM + SLEEPS) as mesh:
+        await mesh.supervisor.start()
+        with pytest.raises(Failure, match=r"llm, gateway\n  llm \| odd\n") as caught:
+            await mesh.supervisor.ready(GUARD_S * 2, lambda _: None, complaint_s=0.1)
+        assert "gateway |" not in caught.value.message
+
+
+async def test_what_a_child_says_before_it_listens_is_no_complaint(mesh_of):
+    late = UNTIL_TERM + "import time; print('odd', flush=True); time.sleep(0.5); " + SERVES + SLEEPS
+    async with mesh_of(llm=late, gateway=POLITE) as mesh:
+        await mesh.supervisor.start()
+        await mesh.supervisor.ready(GUARD_S, lambda _: None, complaint_s=0.01)
+
+
 async def test_a_child_that_does_not_stop_is_killed_after_the_grace(mesh_of):
     async with mesh_of(grace_s=0.2, tts=STUBBORN, gateway=POLITE) as mesh:
         await mesh.ready()
