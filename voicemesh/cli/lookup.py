@@ -11,7 +11,7 @@ from rich.table import Table
 from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE
 from voicemesh.cli.failures import failure_of
-from voicemesh.cli.waterfall import show
+from voicemesh.cli.waterfall import printable, show
 from voicemesh.client import VoiceMesh, VoiceMeshError
 
 T = TypeVar("T")
@@ -24,6 +24,8 @@ def run_explain(turn_id: str, addr: str, *, as_json: bool) -> int:
         print(json.dumps(report.to_json()))
     else:
         show(console_for(), report)
+        if report.error is not None:
+            print(f"failed: {report.error.reason}: {printable(report.error.message)}")
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""The waterfall of a turn: where its time to first audio went, legible at 80 columns without colours.
+"""The waterfall of a turn: where its time to first audio went, legible without colours, also at 50 columns.
 
     stage                                                        ms   share
     llm_ttft       ████████████████▎                          182.4    61%
@@ -20,6 +20,10 @@ from voicemesh.client import TurnReport
 from voicemesh.stages import STAGES, Stage
 
 _BAR_CELLS: Final = 40
+_LEAST_BAR_CELLS: Final = 6
+_FIGURES_CELLS: Final = 34
+"""What stands beside a bar: name, milliseconds, share, and what is between them."""
+_LEAST_TEXT_CELLS: Final = 4
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _STYLES: Final = {
     Stage.LLM_CONNECT: "magenta",
@@ -47,7 +51,7 @@ def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> Rend
     """Return the whole account of a turn, `width` columns wide: its figures, its stages, its chunks."""
     parts: list[RenderableType] = [_headline(report), Text()]
     if report.ttfa_ms:
-        parts += [_stages(report, unicode=unicode), *_hops(report), Text()]
+        parts += [_stages(report, width, unicode=unicode), *_hops(report), Text()]
     else:
         parts += [Text("no audio was heard: there is no time to first audio to cut", style="dim"), Text()]
     if report.chunks:
@@ -57,19 +61,21 @@ def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> Rend
     return Group(*parts)
 
 
-def bar(start_ms: float, duration_ms: float, total_ms: float, *, unicode: bool = True) -> str:
-    """Return a bar of `_BAR_CELLS` cells for a stage that begins at `start_ms` of `total_ms`.
+def bar(
+    start_ms: float, duration_ms: float, total_ms: float, *, cells: int = _BAR_CELLS, unicode: bool = True
+) -> str:
+    """Return a bar for a stage that begins at `start_ms` of `total_ms`, which is `cells` wide.
 
     What lasts at all is drawn at least an eighth of a cell wide.
     """
     if total_ms <= 0 or duration_ms <= 0:
         return ""
-    scale = _BAR_CELLS * 8 / total_ms
-    first = min(max(round(start_ms * scale), 0), _BAR_CELLS * 8 - 1)
-    last = min(max(round((start_ms + duration_ms) * scale), first + 1), _BAR_CELLS * 8)
+    scale = cells * 8 / total_ms
+    first = min(max(round(start_ms * scale), 0), cells * 8 - 1)
+    last = min(max(round((start_ms + duration_ms) * scale), first + 1), cells * 8)
     if not unicode:
-        cells = max(round(last / 8) - first // 8, 1)
-        return " " * (first // 8) + "#" * cells
+        filled = max(round(last / 8) - first // 8, 1)
+        return " " * (first // 8) + "#" * filled
     # A cell can be filled from its left edge only: a bar begins at the cell that its start lies in.
     lead, inside = divmod(first, 8)
     width = max(last - first, 1) if inside else last - first
@@ -107,23 +113,30 @@ def _table(*, show_footer: bool = False) -> Table:
     )
 
 
-def _stages(report: TurnReport, *, unicode: bool) -> Table:
+def _stages(report: TurnReport, width: int, *, unicode: bool) -> Table:
     whole_ms = f"{sum(report.stages.values()) + report.unattributed_ms:.2f}"
+    # The bars give way: without them the figures still say all.
+    cells = min(width - _FIGURES_CELLS, _BAR_CELLS)
+    has_bars = cells >= _LEAST_BAR_CELLS
+    below = "all of the above"
     table = _table(show_footer=True)
     table.add_column("stage", "first audio", no_wrap=True)
-    table.add_column("", "all of the above", width=_BAR_CELLS, no_wrap=True)
+    if has_bars:
+        table.add_column("", below if cells >= len(below) else "", width=cells, no_wrap=True)
     table.add_column("ms", whole_ms, justify="right", no_wrap=True, min_width=9)
     table.add_column("share", "100%", justify="right", no_wrap=True, min_width=5)
     for name, start_ms, duration_ms in _rows(report):
         style = _STYLES.get(name, "blue") if isinstance(name, Stage) else "dim"
-        drawn = bar(start_ms, duration_ms, report.ttfa_ms, unicode=unicode)
         quiet = "" if duration_ms else "dim"
-        table.add_row(
+        row = [
             Text(str(name), style=quiet),
-            Text(drawn, style=style),
             Text(f"{duration_ms:.2f}", style=quiet),
             Text(_share(duration_ms, report.ttfa_ms), style=quiet),
-        )
+        ]
+        if has_bars:
+            drawn = bar(start_ms, duration_ms, report.ttfa_ms, cells=cells, unicode=unicode)
+            row.insert(1, Text(drawn, style=style))
+        table.add_row(*row)
     return table
 
 
@@ -162,17 +175,21 @@ def _chunks(report: TurnReport, width: int) -> Table:
         justify: Literal["left", "right"] = "left" if name in ("cut by", "cache") else "right"
         table.add_column(name, justify=justify, no_wrap=True, width=cells)
         taken += cells + 2  # with padding and divider
-    table.add_column("text", no_wrap=True)
+    left = width - taken - 1
+    if left >= _LEAST_TEXT_CELLS:
+        table.add_column("text", no_wrap=True)
     for chunk in report.chunks:
-        text = Text(" ".join(printable(chunk.text).split()))
-        text.truncate(max(width - taken - 1, 10), overflow="ellipsis")
-        table.add_row(
+        row: list[RenderableType] = [
             str(chunk.index),
             chunk.reason,
             f"{chunk.held_ms:.1f}",
             chunk.cache,
             f"{chunk.first_frame_ms:.0f}" if chunk.first_frame_ms else "-",
             f"{chunk.audio_ms / 1000:.2f}",
-            text,
-        )
+        ]
+        if left >= _LEAST_TEXT_CELLS:
+            text = Text(" ".join(printable(chunk.text).split()))
+            text.truncate(left, overflow="ellipsis")
+            row.append(text)
+        table.add_row(*row)
     return table

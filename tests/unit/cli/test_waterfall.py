@@ -12,10 +12,10 @@ from voicemesh.client import ChunkReport, TurnReport
 from voicemesh.stages import STAGES
 
 
-def drawn(report: TurnReport, *, encoding: str = "utf-8") -> str:
+def drawn(report: TurnReport, *, encoding: str = "utf-8", width: int = 80) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
-    show(Console(file=stream, width=80), report)
+    show(Console(file=stream, width=width), report)
     stream.flush()
     return raw.getvalue().decode(encoding)
 
@@ -61,8 +61,18 @@ def test_every_stage_has_its_row_and_the_sum_stands_below(report):
     assert last.split()[-2:] == ["66.50", "100%"]
 
 
-def test_no_line_is_wider_than_the_terminal(report):
-    assert max(len(line.rstrip()) for line in drawn(report).splitlines()) <= 80
+@pytest.mark.parametrize("width", [50, 60, 66, 72, 80, 100, 120])
+def test_no_line_is_wider_than_the_terminal(report, width):
+    assert max(len(line.rstrip()) for line in drawn(report, width=width).splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [36, 50, 60, 66, 72, 80, 120])
+def test_the_figures_of_every_stage_are_there_however_narrow_the_terminal(report, width):
+    ends = [line.split()[-2:] for line in drawn(report, width=width).splitlines() if line.strip()]
+    for stage, duration_ms in report.stages.items():
+        share = f"{100 * duration_ms / report.ttfa_ms:.0f}%"
+        assert [f"{duration_ms:.2f}", share] in ends, stage
+    assert ["66.50", "100%"] in ends
 
 
 def test_nothing_in_a_text_reaches_the_terminal_as_a_command(report):
