@@ -295,7 +295,7 @@ async def test_bench_interrupts_a_share_and_keeps_to_its_schedule(cli):
 async def test_bench_for_people(cli):
     result = await cli.run("bench", "--turns", "3")
     assert result.status == 0
-    for text in ("p50", "first audio", "tts_synthesis", "3 completed", "cache hits"):
+    for text in ("p50", "first audio", "tts_synthesis", "3 completed", "from the cache"):
         assert text in result.out
 
 

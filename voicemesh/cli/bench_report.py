@@ -35,15 +35,31 @@ _ADVICE: Final = {
 }
 
 
+_KINDS: Final = {"reply": "of a cached reply", "audio": "of cached audio", "none": "of nothing cached"}
+"""What the first audio of a turn came from."""
+
+
+def kind_of(report: TurnReport) -> str:
+    """Return what the first audio of a turn came from: `reply`, `audio` or `none`.
+
+    `reply`: the reply was cached, `audio`: the first chunk's audio was, `none`: neither.
+    """
+    if report.reply_cache == "hit":
+        return "reply"
+    return "audio" if report.chunks and report.chunks[0].cache not in ("miss", "off") else "none"
+
+
 def summarise(run: BenchRun) -> dict[str, Any]:
     """Return the summary in JSON form.
 
     Times are percentiles over the turns that have them: TTFT over turns with text, TTFA and stages
-    over turns with audio, total over turns that were completed.
+    over turns with audio, total over turns that were completed. `by_cache` has them for the turns with
+    audio by what it came from: a mixture of cached and other turns has percentiles of neither.
     """
     reports = run.reports
     heard = [report for report in reports if report.ttfa_ms > 0]
     chunks = [chunk for report in reports for chunk in report.chunks]
+    hits = sum(chunk.cache != "miss" for chunk in chunks)
     asked = [report.reply_cache for report in reports if report.reply_cache != "off"]
     return {
         "turns": len(reports),
@@ -56,12 +72,26 @@ def summarise(run: BenchRun) -> dict[str, Any]:
         "stages": {
             stage.value: percentiles([report.stages.get(stage, 0.0) for report in heard]) for stage in STAGES
         },
+        "by_cache": {kind: _times([r for r in heard if kind_of(r) == kind]) for kind in _KINDS},
         "underruns": sum(report.underruns for report in reports),
+        "lookups": {
+            "reply": {"hit": asked.count("hit"), "miss": len(asked) - asked.count("hit")},
+            "audio": {"hit": hits, "miss": len(chunks) - hits},
+        },
         "hit_rate": {
             "reply": _share(asked.count("hit"), len(asked)),
-            "audio": _share(sum(chunk.cache != "miss" for chunk in chunks), len(chunks)),
+            "audio": _share(hits, len(chunks)),
         },
         "cost_usd": sum(report.cost_usd for report in reports),
+    }
+
+
+def _times(reports: Sequence[TurnReport]) -> dict[str, Any]:
+    return {
+        "turns": len(reports),
+        "ttft_ms": percentiles([report.ttft_ms for report in reports if report.ttft_ms > 0]),
+        "ttfa_ms": percentiles([report.ttfa_ms for report in reports]),
+        "total_ms": percentiles([report.total_ms for report in reports if report.outcome == "completed"]),
     }
 
 
@@ -95,8 +125,12 @@ def show(console: Console, run: BenchRun) -> None:
     table.add_column("milliseconds")
     for name in ("p50", "p95", "p99"):
         table.add_column(name, justify="right", min_width=9)
+    kinds = {kind: times for kind, times in summary["by_cache"].items() if times["turns"]}
     for name, title in (("ttft_ms", "first text"), ("ttfa_ms", "first audio"), ("total_ms", "whole turn")):
         table.add_row(title, *_cells(summary[name]), style="bold")
+        if len(kinds) > 1:
+            for kind, times in kinds.items():
+                table.add_row(f"  {_KINDS[kind]} ({times['turns']})", *_cells(times[name]))
     for stage in STAGES:
         row = summary["stages"][stage.value]
         table.add_row(f"  {stage.value}", *_cells(row), style="" if row["p99"] else "dim")
@@ -108,11 +142,16 @@ def show(console: Console, run: BenchRun) -> None:
         f"{outcomes['completed']} completed, {outcomes['interrupted']} interrupted, "
         f"{summary['errors']} failed"
     )
-    hit_rate = summary["hit_rate"]
-    console.print(
-        f"underruns {summary['underruns']} · cache hits: replies {hit_rate['reply']:.0%}, "
-        f"audio {hit_rate['audio']:.0%} · cost ${summary['cost_usd']:.4f}"
-    )
+    hits = [
+        f"{found['hit']} of {found['hit'] + found['miss']} {what}"
+        for what, found in (
+            ("replies", summary["lookups"]["reply"]),
+            ("chunks of audio", summary["lookups"]["audio"]),
+        )
+    ]
+    console.print(f"underruns {summary['underruns']} · from the cache: {', '.join(hits)}")
+    if summary["cost_usd"]:
+        console.print(f"cost ${summary['cost_usd']:.4f}")
     for line in advice(run):
         console.print(f"→ {line}")
 

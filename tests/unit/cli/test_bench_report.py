@@ -54,6 +54,12 @@ def run_of(*reports: TurnReport, late_ms: tuple[float, ...] = (), cut_short: boo
     return BenchRun(reports, 2.0, late_ms, cut_short)
 
 
+def shown(run: BenchRun) -> str:
+    stream = io.StringIO()
+    show(Console(file=stream, width=80), run)
+    return stream.getvalue()
+
+
 def test_failed_turns_count_but_do_not_pull_the_times():
     summary = summarise(run_of(turn(100), turn(200), failed()))
     assert (summary["turns"], summary["errors"], summary["turns_per_s"]) == (3, 1, 1.5)
@@ -75,10 +81,36 @@ def test_hit_rates_are_shares_of_what_was_asked():
     assert summary["hit_rate"] == {"reply": 0.3333, "audio": 0.5}
 
 
+def test_turns_are_told_apart_by_what_their_first_audio_came_from():
+    run = run_of(
+        turn(10, reply_cache="hit", cache="memory"),
+        turn(20, reply_cache="hit"),
+        turn(100, cache="redis"),
+        turn(400),
+        turn(600),
+        failed(),
+    )
+    summary = summarise(run)
+    assert summary["lookups"] == {"reply": {"hit": 2, "miss": 3}, "audio": {"hit": 2, "miss": 3}}
+    by_cache = summary["by_cache"]
+    assert [by_cache[kind]["turns"] for kind in ("reply", "audio", "none")] == [2, 1, 2]
+    assert [by_cache[kind]["ttfa_ms"]["p50"] for kind in ("reply", "audio", "none")] == [15, 100, 500]
+    assert by_cache["none"]["total_ms"]["p50"] == 1000
+    text = shown(run)
+    for line in ("of a cached reply (2)", "of cached audio (1)", "of nothing cached (2)"):
+        assert text.count(line) == 3
+    assert "from the cache: 2 of 5 replies, 2 of 5 chunks of audio" in text
+
+
+def test_turns_of_one_kind_have_no_rows_of_their_own():
+    assert "of nothing cached" not in shown(run_of(turn(), turn()))
+
+
 def test_a_run_without_turns_has_the_same_shape():
     summary = summarise(run_of())
     assert summary["ttft_ms"] == {"p50": 0, "p95": 0, "p99": 0}
     assert summary["hit_rate"] == {"reply": 0, "audio": 0}
+    assert summary["by_cache"]["reply"]["ttfa_ms"] == {"p50": 0, "p95": 0, "p99": 0}
     assert set(json.loads(to_json(OPTIONS, run_of()))) == {"turns", "summary", "config", "versions"}
 
 
@@ -109,8 +141,6 @@ def test_a_good_run_gets_no_alarm():
 
 
 def test_the_table_is_legible_at_80_columns():
-    stream = io.StringIO()
-    show(Console(file=stream, width=80), run_of(turn(123456.7), turn(), failed()))
-    lines = stream.getvalue().splitlines()
+    lines = shown(run_of(turn(123456.7), turn(cache="memory"), failed())).splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     assert "3 turns in 2.0 s (1.5 a second): 2 completed, 0 interrupted, 1 failed" in lines
