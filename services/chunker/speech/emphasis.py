@@ -3,7 +3,8 @@
 
 A mark is decided by its neighbours and by what is open, without looking for its partner, so that nothing
 but the mark itself is held. CommonMark's flanking rules are the base; they are narrowed where a reader
-would see arithmetic, names or a footnote: 2*3, snake_case, A*, *.py.
+would see arithmetic, names or a footnote: 2*3, snake_case, A*, *.py. A word that begins with underscores is
+looked at to its end, since _private_var and __init__.py are names.
 """
 
 import re
@@ -17,6 +18,8 @@ _RUN_LIMIT: Final = 64
 _PART_LIMIT: Final = 48  # emphasis of a part of a word is looked for so far
 _PART: Final = re.compile(r"(\*{1,3})[^\W\d_](?:[^\s*]*[^\W_])?(\*{1,3})")
 _PART_BEGUN: Final = re.compile(r"\*{1,3}[^\s*]*\*{0,3}\Z")
+_NAME_LIMIT: Final = 64
+_NAME: Final = re.compile(r"_{1,3}[A-Za-z0-9]\w*", re.ASCII)
 _KEYCAP: Final = "\ufe0f\u20e3"
 _EMOTICON: Final = frozenset(":;=-^>")
 _PUNCTUATION: Final = frozenset(string.punctuation)
@@ -36,6 +39,10 @@ def emphasis(reading: Reading, index: int) -> int:
     if mark == "*":
         return _star(reading, index, count, before, after)
     if mark == "_":
+        if _is_edge(before) or before in _PUNCTUATION:
+            name = _name(reading, index, count)
+            if name:
+                return name if name == WAIT else reading.keep(index, name)
         markup = _is_underscore_markup(reading, count, before, after)
     else:
         markup = _is_pair(reading, mark, count, before, after)
@@ -87,10 +94,31 @@ def _inside_word(reading: Reading, index: int, count: int) -> int:
         return reading.keep(index, count)
     if match.end() == len(text) and reading.short_of(index, _PART_LIMIT):
         return WAIT
-    if len(match[1]) != count or len(match[2]) != count:
+    if len(match[1]) != count or len(match[2]) < count:
         return reading.keep(index, count)
     reading.emphasis["*"] = count
     return reading.drop(count)
+
+
+def _name(reading: Reading, index: int, count: int) -> int:
+    """Return the length of the name that begins with underscores at `index`; 0 where none does.
+
+    _private_var and __init__.py are names; _very_ and __bold__ are emphasis.
+    """
+    text = reading.text
+    match = _NAME.match(text, index, index + _NAME_LIMIT)
+    if match is None:
+        return 0
+    end = match.end()
+    if text[end : end + 1] == ".":
+        end += 1
+    if end == len(text) and reading.short_of(index, _NAME_LIMIT):
+        return WAIT
+    name = match[0]
+    closed = len(name) - len(name.rstrip("_")) == count
+    reached = closed and end > match.end() and text[end : end + 1].isalnum()
+    is_name = "_" in name.strip("_") or text.startswith("(", end) or reached or reading.previous(index) == "."
+    return len(name) if is_name else 0
 
 
 def _is_underscore_markup(reading: Reading, count: int, before: str, after: str) -> bool:
@@ -123,9 +151,9 @@ def _is_pair(reading: Reading, mark: str, count: int, before: str, after: str) -
     if reading.emphasis.get(mark) and not begins:
         reading.emphasis[mark] = 0
         return True
-    if before.isalnum() and after.isalnum():
+    if ends or (before.isalnum() and after.isalnum()):
         return False
-    reading.emphasis[mark] = 0 if ends else count
+    reading.emphasis[mark] = count
     return True
 
 
