@@ -43,10 +43,6 @@ class Outbox(Generic[T]):
         await self.room()
         return self._push(item)
 
-    def put_nowait(self, item: T) -> bool:
-        """Queue `item` if there is room. Return False if there is none, or if it is closed."""
-        return len(self._items) < self._limit and self._push(item)
-
     def push(self, item: T) -> bool:
         """Queue `item` even beyond the limit, without waiting. Return False if the outbox is closed.
 

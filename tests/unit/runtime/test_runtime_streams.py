@@ -58,7 +58,7 @@ async def test_a_full_outbox_makes_its_writer_wait() -> None:
 
 async def test_writers_that_wait_are_all_let_go_by_the_end() -> None:
     outbox = Outbox[int](1)
-    assert outbox.put_nowait(0)
+    assert outbox.push(0)
     writers = [asyncio.create_task(outbox.put(item)) for item in range(1, 4)]
     await settled()
     outbox.close()
@@ -78,7 +78,7 @@ async def test_a_reader_that_waits_gets_what_comes() -> None:
 
 async def test_an_error_comes_behind_the_items() -> None:
     outbox = Outbox[int](3)
-    outbox.put_nowait(1)
+    outbox.push(1)
     outbox.close(KeyError("why"))
     outbox.close(ValueError("too late"))
     assert await anext(outbox) == 1
@@ -89,7 +89,7 @@ async def test_an_error_comes_behind_the_items() -> None:
 
 async def test_abort_drops_what_is_queued() -> None:
     outbox = Outbox[int](3)
-    outbox.put_nowait(1)
+    outbox.push(1)
     outbox.abort(KeyError("why"))
     assert not await outbox.put(2)
     assert not outbox.push(2)
@@ -99,7 +99,7 @@ async def test_abort_drops_what_is_queued() -> None:
 
 async def test_abort_after_close_keeps_the_first_end() -> None:
     outbox = Outbox[int](3)
-    outbox.put_nowait(1)
+    outbox.push(1)
     outbox.close()
     outbox.abort(KeyError("too late"))
     assert await everything(outbox) == []
@@ -108,7 +108,7 @@ async def test_abort_after_close_keeps_the_first_end() -> None:
 async def test_discarding_makes_room() -> None:
     outbox = Outbox[int](3)
     for item in range(3):
-        outbox.put_nowait(item)
+        outbox.push(item)
     writer = asyncio.create_task(outbox.put(9))
     await settled()
     assert not writer.done()
@@ -134,7 +134,7 @@ async def test_a_push_goes_over_the_limit_and_room_waits_until_it_is_kept_again(
 
 async def test_a_writer_that_is_cancelled_leaves_nothing() -> None:
     outbox = Outbox[int](1)
-    outbox.put_nowait(0)
+    outbox.push(0)
     writer = asyncio.create_task(outbox.put(1))
     await settled()
     writer.cancel()
@@ -157,6 +157,7 @@ class OutboxModel(RuleBasedStateMachine):
         self.waiting: list[int] = []
         self.closed = False
         self.next = 0
+        self.pushed = 0
 
     def _settle(self) -> None:
         self.loop.run_until_complete(settled())
@@ -173,11 +174,11 @@ class OutboxModel(RuleBasedStateMachine):
         self._settle()
 
     @rule()
-    def put_nowait(self) -> None:
-        taken = not self.closed and len(self.queued) < self.limit
-        assert self.outbox.put_nowait(self.next) == taken
-        if taken:
+    def push(self) -> None:
+        assert self.outbox.push(self.next) != self.closed
+        if not self.closed:
             self.queued.append(self.next)
+            self.pushed += 1
         self.next += 1
         self._settle()
 
@@ -209,7 +210,7 @@ class OutboxModel(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert len(self.outbox) == len(self.queued) <= self.limit
+        assert len(self.outbox) == len(self.queued) <= self.limit + self.pushed
         assert self.outbox.closed == self.closed
         assert sum(not writer.done() for writer in self.writers) == len(self.waiting)
 
