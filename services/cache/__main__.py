@@ -2,7 +2,7 @@
 
 import sys
 
-from services.cache.service import build
+from services.cache.hosted import build
 from services.cache.servicer import FULL_NAME
 from services.cache.settings import CacheSettings
 from voicemesh.runtime.server import run

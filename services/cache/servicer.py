@@ -6,7 +6,7 @@ from typing import Any, Final
 import grpc
 from opentelemetry.trace import Span
 
-from services.cache import convert
+from services.cache import translation
 from services.cache.core import CacheCore
 from services.cache.exchange import Exchange as Stream
 from services.cache.requests import Limits, Request
@@ -41,7 +41,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             session.spawn(exchange.serve(self._requests(request_iterator)), "cache-exchange")
             trace_id = trace_id_of(span)
             async for answer in exchange.responses:
-                yield convert.response(answer, trace_id)
+                yield translation.response(answer, trace_id)
         except Exception as error:
             failure = error
             raise
@@ -54,7 +54,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     async def _requests(self, messages: AsyncIterator[cache_pb2.ExchangeRequest]) -> AsyncIterator[Request]:
         try:
             async for message in messages:
-                yield convert.request(message, self._limits, self._runtime.clock.now_ns())
+                yield translation.request(message, self._limits, self._runtime.clock.now_ns())
         except grpc.aio.BaseError:
             return  # reading fails where the call, or the server, has ended: so have the requests
 
@@ -68,14 +68,14 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.GetStatsResponse:
         """Return counts and sizes."""
         del request, context
-        return convert.stats(self._core.stats())
+        return translation.stats(self._core.stats())
 
     async def Invalidate(
         self, request: cache_pb2.InvalidateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> cache_pb2.InvalidateResponse:
         """Remove entries from both tiers."""
         del context
-        removed = await self._core.invalidate(convert.selector(request, self._limits))
+        removed = await self._core.invalidate(translation.selector(request, self._limits))
         return cache_pb2.InvalidateResponse(
             memory_entries=removed.memory_entries, redis_entries=removed.redis_entries
         )

@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from services.llm.core.call import Call, LlmCore
-from services.llm.spans import CallSpan, ChatSpan
+from services.llm.tracing import CallSpan, ChatSpan
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.errors import InvalidFieldError

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import SecretStr
 
-from services.cache.service import CacheService, build
+from services.cache.hosted import CacheService, build
 from services.cache.servicer import FULL_NAME
 from services.cache.settings import CacheSettings
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc

@@ -11,9 +11,9 @@ import pytest
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
-from services.cache.convert import _key
 from services.cache.keys import stored_key
 from services.cache.settings import CacheSettings
+from services.cache.translation import _key
 from tests.contract.cache_harness import (
     GUARD_S,
     LEASE,
