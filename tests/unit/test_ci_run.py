@@ -1,0 +1,65 @@
+"""`.ci/run` leaves no process behind, whatever its tests and tools do."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import uuid
+
+import psutil
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SLEEPER = f"{sys.executable} -c 'import time; time.sleep(600)'"
+
+pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/environ").exists(), reason="needs /proc")
+
+
+def run(folder: pathlib.Path, tests: str) -> subprocess.CompletedProcess[str]:
+    """Run `.ci/run` as it is, in a checkout whose `make test` is the shell command `tests`."""
+    (folder / ".ci").mkdir()
+    (folder / "tools").mkdir()
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", folder / ".ci" / "run")
+    shutil.copy(ROOT / "tools" / "check_left.py", folder / "tools")
+    programs = {
+        ".venv/bin/python": "echo grpcio==1",
+        "bin/npm": "echo 1",
+        "bin/make": f'case "$1" in test) {tests} ;; *) echo "make $1" ;; esac',
+    }
+    for name, text in programs.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    return subprocess.run(
+        [folder / ".ci" / "run"],
+        env={**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_run_that_leaves_nothing_passes(tmp_path: pathlib.Path) -> None:
+    done = run(tmp_path, "echo tested")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "tested"
+
+
+def test_a_failure_is_passed_on(tmp_path: pathlib.Path) -> None:
+    assert run(tmp_path, "exit 2").returncode == 2
+
+
+def test_what_is_left_is_named_and_ended_and_fails_the_run(tmp_path: pathlib.Path) -> None:
+    mark = uuid.uuid4().hex
+    # In a session of its own, and of a parent that is gone: nobody's child any more.
+    done = run(tmp_path, f"(setsid {SLEEPER} {mark} </dev/null >/dev/null 2>&1 &)")
+    assert done.returncode == 1
+    assert "left behind: " in done.stderr
+    assert mark in done.stderr
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stderr.split("left behind: ")[1].split()[0])).wait(timeout=30)
