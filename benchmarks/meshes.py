@@ -36,6 +36,8 @@ class RunningMesh:
 
     address: str
     """Of the gateway."""
+    addresses: dict[str, str]
+    """By service."""
     pids: dict[str, int]
     """Process id by service."""
     took_s: float
@@ -74,7 +76,8 @@ def running_mesh(**environment: str) -> Iterator[RunningMesh]:
         assert up.stdout is not None
         try:
             ready = json.loads(up.stdout.readline())
-            yield RunningMesh(ready["addresses"]["gateway"], ready["pids"], ready["took_s"])
+            addresses = ready["addresses"]
+            yield RunningMesh(addresses["gateway"], addresses, ready["pids"], ready["took_s"])
         finally:
             up.send_signal(signal.SIGTERM)
             up.wait()
