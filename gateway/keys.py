@@ -25,6 +25,13 @@ def reply_key(llm_revision: str, text: TextChoice, messages: Iterable[Message]) 
     )
 
 
+def chunking(speech: SpeechChoice) -> str:
+    """Return what chunks are cut for: they differ by language, limit, policy and whether markup is said."""
+    policy, voice = speech.policy, speech.voice
+    parts = (voice.language, voice.max_chars, policy.kind, policy.words, policy.min_chars, policy.max_chars)
+    return "|".join(str(part) for part in (*parts, speech.speech_text))
+
+
 def audio_key(speech: SpeechChoice, text: str) -> cache_pb2.CacheKey:
     """Return the key of `text` spoken as chosen."""
     return cache_pb2.CacheKey(

@@ -1,7 +1,10 @@
 """One turn's dealings with the cache: history, replies, audio."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
+
+from google.protobuf.message import DecodeError
 
 from gateway import convert, keys
 from gateway.core import actions as do
@@ -73,8 +76,13 @@ class Memory:
 
     def _reply_answered(self, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
-            text, tier = response.hit.value.reply.text, _TIERS[response.hit.tier]
-            self._handle(on.ReplyFound(text, tier, response.server_us))
+            reply, tier = response.hit.value.reply, _TIERS[response.hit.tier]
+            cut = cache_pb2.ReplyChunks()
+            with contextlib.suppress(DecodeError):  # another version's: it is cut anew
+                cut.ParseFromString(reply.chunks)
+            same = cut.chunked_for == keys.chunking(self._speech)
+            chunks = tuple(convert.chunk_from(chunk) for chunk in cut.chunks) if same else ()
+            self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks))
         else:
             server_us = response.server_us if response is not None else 0
             self._handle(on.ReplyMissing(server_us, why or _trouble(response)))
@@ -91,9 +99,15 @@ class Memory:
     def store(self, action: do.StoreReply | do.StoreAudio | do.SaveHistory) -> None:
         """Give the cache something to keep; only the history's fate is an event."""
         match action:
-            case do.StoreReply(messages, text, usage):
+            case do.StoreReply(messages, text, usage, chunks):
                 key = keys.reply_key(self._peers.llm_revision, self._text, messages)
-                reply = cache_pb2.ReplyValue(text=text, usage=convert.usage_to(usage))
+                cut = cache_pb2.ReplyChunks(
+                    chunks=[convert.chunk_to("", chunk) for chunk in chunks],
+                    chunked_for=keys.chunking(self._speech),
+                )
+                reply = cache_pb2.ReplyValue(
+                    text=text, usage=convert.usage_to(usage), chunks=cut.SerializeToString()
+                )
                 self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)))
             case do.StoreAudio(text, audio, words):
                 value = cache_pb2.AudioValue(

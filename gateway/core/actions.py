@@ -35,6 +35,8 @@ class StoreReply:
     messages: tuple[Message, ...]
     text: str
     usage: Usage | None
+    chunks: tuple[Chunk, ...] = ()
+    """How it was cut; empty where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

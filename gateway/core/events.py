@@ -31,11 +31,12 @@ class HistorySaved:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFound:
-    """The cache has the whole reply."""
+    """The cache has the whole reply, and perhaps how it was cut for this voice and policy."""
 
     text: str
     tier: str
     server_us: int
+    chunks: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

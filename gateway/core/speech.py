@@ -121,6 +121,11 @@ class Speech:
         return self._head == len(self._chunks)
 
     @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """The chunks that have come, in order."""
+        return tuple(progress.chunk for progress in self._chunks)
+
+    @property
     def at_work(self) -> bool:
         """True while an engine was asked for a chunk that is not done."""
         return any(progress.state is _State.SPEAKING for progress in self._chunks[self._head :])

@@ -13,6 +13,7 @@ A draft runs like any turn, but what its caller would be told is held back:
 """
 
 from collections import deque
+from dataclasses import replace
 
 from gateway.core import actions as do
 from gateway.core import events as on
@@ -22,7 +23,7 @@ from gateway.core.history import bounded
 from gateway.core.pace import PaceMeter
 from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
-from gateway.core.values import Message, TurnSpec, Usage
+from gateway.core.values import Chunk, Message, TurnSpec, Usage
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError
 
@@ -63,6 +64,8 @@ class TurnEngine:
         self._text: list[str] = []
         self._text_length = 0
         self._text_ended = False
+        self._reply_complete = False
+        self._cut_already = False
         self._news_of_audio = False
         self._patient = False
         self._timer_ns = 0
@@ -195,11 +198,14 @@ class TurnEngine:
                 if self._amended:
                     self._amended = False
                     self._act(do.SaveHistory(self._history, (), self._history_version))
-            case on.ReplyFound(text, tier, server_us):
+            case on.ReplyFound(text, tier, server_us, chunks):
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = tier
+                self._cut_already = bool(chunks)
                 self._on_text(on.TextArrived(text), now_ns)
                 self._on_text(on.TextEnded(), now_ns)
+                for chunk in chunks:
+                    self._on_chunker(on.ChunkCut(chunk), now_ns)
             case on.ReplyMissing(server_us, detail):
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = "miss"
@@ -238,8 +244,7 @@ class TurnEngine:
                 self._llm_running = False
                 self._usage = usage
                 self._end_text()
-                if complete and self.spec.reply_cache and self._text:
-                    self._act(do.StoreReply(self._messages, "".join(self._text), usage))
+                self._reply_complete = complete and self.spec.reply_cache and bool(self._text)
             case on.TextFailed(error):
                 self._llm_running = False
                 self._error = error
@@ -257,7 +262,8 @@ class TurnEngine:
         self._text.append(event.text)
         self._text_length += len(event.text)
         self._deltas.append((self._text_length, now_ns, self._clock.now_ns()))
-        self._act(do.FeedChunker(event.text))
+        if not self._cut_already:
+            self._act(do.FeedChunker(event.text))
         if self.spec.prompt is not None:
             self._act(do.EmitText(event.text))
         self._set_patience(now_ns)
@@ -275,7 +281,7 @@ class TurnEngine:
     def _end_text(self) -> None:
         if not self._text_ended:
             self._text_ended = True
-            if self._text:
+            if self._text and not self._cut_already:
                 self._act(do.EndChunker())
             else:
                 self._chunks_ended = True  # a reply without text is a valid reply
@@ -293,10 +299,20 @@ class TurnEngine:
                 self._speech.add(chunk, marks)
             case on.ChunksEnded():
                 self._chunks_ended = True
+                self._keep_reply(self._speech.chunks)
             case on.ChunkerFailed(error):
                 self._chunks_ended = True
+                self._keep_reply()
                 self._error = self._error or error
                 self._stop_llm()
+
+    def _keep_reply(self, chunks: tuple[Chunk, ...] = ()) -> None:
+        """Give a complete reply to the cache, once; with its chunks, so that their audio is found again."""
+        if self._reply_complete:
+            self._reply_complete = False
+            # What a chunk was held says nothing about the turn that finds it.
+            anew = tuple(replace(chunk, held_us=0) for chunk in chunks)
+            self._act(do.StoreReply(self._messages, "".join(self._text), self._usage, anew))
 
     # ------------------------------------------------------------ the end
 
@@ -360,6 +376,7 @@ class TurnEngine:
 
     def _end(self, outcome: str, now_ns: int, played_ms: float | None = None) -> None:
         self._ended_ns = now_ns
+        self._keep_reply()
         if self._draft:
             self._outcome = "discarded"  # whatever became of it: nobody has asked for it yet
             return

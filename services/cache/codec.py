@@ -60,7 +60,7 @@ def encode(value: Value, version: int = 0) -> bytes:
             "text": value.text,
             "usage": [usage.input_tokens, usage.output_tokens, usage.cached_input_tokens],
         }
-        body = b""
+        body = value.chunks
     else:
         header = {"messages": [[message.role, list(map(_part, message.parts))] for message in value.messages]}
         pictures = (part for message in value.messages for part in message.parts if isinstance(part, Image))
@@ -106,7 +106,7 @@ def _value(kind: Kind, header: dict[str, Any], body: bytes) -> Value:
             ),
         )
     if kind == "reply":
-        return ReplyValue(_text(header["text"]), TokenUsage(*map(_integer, header["usage"])))
+        return ReplyValue(_text(header["text"]), TokenUsage(*map(_integer, header["usage"])), body)
     messages, position = [], 0
     for role, encoded in header["messages"]:
         parts: list[str | Image] = []

@@ -135,7 +135,7 @@ def _value(message: cache_pb2.CacheValue) -> Value:
     if which == "reply":
         usage = message.reply.usage
         tokens = TokenUsage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
-        return ReplyValue(message.reply.text, tokens)
+        return ReplyValue(message.reply.text, tokens, message.reply.chunks)
     if which == "history":
         return HistoryValue(tuple(map(_message, message.history.messages)))
     raise InvalidFieldError("put.value", "must be set")
@@ -202,6 +202,7 @@ def _fill_value(message: cache_pb2.CacheValue, value: Value) -> None:
         _fill_audio(message.audio, value)
     elif isinstance(value, ReplyValue):
         message.reply.text = value.text
+        message.reply.chunks = value.chunks
         message.reply.usage.input_tokens = value.usage.input_tokens
         message.reply.usage.output_tokens = value.usage.output_tokens
         message.reply.usage.cached_input_tokens = value.usage.cached_input_tokens

@@ -71,6 +71,8 @@ class ReplyValue:
 
     text: str = field(repr=False)
     usage: TokenUsage = TokenUsage()
+    chunks: bytes = field(default=b"", repr=False)
+    """How it was cut when it was first spoken: the gateway's own, kept as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def size_bytes(value: Value) -> int:
         words = sum(_WORD_BYTES + 4 * len(word.word) for word in value.words)
         return _ENTRY_BYTES + len(value.audio) + words
     if isinstance(value, ReplyValue):
-        return _ENTRY_BYTES + text_bytes(value.text)
+        return _ENTRY_BYTES + text_bytes(value.text) + len(value.chunks)
     return _ENTRY_BYTES + sum(_part_bytes(part) for message in value.messages for part in message.parts)
 
 

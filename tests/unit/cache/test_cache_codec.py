@@ -14,6 +14,7 @@ from tests.unit.cache.values_for_tests import audio, history
 VALUES: list[Value] = [
     audio(100, "one", "zwei", "三"),
     ReplyValue("Ja, natürlich. 😀", TokenUsage(3, 4, 1)),
+    ReplyValue("Ja, natürlich. 😀", TokenUsage(3, 4, 1), b"\x00cuts"),
     history("Hi.", "Hello."),
     HistoryValue(()),
     HistoryValue(

@@ -245,8 +245,11 @@ class ReplyValue(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The whole text."""
+    chunks: _builtins.bytes
+    """A serialized ReplyChunks, which the cache keeps as it is; may be empty."""
     @_builtins.property
     def usage(self) -> _common_pb2.TokenUsage:
         """What it consumed when it was made."""
@@ -256,14 +259,43 @@ class ReplyValue(_message.Message):
         *,
         text: _builtins.str = ...,
         usage: _common_pb2.TokenUsage | None = ...,
+        chunks: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "text", b"text", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplyValue: _TypeAlias = ReplyValue  # noqa: Y015
+
+@_typing.final
+class ReplyChunks(_message.Message):
+    """How a reply was cut when it was first spoken, so that the audio of its chunks is found again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    CHUNKED_FOR_FIELD_NUMBER: _builtins.int
+    chunked_for: _builtins.str
+    """What they were cut for: they serve only turns whose voice and policy are the same."""
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Chunk]:
+        """The chunks, in order; their `turn_id` is empty."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[_common_pb2.Chunk] | None = ...,
+        chunked_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunked_for", b"chunked_for", "chunks", b"chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplyChunks: _TypeAlias = ReplyChunks  # noqa: Y015
 
 @_typing.final
 class HistoryValue(_message.Message):
