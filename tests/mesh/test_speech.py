@@ -82,7 +82,7 @@ async def test_the_demos_reply_is_heard_word_by_word_and_in_order(client: VoiceM
     recording = await client.ask(DEFAULT_PROMPT, speech=SpeechOptions(max_lead_ms=0)).collect()
     text = recording.text
     words = words_of(text)
-    assert len(recording.report.chunks) >= 4, "chunks are spoken one by one"
+    assert len(recording.report.chunks) > 1, "chunks are spoken one by one"
 
     direct = recognised(spoken_directly(text), words)
     assert direct >= UNDERSTOOD, "the recogniser understands this voice"
