@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from google.protobuf.message import Message as ProtoMessage
+
 from gateway.core import actions as do
 from gateway.core.report import ChunkAccount, TurnReport
 from gateway.core.values import Chunk, Image, Message, TextRun, Usage, Word
@@ -157,6 +159,29 @@ def frame_to(turn_id: str, frame: do.EmitFrame) -> common.Frame:
         turn_offset_samples=frame.turn_offset_samples,
         audio=frame.audio,
     )
+
+
+Told = (
+    do.EmitFrame | do.EmitText | do.EmitChunk | do.EmitWords | do.EmitSpeakLocally | do.EmitDegraded
+)  # fmt: skip
+
+
+def told_to(turn_id: str, language: str, action: Told) -> tuple[str, ProtoMessage]:
+    """Turn what a caller is to be told into the contract's: the event's field, and its message."""
+    match action:
+        case do.EmitFrame():
+            return "frame", frame_to(turn_id, action)
+        case do.EmitText(text):
+            return "text_delta", pb.TextDelta(turn_id=turn_id, text=text)
+        case do.EmitChunk(chunk):
+            return "chunk", chunk_to(turn_id, chunk)
+        case do.EmitWords(index, words):
+            return "words", timings_to(turn_id, index, words)
+        case do.EmitSpeakLocally(index, text):
+            local = pb.SpeakLocally(turn_id=turn_id, chunk_index=index, text=text, language=language)
+            return "speak_locally", local
+        case do.EmitDegraded(what, detail):
+            return "degraded", pb.Degraded(turn_id=turn_id, what=degradation_to(what), detail=detail)
 
 
 def degradation_to(what: str) -> pb.Degradation.ValueType:

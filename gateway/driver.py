@@ -29,6 +29,7 @@ from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, TurnSpec
 from gateway.links import CacheLink, Link
 from gateway.memory import Memory
+from gateway.openers import Foresight, Openers
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.settings import GatewaySettings
@@ -86,6 +87,7 @@ class TurnDriver:
         session: Owns the tasks.
         standby: Has a stream to the LLM service open; None where the caller asks no more than this.
         span: The turn's span; its end is the recorder's.
+        openers: How replies of this gateway usually begin.
         started: How the caller is told that the turn begins.
         record: Is given the report when the turn ends; returns what the caller is told, None for nothing.
         timeout_s: What is left of the caller's deadline; None where it has none.
@@ -106,6 +108,7 @@ class TurnDriver:
         telemetry: Telemetry,
         clock: Clock,
         span: Span,
+        openers: Openers,
         started: pb.TurnStarted,
         record: Callable[[TurnReport], pb.TurnReport | None],
         timeout_s: float | None,
@@ -142,6 +145,7 @@ class TurnDriver:
             self._open_cache, peers.cache_breaker, settings.gateway_cache_timeout_ms / 1000
         )
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
+        self._foresight = Foresight(openers, (text.system_prompt, text.model))
 
     @property
     def ended(self) -> bool:
@@ -188,6 +192,8 @@ class TurnDriver:
 
     def handle(self, event: on.Event) -> None:
         """Take an event, from the caller or from a service."""
+        if self._foresight.keep(event):
+            return
         if isinstance(event, on.HistorySaved):
             self.settled.set()
         self._do(self._engine.handle(event))
@@ -215,11 +221,13 @@ class TurnDriver:
             case do.EmitFrame() | do.EmitText() | do.EmitChunk() | do.EmitWords():
                 self._tell(action)
             case do.EmitSpeakLocally() | do.EmitDegraded():
-                self._tell_trouble(action)
+                self._tell(action)
             case do.FeedChunker() | do.FlushChunker() | do.EndChunker() | do.TellSlack():
                 self._tell_chunker(action)
-            case do.LoadHistory() | do.LookUpReply() | do.LookUpAudio():
+            case do.LoadHistory() | do.LookUpReply():
                 self._memory.look_up(action)
+            case do.LookUpAudio():
+                self._look_up_audio(action)
             case do.StoreReply() | do.StoreAudio():
                 self._memory.store(action)
             case do.SaveHistory():
@@ -248,33 +256,21 @@ class TurnDriver:
         delay_s = max(0.0, (at_ns - self._clock.now_ns()) / 1e9)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self.handle, on.TimerFired())
 
-    def _tell(self, action: do.EmitFrame | do.EmitText | do.EmitChunk | do.EmitWords) -> None:
-        turn_id, send = self.spec.turn_id, self._caller.send
-        match action:
-            case do.EmitFrame(first=first):
-                on_sent = (lambda: self.handle(on.FirstFrameSent())) if first else None
-                send("frame", convert.frame_to(turn_id, action), on_sent)
-            case do.EmitText(text):
-                send("text_delta", pb.TextDelta(turn_id=turn_id, text=text))
-            case do.EmitChunk(chunk):
-                send("chunk", convert.chunk_to(turn_id, chunk))
-            case do.EmitWords(index, words):
-                send("words", convert.timings_to(turn_id, index, words))
+    def _look_up_audio(self, action: do.LookUpAudio) -> None:
+        found = self._foresight.answer(action)
+        if found is not None:
+            self.handle(found)
+        else:
+            self._memory.look_up(action)
 
-    def _tell_trouble(self, action: do.EmitSpeakLocally | do.EmitDegraded) -> None:
-        turn_id, send = self.spec.turn_id, self._caller.send
-        match action:
-            case do.EmitSpeakLocally(index, text):
-                language = self._speech.voice.language
-                send(
-                    "speak_locally",
-                    pb.SpeakLocally(turn_id=turn_id, chunk_index=index, text=text, language=language),
-                )
-            case do.EmitDegraded(what, detail):
-                self._span.add_event("degraded", {"voicemesh.degraded": what})
-                send(
-                    "degraded", pb.Degraded(turn_id=turn_id, what=convert.degradation_to(what), detail=detail)
-                )
+    def _tell(self, action: convert.Told) -> None:
+        field, message = convert.told_to(self.spec.turn_id, self._speech.voice.language, action)
+        on_sent = None
+        if isinstance(action, do.EmitFrame) and action.first:
+            on_sent = partial(self.handle, on.FirstFrameSent())
+        elif isinstance(action, do.EmitDegraded):
+            self._span.add_event("degraded", {"voicemesh.degraded": action.what})
+        self._caller.send(field, message, on_sent)
 
     # ------------------------------------------------------------ links
 
@@ -319,6 +315,13 @@ class TurnDriver:
         loop = asyncio.get_running_loop()
         loop.call_later(_CHUNKER_AHEAD_S, self._open, self._open_chunker)
         loop.call_later(_TTS_AHEAD_S, self._open, self._open_tts)
+        if self.spec.audio_cache:
+            loop.call_later(_TTS_AHEAD_S, self._open, self._look_ahead)
+
+    def _look_ahead(self) -> None:
+        guess = self._foresight.guess()
+        if guess is not None:
+            self._memory.look_up(guess)
 
     def _tell_llm(self, action: do.TellPatience | do.CancelLlm) -> None:
         if self._llm is None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
+from gateway.openers import Openers
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.recorder import MAX_TURN_ID_CHARS, Recorder
@@ -64,6 +65,7 @@ class Turns:
         self.clock = clock
         self._recorder = recorder
         self._telemetry = telemetry
+        self._openers = Openers()
         self._running: set[TurnDriver] = set()
         self.draining = asyncio.Event()
 
@@ -135,6 +137,7 @@ class Turns:
             telemetry=self._telemetry,
             clock=self.clock,
             span=span,
+            openers=self._openers,
             started=pb.TurnStarted(
                 turn_id=spec.turn_id,
                 session_id=spec.session_id,
