@@ -55,12 +55,18 @@ def clause_is_speakable(clause: str) -> bool:
 
 
 def last_clause_end(view: View) -> int:
-    """Return where the last decided clause (or sentence-like pause) of the view ends; -1 if there is none.
+    """Return where the last decided clause of the view ends; -1 if there is none."""
+    ends = clause_ends(view)
+    return ends[-1] if ends else -1
+
+
+def clause_ends(view: View) -> list[int]:
+    """Return where the decided clauses (or sentence-like pauses) of the view end, in order.
 
     The view's text is looked at up to its `limit` alone, so that the answer does not depend on how
     much more has come.
     """
-    best = -1
+    ends: list[int] = []
     window = View(
         text=view.text[: view.limit],
         start=view.start,
@@ -71,12 +77,12 @@ def last_clause_end(view: View) -> int:
         table=view.table,
     )
     for match in marks.CLAUSE_MARK.finditer(window.text, view.start):
-        if match.start() < best:
+        if ends and match.start() < ends[-1]:
             continue
         decision = decide_clause(window, match.start())
         if decision.verdict is _YES and decision.end < view.limit:
-            best = decision.end
-    return best
+            ends.append(decision.end)
+    return ends
 
 
 def _at(text: str, index: int) -> str:

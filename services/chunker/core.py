@@ -15,7 +15,13 @@ machine keeps every character that it gets.
 from typing import Final
 
 from services.chunker import marks
-from services.chunker.clauses import clause_is_speakable, last_clause_end
+from services.chunker.clauses import (
+    FIRST_CLAUSE_CHARS,
+    FIRST_CLAUSE_CHARS_CJK,
+    clause_ends,
+    clause_is_speakable,
+    last_clause_end,
+)
 from services.chunker.pacing import MS, Pace, Pacing
 from services.chunker.phrases import Strength, last_word_end, phrase_boundaries
 from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
@@ -36,6 +42,9 @@ slow one is not waited for.
 """
 PATIENCE_MS: Final = 800
 """So long after the first text, or after the player ran dry, words are spoken that end no phrase."""
+BRIEF_WAIT_MS: Final = 250
+"""A first sentence too brief to bridge the time to the next ("No.") waits so long for more text."""
+LEAST_FITTED_CHARS: Final = 15
 FIRST_WORDS: Final = 4
 LATER_WORDS: Final = 3
 JOIN_BELOW_CHARS: Final = 100
@@ -155,17 +164,48 @@ class Chunker(Scanner):
         """Cut the first chunk at the earliest phrase that is worth it."""
         if self._held is not None or self._cursor < len(self._buffer):
             return  # a mark has come: what follows it decides
-        text = self._buffer[self._start :]
-        for boundary in phrase_boundaries(text, self.config.language):
-            if wait_ms >= WORTH_MS[boundary.strength] and self._least <= boundary.end <= self._most:
-                self._cut(chunks, self._start + boundary.end, Reason.PHRASE, now_ns)
+        begin = max(self._start, self._joined_end)  # behind a sentence that is too brief
+        begin += len(self._buffer[begin:]) - len(self._buffer[begin:].lstrip())
+        for boundary in phrase_boundaries(self._buffer[begin:], self.config.language):
+            end = begin + boundary.end
+            if wait_ms >= WORTH_MS[boundary.strength] and self._fits(end):
+                self._cut(chunks, end, Reason.PHRASE, now_ns)
                 self._scan(chunks, now_ns, final=False)
                 self._drop()
                 return
 
     def _may_join(self, chars: int, now_ns: int) -> bool:
         pacing = self._pacing
-        return pacing is not None and chars < JOIN_BELOW_CHARS and pacing.may_join(now_ns)
+        if pacing is None:
+            return False
+        if not self.chunk_count:
+            return chars < self._brief_chars()
+        return chars < JOIN_BELOW_CHARS and pacing.may_join(now_ns)
+
+    def _brief_chars(self) -> int:
+        cjk = marks.CJK.search(self._buffer, self._start) is not None
+        return FIRST_CLAUSE_CHARS_CJK if cjk else FIRST_CLAUSE_CHARS
+
+    def _fitted(self, end: int, now_ns: int) -> int:
+        """Cut a sentence that the engine would begin too late at a place that it begins in time.
+
+        An engine that gives the whole audio of a chunk at once needs time for it; so chunks grow from
+        one to the next only as much as the audio in hand allows.
+        """
+        pacing, start = self._pacing, self._start
+        if pacing is None or not self.chunk_count or pacing.fits(end - start, now_ns):
+            return end
+        clauses = [at for at in clause_ends(self._view(start, final=False)) if at < end]
+        text = self._buffer[start:end]
+        phrases = [start + phrase.end for phrase in phrase_boundaries(text, self.config.language)]
+        least = max(self._least, LEAST_FITTED_CHARS)
+        ends = [[at for at in found if start + least <= at < end] for found in (clauses, phrases)]
+        for found in ends:
+            for at in reversed(found):
+                if pacing.fits(at - start, now_ns):
+                    return at
+        # Nothing is in time: what is shortest is least late.
+        return min((at for found in ends for at in found), default=end)
 
     def _pressed_ns(self, pacing: Pacing) -> tuple[int, int]:
         """Return when the text that waits is cut at a phrase or better, and when at a word."""
@@ -173,6 +213,8 @@ class Chunker(Scanner):
             first_ns = pacing.first_ns
             if first_ns is None or self._held is not None:
                 return _NEVER, _NEVER  # what is held has its own time
+            if self._joined_end >= 0:
+                return _NEVER, pacing.last_ns + BRIEF_WAIT_MS * MS
             return pacing.last_ns + WORTH_MS[Strength.WEAK] * MS, first_ns + PATIENCE_MS * MS
         chars = len(self._buffer) - self._start
         if self._joined_end >= 0:

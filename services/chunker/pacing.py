@@ -62,6 +62,7 @@ class Pacing:
         """True once the player's side has said what it has."""
         self._dry_ns: int | None = None
         self._uncounted: deque[tuple[int, float]] = deque(maxlen=_MOST_UNCOUNTED)  # chunk index, its audio
+        self._free_ns = 0  # when the engine has begun all that was cut, as far as is known
         self._first_ns: int | None = None
         self._last_ns = 0
         self._window_ns = 0
@@ -120,6 +121,7 @@ class Pacing:
         audio_ms = self.audio_ms(chars, cjk) * CAUTION
         self._uncounted.append((index, audio_ms))
         # Nobody counts on the time until its first frame: the player begins later, and ends later.
+        self._free_ns = max(self._free_ns, now_ns) + round(self.first_frame_ms(chars) * MS)
         begins_ns = now_ns if self._dry_ns is None else max(self._dry_ns, now_ns)
         self._dry_ns = begins_ns + round(audio_ms * MS)
 
@@ -137,6 +139,16 @@ class Pacing:
             self._uncounted.popleft()
         self.reported = True
         self._dry_ns = now_ns + round((left_ms + sum(audio for _, audio in self._uncounted)) * MS)
+
+    def fits(self, chars: int, now_ns: int) -> bool:
+        """Say whether a chunk of so many characters, cut now, begins before the player runs dry.
+
+        Also while nothing was observed of the engine: then no sentence is torn on suspicion.
+        """
+        if self.pace.first_frame_ms is None:
+            return True
+        ready_ns = max(now_ns, self._free_ns) + round((self.first_frame_ms(chars) + MARGIN_MS) * MS)
+        return ready_ns <= self.dry_ns
 
     @property
     def dry_ns(self) -> int:

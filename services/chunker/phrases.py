@@ -51,7 +51,8 @@ _QUOTES: Final = (
     ("„", "“"),
     ("《", "》"),
 )
-_KANA_END: Final = re.compile("(?<=[をはがにでともへ])(?=[一-鿿々ァ-ヺA-Za-z0-9])")
+_CLOSED: Final = frozenset('”»’")]')
+_KANA_END: Final = re.compile("(?<=[はがでも])(?=[一-鿿々ァ-ヺA-Za-z0-9])")
 _HAN_OPENER: Final = re.compile("(?:但是|因为|所以|而且|如果|然后|并且|或者|以及|不过|虽然|因此|可是|同时)")
 _SOUTH_EAST_SPACE: Final = re.compile(
     "(?<=[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff]) +(?=[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff])"
@@ -175,7 +176,8 @@ def _strength(words: _Words, index: int) -> Strength | None:
     at_edge = index == len(words.spans) - 1 and words.edge
     if not word or (at_edge and word in _BEGINNINGS):
         return None
-    if words.raw(index)[0].isupper() or not words.raw(index - 1)[-1].isalnum() or before in table.leaning:
+    last = words.raw(index - 1)[-1]
+    if words.raw(index)[0].isupper() or not (last.isalnum() or last in _CLOSED) or before in table.leaning:
         return None
     chars = words.spans[index - 1][1]
     if word in table.predicates and _is_subject(words, index):

@@ -116,8 +116,10 @@ class Scanner:
     def _end_scan(self, chunks: list[Chunk], now_ns: int) -> None:
         """Let out everything that is held."""
         self._scan(chunks, now_ns, final=True)
-        if self._start < len(self._buffer):
-            self._cut(chunks, len(self._buffer), Reason.FLUSH, now_ns)
+        while self._start < len(self._buffer):
+            end = self._fitted(len(self._buffer), now_ns)
+            whole = end == len(self._buffer)
+            self._cut(chunks, end, Reason.FLUSH if whole else Reason.DEADLINE, now_ns)
         self._sentence_start = self._start
         self._drop()
 
@@ -125,6 +127,11 @@ class Scanner:
         """Say whether a chunk of so many characters may take in the next sentence."""
         del chars, now_ns
         return False
+
+    def _fitted(self, end: int, now_ns: int) -> int:
+        """Return where to cut a chunk that could end at `end`, if that is too long to be there in time."""
+        del now_ns
+        return end
 
     def _scan(self, chunks: list[Chunk], now_ns: int, *, final: bool, found: int = -1) -> None:
         """Decide as far as the text that has come allows, and cut; `found` is the next mark, if known."""
@@ -244,6 +251,10 @@ class Scanner:
             if reason is Reason.SENTENCE:
                 self._sentence_start = end
             return False
+        if reason is Reason.SENTENCE and (fitted := self._fitted(end, now_ns)) < end:
+            # What is left of the sentence is looked at again.
+            self._cut(chunks, fitted, Reason.DEADLINE, now_ns)
+            return True
         if final and _NOT_WHITE.search(self._buffer, end) is None:
             reason = Reason.FLUSH
         elif (

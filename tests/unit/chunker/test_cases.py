@@ -38,7 +38,10 @@ def test_case(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if case["mode"] == "F"], ids=lambda case: case["tokens"][0]
+    "case",
+    # A first sentence too brief to bridge the time to the next one is a matter of its own.
+    [case for case in CASES if case["mode"] == "F" and len(case["chunks"][0]) >= 8],
+    ids=lambda case: case["tokens"][0],
 )
 def test_adaptive_cuts_as_clause_does_while_nothing_is_known_of_the_player(case: dict[str, Any]) -> None:
     assert cut(ChunkerConfig(policy=Policy.ADAPTIVE), case["tokens"]) == case["chunks"]
