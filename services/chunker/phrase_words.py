@@ -22,6 +22,8 @@ class PhraseWords:
     """Join two of a kind (and, or): a boundary unless what they join is a pair or a name."""
     openers: frozenset[str]
     """Open a clause (because, which)."""
+    asking: frozenset[str]
+    """Those of them that may also depend on the verb before them (check if, tell when)."""
     prepositions: frozenset[str]
     particles: frozenset[str]
     """Prepositions that may also belong to a verb before them (turn it on): the next word must show it."""
@@ -58,7 +60,9 @@ differ distinguish prevent protect save separate remove borrow learn hear dream 
 worry
 inform remind warn argue think come go get take run work walk move turn keep fall break cut hand feel
 happen react
-respond amount contribute lie object subscribe switch translate convert divide split
+respond amount contribute lie object subscribe switch translate convert divide split click tap scroll
+tell see
+decide remember understand notice check matter depend choose explain
 """
 _EN_PARTICLE_VERBS: Final = """
 turn switch put plug hand bring take fill send call let get come go carry hold move set keep check drop
@@ -119,11 +123,11 @@ hadn't
 """
 _EN_OPENERS: Final = """
 because although though unless until while when whenever whereas wherever which who whose whom if where but
-whether
 """
 _ENGLISH: Final = PhraseWords(
     joiners=_set("and or"),
     openers=_set(_EN_OPENERS),
+    asking=_set("if when where who which whose whom whenever wherever"),
     prepositions=_set(_EN_PREPOSITIONS),
     particles=_set(_EN_PARTICLES),
     leaning=_set(
@@ -132,7 +136,8 @@ _ENGLISH: Final = PhraseWords(
         "quite "
         "more less least much few several such half only even just also rather really almost nearly let "
         "let's "
-        "how what why that then i he she we they there i'm i'll i've i'd you're you'll you've you'd "
+        "exactly especially particularly shortly right soon long ever how what why that then i he she "
+        "we they there i'm i'll i've i'd you're you'll you've you'd "
         "he's she's "
         "it's it'll we're we'll we've they're they'll they've that's there's here's what's who's if "
         "mr mrs ms dr prof st new san los old main next last first second third good great big small "
@@ -186,17 +191,18 @@ keinem keiner dieser diese dieses diesen diesem jeder jede jedes jeden jedem all
 einigen manche welche welcher welches
 """
 _DE_PREPOSITIONS: Final = """
-bei für ohne gegen wegen während trotz seit aus von beim vom zum zur ins im am ans zwischen neben hinter
+bei für ohne gegen wegen während trotz seit von beim vom zum zur ins im am ans zwischen neben hinter
 gegenüber
 innerhalb außerhalb
 """
-_DE_PARTICLES: Final = "in an auf ab mit nach vor um durch über unter zu bis"
+_DE_PARTICLES: Final = "in an aus auf ab mit nach vor um durch über unter zu bis"
 _GERMAN: Final = PhraseWords(
     joiners=_set("und oder sowie"),
     openers=_set(
         "aber sondern denn weil obwohl wenn als dass damit sobald solange nachdem bevor während falls "
         "sodass indem",
     ),
+    asking=_set("ob"),
     prepositions=_set(_DE_PREPOSITIONS),
     particles=_set(_DE_PARTICLES),
     leaning=_set(
@@ -237,6 +243,7 @@ malgré durant
 _FRENCH: Final = PhraseWords(
     joiners=_set("et ou"),
     openers=_set("mais car parce puisque lorsque quand tandis quoique qui dont où lorsqu'il afin"),
+    asking=_set("quand où qui"),
     prepositions=_set(_FR_PREPOSITIONS),
     particles=frozenset(),
     leaning=_set(
@@ -283,6 +290,7 @@ _ES_PREPOSITIONS: Final = (
 _SPANISH: Final = PhraseWords(
     joiners=_set("y e o u"),
     openers=_set("pero porque cuando mientras aunque donde quien quienes sino pues"),
+    asking=_set("cuando donde quien quienes"),
     prepositions=_set(_ES_PREPOSITIONS),
     particles=frozenset(),
     leaning=_set(

@@ -37,6 +37,10 @@ _PHRASE_CHARS: Final = 300
 _WORD: Final = re.compile(r"\S+")
 _PLAIN: Final = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
 _ADJECTIVE: Final = re.compile(r".{2,}(?:able|ible|ful|ous|ive|less|ical|ary)")
+_BEFORE_ADJECTIVES: Final = frozenset(
+    ["a", "an", "very", "so", "too", "more", "ein", "eine", "sehr", "un", "une", "très", "una", "muy"]
+)
+_OBJECTS: Final = frozenset(["me", "him", "them", "us"])
 _BEGINNINGS: Final = frozenset(
     {"with", "over", "when", "into", "from", "upon", "will", "have", "were", "also", "under"}
 )
@@ -137,7 +141,7 @@ def last_word_end(text: str, language: str, least_words: int = PRESSED_WORDS) ->
         word = text[spans[index][0] : end]
         after = text[following[0] : following[1]]
         following = spans[index]
-        if word[-1].isdigit() and after[:1].isdigit():
+        if word[-1].isdigit() and (not after or after[0].isdigit()):
             continue
         if not word[-1].isalnum() or word.lower().replace("’", "'") in leaning:
             continue
@@ -185,7 +189,8 @@ def _strength(words: _Words, index: int) -> Strength | None:
     elif index < LEAST_WORDS or chars < LEAST_CHARS:
         found = None
     elif word in table.openers:
-        found = Strength.STRONG
+        depends = word in table.asking and before in table.governing | table.particle_verbs
+        found = None if depends else Strength.STRONG
     elif word in table.joiners:
         found = Strength.STRONG if chars >= LEAST_JOINED_CHARS and _joins_clauses(words, index) else None
     elif word in table.prepositions or word in table.particles:
@@ -212,7 +217,7 @@ def _joins_clauses(words: _Words, index: int) -> bool:
     table, before = words.table, words.plain[index - 1]
     if not before or before in table.numerals or _ADJECTIVE.fullmatch(before):
         return False
-    if words.plain[index - 2] in ("a", "an", "very", "so", "too", "more"):
+    if words.plain[index - 2] in _BEFORE_ADJECTIVES:
         # "a fast and reliable line"
         return False
     if any(word in table.pairing for word in words.plain[max(0, index - 4) : index]):
@@ -229,6 +234,9 @@ def _begins_adjunct(words: _Words, index: int) -> bool:
     table, before, word = words.table, words.plain[index - 1], words.plain[index]
     if before in table.governing:
         return False
+    if index > 2 and words.raw(index - 1)[0].isupper() and words.raw(index - 2)[0].isupper():
+        # A title or a name goes on: "The Catcher in the Rye".
+        return False
     if not before or before in table.numerals:
         hour = words.plain[index - 2] in table.hours
         if not hour:
@@ -238,7 +246,7 @@ def _begins_adjunct(words: _Words, index: int) -> bool:
     if word not in table.particles:
         return True
     separable = table.nouns_are_capitalised or any(
-        verb in table.particle_verbs for verb in words.plain[max(0, index - 5) : index]
+        verb in table.particle_verbs for verb in words.plain[max(0, index - 8) : index]
     )
     if not separable:
         return True
@@ -249,6 +257,5 @@ def _begins_adjunct(words: _Words, index: int) -> bool:
     following = words.plain[index + 1]
     if words.raw(index)[-1] in ".,;:!?":
         return False
-    return bool(following) and (
-        following in table.determiners or following not in table.leaning | table.joiners | table.openers
-    )
+    others = table.leaning | table.joiners | table.openers | table.subjects | _OBJECTS
+    return bool(following) and (following in table.determiners or following not in others)
