@@ -179,12 +179,9 @@ class Chunker(Scanner):
         if pacing is None:
             return False
         if not self.chunk_count:
-            return chars < self._brief_chars()
+            cjk = marks.CJK.search(self._buffer, self._start, self._start + chars) is not None
+            return chars < (FIRST_CLAUSE_CHARS_CJK if cjk else FIRST_CLAUSE_CHARS)
         return chars < JOIN_BELOW_CHARS and pacing.may_join(now_ns)
-
-    def _brief_chars(self) -> int:
-        cjk = marks.CJK.search(self._buffer, self._start) is not None
-        return FIRST_CLAUSE_CHARS_CJK if cjk else FIRST_CLAUSE_CHARS
 
     def _fitted(self, end: int, now_ns: int) -> int:
         """Cut a sentence that the engine would begin too late at a place that it begins in time.

@@ -17,6 +17,7 @@ from services.chunker.speech import SpeechText, Spoken
 from voicemesh.runtime.errors import InvalidFieldError
 
 _UNLIMITED: Final = 1 << 62
+_MOST_ARRIVALS: Final = 1000
 
 
 class SpokenChunker:
@@ -53,6 +54,9 @@ class SpokenChunker:
         if now_ns != self._now_ns:
             self._arrivals.append((self.text_length, self._now_ns))
             self._now_ns = now_ns
+            if len(self._arrivals) > _MOST_ARRIVALS:
+                # Much that says nothing has come: half of the times will do.
+                self._arrivals = deque(list(self._arrivals)[1::2])
         self.text_length += len(text)
         return self._say(self._filter.push(text), now_ns)
 

@@ -243,7 +243,7 @@ async def test_a_dry_player_gets_the_clause_that_is_there(house: House) -> None:
         ({"kind": Kind.KIND_SENTENCE}, ["I see.", "Yes, I do see it, I think.", "Well."]),
         ({"kind": Kind.KIND_CLAUSE}, ["I see.", "Yes, I do see it, I think.", "Well."]),
         ({"kind": Kind.KIND_WORDS, "words": 3}, ["I see.", "Yes, I do", "see it, I", "think.", "Well."]),
-        ({"kind": Kind.KIND_ADAPTIVE, "max_chars": 20}, ["I see.", "Yes, I do see it,", "I think.", "Well."]),
+        ({"kind": Kind.KIND_ADAPTIVE, "max_chars": 20}, ["I see. Yes,", "I do see it,", "I think.", "Well."]),
         ({"kind": Kind.KIND_SENTENCE, "min_chars": 30}, ["I see. Yes, I do see it, I think.", "Well."]),
     ],
 )
