@@ -133,6 +133,7 @@ class TurnDriver:
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
         self._llm_asked = False
+        self._llm_spoke = False
         self._text_complete = False
         self._chunks_complete = False
         self._actions: deque[do.Action] = deque()
@@ -307,7 +308,7 @@ class TurnDriver:
         if stood_by is not None:
             self._llm = stood_by
             self._links.append(stood_by)
-            stood_by.listen(self._take_llm, partial(self._stood_by_ended, stood_by, messages))
+            stood_by.listen(self._take_llm, partial(self._stood_by_ended, messages))
         link = self._open_llm()
         start = self._text.start(self.spec, messages, link.begin(self._span))
         link.send(llm_pb2.GenerateRequest(start=start))
@@ -333,19 +334,19 @@ class TurnDriver:
             case do.CancelLlm():
                 self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
 
-    def _stood_by_ended(
-        self, link: LlmLink, messages: list[common_pb2.Message], error: RemoteError | None
-    ) -> None:
+    def _stood_by_ended(self, messages: list[common_pb2.Message], error: RemoteError | None) -> None:
         lost = error is None or error.reason in _LOST
-        if lost and not link.answered and not self._engine.ended:
-            # It broke while it stood by, which is no failure of the turn: nothing was asked yet.
+        if lost and not self._llm_spoke and not self._engine.ended:
+            # It may have been broken while it stood by, and nothing of the reply is lost: ask once more.
             self._llm = None
             self._ask_llm(messages)
         else:
             self._llm_ended(error)
 
     async def _take_llm(self, response: llm_pb2.GenerateResponse) -> None:
-        match response.WhichOneof("event"):
+        event = response.WhichOneof("event")
+        self._llm_spoke = self._llm_spoke or event != "ready"
+        match event:
             case "delta":
                 delta = response.delta
                 self.handle(on.TextArrived(delta.text, delta.timing.connect_us, delta.timing.ttft_us))

@@ -60,22 +60,14 @@ class Link(Generic[Q, R]):
         self._cancelled = False
         self._take: Callable[[R], Awaitable[None]]
         self._ended: Callable[[RemoteError | None], None]
-        self._begun_heard = 0
-        self._heard = 0
         self.reader: asyncio.Task[None] | None = None
 
     def begin(self, parent: Span) -> str:
         """Begin the span of a stream that was opened ahead; return the `traceparent` that must go with it."""
         if self._span is not None:
             return ""  # it went with the call
-        self._begun_heard = self._heard
         self._span = self._telemetry.client_span(self._method, parent)
         return inject(self._span).get("traceparent", "")
-
-    @property
-    def answered(self) -> bool:
-        """True once the service said something since the stream began, or since `begin`."""
-        return self._heard > self._begun_heard
 
     @property
     def open(self) -> bool:
@@ -122,7 +114,6 @@ class Link(Generic[Q, R]):
         error: RemoteError | None = None
         try:
             async for response in self._call:
-                self._heard += 1
                 await self._take(response)
         except grpc.aio.AioRpcError as failure:
             if not self._cancelled:

@@ -17,6 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -90,8 +91,14 @@ class Telemetry:
 
 def _provider(service: str) -> TracerProvider:
     resource = Resource.create({"service.name": f"voicemesh-{service}", "service.namespace": "voicemesh"})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+    exports = any(
+        os.environ.get(name) for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
+    # Spans that nobody will see only carry ids: on the way to the first frame the rest of them is not free.
+    provider = TracerProvider(
+        resource=resource, shutdown_on_exit=False, sampler=None if exports else ALWAYS_OFF
+    )
+    if exports:
         # Imported here: it costs start-up time and memory that only those who export should pay.
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - above
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - above
