@@ -41,7 +41,7 @@ TEXTS = {
     "no spaces": NO_SPACES,
     "dots": DOTS,
 }
-POLICIES = {Policy.ADAPTIVE: 0, Policy.SENTENCE: 0, Policy.WORDS: 3}
+POLICIES = {Policy.ADAPTIVE: 0, Policy.SENTENCE: 0, Policy.CLAUSE: 0, Policy.WORDS: 3}
 
 
 def main() -> None:

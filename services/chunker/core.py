@@ -25,7 +25,7 @@ from services.chunker.clauses import (
 from services.chunker.pacing import MS, Pace, Pacing
 from services.chunker.phrases import Strength, last_word_end, phrase_boundaries
 from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
-from services.chunker.scanner import Scanner
+from services.chunker.scanner import SLICE_CHARS, Scanner
 from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
 __all__ = ["Chunk", "Chunker", "ChunkerConfig", "Pace", "Policy", "Reason"]
@@ -71,7 +71,7 @@ class Chunker(Scanner):
     def __init__(self, config: ChunkerConfig) -> None:
         super().__init__(config)
         self._ended = False
-        self._pacing = Pacing(config.pace) if config.policy is Policy.ADAPTIVE else None
+        self._pacing = Pacing(config.pace) if self._paced else None
         # How far in vain was looked for an end, and at which length of the text.
         self._tried = (-1, 0)
 
@@ -79,17 +79,20 @@ class Chunker(Scanner):
         """Take in more text."""
         if self._ended:
             raise OutOfOrderError(_AFTER_END)
-        if self.text_length + len(text) > self.config.max_text_chars:
+        size = len(text)
+        if self.text_length + size > self.config.max_text_chars:
             limit = self.config.max_text_chars
             raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
         chunks: list[Chunk] = []
         pacing = self._pacing
-        if pacing is None or not text:
-            self._take_all(text, chunks, now_ns)
-            return chunks
-        pacing.arrived(len(text), now_ns)
-        self._take_all(text, chunks, now_ns)
-        if not self.chunk_count:
+        if pacing is not None and size:
+            pacing.arrived(size, now_ns)
+        if size <= SLICE_CHARS:
+            self._take(text, chunks, now_ns)
+        else:
+            for index in range(0, size, SLICE_CHARS):
+                self._take(text[index : index + SLICE_CHARS], chunks, now_ns)
+        if not self.chunk_count and pacing is not None:
             wait_ms = pacing.wait_ms(USUAL_CLAUSE_CHARS)
             if wait_ms >= WORTH_MS[Strength.STRONG]:
                 self._begin_with_phrase(chunks, wait_ms, now_ns)
@@ -258,8 +261,7 @@ class Chunker(Scanner):
             marks.SPEAKABLE.search(self._buffer, self._start, end)
         )
 
-    def _cut(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int) -> None:
-        super()._cut(chunks, end, reason, now_ns)
-        if self._pacing is not None and chunks and chunks[-1].index == self.chunk_count - 1:
-            text = chunks[-1].text
-            self._pacing.cut(chunks[-1].index, len(text), len(marks.SYLLABIC.findall(text)), now_ns)
+    def _note_cut(self, chunk: Chunk, now_ns: int) -> None:
+        if self._pacing is not None:
+            syllables = len(marks.SYLLABIC.findall(chunk.text))
+            self._pacing.cut(chunk.index, len(chunk.text), syllables, now_ns)

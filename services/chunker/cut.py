@@ -1,4 +1,7 @@
-"""`python -m services.chunker.cut`: how a text would be cut, and why. Needs no server and no gRPC."""
+"""`python -m services.chunker.cut`: how a text would be cut, and why. Needs no server and no gRPC.
+
+All of the text is there at once and nobody listens: chunks that time decides about do not occur here.
+"""
 
 import argparse
 import json
@@ -6,8 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO, Final, TextIO
 
-from services.chunker.core import Chunker
 from services.chunker.policy import DEFAULT_MAX_CHARS, MAX_WORDS, Chunk, ChunkerConfig, Policy
+from services.chunker.spoken import chunker_for
 from voicemesh.runtime.errors import MeshError
 
 EXIT_USAGE: Final = 2
@@ -15,6 +18,7 @@ EXIT_USAGE: Final = 2
 _WHY: Final = {
     "sentence": "a sentence ended",
     "clause": "a clause ended that is long enough to begin with",
+    "phrase": "a phrase ended, and waiting for a mark was not worth the silence",
     "words": "the set number of words was there",
     "limit": "the limit of characters was reached",
     "deadline": "the player was about to run dry",
@@ -33,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options)
         config = _config(options)
         if options.tokens:
-            _cut_lines(sys.stdin.buffer, sys.stdout.buffer, config)
+            _cut_lines(sys.stdin.buffer, sys.stdout.buffer, config, speech_text=options.speech_text)
         else:
-            _show(_cut([_argument(options.text)], config), sys.stdout, as_json=options.json)
+            chunks = _cut([_argument(options.text)], config, speech_text=options.speech_text)
+            _show(chunks, sys.stdout, as_json=options.json)
     except _UsageError as error:
         sys.stderr.write(f"voicemesh chunk: {error}\n")
         return EXIT_USAGE
@@ -80,15 +85,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--speech-text",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="turn markup into what is said; not available",
+        default=True,
+        help="turn markup, links, tables and pictographs into what is said (the default)",
     )
     return parser
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.speech_text:
-        raise _UsageError("--speech-text is not available: the text is cut as it is (--no-speech-text)")
     if options.tokens and options.text is not None:
         raise _UsageError("--tokens reads standard input: leave TEXT away")
     if not options.tokens and options.text is None:
@@ -128,17 +131,17 @@ def _argument(text: str) -> str:
     return text
 
 
-def _cut(tokens: Iterable[str], config: ChunkerConfig) -> list[Chunk]:
-    chunker = Chunker(config)
+def _cut(tokens: Iterable[str], config: ChunkerConfig, *, speech_text: bool) -> list[Chunk]:
+    chunker = chunker_for(config, speech_text=speech_text)
     chunks = [chunk for token in tokens for chunk in chunker.push(token, 0)]
     return chunks + chunker.end(0)
 
 
-def _cut_lines(source: BinaryIO, target: BinaryIO, config: ChunkerConfig) -> None:
+def _cut_lines(source: BinaryIO, target: BinaryIO, config: ChunkerConfig, *, speech_text: bool) -> None:
     for number, line in enumerate(source, 1):
         if not line.strip():
             continue
-        result = {"chunks": _plain(_cut(_tokens(line, number), config))}
+        result = {"chunks": _plain(_cut(_tokens(line, number), config, speech_text=speech_text))}
         target.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
         target.flush()
 
@@ -178,8 +181,10 @@ def _show(chunks: list[Chunk], target: TextIO, *, as_json: bool) -> None:
     if not chunks:
         target.buffer.write(b"nothing to say\n")
     for chunk in chunks:
-        line = f"{chunk.index:>3}  {chunk.text_length:>4} chars  {chunk.reason.value:<8}  {chunk.text!r}\n"
+        line = f"{chunk.index:>3}  {len(chunk.text):>4} chars  {chunk.reason.value:<8}  {chunk.text!r}\n"
         target.buffer.write(line.encode())
+    for reason in dict.fromkeys(chunk.reason.value for chunk in chunks):
+        target.buffer.write(f"{reason}: {_WHY[reason]}\n".encode())
 
 
 if __name__ == "__main__":

@@ -26,10 +26,13 @@ JOINED_CHARS: Final = 200
 """Sentences are joined to a chunk of at most so many characters."""
 UNSPACED_CHARS: Final = 100
 """Text without spaces and marks is cut at so many characters, but by the policies that wait for sentences."""
-_SLICE_CHARS: Final = 8192
+SLICE_CHARS: Final = 8192
 """A long text is taken in by slices of this size, so that dropping old text stays cheap."""
+_DROPPED_CHARS: Final = 128
+"""Old text is dropped by so much at a time, which is cheaper than by the chunk."""
 _NOT_WHITE: Final = re.compile(r"\S")
 _SPACE: Final = " "
+_FIRST_CJK: Final = "\u3005"
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class Scanner:
         self._most = config.max_chars  # of this chunk
         self._seen = View("", 0, 0, 0, False, False, table_for(config.language))
         self._early = config.policy in (Policy.CLAUSE, Policy.ADAPTIVE)
+        self._paced = config.policy is Policy.ADAPTIVE
         self._by_words = config.policy is Policy.WORDS
         self._pattern = (
             marks.WORD_END if self._by_words else marks.ANY_MARK if self._early else marks.SENTENCE_MARK
@@ -84,27 +88,22 @@ class Scanner:
         """Code points that are in chunks, or between them."""
         return self._base + self._start
 
-    def _take_all(self, text: str, chunks: list[Chunk], now_ns: int) -> None:
-        if len(text) <= _SLICE_CHARS:
-            self._take(text, chunks, now_ns)
-        else:
-            for index in range(0, len(text), _SLICE_CHARS):
-                self._take(text[index : index + _SLICE_CHARS], chunks, now_ns)
-
     def _take(self, piece: str, chunks: list[Chunk], now_ns: int) -> None:
         if now_ns != self._now_ns:
             self._arrivals.append((self.text_length, self._now_ns))
             self._now_ns = now_ns
-        before = len(self._buffer)
-        self._buffer = buffer = self._buffer + piece
+        start, buffer = self._start, self._buffer
+        new = start >= len(buffer)
+        self._buffer = buffer = buffer + piece
         length = len(buffer)
         self.text_length = self._base + length
         found = -1
-        if self._start < before and length - self._start <= self._near:
+        if not new and length - start <= self._near:
             match = self._pattern.search(buffer, self._cursor)
             found = match.start() if match else length
-            if self._by_words:
-                found = self._count_words(found)
+            if self._by_words and (found := self._pass_words(found, chunks, now_ns)) < 0:
+                self._drop()
+                return
             if found == length:
                 # Most tokens hold no mark: then there is nothing more to do.
                 self._cursor = length
@@ -128,6 +127,9 @@ class Scanner:
         del chars, now_ns
         return False
 
+    def _note_cut(self, chunk: Chunk, now_ns: int) -> None:
+        """Take note of a chunk that leaves; called where chunks are paced."""
+
     def _fitted(self, end: int, now_ns: int) -> int:
         """Return where to cut a chunk that could end at `end`, if that is too long to be there in time."""
         del now_ns
@@ -141,13 +143,13 @@ class Scanner:
         index, pattern = found, self._pattern
         self._skip_white()
         while True:
-            limit = self._start + (self._limit_here() if end - self._start > self._near else self._most)
             if index < self._cursor or pattern is not self._pattern:
                 pattern = self._pattern
                 match = pattern.search(buffer, self._cursor)
                 index = match.start() if match else end
-                if self._by_words:
-                    index = self._count_words(index)
+                if self._by_words and not final and (index := self._pass_words(index, chunks, now_ns)) < 0:
+                    return
+            limit = self._start + (self._limit_here() if end - self._start > self._near else self._most)
             if self._joined_end >= 0 and min(index, end) - self._start >= JOINED_CHARS:
                 self._cut(chunks, self._joined_end, Reason.SENTENCE, now_ns)
                 continue
@@ -195,21 +197,41 @@ class Scanner:
             self._near = self._most
         return self._most
 
-    def _count_words(self, index: int) -> int:
-        """Count words as long as there are not enough of them, from the mark at `index`; return the next."""
-        buffer, pattern, start = self._buffer, self._pattern, self._start
-        words, word_start, enough = self._words, self._word_start, self.config.words - 1
-        least, end = start + self._least, min(len(buffer), start + self._most)
-        while index < end and buffer[index] == _SPACE and (words < enough or index < least):
-            if marks.SPEAKABLE.search(buffer, word_start, index):
-                words += 1
-                word_start = index
-            else:
-                word_start = index + 1
-            match = pattern.search(buffer, index + 1)
-            index = match.start() if match else len(buffer)
-            self._cursor = index
-        self._words, self._word_start = words, word_start
+    def _pass_words(self, index: int, chunks: list[Chunk], now_ns: int) -> int:
+        """Count words from the mark at `index` on, and cut where there are enough; the plain cases only.
+
+        Returns:
+            The next mark that needs a closer look; -1 where what follows enough words is still missing.
+
+        """
+        buffer, search, speakable = self._buffer, self._pattern.search, marks.SPEAKABLE.search
+        length, enough, start = len(buffer), self.config.words - 1, self._start
+        least, most = self._least, self._most
+        while index < length and index - start < most:
+            char = buffer[index]
+            end = index  # of the word
+            if char != _SPACE:
+                if char < _FIRST_CJK or marks.CJK.match(char) is None:
+                    break
+                end += 1
+            elif speakable(buffer, self._word_start, index) is None:
+                self._word_start = end + 1
+                end = -1
+            if end >= 0 and self._words >= enough and least <= end - start <= most:
+                following = buffer[index + 1 : index + 2]
+                if not following:
+                    self._held = Held(self._base + end, self._arrival_ns(self._base + end), Reason.WORDS)
+                    self._cursor = index
+                    return -1
+                if not following.isalnum() or (following.isdigit() and buffer[end - 1].isdigit()):
+                    break
+                self._cut(chunks, end, Reason.WORDS, now_ns)
+                start = self._start
+            elif end >= 0:
+                self._words += 1
+                self._word_start = end
+            match = search(buffer, index + 1)
+            self._cursor = index = match.start() if match else length
         return index
 
     def _decide_word(self, index: int, *, final: bool) -> Decision:
@@ -311,25 +333,18 @@ class Scanner:
         """Let out what is between `start` and `end`."""
         text = self._buffer[self._start : end].rstrip()
         if text:
-            offset = self._base + self._start
-            length = len(text)
-            chunks.append(
-                Chunk(
-                    index=self.chunk_count,
-                    text=text,
-                    text_offset=offset,
-                    text_length=length,
-                    reason=reason,
-                    held_ns=max(0, now_ns - self._arrival_ns(offset + length)),
-                )
-            )
-            self.chunk_count += 1
-            if self.chunk_count == 1:
+            offset, length, index = self._base + self._start, len(text), self.chunk_count
+            held_ns = max(0, now_ns - self._arrival_ns(offset + length))
+            chunks.append(Chunk(index, text, offset, length, reason, held_ns))
+            self.chunk_count = index + 1
+            if self._paced:
+                self._note_cut(chunks[-1], now_ns)
+            if not index:
                 self._least = self.config.least_chars(first=False)
                 if self._early:
                     self._pattern = marks.SENTENCE_MARK
-        opened, closed = text.rfind("«"), text.rfind("»")
-        if opened >= 0 or closed >= 0:
+        if "«" in text or "»" in text:
+            opened, closed = text.rfind("«"), text.rfind("»")
             self._guillemet_open = opened > closed and text[opened + 1 : opened + 2].isspace()
         self._held = None
         self._start = end
@@ -348,6 +363,18 @@ class Scanner:
         """Begin the chunk at its first character."""
         buffer, start = self._buffer, self._start
         if start >= len(buffer) or not buffer[start].isspace():
+            return
+        if (
+            buffer[start] == _SPACE
+            and not buffer[start + 1 : start + 2].isspace()
+            and start + 1 < len(buffer)
+        ):
+            # As most words are parted.
+            self._start = after = start + 1
+            if self._sentence_start >= start:
+                self._sentence_start = after
+            self._cursor = max(self._cursor, after)
+            self._word_start = max(self._word_start, after)
             return
         match = _NOT_WHITE.search(buffer, start)
         self._start = match.start() if match else len(buffer)
@@ -370,7 +397,7 @@ class Scanner:
     def _drop(self) -> None:
         """Forget the text before the chunk, but for one character, which rules may look at."""
         count = self._start - 1
-        if count <= 0:
+        if count <= 0 or (count < _DROPPED_CHARS and self._start < len(self._buffer)):
             return
         self._buffer = self._buffer[count:]
         self._base += count

@@ -8,7 +8,7 @@ Chunks carry the spoken text, where in the source it stands, and the runs where 
 """
 
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.chunker.core import Chunker, ChunkerConfig, Pace
@@ -18,6 +18,31 @@ from voicemesh.runtime.errors import InvalidFieldError
 
 _UNLIMITED: Final = 1 << 62
 _MOST_ARRIVALS: Final = 1000
+
+
+@dataclass(slots=True)
+class _Run:
+    """A `TextRun` in the making; its offsets count the whole spoken and the whole written text."""
+
+    spoken_offset: int
+    spoken_length: int
+    source_offset: int
+    source_length: int
+
+    @property
+    def verbatim(self) -> bool:
+        return self.spoken_length == self.source_length
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count` spoken characters; what stands for them as a whole goes with the first."""
+        count = max(0, min(count, self.spoken_length))
+        if not count:
+            return
+        source = count if self.verbatim else self.source_length
+        self.spoken_offset += count
+        self.spoken_length -= count
+        self.source_offset += source
+        self.source_length -= source
 
 
 class SpokenChunker:
@@ -35,9 +60,10 @@ class SpokenChunker:
         """Code points that have come in."""
         self._filter = SpeechText(config.language)
         self._chunker = Chunker(replace(config, max_text_chars=_UNLIMITED))
-        self._runs: deque[TextRun] = deque()  # of spoken text that is in no chunk yet
+        self._runs: deque[_Run] = deque()  # of spoken text that is in no chunk yet
         self._spoken_length = 0
         self._source_length = 0  # of what was said of it
+        self._consumed = 0  # of the spoken text
         self._arrivals: deque[tuple[int, int]] = deque()  # (source length, when it came), but for the last
         self._now_ns = 0
 
@@ -96,34 +122,39 @@ class SpokenChunker:
         for piece in pieces:
             self._note(piece)
         text = pieces[0].text if len(pieces) == 1 else "".join([piece.text for piece in pieces])
-        chunks = self._placed(chunker.push(text, now_ns), now_ns)
-        # White space between chunks belongs to none.
-        runs = self._runs
-        while runs and runs[0].spoken_offset + runs[0].spoken_length <= chunker.consumed:
-            runs.popleft()
-        consumed = runs[0].source_offset if runs else self._source_length
-        while self._arrivals and self._arrivals[0][0] <= consumed:
-            self._arrivals.popleft()
+        chunks = chunker.push(text, now_ns)
+        if chunks:
+            chunks = self._placed(chunks, now_ns)
+        consumed = chunker.consumed
+        if consumed != self._consumed:
+            self._consumed = consumed
+            self._forget(consumed)
         return chunks
+
+    def _forget(self, consumed: int) -> None:
+        """Drop what is in chunks, or between them: white space there belongs to none."""
+        runs = self._runs
+        while runs and runs[0].spoken_offset + runs[0].spoken_length <= consumed:
+            runs.popleft()
+        source = runs[0].source_offset if runs else self._source_length
+        while self._arrivals and self._arrivals[0][0] <= source:
+            self._arrivals.popleft()
 
     def _note(self, piece: Spoken) -> None:
         """Remember where a piece stands; pieces that are said as they are written become one run."""
-        length = len(piece.text)
-        self._source_length = piece.source_offset + piece.source_length
-        last = self._runs[-1] if self._runs else None
-        if last is not None and last.source_offset + last.source_length == piece.source_offset:
-            verbatim = length == piece.source_length and last.spoken_length == last.source_length
-            unsaid = not length and not last.spoken_length
-            if (verbatim and length) or unsaid:
-                self._runs[-1] = TextRun(
-                    last.spoken_offset,
-                    last.spoken_length + length,
-                    last.source_offset,
-                    last.source_length + piece.source_length,
-                )
+        text, offset, source_length = piece
+        length = len(text)
+        self._source_length = offset + source_length
+        runs = self._runs
+        if runs:
+            last = runs[-1]
+            same = length == source_length and last.spoken_length == last.source_length
+            if (same and length) or (not length and not last.spoken_length):
+                last.spoken_length += length
+                last.source_length += source_length
                 self._spoken_length += length
                 return
-        self._runs.append(TextRun(self._spoken_length, length, piece.source_offset, piece.source_length))
+        runs.append(_Run(self._spoken_length, length, offset, source_length))
         self._spoken_length += length
 
     def _placed(self, chunks: list[Chunk], now_ns: int) -> list[Chunk]:
@@ -149,35 +180,19 @@ class SpokenChunker:
         )
 
     def _take_runs(self, begin: int, end: int) -> list[TextRun]:
-        """Return the runs of the spoken text from `begin` to `end`, and forget all before `end`."""
+        """Return the runs of the spoken text from `begin` to `end`, and forget them."""
         taken: list[TextRun] = []
         runs = self._runs
         while runs and runs[0].spoken_offset < end:
-            run = runs.popleft()
-            after = run.spoken_offset + run.spoken_length
-            if after > end:
-                # The rest belongs to the next chunk; what stands for it as a whole went with its beginning.
-                head = end - run.spoken_offset
-                same = run.spoken_length == run.source_length
-                source = head if same else run.source_length
-                runs.appendleft(
-                    TextRun(end, after - end, run.source_offset + source, run.source_length - source)
-                )
-                run = TextRun(run.spoken_offset, head, run.source_offset, source)
-            cut = max(0, begin - run.spoken_offset)
-            if cut < run.spoken_length:
-                same = run.spoken_length == run.source_length
-                source = cut if same else 0
-                taken.append(
-                    TextRun(
-                        run.spoken_offset + cut - begin,
-                        run.spoken_length - cut,
-                        run.source_offset + source,
-                        run.source_length - source,
-                    )
-                )
-            elif taken:
-                taken.append(TextRun(run.spoken_offset - begin, 0, run.source_offset, run.source_length))
+            run = runs[0]
+            run.drop(begin - run.spoken_offset)
+            if run.spoken_length or taken:
+                length = min(run.spoken_length, end - run.spoken_offset)
+                source = length if run.verbatim else run.source_length
+                taken.append(TextRun(run.spoken_offset - begin, length, run.source_offset, source))
+            run.drop(end - run.spoken_offset)
+            if not run.spoken_length:
+                runs.popleft()
         while taken and not taken[-1].spoken_length:
             taken.pop()
         return taken

@@ -127,5 +127,5 @@ def test_the_memory_is_bounded(text: str, config: ChunkerConfig) -> None:
     for now_ns, token in enumerate(split(text * 4, range(0, 4 * len(text), 3))):
         chunker.push(token, now_ns)
         most = max(most, len(chunker._buffer), len(chunker._arrivals))
-    # A chunk, and a lookahead that no run of any character makes longer.
-    assert most <= config.max_chars + 150
+    # A chunk, a lookahead that no run of any character makes longer, and what is dropped at a time.
+    assert most <= config.max_chars + 150 + 128
