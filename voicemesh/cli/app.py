@@ -339,16 +339,55 @@ def bench(
     return run_bench(options, as_json=as_json)
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
+@app.command(epilog='Example: `voicemesh chunk "Dr. Lee is here, at last. Come in!" --policy clause`')
 @command
-def chunk(context: typer.Context) -> int:
-    """Show how a text would be cut into chunks, and why (`voicemesh chunk --help` for its options)."""
+def chunk(
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="What to cut, in quotes.", show_default=False)
+    ] = None,
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="POLICY", help="adaptive, sentence, clause or words:N.")
+    ] = "adaptive",
+    min_chars: Annotated[
+        int,
+        typer.Option("--min-chars", metavar="N", help="Shorter chunks merge forward; 0: as the policy."),
+    ] = 0,
+    max_chars: Annotated[
+        int | None,
+        typer.Option("--max-chars", metavar="N", help="No chunk is longer.", show_default=False),
+    ] = None,
+    language: Annotated[
+        str, typer.Option("--language", metavar="TAG", help="Language of the text, as in de-AT.")
+    ] = "",
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens", metavar="", help="Read a JSON array of tokens a line from standard input, instead."
+        ),
+    ] = False,
+    as_json: Json = False,
+    speech_text: Annotated[
+        bool,
+        typer.Option(
+            "--speech-text/--no-speech-text",
+            metavar="",
+            help="Turn markup, links, tables and pictographs into what is said.",
+        ),
+    ] = True,
+) -> int:
+    """Show how a text would be cut into chunks, and why.
+
+    The text is there at once and nobody listens, so chunks that time decides about do not occur.
+    """
     from voicemesh.cli.chunks import run_chunk
 
-    return run_chunk(context.args)
+    arguments = ["--policy", policy, "--min-chars", str(min_chars), "--language", language]
+    arguments += ["--max-chars", str(max_chars)] if max_chars is not None else []
+    arguments += ["--tokens"] if tokens else []
+    arguments += ["--json"] if as_json else []
+    arguments += ["--speech-text" if speech_text else "--no-speech-text"]
+    # Behind `--`, so that a text may begin with a dash.
+    return run_chunk([*arguments, *(["--", text] if text is not None else [])])
 
 
 @app.command(epilog='Example: `voicemesh demo "Tell me about lighthouses"`')

@@ -33,6 +33,13 @@ def test_a_text_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+def test_markup_is_said_unless_it_is_asked_for_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "See **the [guide](https://example.com)** now."
+    for option, said in (("--speech-text", "See the guide now."), ("--no-speech-text", text)):
+        assert cut.main([text, "--json", "--policy", "sentence", option]) == 0
+        assert json.loads(capsys.readouterr().out) == {"chunks": [{"text": said, "reason": "flush"}]}
+
+
 def test_a_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert cut.main(["I can help you, my friend. Yes."]) == 0
     out = capsys.readouterr().out
@@ -98,7 +105,6 @@ def test_wrong_input_is_named_by_its_line(
         (["x", "--min-chars", "-1"], "--min-chars: "),
         (["x", "--max-chars", "0"], "--max-chars: "),
         (["x", "--language", "?"], "--language: "),
-        (["x", "--speech-text"], "--speech-text is not available"),
         (["\udcff"], "TEXT is not valid UTF-8"),
     ],
 )
