@@ -1,7 +1,7 @@
 """Tricky texts, as data: `cases.jsonl` holds the mode, the tokens and the chunks that must come.
 
 Modes: S sentence ends alone, minimum length 1. M as S, with a minimum of 20 characters. F the clause policy.
-T as S, with the tokens as a model would stream them.
+T as S, with the tokens as a model would stream them, and X as S, both behind the speech text filter.
 """
 
 import json
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from services.chunker.core import Chunker, ChunkerConfig, Policy
+from services.chunker.core import ChunkerConfig, Policy
+from services.chunker.spoken import chunker_for
 
 CASES = [
     json.loads(line)
@@ -19,22 +20,25 @@ CASES = [
 CONFIGS = {
     "S": ChunkerConfig(policy=Policy.SENTENCE),
     "T": ChunkerConfig(policy=Policy.SENTENCE),
+    "X": ChunkerConfig(policy=Policy.SENTENCE),
     "M": ChunkerConfig(policy=Policy.SENTENCE, min_chars=20),
     "F": ChunkerConfig(policy=Policy.CLAUSE),
 }
 
 
-def cut(config: ChunkerConfig, tokens: list[str]) -> list[str]:
-    chunker = Chunker(config)
+def cut(config: ChunkerConfig, tokens: list[str], *, speech_text: bool = False) -> list[str]:
+    chunker = chunker_for(config, speech_text=speech_text)
     chunks = [chunk for token in tokens for chunk in chunker.push(token, 0)]
     return [chunk.text for chunk in chunks + chunker.end(0)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['mode']}-{''.join(case['tokens'])[:40]}")
 def test_case(case: dict[str, Any]) -> None:
-    config = CONFIGS[case["mode"]]
-    assert cut(config, case["tokens"]) == case["chunks"]
-    assert cut(config, list("".join(case["tokens"]))) == case["chunks"]
+    config, speech_text, text = CONFIGS[case["mode"]], case["mode"] in "XT", "".join(case["tokens"])
+    assert cut(config, case["tokens"], speech_text=speech_text) == case["chunks"]
+    assert cut(config, list(text), speech_text=speech_text) == case["chunks"]
+    for place in range(len(text) + 1):
+        assert cut(config, [text[:place], text[place:]], speech_text=speech_text) == case["chunks"], place
 
 
 @pytest.mark.parametrize(
