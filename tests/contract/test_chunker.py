@@ -237,6 +237,70 @@ async def test_a_dry_player_gets_the_clause_that_is_there(house: House) -> None:
     assert chunk.reason == common_pb2.CHUNK_REASON_DEADLINE
 
 
+async def test_what_is_left_after_a_deadline_leaves_at_the_next_though_nothing_is_said(house: House) -> None:
+    caller = house.caller()
+    await caller.configure(kind=Kind.KIND_ADAPTIVE, language="en")
+    await caller.text("This comes first. If the second one takes long, it is the third that has to wait and")
+    assert (await caller.next()).chunk.text == "This comes first."
+    pace = chunker_pb2.Pace(ms_per_char=1, first_frame_ms=0)
+    await caller.say(slack=chunker_pb2.ChunkSlack(left_to_play_ms=150, chunks_counted=1, pace=pace))
+    texts = [(await caller.next()).chunk.text for _ in range(2)]
+    assert texts == ["If the second one takes long,", "it is the third that has to wait"]
+
+
+async def test_the_first_chunk_is_a_phrase_where_the_writer_is_slow(house: House) -> None:
+    caller = house.caller()
+    await caller.configure(kind=Kind.KIND_ADAPTIVE, language="en")
+    await caller.text("When the new release is installed on the test ")
+    chunk = (await caller.next()).chunk
+    assert chunk.text == "When the new release is installed"
+    assert chunk.reason == common_pb2.CHUNK_REASON_PHRASE
+    assert chunk.held_us >= 90_000
+
+
+@pytest.mark.parametrize("speech_text", [None, True, False])
+async def test_markup_is_said_as_it_should_be_unless_that_is_switched_off(
+    house: House, speech_text: bool | None
+) -> None:
+    caller = house.caller()
+    await caller.say(configure=chunker_pb2.ChunkConfigure(turn_id="t", speech_text=speech_text))
+    await caller.text("This is **bold** and [lin", "ked](http://a.b).")
+    await caller.end()
+    chunk, done = await caller.to_the_end()
+    assert done.done.text_length == 42
+    if speech_text is False:
+        assert chunk.chunk.text == "This is **bold** and [linked](http://a.b)."
+        assert not chunk.chunk.alignment
+    else:
+        assert chunk.chunk.text == "This is bold and linked."
+        assert (chunk.chunk.text_offset, chunk.chunk.text_length) == (0, 42)
+        assert [(run.spoken_length, run.source_length) for run in chunk.chunk.alignment] == [
+            (8, 8), (0, 2), (4, 4), (0, 2), (5, 5), (0, 1), (6, 6), (0, 13), (1, 1),
+        ]  # fmt: skip
+
+
+async def test_chunks_keep_to_the_limit_of_the_voice(house: House) -> None:
+    caller = house.caller()
+    policy = common_pb2.ChunkPolicy(min_chars=100)
+    await caller.say(configure=chunker_pb2.ChunkConfigure(policy=policy, voice_max_chars=20))
+    await caller.text("a few words and a few more of them", " and the rest")
+    await caller.end()
+    assert texts_of(await caller.to_the_end()) == ["a few words and a", "few more of them and", "the rest"]
+
+
+@pytest.mark.parametrize("value", [-1, 1e9, float("nan")])
+@pytest.mark.parametrize("name", ["ms_per_char", "first_frame_ms", "first_frame_ms_per_char"])
+async def test_a_pace_that_cannot_be_is_refused(house: House, name: str, value: float) -> None:
+    caller = house.caller()
+    await caller.configure()
+    await caller.say(slack=chunker_pb2.ChunkSlack(pace=chunker_pb2.Pace(**{name: value})))
+    assert await caller.failure() == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+        [f"slack.pace.{name}"],
+    )
+
+
 @pytest.mark.parametrize(
     ("policy", "chunks"),
     [
