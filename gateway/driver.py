@@ -20,7 +20,7 @@ from google.protobuf.message import Message as ProtoMessage
 from google.rpc import status_pb2
 from opentelemetry.trace import Span
 
-from gateway import convert
+from gateway import translation
 from gateway.chunking import configure_chunker, tell_chunker, wants_slack
 from gateway.core import actions as do
 from gateway.core import events as on
@@ -235,7 +235,7 @@ class TurnDriver:
                 self.settled.clear()
                 self._memory.store(action)
             case do.StartLlm(messages):
-                self._ask_llm([convert.message_to(message) for message in messages])
+                self._ask_llm([translation.message_to(message) for message in messages])
             case do.TellPatience() | do.CancelLlm():
                 self._tell_llm(action)
             case do.Synthesize(index, text, deadline_ms):
@@ -264,8 +264,8 @@ class TurnDriver:
         else:
             self._memory.look_up(action)
 
-    def _tell(self, action: convert.Told) -> None:
-        field, message = convert.told_to(self.spec.turn_id, self._speech.voice.language, action)
+    def _tell(self, action: translation.Told) -> None:
+        field, message = translation.told_to(self.spec.turn_id, self._speech.voice.language, action)
         on_sent = None
         if isinstance(action, do.EmitFrame) and action.first:
             on_sent = partial(self.handle, on.FirstFrameSent())
@@ -364,7 +364,9 @@ class TurnDriver:
                 self._text_complete = True
                 priced = finished.provider != _FREE_PROVIDER
                 usage = (
-                    convert.usage_from(finished.usage, priced=priced) if finished.HasField("usage") else None
+                    translation.usage_from(finished.usage, priced=priced)
+                    if finished.HasField("usage")
+                    else None
                 )
                 complete = finished.reason == llm_pb2.FINISH_REASON_STOP
                 self.handle(on.TextEnded(usage, complete))
@@ -394,7 +396,7 @@ class TurnDriver:
 
     async def _take_chunker(self, response: chunker_pb2.ChunkResponse) -> None:
         if response.WhichOneof("event") == "chunk":
-            self.handle(on.ChunkCut(convert.chunk_from(response.chunk)))
+            self.handle(on.ChunkCut(translation.chunk_from(response.chunk)))
             await self._caller.room()
         else:
             self._chunks_complete = True
@@ -418,7 +420,9 @@ class TurnDriver:
             case "frame":
                 frame, start = response.frame.frame, response.frame.start
                 if response.frame.words:
-                    self.handle(on.WordsTimed(frame.chunk_index, convert.words_from(response.frame.words)))
+                    self.handle(
+                        on.WordsTimed(frame.chunk_index, translation.words_from(response.frame.words))
+                    )
                 self.handle(
                     on.FrameMade(
                         index=frame.chunk_index,
@@ -431,7 +435,7 @@ class TurnDriver:
                 )
                 await self._caller.room()
             case "words":
-                words = convert.words_from(response.words.words)
+                words = translation.words_from(response.words.words)
                 self.handle(on.WordsTimed(response.words.chunk_index, words))
             case "finished":
                 finished = response.finished

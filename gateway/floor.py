@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway import convert
+from gateway import translation
 from gateway.core import events as on
 from gateway.core.values import Image, Message
 from gateway.driver import Caller, TurnDriver
@@ -48,7 +48,7 @@ class _Draft:
 
 
 def _content(prompt: pb.Prompt) -> tuple[str | Image, ...]:
-    parts = convert.parts_from(prompt.parts)
+    parts = translation.parts_from(prompt.parts)
     return tuple(part.strip() if isinstance(part, str) else part for part in parts)
 
 
@@ -346,7 +346,7 @@ class Floor:
 
         """
         settings = self._turns.settings
-        message = Message("user", convert.parts_from(prompt.parts))
+        message = Message("user", translation.parts_from(prompt.parts))
         if not message.text.strip():
             raise InvalidFieldError("prompt.parts", "has no text: at least one part must say something")
         if len(message.text) > settings.gateway_max_prompt_chars:

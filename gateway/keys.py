@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway import convert
+from gateway import translation
 from gateway.core.values import Message
 from gateway.options import SpeechChoice, TextChoice
 from voicemesh.cache.v1 import cache_pb2
@@ -20,7 +20,7 @@ def reply_key(llm_revision: str, text: TextChoice, messages: Iterable[Message]) 
             llm_revision=llm_revision,
             model=text.model,
             parameters=text.parameters,
-            messages=[convert.message_to(message) for message in messages],
+            messages=[translation.message_to(message) for message in messages],
         )
     )
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from gateway import convert, keys
+from gateway import keys, translation
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.history import bounded
@@ -71,7 +71,7 @@ class Memory:
         if response is None or why:
             self._handle(on.HistoryUnavailable(why))
             return
-        messages = tuple(convert.message_from(message) for message in response.hit.value.history.messages)
+        messages = tuple(translation.message_from(message) for message in response.hit.value.history.messages)
         self._handle(on.HistoryLoaded(messages, response.hit.version, response.server_us))
 
     def _reply_answered(self, response: Response, why: str) -> None:
@@ -81,7 +81,7 @@ class Memory:
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)
             same = cut.chunked_for == keys.chunking(self._speech)
-            chunks = tuple(convert.chunk_from(chunk) for chunk in cut.chunks) if same else ()
+            chunks = tuple(translation.chunk_from(chunk) for chunk in cut.chunks) if same else ()
             self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks))
         else:
             server_us = response.server_us if response is not None else 0
@@ -90,7 +90,7 @@ class Memory:
     def _audio_answered(self, index: int, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
             value, tier = response.hit.value.audio, _TIERS[response.hit.tier]
-            words = convert.words_from(value.words)
+            words = translation.words_from(value.words)
             self._handle(on.AudioFound(index, value.audio, words, tier, response.server_us))
         else:
             server_us = response.server_us if response is not None else 0
@@ -102,16 +102,16 @@ class Memory:
             case do.StoreReply(messages, text, usage, chunks):
                 key = keys.reply_key(self._peers.llm_revision, self._text, messages)
                 cut = cache_pb2.ReplyChunks(
-                    chunks=[convert.chunk_to("", chunk) for chunk in chunks],
+                    chunks=[translation.chunk_to("", chunk) for chunk in chunks],
                     chunked_for=keys.chunking(self._speech),
                 )
                 reply = cache_pb2.ReplyValue(
-                    text=text, usage=convert.usage_to(usage), chunks=cut.SerializeToString()
+                    text=text, usage=translation.usage_to(usage), chunks=cut.SerializeToString()
                 )
                 self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)))
             case do.StoreAudio(text, audio, words):
                 value = cache_pb2.AudioValue(
-                    format=self._speech.format, audio=audio, words=convert.words_to(words)
+                    format=self._speech.format, audio=audio, words=translation.words_to(words)
                 )
                 key = keys.audio_key(self._speech, text)
                 self._cache.request(_put(key, cache_pb2.CacheValue(audio=value)))
@@ -138,11 +138,11 @@ class Memory:
                 self._handle(on.HistorySaved(why))
                 return
             hit = response.hit  # empty, version 0, where it was removed meanwhile
-            theirs = tuple(convert.message_from(message) for message in hit.value.history.messages)
+            theirs = tuple(translation.message_from(message) for message in hit.value.history.messages)
             both = bounded((*theirs, *added), self._spec.history_limit, self._spec.history_chars)
             self._save(both, added, hit.version, tries - 1)
 
-        history = cache_pb2.HistoryValue(messages=[convert.message_to(message) for message in messages])
+        history = cache_pb2.HistoryValue(messages=[translation.message_to(message) for message in messages])
         self._cache.request(_put(key, cache_pb2.CacheValue(history=history), version), saved)
 
 

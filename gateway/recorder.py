@@ -5,7 +5,7 @@ from typing import Final
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from gateway import convert
+from gateway import translation
 from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.options import SpeechChoice
@@ -69,7 +69,7 @@ class Recorder:
         if report.outcome == "discarded":
             self._discard(report, span)
             return None
-        told = convert.report_to(report, trace_id_of(span), self._cost_usd(report))
+        told = translation.report_to(report, trace_id_of(span), self._cost_usd(report))
         self._remember(told, self._reports)
         self._end_span(report, told, span)
         self._log_line(report, told, span)
