@@ -94,6 +94,26 @@ async def test_words_whose_last_never_comes_are_spoken_and_then_fail(wire: Wire)
     assert (await wire.until("turn_completed")).report.turn_id == "next"
 
 
+async def test_captions_highlight_what_was_written_while_something_else_is_said(client: VoiceMesh) -> None:
+    written = "See **the [guide](https://example.com/a.b)** now. Tom &amp; Ann did."
+    speech = SpeechOptions(max_lead_ms=0, word_timings=True)
+    events = [event async for event in client.say(written, speech=speech)]
+    chunks = [event.text for event in events if isinstance(event, Chunk)]
+    assert chunks == ["See the guide now.", "Tom & Ann did."]
+    places = {
+        word.word.strip("."): written[word.source_offset :][: word.source_length]
+        for event in events
+        if isinstance(event, Words)
+        for word in event.words
+    }
+    assert places["guide"] == "guide"
+    assert places["Tom"] == "Tom"
+    as_written = SpeechOptions(max_lead_ms=0, speech_text=False)
+    events = [event async for event in client.say(written, speech=as_written)]
+    said = " ".join(event.text for event in events if isinstance(event, Chunk))
+    assert said == written
+
+
 @pytest.mark.parametrize("voice", ["espeak", "narrow"])
 async def test_every_word_is_timed_in_order_and_says_whether_it_is_estimated(
     client: VoiceMesh, voice: str

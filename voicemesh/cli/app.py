@@ -51,6 +51,14 @@ Session = Annotated[
 NoCache = Annotated[
     bool, typer.Option("--no-cache", metavar="", help="Neither read nor write cached replies and audio.")
 ]
+SpeechText = Annotated[
+    bool,
+    typer.Option(
+        "--speech-text/--no-speech-text",
+        metavar="",
+        help="Turn markup, links, tables and pictographs into what is said.",
+    ),
+]
 DEFAULT_ADDR = "127.0.0.1:50050"
 
 
@@ -134,6 +142,7 @@ def ask(
     voice: VoiceName = "",
     policy: Policy = "",
     session: Session = "",
+    speech_text: SpeechText = True,
     no_cache: NoCache = False,
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
@@ -152,6 +161,7 @@ def ask(
             play=play,
             as_json=as_json,
             cache=not no_cache,
+            speech_text=speech_text,
         ),
     )
 
@@ -167,6 +177,7 @@ def say(
     as_json: Json = False,
     voice: VoiceName = "",
     policy: Policy = "",
+    speech_text: SpeechText = True,
     no_cache: NoCache = False,
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
@@ -177,7 +188,14 @@ def say(
     return run_say(
         text,
         SpeakOptions(
-            addr=addr, voice=voice, policy=policy, out=out, play=play, as_json=as_json, cache=not no_cache
+            addr=addr,
+            voice=voice,
+            policy=policy,
+            out=out,
+            play=play,
+            as_json=as_json,
+            cache=not no_cache,
+            speech_text=speech_text,
         ),
     )
 
@@ -190,6 +208,7 @@ def chat(
     voice: VoiceName = "",
     policy: Policy = "",
     session: Session = "",
+    speech_text: SpeechText = True,
     no_cache: NoCache = False,
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
@@ -210,6 +229,7 @@ def chat(
             play=play,
             as_json=as_json,
             cache=not no_cache,
+            speech_text=speech_text,
         )
     )
 
@@ -366,14 +386,7 @@ def chunk(
         ),
     ] = False,
     as_json: Json = False,
-    speech_text: Annotated[
-        bool,
-        typer.Option(
-            "--speech-text/--no-speech-text",
-            metavar="",
-            help="Turn markup, links, tables and pictographs into what is said.",
-        ),
-    ] = True,
+    speech_text: SpeechText = True,
 ) -> int:
     """Show how a text would be cut into chunks, and why.
 

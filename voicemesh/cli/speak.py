@@ -43,6 +43,7 @@ class SpeakOptions:
         play: True to play the audio on this machine.
         as_json: True to print one JSON object instead of text and waterfall.
         cache: False to bypass the caches.
+        speech_text: False to speak markup as it is written.
 
     """
 
@@ -54,6 +55,7 @@ class SpeakOptions:
     play: bool = False
     as_json: bool = False
     cache: bool = True
+    speech_text: bool = True
 
     def speech(self) -> SpeechOptions:
         """Return the options of the turn: paced only where somebody listens."""
@@ -62,6 +64,7 @@ class SpeakOptions:
             policy=self.policy,
             max_lead_ms=None if self.play else 0,
             cache=self.cache,
+            speech_text=self.speech_text,
         )
         check(options)
         if self.out is not None:

@@ -54,6 +54,19 @@ class TextDelta:
 
 
 @dataclass(frozen=True)
+class TextRun:
+    """A part of a chunk and what it stands for in the turn's text; all in code points.
+
+    Where both lengths are the same, characters correspond one to one.
+    """
+
+    spoken_offset: int
+    spoken_length: int
+    source_offset: int
+    source_length: int
+
+
+@dataclass(frozen=True)
 class Chunk:
     """A chunk was cut and will be spoken.
 
@@ -63,8 +76,10 @@ class Chunk:
         text: What is spoken.
         text_offset: Code points of the turn's text before the chunk.
         text_length: Code points of the turn's text that the chunk covers.
-        reason: Why it was cut here: "sentence", "clause", "words", "limit", "deadline" or "flush".
+        reason: Why it was cut here: "sentence", "clause", "phrase", "words", "limit", "deadline" or "flush".
         held_ms: What lookahead and policy cost, in milliseconds.
+        alignment: How `text` and the turn's text belong together, part by part; empty where they are
+            the same, character for character.
 
     """
 
@@ -75,6 +90,7 @@ class Chunk:
     text_length: int
     reason: str
     held_ms: float
+    alignment: tuple[TextRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,8 @@ class Word:
         text_length: Length in code points.
         offset_samples: Samples of the chunk before the word is heard.
         estimated: True where the engine gave no timing.
+        source_offset: Code points of the turn's text before what the word stands for.
+        source_length: Code points of the turn's text to highlight while it is heard.
 
     """
 
@@ -117,6 +135,8 @@ class Word:
     text_length: int
     offset_samples: int
     estimated: bool
+    source_offset: int = 0
+    source_length: int = 0
 
 
 @dataclass(frozen=True)
@@ -246,12 +266,24 @@ def _chunk(message: common_pb2.Chunk) -> Chunk:
         message.text_length,
         CHUNK_REASONS.get(message.reason, ""),
         message.held_us / 1000,
+        tuple(
+            TextRun(run.spoken_offset, run.spoken_length, run.source_offset, run.source_length)
+            for run in message.alignment
+        ),
     )
 
 
 def _words(message: common_pb2.WordTimings) -> Words:
     words = tuple(
-        Word(word.word, word.text_offset, word.text_length, word.offset_samples, word.estimated)
+        Word(
+            word.word,
+            word.text_offset,
+            word.text_length,
+            word.offset_samples,
+            word.estimated,
+            word.source_offset,
+            word.source_length,
+        )
         for word in message.words
     )
     return Words(message.turn_id, message.chunk_index, words)

@@ -44,6 +44,7 @@ class SpeechOptions:
             mesh's default; 0: no limit, for callers that record rather than play.
         word_timings: True to be sent `Words`.
         cache: False to neither read nor write cached audio.
+        speech_text: False to have markup, links and pictographs spoken as they are written.
 
     """
 
@@ -57,6 +58,7 @@ class SpeechOptions:
     max_lead_ms: int | None = None
     word_timings: bool = False
     cache: bool = True
+    speech_text: bool = True
 
     def to_proto(self) -> gateway_pb2.SpeechOptions:
         """Return the message. Raises ValueError for a policy or an encoding that does not exist."""
@@ -78,6 +80,8 @@ class SpeechOptions:
             message.format.sample_rate_hz = self.sample_rate_hz
         if self.max_lead_ms is not None:
             message.max_lead_ms = self.max_lead_ms
+        if not self.speech_text:
+            message.speech_text = False
         return message
 
 
