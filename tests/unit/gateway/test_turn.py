@@ -2,8 +2,10 @@ import pytest
 
 from gateway.core import actions as do
 from gateway.core import events as on
+from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, Usage, Word
 from tests.unit.gateway.engine import Script, pcm, samples
+from voicemesh.runtime.clock import ManualClock
 from voicemesh.runtime.errors import DeadlineError, LlmStreamBrokenError, LlmUnavailableError, QueueFullError
 
 
@@ -120,6 +122,30 @@ def test_a_cached_reply_is_cut_as_it_was_when_it_was_first_spoken() -> None:
     assert attribution.ttfa_us == sum(attribution.stages.values()) == 3000
     assert attribution.stages["chunk_hold"] == 0
     assert not script.of(do.StoreReply), "it is there already"
+
+
+class _TickingClock(ManualClock):
+    def now_ns(self) -> int:
+        self.advance_ms(0.001)  # as a real one does between two looks at it
+        return super().now_ns()
+
+
+def test_a_chunk_that_came_with_its_reply_leaves_no_time_to_a_chunker() -> None:
+    first = Script()
+    whole_turn(first)
+    (stored,) = first.of(do.StoreReply)
+    script = Script()
+    script.clock = _TickingClock(script.clock.now_ns())
+    script.engine = TurnEngine(script.engine.spec, script.clock)
+    script.start()
+    script.on(on.HistoryLoaded((), 0, 0), after_ms=1)
+    script.on(on.ReplyFound(stored.text, "memory", 0, stored.chunks), after_ms=1)
+    script.on(on.AudioFound(0, pcm(500), (), "memory", 0), after_ms=1)
+    script.on(on.FirstFrameSent())
+    script.on(on.HistorySaved())
+    attribution = script.report.attribution
+    assert attribution.unattributed_us == 0
+    assert set(attribution.hops) == {"cache"}
 
 
 def test_a_reply_that_nobody_cut_is_kept_all_the_same() -> None:
