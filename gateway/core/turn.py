@@ -291,7 +291,7 @@ class TurnEngine:
             case on.ChunkCut(chunk):
                 marks = ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us)
                 end = chunk.text_offset + chunk.text_length
-                while self._deltas and not self._cut_already:  # else no chunker was asked, and none had a part
+                while self._deltas and not self._cut_already:  # else no chunker was asked
                     length, marks.needed_ns, marks.fed_ns = self._deltas[0]
                     if length >= end:
                         break
