@@ -45,6 +45,7 @@ class ChannelLog:
         self._backlog_ms = backlog_ms
         self._entries: list[Entry] = []
         self._edges: list[Entry] = []
+        self._last_lost_edge = -1
         self._kept_ms = 0.0
         self._unread: list[Entry] = []
         self.end = 0
@@ -68,7 +69,8 @@ class ChannelLog:
         if event in EDGES:
             self.present = entry if event == "turn_started" else None
             self._edges.append(entry)
-            del self._edges[:-_MAX_EDGES]
+            if len(self._edges) > _MAX_EDGES:
+                self._last_lost_edge = self._edges.pop(0).number
         else:
             self._entries.append(entry)
             self._kept_ms += audio_ms
@@ -94,7 +96,7 @@ class ChannelLog:
 
     def has_lost_edges(self, cursor: int) -> bool:
         """Return whether a reader at `cursor` would not learn how some turn began or ended."""
-        return len(self._edges) == _MAX_EDGES and cursor < self._edges[0].number
+        return cursor <= self._last_lost_edge
 
     def was_read(self, number: int) -> None:
         """Note that a reader got the entry with this number, or will get none up to it."""

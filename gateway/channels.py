@@ -179,6 +179,11 @@ class Channels:
         name, settings = configure.channel, self._turns.settings
         if len(name) > _MAX_NAME_CHARS:
             raise InvalidFieldError("configure.channel", f"at most {_MAX_NAME_CHARS} characters are taken")
+        if configure.channel_join not in pb.ChannelJoin.values():
+            known = ", ".join(pb.ChannelJoin.keys())
+            raise InvalidFieldError(
+                "configure.channel_join", f"is none of {known}, but number {configure.channel_join}"
+            )
         channel = self._channels.get(name)
         if channel is None:
             if len(self._channels) >= settings.gateway_max_channels:
@@ -249,6 +254,7 @@ def _check_same(configure: pb.Configure, floor: Floor, turns: Turns) -> None:
             asked.chunk_policy,
             speech.policy,
         ),
+        ("speech.speech_text", asked.HasField("speech_text"), asked.speech_text, speech.speech_text),
         ("speech.bypass_audio_cache", asked.bypass_audio_cache, True, not speech.audio_cache),
         ("speech.max_lead_ms", asked.HasField("max_lead_ms"), asked.max_lead_ms, speech.max_lead_ms),
         (

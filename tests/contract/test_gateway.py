@@ -194,3 +194,37 @@ async def test_an_http_edge_that_is_stopped_is_no_loss(socket_folder: pathlib.Pa
         await edge.drain()
         await edge.close()
     assert not lost
+
+
+async def join_error(gateway: Gateway, host: pb.Configure, guest: pb.Configure) -> grpc.aio.AioRpcError:
+    """Open a channel, and try to join it; return how that was refused."""
+    host.channel = guest.channel = "c"
+
+    async with asyncio.timeout(GUARD_S):
+        first = gateway.stub.Converse()
+        await first.write(pb.ConverseRequest(configure=host))
+        await first.write(pb.ConverseRequest(prompt=PROMPT))
+        assert (await first.read()).HasField("turn_started")
+        second = gateway.stub.Converse()
+        await second.write(pb.ConverseRequest(configure=guest))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await second.read()
+        first.cancel()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("guest", "field"),
+    [
+        (pb.Configure(speech=pb.SpeechOptions(speech_text=False)), "configure.speech.speech_text"),
+        (pb.Configure(channel_join=9), "configure.channel_join"),  # type: ignore[arg-type] # as of a later version
+    ],
+)
+async def test_a_member_that_wants_something_else_is_told_what(
+    socket_folder: pathlib.Path, guest: pb.Configure, field: str
+) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        error = await join_error(gateway, pb.Configure(), guest)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in (error.details() or "")

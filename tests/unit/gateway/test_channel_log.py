@@ -88,3 +88,13 @@ def test_a_reader_that_lost_the_end_of_a_turn_is_found_out() -> None:
         turn(log, str(number), 0)
     assert log.has_lost_edges(0)
     assert not log.has_lost_edges(log.end)
+
+
+def test_a_reader_far_behind_has_lost_nothing_while_every_edge_before_it_was_read() -> None:
+    log = ChannelLog(1000)
+    log.append("turn_started", Said("a"))
+    log.append("text_delta", Said("a"))
+    for _ in range(_MAX_EDGES):
+        log.append("turn_completed", Said("a"))
+    assert not log.has_lost_edges(1), "it read the one that was let go"
+    assert log.has_lost_edges(0)
