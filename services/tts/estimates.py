@@ -3,16 +3,18 @@
 Letters are taken to last equally long. Best is to know how long the whole chunk is, so words wait
 for its end as long as they can: until shortly before they could be played. An engine that is faster
 than speech is done by then, and its words are spread over the true length; for one that is not,
-the pace of the voice so far has to do. Every word is marked as estimated. `gateway.core.heard`
+the pace of the voice so far has to do. An engine that times words but for some has those between
+their neighbours. Every word from here is marked as estimated. `gateway.core.heard`
 estimates likewise, for a chunk whose words never came.
 
 Workers import this module: standard library only.
 """
 
 import re
+from collections import deque
 from typing import Final
 
-from services.tts.text import words_of
+from services.tts.text import speakable, words_of
 from services.tts.wire import Word
 
 _CHAR_MS: Final = 65.0
@@ -97,6 +99,53 @@ class EstimatedWords:
             words.append(Word(offset, length, at, estimated=True))
         del self._left[:count]
         return words
+
+
+class SkippedWords:
+    """The words of one chunk that its engine, which times words, says nothing of.
+
+    espeak-ng tells no time for a word that leans on the one before it ("for *the* fish"). It is told with the
+    next word that has a time, spread between its neighbours by letters. Times are the engine's.
+
+    Args:
+        text: The chunk.
+
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        # What is marks only may be left unsaid.
+        self._left = deque(span for span in words_of(text) if speakable(text[span[0] : sum(span)]))
+        self._before: tuple[int, int] | None = None  # the last word that was told: its offset and its sample
+
+    def fill(self, words: list[Word]) -> list[Word]:
+        """Return the engine's further words, with those that it left out in between."""
+        filled: list[Word] = []
+        for word in words:
+            filled += self._until(word.text_offset, word.offset_samples)
+            end = word.text_offset + word.text_length
+            while self._left and self._left[0][0] < end:
+                self._left.popleft()
+            self._before = word.text_offset, word.offset_samples
+            filled.append(word)
+        return filled
+
+    def finish(self, end_samples: int) -> list[Word]:
+        """Return those that are left, of speech that ends at this sample."""
+        return self._until(len(self._text), end_samples) if self._before is not None else []
+
+    def _until(self, text_offset: int, samples: int) -> list[Word]:
+        skipped = []
+        while self._left and sum(self._left[0]) <= text_offset:
+            skipped.append(self._left.popleft())
+        if not skipped:
+            return []
+        begin, first = self._before if self._before is not None else (skipped[0][0], 0)
+        ratio = max(0, samples - first) / max(weight(self._text[begin:text_offset]), 1)
+        return [
+            Word(offset, length, first + int(weight(self._text[begin:offset]) * ratio), estimated=True)
+            for offset, length in skipped
+        ]
 
 
 def _parts(text: str, span: tuple[int, int]) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """One chunk at work in a worker: from the engine's output to messages for the service.
 
     engine ── write ──> edges ──> frames ──┐
-           ── words ──> (shifted with the edges; estimated where none come) ──┴──> socket
+           ── words ──> (shifted with the edges; estimated where some or all are missing) ──┴──> socket
 
 See `services.tts.edges` and `services.tts.estimates`. Workers import this module: standard library
 only.
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from services.tts import wire
 from services.tts.edges import Edges, TrimmedEdges, Untouched
 from services.tts.engines.base import Capabilities, Engine
-from services.tts.estimates import EstimatedWords, Pace
+from services.tts.estimates import EstimatedWords, Pace, SkippedWords
 from services.tts.pauses import PAUSES_MS, pause_ms
 from services.tts.wire import Done, SpeakRequest, Word
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
@@ -90,6 +90,7 @@ class Request:
         self._waited_ns = 0
         self._edges = voice.edges(request)
         self._estimates = voice.estimates(request)
+        self._skipped = SkippedWords(request.text)
         self._words: list[Word] = []
         self._outgoing: list[bytes] = []
         self._slicer = FrameSlicer(
@@ -121,7 +122,9 @@ class Request:
 
     def words(self, words: list[Word]) -> None:
         """See `Output`."""
-        self._words += words
+        # Where all are estimated there is no gap to fill, and what the engine says after all is not mixed in.
+        if self._voice.capabilities.word_timings:
+            self._words += self._skipped.fill(words)
 
     def pause(self, seconds: float) -> bool:
         """See `Output`."""
@@ -154,6 +157,8 @@ class Request:
             self._voice.learn(self._request, self._estimates.letters, spoken)
             self._words += self._estimates.finish(spoken) if spoken else []
             self._estimates = None
+        else:
+            self._words += self._skipped.finish(spoken + self._edges.trimmed_samples)
         for offset, frame in (*self._slicer.push(self._edges.finish()), *self._slicer.flush()):
             if not self._send(offset, frame):
                 break
@@ -212,6 +217,6 @@ class Request:
         return [word._replace(offset_samples=min(self._at(word), most)) for word in taken]
 
     def _at(self, word: Word) -> int:
-        if word.estimated:
-            return word.offset_samples
+        if not self._voice.capabilities.word_timings:
+            return word.offset_samples  # estimated from what came out
         return max(0, word.offset_samples - self._edges.trimmed_samples)

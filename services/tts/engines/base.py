@@ -85,7 +85,10 @@ class Output(Protocol):
         ...
 
     def words(self, words: list[Word]) -> None:
-        """Take the times of words, in order of the text, before the PCM that holds them."""
+        """Take the times of words, in order of the text, before the PCM that holds them.
+
+        A word that is left out is given an estimated time when the next one comes.
+        """
         ...
 
     def pause(self, seconds: float) -> bool:

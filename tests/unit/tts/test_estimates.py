@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.estimates import EstimatedWords, Pace
+from services.tts.estimates import EstimatedWords, Pace, SkippedWords
 from services.tts.wire import Word
 
 TEXT = "One two, three."
@@ -91,3 +91,51 @@ def test_the_pace_of_each_variant_is_learned():
     pace.learn("en", 20, 1000)
     assert pace.letter_ms("en") == pytest.approx(85)
     assert pace.letter_ms("de") == 65
+
+
+def test_words_that_an_engine_leaves_out_are_told_between_their_neighbours():
+    words = SkippedWords("Thanks for the fish - of the sea!")
+    assert words.fill([Word(0, 6, 0), Word(7, 3, 700)]) == [(0, 6, 0, False), (7, 3, 700, False)]
+    assert words.fill([Word(15, 4, 1500)]) == [(11, 3, 1100, True), (15, 4, 1500, False)]
+    assert words.fill([Word(22, 2, 2200)]) == [(22, 2, 2200, False)]
+    # Two at the end: letters from the last that was timed to the end of the text.
+    assert words.finish(3300) == [(25, 3, 2500, True), (29, 3, 2900, True)]
+    assert words.finish(3300) == []
+
+
+def test_words_in_front_of_the_first_one_that_is_timed_begin_with_the_audio():
+    assert SkippedWords("It is so").fill([Word(6, 2, 600)]) == [
+        (0, 2, 0, True), (3, 2, 300, True), (6, 2, 600, False),
+    ]  # fmt: skip
+
+
+def test_an_engine_that_timed_nothing_has_left_nothing_out():
+    assert SkippedWords("One two").finish(1000) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("好的 我们去", [Word(0, 1, 0), Word(1, 1, 10), Word(3, 2, 20), Word(5, 1, 30)]),
+        ("a — b", [Word(0, 1, 0), Word(4, 1, 10)]),
+        ("12 345 now", [Word(0, 6, 0), Word(7, 3, 10)]),
+    ],
+)
+def test_what_an_engine_takes_together_or_leaves_unsaid_is_no_gap(text, told):
+    words = SkippedWords(text)
+    assert [*words.fill(told), *words.finish(100)] == told
+
+
+@given(st.data())
+def test_every_word_is_told_once_in_order_whatever_was_left_out(data):
+    count = data.draw(st.integers(1, 12))
+    text = " ".join(data.draw(st.sampled_from(["a", "the", "fish", "of"])) for _ in range(count))
+    all_words = SkippedWords(text).fill([Word(len(text), 0, 0)])[:-1]
+    kept = [n for n in range(count) if data.draw(st.booleans())] or [0]
+    timed = [all_words[n]._replace(offset_samples=1000 * n, estimated=False) for n in kept]
+    words = SkippedWords(text)
+    found = [*words.fill(timed), *words.finish(1000 * count)]
+    assert [word.text_offset for word in found] == [word.text_offset for word in all_words]
+    assert [word.estimated for word in found] == [n not in kept for n in range(count)]
+    offsets = [word.offset_samples for word in found]
+    assert offsets == sorted(offsets)

@@ -115,7 +115,15 @@ def test_words_move_to_the_front_with_the_sound_and_come_before_it():
 
 def test_a_word_in_silence_that_was_trimmed_stays_within_the_audio():
     heard = speak(tone(100), Word(6, 1, 900 * MS), silence(900), text="Hello !")
-    assert heard.words == [Word(6, 1, heard.end.made_samples)]
+    assert heard.words[-1] == Word(6, 1, heard.end.made_samples)
+
+
+def test_a_word_that_the_engine_left_out_moves_with_the_sound_too():
+    steps = (silence(305), Word(0, 3, 300 * MS), tone(350), Word(8, 4, 650 * MS), tone(200))
+    heard = speak(*steps, text="for the fish?")
+    assert heard.words == [Word(0, 3, 0), Word(4, 3, 175 * MS, estimated=True), Word(8, 4, 350 * MS)]
+    late = speak(silence(300), Word(0, 3, 300 * MS), tone(300), text="of it").words
+    assert late[1:] == [Word(3, 2, 185 * MS, estimated=True)]
 
 
 @pytest.mark.parametrize("offset", [1, 40 * MS, 395 * MS, 405 * MS, 600 * MS, 10_000 * MS])
