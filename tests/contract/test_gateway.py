@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import pathlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -199,13 +200,14 @@ async def test_an_http_edge_that_is_stopped_is_no_loss(socket_folder: pathlib.Pa
 async def join_error(gateway: Gateway, host: pb.Configure, guest: pb.Configure) -> grpc.aio.AioRpcError:
     """Open a channel, and try to join it; return how that was refused."""
     host.channel = guest.channel = "c"
+    converse: Any = gateway.stub.Converse  # the stubs ask for an iterator of requests
 
     async with asyncio.timeout(GUARD_S):
-        first = gateway.stub.Converse()
+        first = converse()
         await first.write(pb.ConverseRequest(configure=host))
         await first.write(pb.ConverseRequest(prompt=PROMPT))
         assert (await first.read()).HasField("turn_started")
-        second = gateway.stub.Converse()
+        second = converse()
         await second.write(pb.ConverseRequest(configure=guest))
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await second.read()
