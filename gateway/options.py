@@ -73,7 +73,7 @@ def speech_choice(
         raise InvalidFieldError(f"{field}.speed", f"must be 0.25 to 4, or 0 for normal, not {options.speed}")
     _check_name(f"{field}.voice", options.voice)
     voice = peers.voice(options.voice, f"{field}.voice")
-    _check_policy(options.chunk_policy, f"{field}.chunk_policy", settings.gateway_max_chunk_chars)
+    _check_policy(options.chunk_policy, f"{field}.chunk_policy", settings.chunker_max_chars)
     return SpeechChoice(
         voice=voice,
         format=_format(options, voice, field),

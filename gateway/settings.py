@@ -37,8 +37,8 @@ class GatewaySettings(ServerSettings):
     """Most characters of a prompt."""
     gateway_max_text_chars: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
     """Most characters of a turn of the caller's own words."""
-    gateway_max_chunk_chars: Annotated[int, Field(ge=20, le=10_000)] = 400
-    """Longest chunk that a caller may ask for; no more than the chunker's own limit."""
+    chunker_max_chars: Annotated[int, Field(ge=20, le=10_000)] = 400
+    """Most characters of a chunk, as the chunker is told by the same variable: no caller may ask for more."""
     gateway_text_idle_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
     """Longest wait for more of a caller's words; then the turn fails: DEADLINE_EXCEEDED. 0: no limit."""
     gateway_draft_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0

@@ -73,7 +73,7 @@ def chunk_from(chunk: common.Chunk) -> Chunk:
         chunk.text,
         chunk.text_offset,
         chunk.text_length,
-        _REASONS[chunk.reason],
+        _REASONS.get(chunk.reason, "unspecified"),  # a later version may know more
         chunk.held_us,
         tuple(
             TextRun(run.spoken_offset, run.spoken_length, run.source_offset, run.source_length)
