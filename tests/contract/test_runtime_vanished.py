@@ -84,6 +84,30 @@ async def test_calls_of_a_peer_that_hangs_end() -> None:
     await server.stop(None)
 
 
+@pytest.mark.parametrize("borne", [True, False])
+async def test_a_caller_that_is_idle_and_pings_is_kept(*, borne: bool) -> None:
+    server = make_server(least_ping_interval_ms=100 if borne else 60_000)
+    chunker_pb2_grpc.add_ChunkerServiceServicer_to_server(Waiting(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    options = [
+        ("grpc.keepalive_time_ms", 1000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        stub: Any = chunker_pb2_grpc.ChunkerServiceStub(channel)
+        call = stub.Chunk()
+        await call.read()
+        ended = asyncio.ensure_future(call.code())
+        # The third ping that comes too soon ends the connection: a caller that is kept has to outlive it.
+        await asyncio.wait({ended}, timeout=6 if borne else GUARD_S)
+        assert ended.done() is not borne
+        call.cancel()
+        await ended
+    await server.stop(None)
+
+
 @pytest.mark.parametrize("options", [voicemesh.client.mesh._OPTIONS, voicemesh.runtime.channels._OPTIONS])
 def test_the_meshs_own_clients_ping_no_more_often_than_its_servers_bear(options: Any) -> None:
     pings = dict(options)

@@ -239,12 +239,17 @@ async def _tried(step: str, work: Awaitable[object]) -> bool:
 
 
 def make_server(
-    max_message_bytes: int = 4 * 1024 * 1024, *, ping_after_ms: int = 20_000, ping_timeout_ms: int = 5_000
+    max_message_bytes: int = 4 * 1024 * 1024,
+    *,
+    ping_after_ms: int = 20_000,
+    ping_timeout_ms: int = 5_000,
+    least_ping_interval_ms: int = LEAST_PING_INTERVAL_MS,
 ) -> grpc.aio.Server:
     """Make a server with the options and the error table that the whole mesh uses.
 
     A peer that says nothing for `ping_after_ms` is pinged; one that does not answer that within
-    `ping_timeout_ms` has vanished: its connection is closed and its calls end.
+    `ping_timeout_ms` has vanished: its connection is closed and its calls end. One that pings more often
+    than every `least_ping_interval_ms` is sent away.
     """
     options: list[tuple[str, Any]] = [
         # Without this a second process could bind the same port and take half of the calls.
@@ -256,8 +261,10 @@ def make_server(
         ("grpc.keepalive_timeout_ms", ping_timeout_ms),
         ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
         ("grpc.http2.max_pings_without_data", 0),
-        # Clients of the mesh ping every 20 s, also without calls.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
+        # Clients of the mesh ping every 20 s, also without calls. Without this gRPC allows a ping in five
+        # minutes and closes the connection of who pings more often. (C core calls the constant
+        # GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS; its text is another.)
+        ("grpc.http2.min_ping_interval_without_data_ms", least_ping_interval_ms),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     return grpc.aio.server(interceptors=(ErrorInterceptor(),), options=options)
