@@ -176,6 +176,15 @@ groupe partie option opzione gruppo antwoord optie groep
 """Words before a letter that is a label, not an initial (the answer is A; vitamin C)."""
 
 
+class Table(dict[str, Kind]):
+    """Abbreviation → kind, for one language."""
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        super().__init__(kinds)
+        self.seen: dict[str, Kind | None] = {}
+        """Words that were looked up; who fills it bounds it."""
+
+
 def _fill(table: dict[str, Kind], kind: Kind, words: str) -> None:
     for word in words.split():
         table[word.removesuffix(".")] = kind
@@ -199,12 +208,12 @@ def _common() -> dict[str, Kind]:
 
 
 @lru_cache(maxsize=64)
-def table_for(language: str) -> Mapping[str, Kind]:
+def table_for(language: str) -> Table:
     """Return abbreviation → kind for a BCP 47 `language` ("" where it is unknown)."""
     table = _common()
     for kind, words in _ONLY_IN.get(primary_subtag(language), {}).items():
         _fill(table, kind, words)
-    return table
+    return Table(table)
 
 
 def primary_subtag(language: str) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from services.chunker import abbreviations as abbr
 from services.chunker import marks
-from services.chunker.abbreviations import Kind
+from services.chunker.abbreviations import Kind, Table
 from services.chunker.view import (
     OVER,
     UNKNOWN,
@@ -26,6 +26,7 @@ from services.chunker.view import (
 MARKER: Final = re.compile(r"(?:\d{1,3}|[A-Za-zА-яЁё]|[ivxIVX]{1,5})")
 """What may number a list."""
 
+_SEEN_WORDS: Final = 2000
 _DIGITS: Final = re.compile(r"\d*")
 _LAST_PART: Final = re.compile(r"[^\W_][\w.°º№]*$")
 _DOTTED: Final = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
@@ -98,8 +99,20 @@ def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision
 
 
 def _classify(view: View, word: str) -> Kind | None:
+    """Return what kind of abbreviation `word` is; the same words come again and again."""
+    seen = view.table.seen
+    try:
+        return seen[word]
+    except KeyError:
+        if len(seen) >= _SEEN_WORDS:
+            seen.clear()
+        found = seen[word] = _look_up(view.table, word)
+        return found
+
+
+def _look_up(table: Table, word: str) -> Kind | None:
     """Return what kind of abbreviation `word` is: itself, its last part, or without the number before it."""
-    found = abbr.find(view.table, word)
+    found = abbr.find(table, word)
     if found is not None:
         return found
     part = _LAST_PART.search(word)
@@ -110,7 +123,7 @@ def _classify(view: View, word: str) -> Kind | None:
         return None
     if tail[0].isdigit():
         tail = tail.lstrip("0123456789.")
-    found = abbr.find(view.table, tail)
+    found = abbr.find(table, tail)
     if found is not None:
         return found
     if _DOTTED.fullmatch(tail):
@@ -123,7 +136,7 @@ def _classify(view: View, word: str) -> Kind | None:
 
 def is_marker(view: View, word_start: int, word: str) -> bool:
     """Say whether `word` numbers a list: alone at the beginning of its sentence, or "1" behind a colon."""
-    if not MARKER.fullmatch(word):
+    if len(word) > 5 or not MARKER.fullmatch(word):
         return False
     if view.sentence_start >= view.start:
         before = view.text[view.sentence_start : word_start]

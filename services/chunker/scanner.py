@@ -101,7 +101,7 @@ class Scanner:
         if not new and length - start <= self._near:
             match = self._pattern.search(buffer, self._cursor)
             found = match.start() if match else length
-            if self._by_words and (found := self._pass_words(found, chunks, now_ns)) < 0:
+            if self._by_words and found < length and (found := self._pass_words(found, chunks, now_ns)) < 0:
                 self._drop()
                 return
             if found == length:
@@ -225,8 +225,19 @@ class Scanner:
                     return -1
                 if not following.isalnum() or (following.isdigit() and buffer[end - 1].isdigit()):
                     break
-                self._cut(chunks, end, Reason.WORDS, now_ns)
-                start = self._start
+                if end == index and "«" not in buffer and "»" not in buffer:
+                    # As `_cut` does, where nothing is special: this is what words:N spends its time on.
+                    offset = self._base + start
+                    held_ns = max(0, now_ns - self._arrival_ns(offset + end - start))
+                    text = buffer[start:end]
+                    chunks.append(Chunk(self.chunk_count, text, offset, end - start, Reason.WORDS, held_ns))
+                    self.chunk_count += 1
+                    self._held = None
+                    self._words = 0
+                    self._start = self._word_start = start = end + 1
+                else:
+                    self._cut(chunks, end, Reason.WORDS, now_ns)
+                    start = self._start
             elif end >= 0:
                 self._words += 1
                 self._word_start = end

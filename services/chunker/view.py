@@ -13,14 +13,13 @@ word after an abbreviation.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
 from services.chunker import abbreviations as abbr
 from services.chunker import marks
-from services.chunker.abbreviations import Kind
+from services.chunker.abbreviations import Table
 
 UNKNOWN: Final = -1
 """From `next_char`: nothing but white space has come."""
@@ -67,7 +66,7 @@ class View:
     """No more text comes."""
     guillemet_open: bool
     """A « with a space behind it is open, so that a space and » may follow an end mark."""
-    table: Mapping[str, Kind]
+    table: Table
 
 
 def maybe(end: int, plausible: bool = True) -> Decision:
@@ -103,7 +102,11 @@ def word_at(view: View, index: int) -> str | None:
 
 def start_of_word(view: View, index: int) -> int:
     """Return where the word before `index` begins."""
-    words = view.text[max(view.start, index - _WORD_LIMIT * 2) : index].split()
+    text, begin = view.text, max(view.start, index - _WORD_LIMIT * 2)
+    space = text.rfind(" ", begin, index) + 1 or begin
+    if text[space:index].isprintable():
+        return space  # no white space is printable but the space
+    words = text[begin:index].split()
     if not words or view.text[index - 1].isspace():
         return index
     return index - len(words[-1])
