@@ -45,7 +45,9 @@ class Recorder:
         if report is None:
             kept = self._settings.gateway_remembered_turns
             raise UnknownTurnError(
-                f"no turn {turn_id[:80]!r} is remembered here; the last {kept} that ended are",
+                f"no turn {turn_id[:80]!r} is remembered here; the last {kept} that ended are"
+                if turn_id
+                else "no turn has ended here yet",
                 field="turn_id",
             )
         return pb.TurnReport.FromString(report)

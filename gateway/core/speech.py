@@ -213,7 +213,7 @@ class Speech:
             if self._spec.audio_cache:
                 progress.state = _State.LOOKING_UP
                 progress.marks.looked_up_ns = self._clock.now_ns()
-                self._act(do.LookUpAudio(progress.chunk.index, progress.chunk.text))
+                self._act(do.LookUpAudio(progress.chunk.index, progress.chunk.said))
             else:
                 progress.state = _State.MISSED
 
@@ -236,7 +236,7 @@ class Speech:
                 progress.marks.asked_ns = self._clock.now_ns()
                 self._characters += len(progress.chunk.text)
                 deadline_ms = int(before_ms) + self._spec.patience_ms
-                self._act(do.Synthesize(progress.chunk.index, progress.chunk.text, deadline_ms))
+                self._act(do.Synthesize(progress.chunk.index, progress.chunk.said, deadline_ms))
             before_ms += self._unsent_ms(progress)
 
     def _on_lookup(self, progress: _Progress, event: on.AudioFound | on.AudioMissing, now_ns: int) -> None:
@@ -281,7 +281,7 @@ class Speech:
                 self._measure(progress)
                 if progress.audio:
                     self._act(
-                        do.StoreAudio(progress.chunk.text, bytes(progress.audio), tuple(progress.words))
+                        do.StoreAudio(progress.chunk.said, bytes(progress.audio), tuple(progress.words))
                     )
                 self._done(progress, now_ns)
             case on.ChunkUnspeakable():

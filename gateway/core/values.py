@@ -80,6 +80,11 @@ class Chunk:
     alignment: tuple[TextRun, ...] = ()
     """Empty where `text` corresponds to the turn's text character by character."""
 
+    @property
+    def said(self) -> str:
+        """`text` as it is given to engines: a line that ended without a mark is told by a line break."""
+        return f"{self.text}\n" if self.reason == "sentence" and self.text[-1:].isalnum() else self.text
+
     def source(self, begin: int, end: int) -> tuple[int, int]:
         """Return where in the turn's text the part of `text` from `begin` to `end` stands: begin and end.
 

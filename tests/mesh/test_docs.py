@@ -27,7 +27,7 @@ def _examples() -> list[Any]:
 
 @pytest.mark.parametrize("code", _examples())
 async def test_an_example(mesh: Mesh, client: VoiceMesh, code: str) -> None:
-    imports = "from voicemesh.client import Chunk, Frame, SpeechOptions, TextDelta, VoiceMesh, Words\n"
+    imports = "from voicemesh.client import FLUSH, Chunk, Frame, SpeechOptions, TextDelta, VoiceMesh, Words\n"
     ends = code.replace("localhost:50050", mesh.address("gateway"))
     # A listener goes on for ever; here it has heard enough with one turn.
     ends = (

@@ -96,6 +96,14 @@ async def test_a_prompt_that_says_the_same_confirms_and_another_one_replaces(
     assert questions(llm, before + 3) == ["Where is the harbour?", "And the next one?"]
 
 
+async def test_to_ask_what_was_drafted_confirms_it(client: VoiceMesh) -> None:
+    async with client.converse(speech=UNPACED) as conversation:
+        draft = await conversation.draft("Where is the pier?")
+        turn = await conversation.ask("Where is the pier?")
+        assert turn is draft
+        assert (await turn.collect()).report.head_start_ms > 0
+
+
 class Wire:
     """A Converse call at the level of messages."""
 

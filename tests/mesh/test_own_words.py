@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from array import array
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -92,6 +93,21 @@ async def test_words_whose_last_never_comes_are_spoken_and_then_fail(wire: Wire)
     await wire.send(text=pb.TextInput(turn_id="next", text="The next one.", last=True))
     assert (await wire.until("turn_started", "turn_failed")).turn_id == "next"
     assert (await wire.until("turn_completed")).report.turn_id == "next"
+
+
+async def test_lines_without_a_mark_have_the_pause_of_a_sentence(client: VoiceMesh) -> None:
+    speech = SpeechOptions(max_lead_ms=0, cache=False)
+    recording = await client.say("# Shopping list\n- green apples\n- brown bread", speech=speech).collect()
+    samples = array("h", recording.audio)
+    silent, runs = 0, []
+    for sample in samples:
+        if abs(sample) > 256:
+            runs.append(silent)
+            silent = 0
+        else:
+            silent += 1
+    least = recording.format.sample_rate_hz // 5
+    assert [run > least for run in runs if run > least // 2] == [True, True]
 
 
 async def test_captions_highlight_what_was_written_while_something_else_is_said(client: VoiceMesh) -> None:

@@ -306,7 +306,11 @@ def bench(
     interrupt_share: Annotated[
         float,
         typer.Option(
-            "--interrupt-share", metavar="SHARE", min=0, max=1, help="Share of turns to interrupt, 0 to 1."
+            "--interrupt-share",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of turns to interrupt, 0 to 1; with --no-cache or --paced, or they end before.",
         ),
     ] = 0.0,
     seed: Annotated[
@@ -363,7 +367,10 @@ def bench(
 @command
 def chunk(
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="What to cut, in quotes.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="TEXT", help="What to cut, in quotes; - reads standard input.", show_default=False
+        ),
     ] = None,
     policy: Annotated[
         str, typer.Option("--policy", metavar="POLICY", help="adaptive, sentence, clause or words:N.")
@@ -382,7 +389,9 @@ def chunk(
     tokens: Annotated[
         bool,
         typer.Option(
-            "--tokens", metavar="", help="Read a JSON array of tokens a line from standard input, instead."
+            "--tokens",
+            metavar="",
+            help="Read a JSON array of tokens a line, and print a line of JSON for each.",
         ),
     ] = False,
     as_json: Json = False,
@@ -394,6 +403,7 @@ def chunk(
     """
     from voicemesh.cli.chunks import run_chunk
 
+    text = inputs.text_or_stdin("TEXT", text) if text else text
     arguments = ["--policy", policy, "--min-chars", str(min_chars), "--language", language]
     arguments += ["--max-chars", str(max_chars)] if max_chars is not None else []
     arguments += ["--tokens"] if tokens else []

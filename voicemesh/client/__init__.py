@@ -30,13 +30,14 @@ from voicemesh.client.events import (
     Words,
 )
 from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh
-from voicemesh.client.options import GenerationOptions, Image, SpeechOptions
+from voicemesh.client.options import FLUSH, GenerationOptions, Image, SpeechOptions
 from voicemesh.client.report import ChunkReport, TurnReport
 from voicemesh.client.turn import Recording, Turn
 from voicemesh.client.wav import write_wav
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "FLUSH",
     "AudioFormat",
     "BatchItem",
     "Chunk",

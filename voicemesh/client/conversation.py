@@ -11,7 +11,7 @@ import grpc
 
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, lost
 from voicemesh.client.observer import Clock, Observer
-from voicemesh.client.options import ConversationOptions, PromptParts, prompt_to_proto, text_of
+from voicemesh.client.options import ConversationOptions, Flush, PromptParts, prompt_to_proto, text_of
 from voicemesh.client.turn import Turn
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -67,6 +67,7 @@ class Conversation:
         self._turns: dict[str, Turn] = {}
         self._present: Turn | None = None
         self._draft: Turn | None = None
+        self._drafted: PromptParts = ""
         self._shared = bool(options.channel)
         self._begun_by_others: asyncio.Queue[Turn | None] = asyncio.Queue(_OTHERS_LIMIT)
         self._error: VoiceMeshError | None = None
@@ -106,19 +107,25 @@ class Conversation:
 
         `traceparent` is a W3C trace context to be the parent of the turn's spans. `asked_at_ns` is
         the moment, on the client's clock, that the turn's times count from; None for now. Load
-        tools give the moment at which the turn should have begun. Raises `VoiceMeshError` where
+        tools give the moment at which the turn should have begun. A prompt that says what the present
+        draft says confirms it: its turn is returned. Raises `VoiceMeshError` where
         the conversation's call has ended.
         """
+        draft = self._draft
+        if draft is not None and turn_id in ("", draft.turn_id) and self._drafted == prompt:
+            return await self.confirm()
         turn = self.new_turn(turn_id, text_of(prompt))
         await self.begin(turn, prompt_to_proto(prompt, turn.turn_id, traceparent), asked_at_ns)
         return turn
 
-    async def say(self, text: str | AsyncIterable[str], *, turn_id: str = "", traceparent: str = "") -> Turn:
+    async def say(
+        self, text: str | AsyncIterable[str | Flush], *, turn_id: str = "", traceparent: str = ""
+    ) -> Turn:
         """Begin a turn with the caller's own words: a text, or pieces of one as they come.
 
-        Pieces are read by a task of the conversation until they or the turn end; the turn's time
-        begins with the first. An exception of the iterator interrupts the turn, and is raised by
-        the iteration over the turn.
+        Pieces are read by a task of the conversation until they or the turn end; the turn's time begins
+        with the first. `FLUSH` among them has spoken at once what is held. An exception of the iterator
+        interrupts the turn, and is raised by the iteration over the turn.
         """
         turn = self.new_turn(turn_id, "")
         if isinstance(text, str):
@@ -140,7 +147,7 @@ class Conversation:
         turn = self.new_turn(turn_id, text_of(prompt))
         turn.observer.begin()
         await self._take_over(turn)
-        self._draft = turn
+        self._draft, self._drafted = turn, prompt
         message = prompt_to_proto(prompt, turn.turn_id, traceparent)
         await self._send(gateway_pb2.ConverseRequest(draft=message))
         return turn
@@ -256,7 +263,7 @@ class Conversation:
         self._present = turn
         self._turns[turn.turn_id] = turn
 
-    async def _feed(self, turn: Turn, pieces: AsyncIterable[str], traceparent: str) -> None:
+    async def _feed(self, turn: Turn, pieces: AsyncIterable[str | Flush], traceparent: str) -> None:
         began = False
         try:
             async for piece in pieces:
@@ -264,8 +271,11 @@ class Conversation:
                     return
                 if not began:
                     turn.observer.begin()
-                turn.observer.given(piece)
-                text = gateway_pb2.TextInput(turn_id=turn.turn_id, text=piece)
+                flush = isinstance(piece, Flush)
+                text = gateway_pb2.TextInput(turn_id=turn.turn_id, flush=flush)
+                if not isinstance(piece, Flush):
+                    turn.observer.given(piece)
+                    text.text = piece
                 text.traceparent = "" if began else traceparent
                 began = True
                 await self._send_words(text)

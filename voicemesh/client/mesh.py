@@ -201,6 +201,8 @@ class VoiceMesh:
 
         Raises `VoiceMeshError` where the whole batch fails.
         """
+        if isinstance(texts, str):
+            raise TypeError("texts: must be a sequence of texts, not one text")
         request = gateway_pb2.SpeakBatchRequest(texts=texts, speech=_with_voice(speech, voice).to_proto())
         call: Any = self._stub().SpeakBatch(request)
         parts: dict[tuple[int, ...], _BatchParts] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from voicemesh.common.v1 import common_pb2
@@ -25,6 +26,16 @@ _JOINS: Final = {
     "now": gateway_pb2.CHANNEL_JOIN_NOW,
     "beginning": gateway_pb2.CHANNEL_JOIN_BEGINNING,
 }
+
+
+class Flush(Enum):
+    """What callers put between pieces of their words to have spoken at once what is held."""
+
+    FLUSH = "flush"
+
+
+FLUSH: Final = Flush.FLUSH
+"""Among the words given to `Conversation.say`: speak what is held, now."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ class ChunkReport:
     Attributes:
         index: Position in the turn, from 0.
         text: What was said.
-        reason: Why it was cut there: "sentence", "clause", "words", "limit", "deadline" or "flush".
+        reason: Why it was cut there: "sentence", "clause", "phrase", "words", "limit", "deadline" or "flush".
         held_ms: How long the chunker held it, in milliseconds.
         cache: Where its audio came from: "memory", "redis", "shared", or "miss" for audio that was made.
         first_frame_ms: Prompt to its first frame, in milliseconds; 0 where there was none.
