@@ -39,13 +39,13 @@ _TITLES: Final = """
 Dr Drs Mr Mrs Ms Mx Messrs Mme Mmes Mlle Mlles Mgr Msgr Prof Profs Rev Revd Hon Gen Col Maj Capt Cpt
 Cmdr Cdr Lt Sgt Cpl Pvt Supt Insp Sen Rep Gov Pres Amb Atty Adm Brig Sra Sras Srta Srtas Dra Dras Sres
 Dott Dottssa Sig Sigg Avv Ing Dipl Arq Lic Exmo Exma Ilmo Ilma Hr Frl Univ-Prof Priv-Doz
-dhr mevr mw Bp Abp Fr
+dhr mevr mw Bp Abp Fr Ud Uds Vd dott dottssa dr mr mrs ms prof
 """
 _PLACES: Final = "St Ste Mt Mts Ft Pt Pte"
 _INNER: Final = """
 e.g i.e eg ie vs cf viz approx ca esp incl excl resp repr cit ibid al.a z.b d.h u.a u.u z.t z.z i.d.r
 m.e v.a bzw evtl ggf inkl exkl zzgl vgl sog gegr geb gest ehem insb insbes bes med jur rer
-p.ex p.ej c.-à-d càd ej bijv bijvoorbeeld d.w.z o.a m.b.t i.p.v t.a.v т.е т.к т.н т.о напр ул просп пер
+p.ex p.ej c.-à-d càd ej bijv bijvoorbeeld d.w.z o.a m.b.t i.p.v t.a.v т.е т.к т.н т.о ul напр ул просп пер
 наб бул пгт пос обл проф акад доц тов ред сост ad.es p.es tzn tzv např tj m.in św inż dr.h.c örn vb bkz
 डॉ डा श्री श्रीमती प्रो कु ศ ผศ รศ ดร
 """
@@ -59,12 +59,13 @@ _TAILS: Final = """
 etc usw u.s.w u.ä o.ä u.dgl dgl ff ecc itd itp atd aso enz e.d m.m m.fl osv o.s.v т.д т.п т.д др пр гг вв
 руб коп тыс млн млрд чел долл у.е al min max sec secs hr hrs wk wks mo mos yr yrs in. ft oz lb lbs
 kg mg km cm mm ml sq cu pt qt gal tsp tbsp mph kph rpm temp avg est dept univ assn ave blvd rd st ln hwy
-Av Avda Ave Blvd Rd Ln Hwy Pl Sq Str str Pkwy Cres Ct Est avg km/h Std Stk Mio Mrd Mill Tsd Jh Jhd Jahrh
+Av Avda Ave Blvd Rd Ln Hwy Pl Sq Str str Pkwy Cres Ct Est avg km/h
 """
 _TIMES: Final = "a.m p.m A.M P.M a.C d.C"
 _COMPANIES: Final = "Inc Ltd Corp Co Cos LLC Plc Pty Cie inc ltd corp co plc"
 _PROPER: Final = """
 Jr Sr. Bros Ph.D PhD M.D D.D.S B.A M.A B.S M.S B.Sc M.Sc LL.B LL.M Ed.D M.B.A Esq D.Phil Ph.d EE.UU
+Std Stk Mio Mrd Mill Tsd Jh Jhd Jahrh
 """
 _DATES: Final = """
 Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun

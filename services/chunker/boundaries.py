@@ -26,7 +26,8 @@ _FOOTNOTE_BEGUN: Final = re.compile(r"\[\d{0,4}$")
 _ADDRESS: Final = re.compile(r"[/:=@&]")
 _JAPANESE_GOES_ON: Final = frozenset("とっのをにがはもでやなへ、，")
 _CHINESE_SPEAKER: Final = frozenset("他她它我你您咱")
-_CHINESE_SAYS: Final = frozenset("说說问問道喊答想叫笑们")
+_CHINESE_SAYS: Final = frozenset("说說问問道喊答想叫笑")
+_CHINESE_PLURAL: Final = frozenset("们們")
 _NO: Final = Verdict.NO
 _YES: Final = Verdict.YES
 
@@ -130,9 +131,12 @@ def _hard(view: View, index: int, end: int, closed: bool) -> Decision:
     if text[end - 1] in "」』" and following in _JAPANESE_GOES_ON:
         return Decision(_NO, end)
     if following in _CHINESE_SPEAKER:
-        if end + 1 == len(text) and not view.final:
+        verb = end + 1
+        if text[verb : verb + 1] in _CHINESE_PLURAL:
+            verb += 1
+        if verb == len(text) and not view.final:
             return maybe(end)
-        if text[end + 1 : end + 2] in _CHINESE_SAYS:
+        if text[verb : verb + 1] in _CHINESE_SAYS:
             return Decision(_NO, end)
     if following.isspace():
         return after_closer(view, end)

@@ -28,6 +28,8 @@ MARKER: Final = re.compile(r"(?:\d{1,3}|[A-Za-zА-яЁё]|[ivxIVX]{1,5})")
 
 _SEEN_WORDS: Final = 2000
 _DIGITS: Final = re.compile(r"\d*")
+_BEFORE_LETTER: Final = frozenset("'’°º&/+=<>^~|\\")
+"""Behind these a letter is no initial: "I'd. Then", "25 °C. Now", "R&D. Next"."""
 _LAST_PART: Final = re.compile(r"[^\W_][\w.°º№]*$")
 _DOTTED: Final = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
 _ROMAN: Final = re.compile(r"[IVXLC]+")
@@ -45,9 +47,14 @@ def plausible_stop(view: View, index: int) -> bool:
     """Say whether a full stop with nothing behind it may be an end."""
     word_start = start_of_word(view, index)
     word = view.text[word_start:index].lstrip(_OPENING)
-    if not word or word[-1].isdigit() or is_marker(view, word_start, word):
+    if not word or word[-1].isdigit() or is_marker(view, word_start, word) or _begun_address(word):
         return False
     return _classify(view, word) in _PLAUSIBLE and not _is_cased_letter(word)
+
+
+def _begun_address(word: str) -> bool:
+    """Say whether more of an address, a path or a name may follow the full stop ("https://docs.")."""
+    return word.lower() == "www" or any(char in "/\\@_" for char in word)
 
 
 def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision:
@@ -77,7 +84,7 @@ def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision
         return _abbreviation(view, kind, word, word_start, end, behind)
     part = _LAST_PART.search(word)
     tail = part.group() if part else word
-    if len(tail) == 1 and tail.isalpha() and (len(word) == 1 or word[-2] not in "'’"):
+    if len(tail) == 1 and tail.isalpha() and (len(word) == 1 or word[-2] not in _BEFORE_LETTER):
         return _single_letter(view, tail, word_start, end, behind)
     number = word.lstrip("-–")
     if number.isdecimal() and len(number) <= 2:
@@ -92,7 +99,7 @@ def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision
     if len(word) <= 4 and word.isalpha():
         before = word_before(view, word_start)
         unit = char.islower() and before[-1:].isdigit()
-        if unit or (word.islower() and _joins(before)):
+        if unit or (word.islower() and _joins(before) and not _behind_number(view, word_start, before)):
             # "3 mi. in a day", "p. ex. Paris"
             return Decision(_NO, end)
     return Decision(_NO if char in ",;:" else _YES, end)
@@ -164,6 +171,9 @@ def _abbreviation(view: View, kind: Kind, word: str, word_start: int, end: int, 
     if kind is Kind.REFERENCE:
         return _reference(view, word, end, behind)
     if kind in (Kind.PROPER, Kind.PLACE):
+        if "." in word and view.sentence_start >= view.start and word_start <= view.sentence_start:
+            # Nothing but the abbreviation has come: "P.S. I love you".
+            return Decision(_NO, end)
         return before_starter(view, end)
     if not char.isupper():
         opens = char in marks.OPENERS and char not in "(["
@@ -188,6 +198,12 @@ def _abbreviation(view: View, kind: Kind, word: str, word_start: int, end: int, 
 def _joins(before: str) -> bool:
     """Say whether the word before is a part of an abbreviation in parts (z. B.)."""
     return len(before) == 2 and before[1] == "." and before[0].islower()
+
+
+def _behind_number(view: View, word_start: int, before: str) -> bool:
+    """Say whether `before`, the word before the one at `word_start`, is a unit ("10 s. flat")."""
+    begin = view.text.rfind(before, view.start, word_start)
+    return word_before(view, begin)[-1:].isdigit()
 
 
 def _reference(view: View, word: str, end: int, behind: int) -> Decision:
