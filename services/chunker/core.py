@@ -20,12 +20,12 @@ from services.chunker.clauses import (
     FIRST_CLAUSE_CHARS_CJK,
     clause_ends,
     clause_is_speakable,
-    last_clause_end,
 )
 from services.chunker.pacing import MS, Pace, Pacing
 from services.chunker.phrases import Strength, last_word_end, phrase_boundaries
 from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
 from services.chunker.scanner import SLICE_CHARS, Scanner
+from services.chunker.view import Decision, Verdict
 from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
 __all__ = ["Chunk", "Chunker", "ChunkerConfig", "Pace", "Policy", "Reason"]
@@ -49,6 +49,10 @@ FIRST_WORDS: Final = 4
 LATER_WORDS: Final = 3
 JOIN_BELOW_CHARS: Final = 100
 """A chunk that is longer takes in no further sentence."""
+NEXT_CHARS: Final = 6
+"""A token and a half: a mark with nothing behind it is waited for so long, even when time presses."""
+NEXT_MS: Final = 80
+"""But no longer: less than the margin with which chunks are cut."""
 _AFTER_END: Final = "nothing may follow `end`"
 _PHRASE: Final = 1
 _WORD: Final = 2
@@ -177,6 +181,18 @@ class Chunker(Scanner):
                 self._drop()
                 return
 
+    def _decide(self, index: int, *, final: bool) -> tuple[Decision, Reason]:
+        decision, reason = super()._decide(index, final=final)
+        clause = self._paced and reason is Reason.CLAUSE and decision.verdict is not Verdict.NO
+        if clause and self._in_bracket(decision.end):
+            # "The bridge (built in 1894, rebuilt in 1952) is": the voice must know where it closes.
+            decision = Decision(Verdict.NO, decision.end)
+        return decision, reason
+
+    def _in_bracket(self, end: int) -> bool:
+        """Say whether a round bracket is open where a chunk would end."""
+        return self._buffer.rfind("(", self._start, end) > self._buffer.rfind(")", self._start, end)
+
     def _may_join(self, chars: int, now_ns: int) -> bool:
         pacing = self._pacing
         if pacing is None:
@@ -195,7 +211,9 @@ class Chunker(Scanner):
         pacing, start = self._pacing, self._start
         if pacing is None or not self.chunk_count or pacing.fits(end - start, now_ns):
             return end
-        clauses = [at for at in clause_ends(self._view(start, final=False)) if at < end]
+        clauses = [
+            at for at in clause_ends(self._view(start, final=False)) if at < end and not self._in_bracket(at)
+        ]
         text = self._buffer[start:end]
         phrases = [start + phrase.end for phrase in phrase_boundaries(text, self.config.language)]
         least = max(self._least, LEAST_FITTED_CHARS)
@@ -221,10 +239,15 @@ class Chunker(Scanner):
             joined_ns = pacing.latest_join_ns(chars)
             return joined_ns, joined_ns
         latest_ns = pacing.latest_cut_ns(chars)
-        if not pacing.writer_is_faster():
+        early_ns = latest_ns - pacing.better_ns()
+        if self._held is not None:
+            # The next token says whether "example." is an end, or goes on with "com".
+            wait_ms = min(pacing.wait_ms(NEXT_CHARS), NEXT_MS)
+            early_ns = latest_ns = max(latest_ns, self._held.since_ns + round(wait_ms * MS))
+        elif not pacing.writer_is_faster():
             # The player runs dry whatever is cut: then between phrases, where a pause belongs.
-            return latest_ns - pacing.better_ns(), max(latest_ns, pacing.dry_ns + PATIENCE_MS * MS)
-        return latest_ns - pacing.better_ns(), latest_ns
+            latest_ns = max(latest_ns, pacing.dry_ns + PATIENCE_MS * MS)
+        return early_ns, latest_ns
 
     def _relieve(self, chunks: list[Chunk], level: int, now_ns: int) -> None:
         """Cut at the best end that is there; remember where there is none."""
@@ -241,19 +264,31 @@ class Chunker(Scanner):
             return self._joined_end, Reason.SENTENCE
         if self._held is not None:
             return self._held.end - self._base, Reason.DEADLINE
-        first = not self.chunk_count
-        end = last_clause_end(self._view(self._start, final=False))
-        if self._fits(end) and clause_is_speakable(self._buffer[self._start : end]):
-            return end, Reason.DEADLINE
+        view = self._view(self._start, final=False)
+        clauses = [end for end in clause_ends(view) if self._fits(end) and self._is_speakable(end)]
+        outside = [end for end in clauses if not self._in_bracket(end)]
+        if outside:
+            return outside[-1], Reason.DEADLINE
+        end = self._last_phrase()
+        if end > 0:
+            return end, Reason.DEADLINE if self.chunk_count else Reason.PHRASE
+        if level < _WORD:
+            return -1, Reason.DEADLINE
+        return clauses[-1] if clauses else self._last_word(), Reason.DEADLINE
+
+    def _last_phrase(self) -> int:
         text = self._buffer[self._start : self._start + self._most]
-        for boundary in reversed(list(phrase_boundaries(text, self.config.language))):
-            if self._fits(self._start + boundary.end):
-                return self._start + boundary.end, Reason.PHRASE if first else Reason.DEADLINE
-        if level == _WORD:
-            end = last_word_end(text, self.config.language, FIRST_WORDS if first else LATER_WORDS)
-            if self._fits(self._start + end):
-                return self._start + end, Reason.DEADLINE
-        return -1, Reason.DEADLINE
+        ends = [self._start + found.end for found in phrase_boundaries(text, self.config.language)]
+        return next((end for end in reversed(ends) if self._fits(end)), -1)
+
+    def _last_word(self) -> int:
+        text = self._buffer[self._start : self._start + self._most]
+        least = LATER_WORDS if self.chunk_count else FIRST_WORDS
+        end = self._start + last_word_end(text, self.config.language, least)
+        return end if self._fits(end) else -1
+
+    def _is_speakable(self, end: int) -> bool:
+        return clause_is_speakable(self._buffer[self._start : end])
 
     def _fits(self, end: int) -> bool:
         chars = end - self._start

@@ -54,7 +54,7 @@ def plausible_stop(view: View, index: int) -> bool:
 
 def _begun_address(word: str) -> bool:
     """Say whether more of an address, a path or a name may follow the full stop ("https://docs.")."""
-    return word.lower() == "www" or any(char in "/\\@_" for char in word)
+    return word[:4].lower() in ("www", "www.") or any(char in "/\\@_" for char in word)
 
 
 def decide_full_stop(view: View, index: int, end: int, closed: bool) -> Decision:

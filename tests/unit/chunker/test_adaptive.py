@@ -68,6 +68,39 @@ def test_a_writer_that_pauses_in_mid_sentence_leaves_no_gap_that_could_be_helped
         assert not heard.stalls_ms, (pause_at, heard.texts)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You can find it at https://docs.example.com/guide/v1.2/start.html if you like to read. Bye.",
+        "Please write to jane_d@mail.example.com or open www.example.org/help.html on your phone. Bye.",
+        "It is the file /etc/app.d/main.conf that you have to change before you start it. Then go on.",
+    ],
+)
+def test_no_address_is_cut_wherever_the_writer_pauses(text: str) -> None:
+    tokens = re.findall(r" ?\w{1,4}|\W", text)
+    for pause_at in range(len(tokens)):
+        for engine in engines(65):
+            heard = play(tokens, tokens_per_s=30, engine=engine, known=True, pauses_ms={pause_at: 900})
+            for chunk in heard.chunks[:-1]:
+                assert text[chunk.text_offset + chunk.text_length] == " ", heard.texts
+
+
+def test_a_name_with_a_full_stop_is_not_cut_while_its_tokens_come_in_time() -> None:
+    text = "I can help you with that. The one that you have to edit is config.prod.json in the folder of it."
+    tokens = re.findall(r" ?\w{1,4}|\W", text)
+    for tokens_per_s in (20, 30, 60, 120):
+        for engine in engines(40):
+            heard = play(tokens, tokens_per_s=tokens_per_s, engine=engine, known=True)
+            assert any("config.prod.json" in chunk for chunk in heard.texts), heard.texts
+
+
+def test_no_first_clause_ends_inside_a_bracket() -> None:
+    text = "The old bridge (built in 1894, rebuilt in 1952) is closed, but the new one is open."
+    for tokens_per_s in (30, 60, 200):
+        heard = play(tokens_of("en", text), tokens_per_s=tokens_per_s, engine=Engine(10, 0, 65))
+        assert all(chunk.count("(") == chunk.count(")") for chunk in heard.texts), heard.texts
+
+
 def test_with_a_writer_as_slow_as_a_voice_chunks_still_end_at_phrases() -> None:
     text = (
         "The museum opens at nine in the morning and closes at six in the evening on most days of the week."
