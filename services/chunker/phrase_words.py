@@ -39,6 +39,8 @@ class PhraseWords:
     """Begin a noun phrase."""
     predicates: frozenset[str]
     """Begin what is said of a subject: auxiliaries, verbs that are no nouns, adverbs of time and degree."""
+    auxiliaries: frozenset[str]
+    """Stand before a participle that says what happened (was born)."""
     subjects: frozenset[str]
     """Pronouns, and words that ask: what follows them is no new phrase."""
     numerals: frozenset[str]
@@ -170,6 +172,7 @@ _ENGLISH: Final = PhraseWords(
         "provides "
         "tells lets keeps seems appears becomes remains lasts happens",
     ),
+    auxiliaries=_set("is are was were am be been being isn't aren't wasn't weren't"),
     subjects=_set(
         "i you he she it we they there here who what which where how that why when this these those and "
         "or but",
@@ -195,7 +198,7 @@ bei für ohne gegen wegen während trotz seit von beim vom zum zur ins im am ans
 gegenüber
 innerhalb außerhalb
 """
-_DE_PARTICLES: Final = "in an aus auf ab mit nach vor um durch über unter zu bis"
+_DE_PARTICLES: Final = "in an aus auf ab mit nach vor um durch über unter bis"
 _GERMAN: Final = PhraseWords(
     joiners=_set("und oder sowie"),
     openers=_set(
@@ -222,6 +225,7 @@ _GERMAN: Final = PhraseWords(
     pairing=_set("zwischen sowohl weder entweder von"),
     determiners=_set(_DE_DETERMINERS),
     predicates=frozenset(),
+    auxiliaries=_set("ist sind war waren wird werden wurde wurden"),
     subjects=_set("ich du er es wir man wer was wo wie"),
     numerals=_set(
         "ein eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf zwanzig dreißig hundert "
@@ -238,7 +242,7 @@ chaque quelques plusieurs tout toute tous toutes quel quelle
 """
 _FR_PREPOSITIONS: Final = """
 dans sur avec pour sans chez vers pendant depuis avant après entre contre sous devant derrière dès par parmi
-malgré durant
+malgré durant sauf selon près
 """
 _FRENCH: Final = PhraseWords(
     joiners=_set("et ou"),
@@ -270,6 +274,7 @@ _FRENCH: Final = PhraseWords(
         "est sont était étaient ont peut peuvent doit doivent sera seront permet coûte commence "
         "dépend",
     ),
+    auxiliaries=_set("est sont était étaient été fut furent sera seront"),
     subjects=_set("je tu il elle on nous vous ils elles qui que ce ça cela où comment et ou mais"),
     numerals=_set(
         "un deux trois quatre cinq six sept huit neuf dix onze douze vingt trente quarante cent "
@@ -317,6 +322,7 @@ _SPANISH: Final = PhraseWords(
         "es son era eran está están ha han puede pueden debe deben será serán permite cuesta "
         "depende",
     ),
+    auxiliaries=_set("es son era eran está están fue fueron sido será serán"),
     subjects=_set(
         "yo tú él ella usted nosotros ellos ellas ustedes quien que qué cómo dónde esto eso y o "
         "pero",

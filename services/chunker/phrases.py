@@ -37,9 +37,24 @@ _PHRASE_CHARS: Final = 300
 _WORD: Final = re.compile(r"\S+")
 _PLAIN: Final = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
 _ADJECTIVE: Final = re.compile(r".{2,}(?:able|ible|ful|ous|ive|less|ical|ary)")
+_PARTICIPLE: Final = re.compile(
+    r".+(?:ed|[aiu]do|[aiu]da|[aiu]dos|[aiu]das|é|ée|és|ées|i|ie|is|ies|ert)|ge.+[tn]"
+    "|born|built|held|made|found|left|lost|sold|shown|known|seen|set|kept|bought|written|taken|given|drawn"
+)
 _BEFORE_ADJECTIVES: Final = frozenset(
     ["a", "an", "very", "so", "too", "more", "ein", "eine", "sehr", "un", "une", "très", "una", "muy"]
 )
+_GENITIVE: Final = frozenset(
+    ["of", "de", "del", "du", "des", "della", "dei", "do", "da", "dos", "das", "der", "van", "von"]
+)
+"""Begin what belongs to the noun before them."""
+_EITHER_CASE: Final = frozenset(["you", "it"])
+"""Objects, which may end a phrase, or subjects, which may not ("what would you | like")."""
+_RELATIVE: Final = frozenset(["that", "which", "who", "qui", "que"])
+_ALONE_WORDS: Final = 6
+"""With so many words before it, where and when it was can also be said apart."""
+_VERB_LAST_WORDS: Final = 7
+"""A German clause that an opener begins ends in its verb, so what is in it is not parted soon."""
 _OBJECTS: Final = frozenset(["me", "him", "them", "us"])
 _BEGINNINGS: Final = frozenset(
     {"with", "over", "when", "into", "from", "upon", "will", "have", "were", "also", "under"}
@@ -133,7 +148,9 @@ def last_word_end(text: str, language: str, least_words: int = PRESSED_WORDS) ->
     elif spans:
         following = (len(text), len(text))
     table = words_of(language)
-    leaning = table.leaning if table else LEANING_ANYWHERE
+    # A voice may be given a text of another language: what leans in any of them is no end.
+    leaning = LEANING_ANYWHERE | table.leaning if table else LEANING_ANYWHERE
+    last = -1
     for index in range(len(spans) - 1, least_words - 2, -1):
         end = spans[index][1]
         if end < PRESSED_CHARS:
@@ -143,15 +160,32 @@ def last_word_end(text: str, language: str, least_words: int = PRESSED_WORDS) ->
         following = spans[index]
         if word[-1].isdigit() and (not after or after[0].isdigit()):
             continue
-        if not word[-1].isalnum() or word.lower().replace("’", "'") in leaning:
+        plain = word.lower().replace("’", "'")
+        if not word[-1].isalnum() or plain in leaning or _elided(plain) in leaning:
             continue
         if word[0].isupper() and after[:1].isupper():
             continue
         if after and not (after[0].isalnum() or after[0] in marks.OPENERS):
             continue
-        if not _inside(text[:end]):
+        if _inside(text[:end]):
+            continue
+        if not _clings(plain, after.lower(), table):
             return end
-    return -1
+        last = max(last, end)
+    return last
+
+
+def _elided(word: str) -> str:
+    """Return the word without an elided one before it: "un" of "d'un"."""
+    before, mark, rest = word.partition("'")
+    return rest if mark and (len(before) <= 1 or before.endswith("qu")) else ""
+
+
+def _clings(before: str, after: str, table: PhraseWords | None) -> bool:
+    """Say whether two words belong together so closely that a pause elsewhere is better."""
+    if before in _EITHER_CASE or after in _GENITIVE or after.startswith(("d'", "d’")):
+        return True
+    return table is not None and before in table.governing and after in table.leaning
 
 
 def _plain(word: str) -> str:
@@ -178,6 +212,8 @@ def _strength(words: _Words, index: int) -> Strength | None:
     """Return how natural a pause is before the word at `index`; None where there must be none, or not yet."""
     table, before, word = words.table, words.plain[index - 1], words.plain[index]
     at_edge = index == len(words.spans) - 1 and words.edge
+    if words.raw(index)[0] == "(" and not at_edge:
+        return _before_bracket(words, index)
     if not word or (at_edge and word in _BEGINNINGS):
         return None
     last = words.raw(index - 1)[-1]
@@ -202,19 +238,38 @@ def _strength(words: _Words, index: int) -> Strength | None:
     return found
 
 
+def _before_bracket(words: _Words, index: int) -> Strength | None:
+    """A pause stands before what is said aside, not before a mere abbreviation: "the Organization (WHO)"."""
+    before, chars = words.plain[index - 1], words.spans[index - 1][1]
+    if not before or before in words.table.leaning or chars < PRESSED_CHARS or ")" in words.raw(index):
+        return None
+    return None if _inside(words.text[:chars]) else Strength.WEAK
+
+
 def _is_subject(words: _Words, index: int) -> bool:
     """Say whether the words before `index` are one noun phrase, from its determiner on."""
     table = words.table
     if words.plain[0] not in table.determiners or not words.plain[index - 1]:
         return False
-    between = words.plain[1:index]
     others = table.predicates | table.subjects | table.openers
-    return not any(word in others for word in between)
+    if any(word in others for word in words.plain[1:index]):
+        return False
+    # A second noun phrase that nothing joins to the first: "most of the time the error".
+    joined = table.leaning | table.governing
+    return not any(
+        words.plain[at] in table.determiners
+        and words.plain[at - 1] not in joined
+        and words.plain[at + 1] not in table.leaning
+        for at in range(1, index - 1)
+    )
 
 
 def _joins_clauses(words: _Words, index: int) -> bool:
     """Say whether a joiner stands between more than two words of a pair, a number, or a name."""
     table, before = words.table, words.plain[index - 1]
+    if index + 2 < len(words.spans) and words.plain[index + 1] in table.auxiliaries:
+        # "between 1248 and 1322 | and is one of the largest"
+        return True
     if not before or before in table.numerals or _ADJECTIVE.fullmatch(before):
         return False
     if words.plain[index - 2] in _BEFORE_ADJECTIVES:
@@ -233,6 +288,12 @@ def _begins_adjunct(words: _Words, index: int) -> bool:
     """Say whether a preposition begins a phrase of its own rather than belonging to what is before it."""
     table, before, word = words.table, words.plain[index - 1], words.plain[index]
     if before in table.governing:
+        return False
+    happened = words.plain[index - 2] in table.auxiliaries and _PARTICIPLE.fullmatch(before)
+    if index < _ALONE_WORDS and (happened or words.plain[index - 2] in _RELATIVE):
+        # What happened belongs to where and when it did: "was born in Warsaw".
+        return False
+    if table.nouns_are_capitalised and words.plain[0] in table.openers and index < _VERB_LAST_WORDS:
         return False
     if index > 2 and words.raw(index - 1)[0].isupper() and words.raw(index - 2)[0].isupper():
         # A title or a name goes on: "The Catcher in the Rye".

@@ -16,6 +16,7 @@ GOOD = {
         "We have to wait for the bus || because the train is not running today",
         "The meeting has been moved to Tuesday | at ten || because the room was not free",
         "She wrote “The Lord of the Sands” || while she had a small flat | in Lyon",
+        "The large town hall | (built in 1894 by somebody from the north)",
         "What you are looking for is probably | in the second drawer | on the left",
     ],
     "de": [
@@ -28,6 +29,7 @@ GOOD = {
     ],
     "es": [
         "Hay que pulsar el botón rojo | durante tres segundos || y esperar la señal",
+        "La catedral fue construida entre 1248 y 1322 || y es una de las más visitadas",
         "Puede cancelar su pedido | en los dos primeros días | sin pagar nada",
     ],
 }
@@ -36,6 +38,13 @@ NONE = {
         # too little before
         "The museum and its garden",
         "We go on and on",
+        "The museum is closed on Mondays",
+        "Marie Curie was born in Warsaw",
+        "The train that leaves from platform nine",
+        # no two noun phrases beside each other
+        "Most of the time the error goes away",
+        # what is short for a name
+        "Ask the World Health Organization (WHO)",
         # verbs and adjectives with their prepositions
         "It is what everybody has been looking for",
         "Please make sure that you have logged in",
