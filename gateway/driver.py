@@ -21,39 +21,33 @@ from google.rpc import status_pb2
 from opentelemetry.trace import Span
 
 from gateway import translation
+from gateway.asking import Asking
 from gateway.chunking import configure_chunker, tell_chunker, wants_slack
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.report import TurnReport
 from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, TurnSpec
-from gateway.links import CacheLink, Link
+from gateway.links import CacheLink, Link, broke_off
 from gateway.memory import Memory
 from gateway.openers import Foresight, Openers
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.settings import GatewaySettings
-from gateway.standby import METHOD, LlmLink, Standby
+from gateway.standby import METHOD, Standby
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.chunker.v1 import chunker_pb2
-from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError, reason_of
 from voicemesh.runtime.telemetry import Telemetry
 from voicemesh.tts.v1 import tts_pb2
 
 _CLOSE_S: Final = 1.0
-_FREE_PROVIDER: Final = "rehearsal"
-"""The provider whose tokens cost nothing."""
 _CHUNKER_AHEAD_S: Final = 0.005
 _TTS_AHEAD_S: Final = 0.01
 """How long behind the LLM's question the next streams are opened, so as not to get in its way."""
-_LOST: Final = frozenset({"SERVICE_UNAVAILABLE", "DRAINING"})
-"""Reasons that say that the service, or its connection, is gone."""
 _REFUSALS: Final = frozenset({"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED"})
 """Reasons of the TTS service that speak against the request or the load, not against an engine."""
 
@@ -119,7 +113,6 @@ class TurnDriver:
         self.settled.set()
         self._pace_meter = peers.paces.meter(speech.voice.name, speech.speed)
         self._engine = TurnEngine(spec, clock, self._pace_meter)
-        self._text = text
         self._speech = speech
         self._peers = peers
         self._caller = caller
@@ -132,14 +125,10 @@ class TurnDriver:
         self._record = record
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
-        self._llm_asked = False
-        self._llm_spoke = False
-        self._text_complete = False
         self._chunks_complete = False
         self._actions: deque[do.Action] = deque()
         self._acting = False
         self._timer: asyncio.TimerHandle | None = None
-        self._llm: LlmLink | None = None
         self._chunker: Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse] | None = None
         self._tts: Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse] | None = None
         self._cache = CacheLink(
@@ -147,6 +136,19 @@ class TurnDriver:
         )
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
         self._foresight = Foresight(openers, (text.system_prompt, text.model))
+        self._asking = Asking(
+            spec,
+            text,
+            span,
+            peers=peers,
+            standby=standby,
+            new_link=lambda: self._link("llm", METHOD, peers.llm.Generate),
+            adopt=self._links.append,
+            read=lambda link: link.start(session, f"turn {spec.turn_id}"),
+            handle=self.handle,
+            room=self._room_for_text,
+            ended=lambda: self.ended,
+        )
 
     @property
     def ended(self) -> bool:
@@ -181,8 +183,7 @@ class TurnDriver:
             self._open(self._open_chunker)
             self._open(self._open_tts)
         else:
-            if self._standby is None or not self._standby.ready:
-                self._open(self._open_llm)
+            self._open(self._asking.open_ahead)
             if self.spec.reply_cache:
                 self._open(self._open_chunker)  # the reply may be there in one round trip
 
@@ -235,9 +236,9 @@ class TurnDriver:
                 self.settled.clear()
                 self._memory.store(action)
             case do.StartLlm(messages):
-                self._ask_llm([translation.message_to(message) for message in messages])
+                self._ask_llm(messages)
             case do.TellPatience() | do.CancelLlm():
-                self._tell_llm(action)
+                self._asking.tell(action)
             case do.Synthesize(index, text, deadline_ms):
                 chunk = tts_pb2.SynthesizeChunk(chunk_index=index, text=text, deadline_ms=deadline_ms)
                 self._open_tts().send(tts_pb2.SynthesizeRequest(chunk=chunk))
@@ -297,85 +298,22 @@ class TurnDriver:
         self._read(link, self._cache.take, lambda error: self._cache.ended(link, error))
         return link
 
-    def _open_llm(self) -> LlmLink:
-        if self._llm is None:
-            self._llm = self._link("llm", METHOD, self._peers.llm.Generate)
-            self._read(self._llm, self._take_llm, self._llm_ended)
-        return self._llm
-
-    def _ask_llm(self, messages: list[common_pb2.Message]) -> None:
-        stood_by = self._standby.take() if self._standby is not None and self._llm is None else None
-        if stood_by is not None:
-            self._llm = stood_by
-            self._links.append(stood_by)
-            stood_by.listen(self._take_llm, partial(self._stood_by_ended, messages))
-        link = self._open_llm()
-        start = self._text.start(self.spec, messages, link.begin(self._span))
-        link.send(llm_pb2.GenerateRequest(start=start))
-        self._llm_asked = True
+    def _ask_llm(self, messages: tuple[Message, ...]) -> None:
+        self._asking.ask(messages)
         loop = asyncio.get_running_loop()
         loop.call_later(_CHUNKER_AHEAD_S, self._open, self._open_chunker)
         loop.call_later(_TTS_AHEAD_S, self._open, self._open_tts)
         if self.spec.audio_cache:
             loop.call_later(_TTS_AHEAD_S, self._open, self._look_ahead)
 
+    async def _room_for_text(self) -> None:
+        await self._caller.room()
+        await self.room()
+
     def _look_ahead(self) -> None:
         guess = self._foresight.guess()
         if guess is not None:
             self._memory.look_up(guess)
-
-    def _tell_llm(self, action: do.TellPatience | do.CancelLlm) -> None:
-        if self._llm is None:
-            return
-        match action:
-            case do.TellPatience(join_ms):
-                patience = llm_pb2.GeneratePatience(join_ms=join_ms)
-                self._llm.send(llm_pb2.GenerateRequest(patience=patience))
-            case do.CancelLlm():
-                self._llm.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
-
-    def _stood_by_ended(self, messages: list[common_pb2.Message], error: RemoteError | None) -> None:
-        lost = error is None or error.reason in _LOST
-        if lost and not self._llm_spoke and not self._engine.ended:
-            # It may have been broken while it stood by, and nothing of the reply is lost: ask once more.
-            self._llm = None
-            self._ask_llm(messages)
-        else:
-            self._llm_ended(error)
-
-    async def _take_llm(self, response: llm_pb2.GenerateResponse) -> None:
-        event = response.WhichOneof("event")
-        self._llm_spoke = self._llm_spoke or event != "ready"
-        match event:
-            case "delta":
-                delta = response.delta
-                self.handle(on.TextArrived(delta.text, delta.timing.connect_us, delta.timing.ttft_us))
-                await self._caller.room()
-                await self.room()
-            case "ready":
-                self._peers.hear_llm(response.ready)
-            case "notice":
-                if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
-                    self.handle(on.ModelDegraded(response.notice.detail))
-                else:
-                    self._span.add_event("llm retry")
-            case "finished":
-                finished = response.finished
-                self._text_complete = True
-                priced = finished.provider != _FREE_PROVIDER
-                usage = (
-                    translation.usage_from(finished.usage, priced=priced)
-                    if finished.HasField("usage")
-                    else None
-                )
-                complete = finished.reason == llm_pb2.FINISH_REASON_STOP
-                self.handle(on.TextEnded(usage, complete))
-
-    def _llm_ended(self, error: RemoteError | None) -> None:
-        if not self._llm_asked:
-            self._llm = None  # it broke while it was idle: the question opens another
-        elif not self._text_complete:
-            self.handle(on.TextFailed(error or _broke_off("llm")))
 
     def _open_chunker(self) -> Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse]:
         if self._chunker is None:
@@ -404,7 +342,7 @@ class TurnDriver:
 
     def _chunker_ended(self, error: RemoteError | None) -> None:
         if not self._chunks_complete:
-            self.handle(on.ChunkerFailed(error or _broke_off("chunker")))
+            self.handle(on.ChunkerFailed(error or broke_off("chunker")))
 
     def _open_tts(self) -> Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse]:
         if self._tts is None:
@@ -470,9 +408,9 @@ class TurnDriver:
 
     async def _close(self) -> None:
         """Let the streams end by themselves for a moment; then end what is left."""
-        for link in (self._llm, self._tts):
-            if link is not None:
-                link.half_close()
+        self._asking.half_close()
+        if self._tts is not None:
+            self._tts.half_close()
         if self._chunker is not None:
             self._chunker.cancel()
         self._cache.drain()
@@ -491,10 +429,6 @@ class TurnDriver:
         """End the turn at once: the caller is gone. Does not wait."""
         if not self.finished.is_set():
             self.handle(on.Interrupted())
-
-
-def _broke_off(service: str) -> ServiceUnavailableError:
-    return ServiceUnavailableError(f"the {service} service ended its stream early", retry_after_ms=1000)
 
 
 def _refusal(status: status_pb2.Status) -> RemoteError | None:

@@ -9,6 +9,7 @@ from opentelemetry.trace import Span
 
 from gateway.breaker import Breaker
 from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError, from_rpc_error, to_status
@@ -131,6 +132,11 @@ class Link(Generic[Q, R]):
             if self._span is not None:
                 end_span(self._span, error)
         return error
+
+
+def broke_off(service: str) -> ServiceUnavailableError:
+    """Return the error of a stream that ended, with OK, before all was said."""
+    return ServiceUnavailableError(f"the {service} service ended its stream early", retry_after_ms=1000)
 
 
 Answer = Callable[[cache_pb2.ExchangeResponse | None, str], None]

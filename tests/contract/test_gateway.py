@@ -77,6 +77,19 @@ async def test_a_stream_that_is_opened_again_has_what_is_left_of_the_callers_tim
     assert 0 < second < 610
 
 
+@pytest.mark.parametrize("standby_s", [0.0, 60.0])
+async def test_a_stream_that_was_open_before_its_question_and_is_lost_costs_no_turn(
+    socket_folder: pathlib.Path, standby_s: float
+) -> None:
+    services = Services()
+    async with running_gateway(str(socket_folder), services, gateway_standby_s=standby_s) as gateway:
+        await gateway.serving()
+        services.broken_questions = 1
+        assert (await ask(gateway)).outcome == pb.TURN_OUTCOME_COMPLETED
+        services.broken_questions = 2
+        assert (await ask(gateway)).outcome == pb.TURN_OUTCOME_FAILED, "a stream of its own was lost, too"
+
+
 async def test_streams_are_not_opened_behind_the_end_of_their_turn(socket_folder: pathlib.Path) -> None:
     services = Services()
     async with running_gateway(str(socket_folder), services) as gateway:

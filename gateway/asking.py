@@ -1,0 +1,160 @@
+"""A turn's stream to the LLM service: opened ahead, asked once, told how patient the turn is."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from opentelemetry.trace import Span
+
+from gateway import translation
+from gateway.core import actions as do
+from gateway.core import events as on
+from gateway.core.values import Message, TurnSpec
+from gateway.links import broke_off
+from gateway.options import TextChoice
+from gateway.peers import Peers
+from gateway.standby import LlmLink, Standby
+from voicemesh.llm.v1 import llm_pb2
+from voicemesh.runtime.status import RemoteError
+
+_FREE_PROVIDER: Final = "rehearsal"
+"""The provider whose tokens cost nothing."""
+_LOST: Final = frozenset({"SERVICE_UNAVAILABLE", "DRAINING"})
+"""Reasons that say that the service, or its connection, is gone."""
+
+
+class Asking:
+    """Asks the LLM for the reply of one turn, and tells the engine what comes.
+
+        standby, or opened ahead ──┐
+        opened by the question ────┴─ ask ── ready ── delta … ── finished
+                                        └─ lost before any of that: asked once more, on a new stream
+
+    Args:
+        spec: The turn.
+        text: How the reply is made.
+        span: The turn's.
+        peers: Are told what the service would answer with.
+        standby: Has a stream open; None where the caller asks no more than this.
+        new_link: Opens a stream.
+        adopt: Is given a stream that stood by and is the turn's from now on.
+        read: Begins to read a new stream.
+        handle: Takes the events.
+        room: Waits until the turn can take more text.
+        ended: Returns whether the turn's outcome is known.
+
+    """
+
+    def __init__(
+        self,
+        spec: TurnSpec,
+        text: TextChoice,
+        span: Span,
+        *,
+        peers: Peers,
+        standby: Standby | None,
+        new_link: Callable[[], LlmLink],
+        adopt: Callable[[LlmLink], None],
+        read: Callable[[LlmLink], None],
+        handle: Callable[[on.Event], None],
+        room: Callable[[], Awaitable[None]],
+        ended: Callable[[], bool],
+    ) -> None:
+        self._spec = spec
+        self._text = text
+        self._span = span
+        self._peers = peers
+        self._standby = standby
+        self._new_link = new_link
+        self._adopt = adopt
+        self._read = read
+        self._handle = handle
+        self._room = room
+        self._turn_ended = ended
+        self._link: LlmLink | None = None
+        self._asked = False
+        self._spoke = False
+        self._complete = False
+
+    def open_ahead(self) -> None:
+        """Open a stream before the question, unless one stands by."""
+        if self._standby is None or not self._standby.ready:
+            self._open()
+
+    def ask(self, messages: tuple[Message, ...]) -> None:
+        """Ask for the reply; call once."""
+        if self._link is None and self._standby is not None and (link := self._standby.take()) is not None:
+            self._link = link
+            self._adopt(link)
+        # One that was opened earlier may be broken without our knowing; then it is asked once more.
+        self._ask(messages, once_more=self._link is not None)
+
+    def tell(self, action: do.TellPatience | do.CancelLlm) -> None:
+        """Tell the service what the engine wants of it."""
+        if self._link is None:
+            return
+        match action:
+            case do.TellPatience(join_ms):
+                patience = llm_pb2.GeneratePatience(join_ms=join_ms)
+                self._link.send(llm_pb2.GenerateRequest(patience=patience))
+            case do.CancelLlm():
+                self._link.send(llm_pb2.GenerateRequest(cancel=llm_pb2.GenerateCancel()))
+
+    def half_close(self) -> None:
+        """Say that nothing more is asked."""
+        if self._link is not None:
+            self._link.half_close()
+
+    def _ask(self, messages: tuple[Message, ...], *, once_more: bool) -> None:
+        link = self._open()
+        if once_more:
+            link.listen(self._take, partial(self._early_ended, messages))
+        asked = [translation.message_to(message) for message in messages]
+        start = self._text.start(self._spec, asked, link.begin(self._span))
+        link.send(llm_pb2.GenerateRequest(start=start))
+        self._asked = True
+
+    def _open(self) -> LlmLink:
+        if self._link is None:
+            self._link = self._new_link()
+            self._link.listen(self._take, self._ended)
+            self._read(self._link)
+        return self._link
+
+    async def _take(self, response: llm_pb2.GenerateResponse) -> None:
+        event = response.WhichOneof("event")
+        self._spoke = self._spoke or event != "ready"
+        match event:
+            case "delta":
+                delta = response.delta
+                self._handle(on.TextArrived(delta.text, delta.timing.connect_us, delta.timing.ttft_us))
+                await self._room()
+            case "ready":
+                self._peers.hear_llm(response.ready)
+            case "notice":
+                if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
+                    self._handle(on.ModelDegraded(response.notice.detail))
+                else:
+                    self._span.add_event("llm retry")
+            case "finished":
+                self._finished(response.finished)
+
+    def _finished(self, finished: llm_pb2.GenerateFinished) -> None:
+        self._complete = True
+        known, priced = finished.HasField("usage"), finished.provider != _FREE_PROVIDER
+        usage = translation.usage_from(finished.usage, priced=priced) if known else None
+        self._handle(on.TextEnded(usage, finished.reason == llm_pb2.FINISH_REASON_STOP))
+
+    def _early_ended(self, messages: tuple[Message, ...], error: RemoteError | None) -> None:
+        lost = error is None or error.reason in _LOST
+        if lost and not self._spoke and not self._turn_ended():
+            self._link = None
+            self._ask(messages, once_more=False)
+        else:
+            self._ended(error)
+
+    def _ended(self, error: RemoteError | None) -> None:
+        if not self._asked:
+            self._link = None  # it broke while it was idle: the question opens another
+        elif not self._complete:
+            self._handle(on.TextFailed(error or broke_off("llm")))
