@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
+from services.chunker import marks
 from services.chunker.core import Chunker, ChunkerConfig, Pace
 from services.chunker.policy import Chunk, TextRun
 from services.chunker.speech import SpeechText, Spoken
@@ -66,11 +67,12 @@ class SpokenChunker:
         self._consumed = 0  # of the spoken text
         self._arrivals: deque[tuple[int, int]] = deque()  # (source length, when it came), but for the last
         self._now_ns = 0
+        self._silent = 0  # chunks of marks alone, which do not go out
 
     @property
     def chunk_count(self) -> int:
         """Chunks that have gone out."""
-        return self._chunker.chunk_count
+        return self._chunker.chunk_count - self._silent
 
     def push(self, text: str, now_ns: int) -> list[Chunk]:
         """Take in more text."""
@@ -105,7 +107,8 @@ class SpokenChunker:
         pace: Pace | None = None,
     ) -> None:
         """As `Chunker.slack`."""
-        self._chunker.slack(left_to_play_ms, now_ns, chunks_counted=chunks_counted, pace=pace)
+        counted = None if chunks_counted is None else chunks_counted + self._silent
+        self._chunker.slack(left_to_play_ms, now_ns, chunks_counted=counted, pace=pace)
 
     def next_deadline_ns(self) -> int | None:
         """As `Chunker.next_deadline_ns`."""
@@ -158,7 +161,15 @@ class SpokenChunker:
         self._spoken_length += length
 
     def _placed(self, chunks: list[Chunk], now_ns: int) -> list[Chunk]:
-        return [self._place(chunk, now_ns) for chunk in chunks]
+        """Return the chunks as they stand in the source; a voice has nothing to say for marks alone."""
+        placed = []
+        for chunk in chunks:
+            if marks.SPEAKABLE.search(chunk.text):
+                placed.append(self._place(replace(chunk, index=chunk.index - self._silent), now_ns))
+            else:
+                self._take_runs(chunk.text_offset, chunk.text_offset + chunk.text_length)
+                self._silent += 1
+        return placed
 
     def _place(self, chunk: Chunk, now_ns: int) -> Chunk:
         """Return the chunk as it stands in the source."""

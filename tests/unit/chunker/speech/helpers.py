@@ -6,8 +6,9 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from services.chunker.core import Chunker, ChunkerConfig, Policy
+from services.chunker.core import ChunkerConfig, Policy
 from services.chunker.speech import SpeechText, Spoken
+from services.chunker.spoken import SpokenChunker
 
 HERE = pathlib.Path(__file__).parent
 ALL_PAIRS_CHARS = 48  # of longer texts every third cutting into three is tried
@@ -27,8 +28,8 @@ def said(tokens: Iterable[str], language: str = "") -> str:
 
 
 def chunks_of(tokens: Iterable[str]) -> list[str]:
-    chunker = Chunker(ChunkerConfig(policy=Policy.SENTENCE))
-    chunks = [chunk for piece in pieces_of(tokens) for chunk in chunker.push(piece.text, 0)]
+    chunker = SpokenChunker(ChunkerConfig(policy=Policy.SENTENCE))
+    chunks = [chunk for token in tokens for chunk in chunker.push(token, 0)]
     return [chunk.text for chunk in chunks + chunker.end(0)]
 
 
