@@ -165,7 +165,7 @@ class SpokenChunker:
         placed = []
         for chunk in chunks:
             if marks.SPEAKABLE.search(chunk.text):
-                placed.append(self._place(replace(chunk, index=chunk.index - self._silent), now_ns))
+                placed.append(self._place(chunk, now_ns))
             else:
                 self._take_runs(chunk.text_offset, chunk.text_offset + chunk.text_length)
                 self._silent += 1
@@ -182,10 +182,12 @@ class SpokenChunker:
                 break
             arrived_ns = when
         plain = len(runs) == 1 and runs[0].spoken_length == runs[0].source_length
-        return replace(
-            chunk,
+        return Chunk(
+            index=chunk.index - self._silent,
+            text=chunk.text,
             text_offset=begin,
             text_length=end - begin,
+            reason=chunk.reason,
             held_ns=max(chunk.held_ns, now_ns - arrived_ns),
             alignment=() if plain else tuple(runs),
         )
