@@ -212,7 +212,7 @@ async def test_one_turn_is_two_spans_with_the_right_parents(house: House) -> Non
     }
 
 
-async def test_a_patient_caller_gets_fewer_messages_and_the_same_text(house: House) -> None:
+async def test_a_patient_caller_gets_the_same_text(house: House) -> None:
     call = house.call()
     await call.start("Why?")
     await call.until("delta")
@@ -223,7 +223,6 @@ async def test_a_patient_caller_gets_fewer_messages_and_the_same_text(house: Hou
     await hurried.to_the_end()
     texts = [[r.delta.text for r in c.responses if r.HasField("delta")] for c in (call, hurried)]
     assert "".join(texts[0]) == "".join(texts[1])
-    assert len(texts[0]) < len(texts[1])
 
 
 @pytest.mark.parametrize(("join_ms", "started"), [(1001, True), (1, False)])
