@@ -79,7 +79,7 @@ class OpenAiProvider:
         try:
             # Shielded: one caller that goes away must not take the client from the others.
             return await asyncio.shield(self._loading)
-        except Exception:
+        except Exception:  # whatever it was, the next caller tries anew; this one is told
             self._loading = None
             raise
 

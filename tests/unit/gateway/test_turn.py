@@ -6,7 +6,6 @@ from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, Usage, Word
 from tests.unit.gateway.engine import Script, pcm, samples
 from voicemesh.runtime.clock import ManualClock
-from voicemesh.runtime.errors import DeadlineError, LlmStreamBrokenError, LlmUnavailableError, QueueFullError
 
 
 def whole_turn(script: Script) -> None:
@@ -278,33 +277,6 @@ def test_an_interrupt_before_anything_was_heard_keeps_the_question_alone() -> No
     assert saved.added == (Message("user", ("Why?",)),)
 
 
-def test_an_llm_that_fails_before_its_first_token_fails_the_turn() -> None:
-    script = Script()
-    script.to_llm()
-    script.on(on.TextFailed(LlmUnavailableError("gone")))
-    assert script.report.outcome == "failed"
-    assert isinstance(script.report.error, LlmUnavailableError)
-    assert not script.of(do.SaveHistory)
-
-
-def test_an_llm_that_breaks_off_is_spoken_to_its_end_and_then_fails() -> None:
-    script = Script(keep_history=False)
-    script.start()
-    script.on(on.ReplyMissing())
-    script.on(on.TextArrived("So far. And"))
-    script.on(on.TextFailed(LlmStreamBrokenError("cut")))
-    assert script.of(do.EndChunker)
-    script.say(0, "So far. And", 0)
-    script.on(on.ChunksEnded())
-    script.on(on.AudioMissing(0))
-    script.speak(0, 20)
-    script.on(on.FirstFrameSent())
-    script.on(on.ChunkSpoken(0))
-    assert script.report.outcome == "failed"
-    assert script.report.audio_us == 20_000
-    assert not script.of(do.StoreReply)
-
-
 def test_a_reply_without_text_is_a_valid_turn() -> None:
     script = Script(keep_history=False)
     script.start()
@@ -312,76 +284,6 @@ def test_a_reply_without_text_is_a_valid_turn() -> None:
     script.on(on.TextEnded(Usage(5, 0), complete=True))
     assert script.report.outcome == "completed"
     assert script.report.attribution.ttfa_us == 0
-
-
-def test_a_chunk_that_no_engine_speaks_is_given_to_the_caller_and_the_turn_goes_on() -> None:
-    script = Script(keep_history=False)
-    script.start()
-    script.on(on.ReplyMissing())
-    script.on(on.TextArrived("One. Two."))
-    script.say(0, "One.", 0)
-    script.say(1, "Two.", 5)
-    script.on(on.TextEnded())
-    script.on(on.ChunksEnded())
-    script.on(on.AudioMissing(0))
-    script.on(on.AudioMissing(1))
-    script.on(on.ChunkUnspeakable(0, "every replica failed"))
-    assert script.of(do.EmitSpeakLocally) == [do.EmitSpeakLocally(0, "One.")]
-    script.speak(1, 20)
-    script.on(on.FirstFrameSent())
-    script.on(on.ChunkSpoken(1))
-    assert script.report.outcome == "completed"
-    assert script.report.degraded == ("local_speech",)
-
-
-def test_a_full_queue_refuses_the_turn_before_any_audio() -> None:
-    script = Script(keep_history=False)
-    script.start()
-    script.on(on.ReplyMissing())
-    script.on(on.TextArrived("One."))
-    script.say(0, "One.", 0)
-    script.on(on.AudioMissing(0))
-    refusal = QueueFullError("full", retry_after_ms=500)
-    script.on(on.ChunkUnspeakable(0, "full", refusal))
-    assert script.report.outcome == "failed"
-    assert script.report.error is refusal
-    assert script.of(do.CancelLlm)
-
-
-def test_a_tts_service_that_goes_away_leaves_the_rest_to_the_caller() -> None:
-    script = Script(keep_history=False, audio_cache=False)
-    script.start()
-    script.on(on.ReplyMissing())
-    script.on(on.TextArrived("One two three. Four."))
-    script.say(0, "One two three.", 0)
-    script.speak(0, 20)
-    script.on(on.FirstFrameSent())
-    script.on(on.SpeechFailed())
-    (local,) = script.of(do.EmitSpeakLocally)
-    assert "One two three.".endswith(local.text)
-
-
-@pytest.mark.parametrize("detail", ["the cache took longer than 20 ms"])
-def test_a_cache_that_is_down_costs_the_turn_nothing_but_its_help(detail: str) -> None:
-    remembered = (Message("user", ("Before?",)), Message("assistant", ("Before.",)))
-    script = Script(remembered=remembered)
-    script.start()
-    script.on(on.HistoryUnavailable(detail))
-    script.on(on.ReplyMissing(detail=detail))
-    (llm,) = script.of(do.StartLlm)
-    assert llm.messages[:2] == remembered
-    script.on(on.TextArrived("Yes."))
-    script.say(0, "Yes.", 0)
-    script.on(on.AudioMissing(0, detail=detail))
-    script.speak(0, 20)
-    script.on(on.FirstFrameSent())
-    script.on(on.TextEnded())
-    script.on(on.ChunksEnded())
-    script.on(on.ChunkSpoken(0))
-    script.on(on.HistorySaved(detail))
-    assert script.report.outcome == "completed"
-    assert script.report.degraded == ("history", "cache")
-    assert script.engine.history[-1].text == "Yes."
 
 
 def test_the_report_waits_until_the_first_frame_was_handed_over() -> None:
@@ -439,16 +341,6 @@ def test_an_interrupt_behind_the_end_keeps_only_what_was_heard() -> None:
     assert len(script.of(do.Finish)) == 1
 
 
-def test_a_history_that_the_cache_lost_goes_on_from_the_gateways_copy() -> None:
-    remembered = (Message("user", ("Before?",)), Message("assistant", ("Before.",)))
-    script = Script(remembered=remembered, reply_cache=False)
-    script.start()
-    script.on(on.HistoryLoaded((), 0, 10))
-    (llm,) = script.of(do.StartLlm)
-    assert llm.messages[:2] == remembered
-    assert [action.what for action in script.of(do.EmitDegraded)] == ["history"]
-
-
 def test_a_chunk_that_was_spoken_to_its_last_word_is_not_spoken_again() -> None:
     script = Script(prompt=None, keep_history=False, audio_cache=False)
     script.start()
@@ -488,31 +380,6 @@ def test_characters_are_those_that_engines_were_given() -> None:
     script.on(on.ChunksEnded())
     script.on(on.ChunkSpoken(1))
     assert script.report.characters == len("Four.")
-
-
-def test_words_whose_last_never_comes_are_spoken_and_then_the_turn_fails() -> None:
-    script = Script(prompt=None, keep_history=False, audio_cache=False, text_idle_ms=30_000)
-    script.start()
-    script.on(on.TextArrived("One two"), after_ms=20_000)
-    timer = script.of(do.SetTimer)[-1]
-    assert timer.at_ns == script.clock.now_ns() + 30_000_000_000
-    script.on(on.TimerFired(), after_ms=30_000)
-    assert script.of(do.EndChunker)
-    script.say(0, "One two", 0)
-    script.on(on.ChunksEnded())
-    script.speak(0, 20)
-    script.on(on.FirstFrameSent())
-    script.on(on.ChunkSpoken(0))
-    assert script.report.outcome == "failed"
-    assert isinstance(script.report.error, DeadlineError)
-    assert "30 s" in script.report.error.message
-
-
-def test_words_that_never_begin_fail_at_once() -> None:
-    script = Script(prompt=None, keep_history=False, text_idle_ms=30_000)
-    script.start()
-    script.on(on.TimerFired(), after_ms=30_000)
-    assert script.report.outcome == "failed"
 
 
 def test_chunks_that_nobody_listens_to_leave_others_the_way() -> None:

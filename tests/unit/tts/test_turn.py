@@ -1,93 +1,23 @@
 """The order of a turn's chunks, on a scripted replica."""
 
-import asyncio
-from dataclasses import replace
-from typing import Any, Self
-
 import pytest
 
-from services.tts.core.batch import Batch
-from services.tts.core.chunk import Speaker
 from services.tts.core.model import (
     AudioFormat,
     ChunkOrder,
     FailedEvent,
     FinishedEvent,
     FrameEvent,
-    PoolStats,
-    VoiceSpec,
     Word,
     WordsEvent,
 )
-from services.tts.core.service import Speech
-from services.tts.core.turn import Turn
-from tests.unit.tts.scripted import LIMITS, Changes, ScriptedLauncher, ScriptedReplica, Watcher
-from voicemesh.runtime.clock import ManualClock
+from tests.unit.tts.speaking import World, nothing_yet, rest, take
 from voicemesh.runtime.errors import (
-    DrainingError,
     InvalidFieldError,
     NoEngineError,
     OutOfOrderError,
     QueueFullError,
-    UnknownVoiceError,
 )
-
-
-class World:
-    def __init__(self, replicas: int = 1, **limits: Any) -> None:
-        self.clock = ManualClock(5_000_000_000)
-        self.launcher = ScriptedLauncher()
-        self.health = Changes()
-        self.watchers: dict[int, Watcher] = {}
-        self.speech = Speech(
-            [VoiceSpec("voice", "scripted", replicas, "en-us", {})],
-            "",
-            self.launcher,
-            self.clock,
-            replace(LIMITS, **limits),
-            self.health,
-        )
-
-    async def __aenter__(self) -> Self:
-        await self.speech.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.speech.close()
-
-    def observe(self, order: ChunkOrder, _speaker: Speaker) -> Watcher:
-        self.watchers[order.index] = Watcher()
-        return self.watchers[order.index]
-
-    def turn(self, voice: str = "", speed: float = 0) -> Turn:
-        turn = self.speech.open_turn(self.observe)
-        turn.configure("t", voice, AudioFormat(), speed)
-        return turn
-
-    def replica(self, index: int = -1) -> ScriptedReplica:
-        return self.launcher.replicas[index]
-
-    def stats(self) -> PoolStats:
-        return self.speech.stats()[0]
-
-
-async def take(turn: Turn, count: int) -> list[Any]:
-    async with asyncio.timeout(5):
-        return [await anext(turn) for _ in range(count)]
-
-
-async def rest(turn: Turn) -> list[Any]:
-    async with asyncio.timeout(5):
-        return [event async for event in turn]
-
-
-async def nothing_yet(turn: Turn) -> bool:
-    """Whether the turn has no answer now."""
-    waiting = asyncio.ensure_future(anext(turn))
-    done, _ = await asyncio.wait({waiting}, timeout=0)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    return not done
 
 
 async def test_frames_words_and_the_end_come_as_they_are_made():
@@ -409,118 +339,3 @@ async def test_the_seed_is_the_same_for_the_same_sound_and_another_for_any_other
             replica.acknowledge()
         assert seeds[0] == seeds[1] == seeds[2]
         assert len(set(seeds)) == 4
-
-
-# ---- voices and the service as a whole
-
-
-async def test_voices_are_listed_and_found_by_name():
-    async with World() as world:
-        voices = world.speech.voices()
-        assert [voice.name for voice in voices] == ["voice", "voice/de", "voice/en-us"]
-        assert [voice.is_default for voice in voices] == [True, False, False]
-        assert voices[0].model_revision == voices[2].model_revision != voices[1].model_revision
-        assert [voice.name for voice in world.speech.voices("EN")] == ["voice", "voice/en-us"]
-        assert world.speech.voices("e") == []
-        assert world.speech.find("voice/en")[1] == "en-us"
-        assert world.speech.find("Voice/DE")[1] == "de"
-
-
-@pytest.mark.parametrize(("name", "near"), [("voise/de", "voice/de"), ("voice/dx", "voice/de"), ("zzz", "")])
-async def test_an_unknown_voice_is_told_what_is_near(name, near):
-    async with World() as world:
-        with pytest.raises(UnknownVoiceError, match="ListVoices") as caught:
-            world.turn(voice=name)
-        assert near in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("wanted", "field"),
-    [
-        (AudioFormat("MULAW"), "configure.format.encoding"),
-        (AudioFormat("PCM_S16LE", 8000), "configure.format.sample_rate_hz"),
-        (AudioFormat("UNSPECIFIED", 1000, 2), "configure.format.channels"),
-    ],
-)
-async def test_other_formats_are_refused_by_field_with_what_there_is(wanted, field):
-    async with World() as world:
-        turn = world.speech.open_turn(world.observe)
-        with pytest.raises(InvalidFieldError, match="1000 Hz") as caught:
-            turn.configure("t", "", wanted, 0)
-        assert caught.value.field == field
-
-
-async def test_the_voices_own_format_can_be_named():
-    async with World() as world:
-        turn = world.speech.open_turn(world.observe)
-        turn.configure("t", "", AudioFormat("PCM_S16LE", 1000, 1), 1)
-
-
-async def test_health_follows_the_pools_and_drain_refuses_new_turns():
-    async with World() as world:
-        assert world.health.calls >= 1
-        assert world.speech.healthy
-        running = world.turn()
-        running.add(ChunkOrder(0, "text"))
-        world.speech.drain()
-        with pytest.raises(DrainingError):
-            world.speech.open_turn(world.observe)
-        running.half_close()
-        world.replica().make(10)
-        world.replica().finish()
-        assert isinstance((await rest(running))[-1], FinishedEvent)
-
-
-# ---- batches
-
-
-async def batch_events(batch: Batch) -> list[Any]:
-    async with asyncio.timeout(5):
-        return [part async for part in batch]
-
-
-async def test_a_batch_speaks_identical_texts_once_and_fails_alone():
-    async with World(replicas=2) as world:
-        batch = world.speech.open_batch(["one", "two", "one", ""], "", AudioFormat(), 0, world.observe)
-        collecting = asyncio.ensure_future(batch_events(batch))
-        first = await anext_lease(world, 0)
-        second = await anext_lease(world, 1)
-        second.make(10)
-        second.finish()
-        first.make(10)
-        first.finish()
-        events = await collecting
-        assert {part.text_indexes for part in events} == {(0, 2), (1,), (3,)}
-        (failed,) = [part.event for part in events if isinstance(part.event, FailedEvent)]
-        assert failed.error.field == "texts[3]"
-        assert sum(isinstance(part.event, FinishedEvent) for part in events) == 2
-
-
-async def anext_lease(world: World, index: int) -> ScriptedReplica:
-    async with asyncio.timeout(5):
-        await world.launcher.replicas[index].spoke.wait()
-    return world.launcher.replicas[index]
-
-
-async def test_a_batch_runs_a_few_at_once_behind_live_turns():
-    async with World(batch_concurrency=2) as world:
-        batch = world.speech.open_batch(["a", "b", "c"], "", AudioFormat(), 0, world.observe)
-        collecting = asyncio.ensure_future(batch_events(batch))
-        await anext_lease(world, 0)
-        assert world.stats().queued_chunks == 1
-        turn = world.turn()
-        turn.add(ChunkOrder(0, "live", deadline_ms=1000))
-        world.replica().make(1)
-        world.replica().finish()
-        assert world.replica().last.text == "live"
-        collecting.cancel()
-        await asyncio.gather(collecting, return_exceptions=True)
-        batch.abandon()
-        turn.abandon()
-
-
-@pytest.mark.parametrize("texts", [[], ["x"] * 1001])
-async def test_a_batch_has_bounds(texts):
-    async with World() as world:
-        with pytest.raises(InvalidFieldError, match="texts: "):
-            world.speech.open_batch(texts, "", AudioFormat(), 0, world.observe)
