@@ -225,7 +225,7 @@ class Scanner:
                     return -1
                 if not following.isalnum() or (following.isdigit() and buffer[end - 1].isdigit()):
                     break
-                if end == index and "«" not in buffer and "»" not in buffer:
+                if end == index and not buffer[end - 1].isspace() and "«" not in buffer and "»" not in buffer:
                     # As `_cut` does, where nothing is special: this is what words:N spends its time on.
                     offset = self._base + start
                     held_ns = max(0, now_ns - self._arrival_ns(offset + end - start))
