@@ -95,6 +95,8 @@ class SpeakRequest(NamedTuple):
     """Audio that the listener has already: the first frames need not be short."""
     warm_up: bool = False
     """True for the text that warms the engine: no trouble is simulated on it."""
+    caller: str = ""
+    """Whose it is, a turn or a batch: no caller's texts starve those of another."""
 
 
 class Done(NamedTuple):

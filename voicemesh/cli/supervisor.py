@@ -188,6 +188,7 @@ class Supervisor:
         self._listening: set[str] = set()
         self._limit: asyncio.Timeout | None = None
         self._complaint_s: float | None = None
+        self._complained = False
         self.children: list[Child] = []
 
     async def start(self) -> None:
@@ -210,11 +211,16 @@ class Supervisor:
     def _line(self, line: LogLine) -> bool:
         if line.text.startswith(_LISTENING):
             self._listening.add(line.service)
-        elif line.is_loud and line.service in self._listening and self._limit and self._complaint_s:
-            # It is up, and something keeps it from working.
+        elif line.is_loud and line.service in self._listening:
+            self._complained = True
+            self._hurry()
+        return self._relay(line)
+
+    def _hurry(self) -> None:
+        """Wait no longer than is said: a child is up, and something keeps it from working."""
+        if self._complained and self._limit and self._complaint_s:
             soon = asyncio.get_running_loop().time() + self._complaint_s
             self._limit.reschedule(min(self._limit.when() or soon, soon))
-        return self._relay(line)
 
     async def ready(
         self,
@@ -235,6 +241,7 @@ class Supervisor:
         self._complaint_s = complaint_s
         try:
             async with asyncio.timeout(timeout_s) as self._limit:
+                self._hurry()  # a complaint may have come while the others were started
                 first: set[asyncio.Future[Any]] = {ended, everyone}
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():

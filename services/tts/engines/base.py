@@ -1,10 +1,16 @@
 """What an engine is.
 
-An engine lives in a worker process and is driven by its threads: at most `Capabilities.slots` calls
-of `synthesize` run at once. Workers import this module: standard library only, and little of it.
+An engine lives in a worker process, which drives it in one of two ways:
+
+    Engine           one thread a request: at most `Capabilities.slots` calls of `synthesize` at once
+    SteppedEngine    one thread for all: at most `Capabilities.slots` utterances are open, and a
+                     scheduler decides which of them take their next step together
+
+Workers import this module: standard library only, and little of it.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from services.tts.wire import SpeakRequest, Word
@@ -14,8 +20,12 @@ __all__ = [
     "Capabilities",
     "Engine",
     "OptionsError",
+    "OutOfMemoryError",
     "Output",
     "SpeakRequest",
+    "Step",
+    "SteppedEngine",
+    "Utterance",
     "Variant",
     "Word",
 ]
@@ -27,6 +37,10 @@ class CannotSpeakError(Exception):
 
 class OptionsError(Exception):
     """The declaration of the voice is wrong; the text says which option and what it may be."""
+
+
+class OutOfMemoryError(Exception):
+    """A step did not fit into the device's memory. Nothing has advanced; fewer at once may fit."""
 
 
 class Variant(NamedTuple):
@@ -114,3 +128,74 @@ class Engine(ABC):
             Exception: Anything else means that the engine is broken; its process is replaced.
 
         """
+
+
+class Step(NamedTuple):
+    """What an utterance needs next: utterances whose steps are equal may take it together."""
+
+    stage: str
+    """Which part of the model runs, as traces and figures call it."""
+    size: int
+    """The size class (bucket) of its tensors in this stage's own unit, padding included."""
+
+
+class Utterance(Protocol):
+    """One request at work in a stepped engine."""
+
+    step: Step | None
+    """What it needs next; None once its audio is complete."""
+
+    def take(self) -> tuple[bytes, list[Word]]:
+        """Return what the last steps made: s16le mono PCM, and the words that begin in it or later.
+
+        Each sample and each word is returned once, in order.
+        """
+        ...
+
+    def skip_to(self, sample: int) -> int:
+        """Leave out audio in front of `sample`, as far as whole steps allow; return where it goes on.
+
+        Samples from there on are the same as without the call, bit for bit. Never goes back.
+        """
+        ...
+
+
+class SteppedEngine(ABC):
+    """One loaded model that advances many utterances, a batch of equal steps at a time.
+
+    All calls come from one thread. A step is short (some ten milliseconds): between steps cancels
+    take effect and other work gets its turn.
+    """
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    def open(self, request: SpeakRequest) -> Utterance:
+        """Begin a request; cheap. The utterance's `step` is None for a text that has nothing to say.
+
+        Raises:
+            CannotSpeakError: The text is at fault.
+
+        """
+
+    @abstractmethod
+    def run(self, utterances: Sequence[Utterance]) -> None:
+        """Take one step with each of `utterances`, whose `step` is the same, in one batch.
+
+        Raises:
+            OutOfMemoryError: The batch does not fit; none has advanced.
+            Exception: Anything else means that the engine is broken; its process is replaced.
+
+        """
+
+    @abstractmethod
+    def batch_limit(self, step: Step) -> int:
+        """Return how many utterances may take `step` together; 1 where a batch gains nothing."""
+
+    @abstractmethod
+    def steps(self) -> Sequence[Step]:
+        """Return every step there is, smallest first: what is run and captured before the first request."""
+
+    @abstractmethod
+    def prepare(self, step: Step, batch: int) -> None:
+        """Run `step` with a batch of that size and no request behind it: warm kernels, capture graphs."""

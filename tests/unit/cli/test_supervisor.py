@@ -150,6 +150,15 @@ async def test_a_child_that_complains_is_waited_for_no_longer_than_is_said(mesh_
         assert "gateway |" not in caught.value.message
 
 
+async def test_a_complaint_that_comes_while_the_others_start_counts(mesh_of):
+    complains = UNTIL_TERM + "print('odd\\nlistening\\nno provider', flush=True); " + SLEEPS
+    async with mesh_of(llm=complains, gateway=UNTIL_TERM + SLEEPS) as mesh:
+        await mesh.supervisor.start()
+        await until(lambda: bool(mesh.said("no provider")))
+        with pytest.raises(Failure, match=r"llm, gateway\n  llm \| odd\n"):
+            await mesh.supervisor.ready(GUARD_S * 2, lambda _: None, complaint_s=0.1)
+
+
 async def test_what_a_child_says_before_it_listens_is_no_complaint(mesh_of):
     late = UNTIL_TERM + "import time; print('odd', flush=True); time.sleep(0.5); " + SERVES + SLEEPS
     async with mesh_of(llm=late, gateway=POLITE) as mesh:
