@@ -143,6 +143,8 @@ class WorkerReplica(asyncio.Protocol):
                 self._ready.set_exception(
                     ReplicaStartError(text, declaration_at_fault=fault == wire.FAILED_OPTIONS)
                 )
+        elif kind == wire.HEARTBEAT:
+            listener.heartbeat(wire.parse_heartbeat(payload))
         elif kind == wire.READY:
             self._ready.set_result(Capabilities.from_json(wire.parse_json(payload)))
         else:

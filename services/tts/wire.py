@@ -15,9 +15,11 @@ Every message is a header and a payload, integers little-endian:
     CANCEL  empty                                        u64 offset in samples, u8 estimated)
     CREDIT  u64 samples                     DONE    u64 samples made, u64 engine µs, u8 cancelled
                                             FAILED  u8 kind of failure, then UTF-8 text
+                                            HEARTBEAT  JSON of Heartbeat: about once a second
 
 `joins` is {trim_silence, pauses_ms}, see `services.tts.requests.Voice`. WORDS come before the FRAME
-that holds them. Messages that belong to no request (LOAD, READY, a FAILED start) have request id 0.
+that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, a FAILED start) have request id
+0; a HEARTBEAT may come at any time, also before READY.
 A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
 means nothing.
 
@@ -41,6 +43,7 @@ FRAME: Final = 17
 WORDS: Final = 18
 DONE: Final = 19
 FAILED: Final = 20
+HEARTBEAT: Final = 21
 
 FAILED_ENGINE: Final = 0
 """The engine is at fault: its process is to be replaced."""
@@ -110,6 +113,17 @@ class Done(NamedTuple):
     """True where a cancel ended it before its last sample."""
 
 
+class Heartbeat(NamedTuple):
+    """What a worker tells about itself."""
+
+    resident_bytes: int
+    """Memory of its process; 0 where the system does not tell."""
+    device_bytes: int
+    """Memory of devices that its engine holds."""
+    figures: dict[str, Any]
+    """What else its engine or scheduler counts, by name, since the start of the process."""
+
+
 def message(kind: int, request_id: int = 0, payload: bytes = b"") -> bytes:
     """Return a whole message."""
     return _HEADER.pack(len(payload), kind, request_id) + payload
@@ -139,6 +153,11 @@ def done_message(request_id: int, done: Done) -> bytes:
 def failed_message(request_id: int, kind: int, text: str) -> bytes:
     """Return a FAILED."""
     return message(FAILED, request_id, bytes((kind,)) + text.encode("utf-8", "replace"))
+
+
+def heartbeat_message(heartbeat: Heartbeat) -> bytes:
+    """Return a HEARTBEAT."""
+    return json_message(HEARTBEAT, 0, heartbeat._asdict())
 
 
 def credit_message(request_id: int, samples: int) -> bytes:
@@ -172,6 +191,11 @@ def parse_done(payload: bytes) -> Done:
 def parse_failed(payload: bytes) -> tuple[int, str]:
     """Return (kind of failure, text) of a FAILED."""
     return payload[0], payload[1:].decode("utf-8", "replace")
+
+
+def parse_heartbeat(payload: bytes) -> Heartbeat:
+    """Return the content of a HEARTBEAT."""
+    return Heartbeat(**json.loads(payload))
 
 
 def parse_credit(payload: bytes) -> int:

@@ -2,6 +2,7 @@
 
     main thread     reads commands; ends the process when the socket ends
     slot threads    run the engine, one request each, at most `Capabilities.slots`
+    heartbeat       tells once a second that the process runs, and its memory (`services.tts.heartbeat`)
 
 A command reaches a running native call through its request: the engine's next `write` returns
 False. Nothing here imports gRPC, pydantic or numpy: a worker with espeak-ng holds about 20 MB.
@@ -18,7 +19,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from services.tts import wire
+from services.tts import heartbeat, wire
 from services.tts.engines.base import CannotSpeakError, Engine, OptionsError
 from services.tts.requests import Request, Voice
 from services.tts.wire import SpeakRequest
@@ -41,6 +42,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the socket ends."""
+        heartbeat.start(self.send, self._figures)
         parser = wire.Parser()
         while data := self._connection.recv(_READ_BYTES):
             for kind, request_id, payload in parser.feed(data):
@@ -74,6 +76,10 @@ class Worker:
         else:
             self._voice = Voice.declared(self._engine.capabilities, declaration.get("joins", {}))
             self.send(wire.json_message(wire.READY, 0, self._engine.capabilities.to_json()))
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what heartbeats tell beside memory; called in a thread of its own."""
+        return {}
 
     def _speak_forever(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.tts.core.model import Done, SpeakRequest, VoiceSpec, Word
+from services.tts.core.model import Done, Heartbeat, SpeakRequest, VoiceSpec, Word
 from services.tts.process import WorkerReplica, launch_worker
 
 TEXT = "The quick brown fox doesn't jump over 12,345 lazy dogs, today."
@@ -55,6 +55,7 @@ class Ear:
     def __init__(self) -> None:
         self.takes: dict[int, Take] = {}
         self.gone = ""
+        self.beats: list[Heartbeat] = []
         self._news = asyncio.Event()
 
     def frame(self, request_id: int, offset_samples: int, pcm: bytes) -> None:
@@ -72,6 +73,10 @@ class Ear:
 
     def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
         self.takes[request_id].end = f"{'text' if text_at_fault else 'engine'}: {message}"
+        self._news.set()
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        self.beats.append(beat)
         self._news.set()
 
     def lost(self, reason: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 
+import psutil
 import pytest
 
 from services.tts.core.model import Done, SpeakRequest
@@ -178,6 +179,15 @@ async def test_a_killed_worker_is_told(spec):
         os.kill(voice.replica.pid, 9)
         await voice.ear.until(lambda: bool(voice.ear.gone))
         assert take.end is None
+
+
+@every_engine
+async def test_a_worker_tells_its_memory_again_and_again_while_it_has_nothing_to_do(spec):
+    async with speaker(spec) as voice:
+        await voice.ear.until(lambda: len(voice.ear.beats) >= 2)
+        resident = voice.ear.beats[-1].resident_bytes
+        assert abs(resident - psutil.Process(voice.replica.pid).memory_info().rss) < resident / 4
+        assert voice.ear.beats[-1].device_bytes == 0
 
 
 async def test_workers_import_nothing_heavy():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.tts.engines.base import Capabilities, Variant
-from services.tts.wire import Done, SpeakRequest, Word
+from services.tts.wire import Done, Heartbeat, SpeakRequest, Word
 from voicemesh.runtime.errors import MeshError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "FailedEvent",
     "FinishedEvent",
     "FrameEvent",
+    "Heartbeat",
     "Launcher",
     "Limits",
     "PoolStats",
@@ -234,6 +235,10 @@ class ReplicaListener(Protocol):
 
     def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
         """A request failed; the engine is broken unless the text is at fault."""
+        ...
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        """The process runs; comes about once a second, also while its engine is loaded."""
         ...
 
     def lost(self, reason: str) -> None:

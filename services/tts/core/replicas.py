@@ -9,6 +9,7 @@ from services.tts.core.job import Job
 from services.tts.core.model import (
     Capabilities,
     Done,
+    Heartbeat,
     Launcher,
     Limits,
     Replica,
@@ -84,6 +85,8 @@ class Member:
         self.failures = 0
         """Replicas in a row that were lost, or did not start, without a chunk that went well."""
         self.retry_ns = 0
+        self.beat: Heartbeat | None = None
+        """What its replica told of itself last."""
         self.warmed: asyncio.Future[None] | None = None
         self._listener = listener
 
@@ -119,6 +122,10 @@ class Member:
             self._warm(ReplicaStartError(message))
         elif (job := self.jobs.get(request_id)) is not None:
             self._listener.on_failed(self, job, message, text_at_fault=text_at_fault)
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        """See `ReplicaListener`."""
+        self.beat = beat
 
     def lost(self, reason: str) -> None:
         """See `ReplicaListener`."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tts import wire
-from services.tts.wire import Done, Parser, SpeakRequest, Word
+from services.tts.wire import Done, Heartbeat, Parser, SpeakRequest, Word
 
 MESSAGES = [
     wire.json_message(wire.LOAD, 0, {"engine": "espeak", "options": {}}),
@@ -16,6 +16,7 @@ MESSAGES = [
     wire.words_message(7, [Word(0, 5, 0), Word(6, 1, 2**33, estimated=True)]),
     wire.done_message(7, Done(5, 6, cancelled=True)),
     wire.failed_message(7, wire.FAILED_TEXT, "why"),
+    wire.heartbeat_message(Heartbeat(2**40, 5, {"sizes": {"4": 2}})),
 ]
 
 
@@ -37,6 +38,7 @@ def test_messages_survive_any_slicing(cuts):
     assert wire.parse_words(payloads[5]) == [Word(0, 5, 0), Word(6, 1, 2**33, estimated=True)]
     assert wire.parse_done(payloads[6]) == Done(5, 6, cancelled=True)
     assert wire.parse_failed(payloads[7]) == (wire.FAILED_TEXT, "why")
+    assert wire.parse_heartbeat(payloads[8]) == Heartbeat(2**40, 5, {"sizes": {"4": 2}})
 
 
 def test_the_byte_layout_is_the_one_in_the_drawing():
