@@ -152,6 +152,7 @@ def voice(info: VoiceInfo) -> common_pb2.Voice:
         has_word_timings=info.has_word_timings,
         ready_replicas=info.ready_replicas,
         is_default=info.is_default,
+        max_chars=info.max_chars,
     )
 
 

@@ -90,6 +90,16 @@ async def test_voices_are_listed_with_languages_and_revisions(tmp_path):
         assert all(voice.language.split("-")[0] == "en" for voice in english)
 
 
+async def test_a_voice_says_how_many_characters_it_takes_at_a_time(tmp_path):
+    async with serving(tmp_path, ESPEAK, sim(max_chars=71)) as service:
+        voices = (await service.stub.ListVoices(tts_pb2.ListVoicesRequest())).voices
+        most = {voice.name: voice.max_chars for voice in voices}
+        assert most["sim"] == 71
+        assert most["espeak"] == most["espeak/de"] == 0
+        # Advice for whoever cuts: a longer text is spoken all the same.
+        assert (await say(service, TEXT * 3, voice="sim")).pcm
+
+
 async def test_a_batch_answers_every_text_and_speaks_identical_ones_once(tmp_path):
     async with serving(tmp_path, sim()) as service:
         texts = ["One.", "Two two.", "One.", "", "x" * 3000]

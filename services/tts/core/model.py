@@ -189,6 +189,8 @@ class VoiceInfo:
     has_word_timings: bool
     ready_replicas: int
     is_default: bool
+    max_chars: int = 0
+    """No chunk should be longer; 0 where there is no limit."""
 
 
 class Replica(Protocol):

@@ -219,7 +219,7 @@ class Speech:
             capabilities = pool.replicas.capabilities
             if capabilities is None:
                 continue
-            own = Variant("", capabilities.language)
+            own = Variant("", capabilities.language, max_chars=capabilities.max_chars)
             for variant in (own, *capabilities.variants):
                 name = f"{pool.spec.name}/{variant.name}" if variant.name else pool.spec.name
                 listed.append(
@@ -234,6 +234,7 @@ class Speech:
                         has_word_timings=capabilities.word_timings,
                         ready_replicas=pool.snapshot().ready_replicas,
                         is_default=name == default,
+                        max_chars=variant.max_chars,
                     )
                 )
         wanted = language.lower().replace("_", "-")

@@ -52,6 +52,8 @@ class Variant(NamedTuple):
     """BCP 47 tag."""
     aliases: tuple[str, ...] = ()
     """Other names for it, lower case."""
+    max_chars: int = 0
+    """Characters that it speaks well at a time; 0 where it has no limit."""
 
 
 class Capabilities(NamedTuple):
@@ -73,6 +75,9 @@ class Capabilities(NamedTuple):
     """Name of the variant for the declared language; "" where it has none."""
     language: str = ""
     """BCP 47 tag of what it speaks by default."""
+    max_chars: int = 0
+    """Characters that it speaks well at a time by default; 0 where it has no limit. Chunks are kept shorter
+    where the chunker knows; a longer text is spoken all the same."""
     own_edges: bool = False
     """True where its audio begins with the sound and ends with the pause that belongs behind the text:
     nothing is trimmed, faded or added then."""
@@ -84,7 +89,9 @@ class Capabilities(NamedTuple):
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Capabilities":
         """Return what `to_json` was given."""
-        variants = tuple(Variant(name, tag, tuple(aliases)) for name, tag, aliases in value["variants"])
+        variants = tuple(
+            Variant(name, tag, tuple(names), most) for name, tag, names, most in value["variants"]
+        )
         return Capabilities(**{**value, "variants": variants})
 
 

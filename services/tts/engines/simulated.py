@@ -38,6 +38,8 @@ class Options(NamedTuple):
     """Chunks that are spoken at once."""
     word_timings: bool = True
     """False: it does not say when words are heard, like most engines; then they are estimated."""
+    max_chars: int = 0
+    """Characters that it says it speaks well at a time; 0 for no limit."""
     failure_rate: float = 0.0
     """Share of chunks on which the engine reports an error, somewhere in the audio."""
     crash_rate: float = 0.0
@@ -82,6 +84,7 @@ class SimulatedEngine(Engine):
             deterministic=self._speech is None or self._speech.capabilities.deterministic,
             revision="simulated-" + hashlib.blake2b(audible.encode(), digest_size=6).hexdigest(),
             language=language_tag,
+            max_chars=self._options.max_chars,
         )
 
     def synthesize(self, request: SpeakRequest, output: Output) -> None:
@@ -205,6 +208,7 @@ def _check_options(options: dict[str, Any]) -> Options:
         "char_ms": (1, 10_000, False),
         "sample_rate_hz": (8000, 48000, True),
         "slots": (1, 1024, True),
+        "max_chars": (0, 100_000, True),
         "seed": (0, 2**31, True),
     }
     limits |= {name: (0, 1, False) for name in Options._fields if name.endswith("_rate")}
