@@ -16,6 +16,9 @@ import psutil
 import pytest
 import structlog
 
+# A module of tests that others import: its assertions are to explain themselves too.
+pytest.register_assert_rewrite("tests.contract.engine_suite", "tests.contract.engine_harness")
+
 _SETTLE_S = 5.0
 """How long tasks and processes that are ending may take to end. Only a failing test waits for it."""
 

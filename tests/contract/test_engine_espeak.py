@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from services.tts.core.model import VoiceSpec
-from tests.contract.engine_harness import ENGINES, HOSTILE, TEXT, speaker
+from tests.contract.engine_harness import HOSTILE, TEXT, speaker
+from tests.contract.engine_list import ESPEAK
 
 
 async def test_espeak_speaks_all_the_languages_that_it_lists():
-    async with speaker(ENGINES["espeak"]) as voice:
+    async with speaker(ESPEAK) as voice:
         variants = voice.replica.capabilities.variants
         names = [variant.name for variant in variants]
         assert len(variants) > 120
@@ -57,13 +58,13 @@ async def test_espeak_gives_the_same_samples_in_any_order_of_texts(timbre):
 
 
 async def test_espeak_pauses_behind_marks_and_not_behind_words():
-    async with speaker(ENGINES["espeak"]) as voice:
+    async with speaker(ESPEAK) as voice:
         lengths = {mark: (await voice.speak(f"Hello there{mark}")).samples for mark in ("", ",", ".")}
         assert lengths[""] + 2000 < lengths[","] < lengths["."] - 2000
 
 
 async def test_espeak_speaks_signs_that_have_a_name():
-    async with speaker(ENGINES["espeak"]) as voice:
+    async with speaker(ESPEAK) as voice:
         for text in ("%", "\N{SLIGHTLY SMILING FACE}", "+"):
             take = await voice.speak(text)
             assert take.samples > 4000, text

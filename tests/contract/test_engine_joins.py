@@ -13,7 +13,8 @@ import pytest
 from services.tts.core.model import VoiceSpec
 from services.tts.edges import LEAD_MS
 from services.tts.pauses import PAUSES_MS
-from tests.contract.engine_harness import ENGINES, TEXT, Speaker, check, sim, speaker
+from tests.contract.engine_harness import TEXT, Speaker, check, sim, speaker
+from tests.contract.engine_list import ESPEAK
 
 SILENCE_PEAK = 32768 // 128
 RATE_HZ = 22050
@@ -53,7 +54,7 @@ async def gap_inside_ms(voice: Speaker, first: str, second: str, speed: float) -
 
 @pytest.mark.parametrize("mark", [".", "!", "?", ":", ";", ",", "—", "…", ".\n\n"])
 async def test_the_pause_of_a_join_is_that_within_a_text(mark):
-    async with speaker(ENGINES["espeak"]) as voice, speaker(RAW) as raw:
+    async with speaker(ESPEAK) as voice, speaker(RAW) as raw:
         first = FIRST.format(mark)
         inside = await gap_inside_ms(raw, first, SECOND, 1.0)
         one = await voice.speak(first, speed=1.0)
@@ -64,7 +65,7 @@ async def test_the_pause_of_a_join_is_that_within_a_text(mark):
 
 @pytest.mark.parametrize("speed", [0.5, 0.7, 1.4])
 async def test_pauses_follow_the_speed(speed):
-    async with speaker(ENGINES["espeak"]) as voice, speaker(RAW) as raw:
+    async with speaker(ESPEAK) as voice, speaker(RAW) as raw:
         for mark in (".", ","):
             first = FIRST.format(mark)
             inside = await gap_inside_ms(raw, first, SECOND, speed)
@@ -73,7 +74,7 @@ async def test_pauses_follow_the_speed(speed):
 
 
 async def test_a_cut_between_words_leaves_hardly_a_pause():
-    async with speaker(ENGINES["espeak"]) as voice:
+    async with speaker(ESPEAK) as voice:
         for first, second in (
             ("We were all", "home again"),
             ("Please give", "Peter two"),
@@ -92,7 +93,7 @@ async def test_no_join_clicks():
         "fine",
         "Zoe left.",
     ]
-    async with speaker(ENGINES["espeak"]) as voice:
+    async with speaker(ESPEAK) as voice:
         takes = [samples_of((await voice.speak(text)).pcm) for text in texts]
     within = max(abs(b - a) for take in takes for a, b in itertools.pairwise(take))
     at_joins = []
@@ -105,7 +106,7 @@ async def test_no_join_clicks():
 
 async def test_words_move_with_what_is_trimmed():
     text = "Please bring it."  # espeak-ng is silent for 50 ms in front
-    async with speaker(ENGINES["espeak"]) as voice, speaker(RAW) as raw:
+    async with speaker(ESPEAK) as voice, speaker(RAW) as raw:
         shaped, plain = await voice.speak(text), await raw.speak(text)
         cut = plain.timings[1].offset_samples - shaped.timings[1].offset_samples
         assert cut > 0.03 * RATE_HZ
