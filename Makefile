@@ -132,7 +132,7 @@ $(BIN)/python:
 
 $(VENV)/.setup: $(PINS) | $(BIN)/python
 	@echo "Installing the mesh …"
-	@$(PIP) --editable '.[cli,server,espeak]'
+	@$(PIP) --editable '.[cli,server,espeak,codecs]'
 	@touch $@
 
 $(VENV)/.test: $(PINS) | $(VENV)/.setup

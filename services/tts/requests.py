@@ -1,10 +1,11 @@
 """One chunk at work in a worker: from the engine's output to messages for the service.
 
-    engine ── write ──> edges ──> frames ──┐
+    engine ── write ──> edges ──> rates ──> frames ──┐
            ── words ──> (shifted with the edges; estimated where some or all are missing) ──┴──> socket
 
-See `services.tts.edges` and `services.tts.estimates`. Workers import this module: standard library
-only.
+See `services.tts.edges`, `services.tts.resampling` and `services.tts.estimates`. The engine, the
+edges and the estimates count samples at the engine's rate; frames, and all that is told, at the
+wanted one. Workers import this module: standard library only.
 """
 
 import threading
@@ -17,6 +18,7 @@ from services.tts.edges import Edges, TrimmedEdges, Untouched
 from services.tts.engines.base import Capabilities, Engine
 from services.tts.estimates import EstimatedWords, Pace, SkippedWords
 from services.tts.pauses import PAUSES_MS, pause_ms
+from services.tts.resampling import rates
 from services.tts.wire import Done, SpeakRequest, Word
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
 
@@ -93,9 +95,12 @@ class Request:
         self._skipped = SkippedWords(request.text)
         self._words: list[Word] = []
         self._outgoing: list[bytes] = []
-        self._slicer = FrameSlicer(
-            voice.capabilities.sample_rate_hz, request.start_offset_samples, request.in_hand_ms
-        )
+        own_hz = voice.capabilities.sample_rate_hz
+        self._rate_hz = request.sample_rate_hz or own_hz
+        self._rates = rates(own_hz, self._rate_hz)
+        self._edged_samples = 0
+        """Samples behind the edges, at the engine's rate."""
+        self._slicer = FrameSlicer(self._rate_hz, request.start_offset_samples, request.in_hand_ms)
         self._sent_to = 0
         self._first_sent_ns = 0
 
@@ -114,7 +119,9 @@ class Request:
 
     def write(self, pcm: bytes) -> bool:
         """See `Output`."""
-        for offset, frame in self._slicer.push(self._edges.push(pcm)):
+        edged = self._edges.push(pcm)
+        self._edged_samples += len(edged) // BYTES_PER_SAMPLE
+        for offset, frame in self._slicer.push(self._rates.push(edged)):
             if not self._send(offset, frame):
                 break
         self._flush()
@@ -152,14 +159,15 @@ class Request:
 
     def _finish(self) -> None:
         """Send what the engine's end lets go: the pause, the last frame, the words that are left."""
-        spoken = self._slicer.made_samples - self._edges.quiet_samples
+        spoken = self._edged_samples - self._edges.quiet_samples
         if self._estimates is not None:
             self._voice.learn(self._request, self._estimates.letters, spoken)
             self._words += self._estimates.finish(spoken) if spoken else []
             self._estimates = None
         else:
             self._words += self._skipped.finish(spoken + self._edges.trimmed_samples)
-        for offset, frame in (*self._slicer.push(self._edges.finish()), *self._slicer.flush()):
+        last = b"".join((self._rates.push(self._edges.finish()), self._rates.finish()))
+        for offset, frame in (*self._slicer.push(last), *self._slicer.flush()):
             if not self._send(offset, frame):
                 break
         if self._slicer.made_samples and not self._stopped and (words := self._words_before(None)):
@@ -191,7 +199,7 @@ class Request:
     def _wait_for_credit(self) -> None:
         began_ns = time.monotonic_ns()
         # The wait may be long, and words that are in the audio so far may be played meanwhile.
-        if self._estimates is not None and (words := self._estimates.until(self._sent_to)):
+        if self._estimates is not None and (words := self._estimated(self._sent_to)):
             self._outgoing.append(wire.words_message(self.id, words))
         self._flush()
         with self._changed:
@@ -204,8 +212,14 @@ class Request:
         now_ns = time.monotonic_ns()
         self._first_sent_ns = self._first_sent_ns or now_ns
         playing_ms = (now_ns - self._first_sent_ns) / 1e6 - self._request.in_hand_ms
-        soon = round((playing_ms + _TOLD_AHEAD_MS) * self._voice.capabilities.sample_rate_hz / 1000)
-        return self._estimates.until(min(self._request.start_offset_samples + soon, self._sent_to))
+        soon = round((playing_ms + _TOLD_AHEAD_MS) * self._rate_hz / 1000)
+        return self._estimated(min(self._request.start_offset_samples + soon, self._sent_to))
+
+    def _estimated(self, sample: int) -> list[Word]:
+        """Take the estimated words that are heard before `sample`."""
+        assert self._estimates is not None
+        words = self._estimates.until(self._rates.engines(sample))
+        return [word._replace(offset_samples=self._at(word)) for word in words]
 
     def _words_before(self, sample: int | None) -> list[Word]:
         """Take the words that are heard before `sample`, or all: offsets behind the edges."""
@@ -217,6 +231,6 @@ class Request:
         return [word._replace(offset_samples=min(self._at(word), most)) for word in taken]
 
     def _at(self, word: Word) -> int:
-        if not self._voice.capabilities.word_timings:
-            return word.offset_samples  # estimated from what came out
-        return max(0, word.offset_samples - self._edges.trimmed_samples)
+        # What is estimated is so from what came out of the edges.
+        trimmed = self._edges.trimmed_samples if self._voice.capabilities.word_timings else 0
+        return self._rates.wanted(max(0, word.offset_samples - trimmed))

@@ -98,6 +98,8 @@ class SpeakRequest(NamedTuple):
     """Audio that the listener has already: the first frames need not be short."""
     warm_up: bool = False
     """True for the text that warms the engine: no trouble is simulated on it."""
+    sample_rate_hz: int = 0
+    """Samples per second that are wanted; every other count of samples is in these. 0: the engine's own."""
     caller: str = ""
     """Whose it is, a turn or a batch: no caller's texts starve those of another."""
 

@@ -115,6 +115,19 @@ async def test_words_are_those_of_the_text_in_order_and_inside_the_audio(voice: 
     assert not all(estimated) if voice.replica.capabilities.word_timings else all(estimated)
 
 
+async def test_speech_at_another_rate_is_as_long_and_goes_on_where_it_broke_off(
+    voice: Speaker, listed: Listed
+) -> None:
+    own_hz = voice.replica.capabilities.sample_rate_hz
+    take = await voice.speak(TEXT, seed=5)
+    other = await voice.speak(TEXT, seed=5, sample_rate_hz=8000)
+    check(other, TEXT, 8000)
+    if exact(listed, voice):
+        assert abs(other.samples * own_hz - take.samples * 8000) * 2 <= own_hz
+        rest = await voice.speak(TEXT, seed=5, sample_rate_hz=8000, start_offset_samples=other.samples // 2)
+        assert rest.pcm == other.pcm[other.samples // 2 * 2 :]
+
+
 @pytest.mark.parametrize("text", [TEXT, "The quick brown fox", "and then,", "one"])
 async def test_a_chunk_is_complete_without_further_input(voice: Speaker, listed: Listed, text: str) -> None:
     alone = await voice.speak(text, seed=5)

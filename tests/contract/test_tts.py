@@ -53,6 +53,11 @@ async def test_variants_formats_and_speeds(tmp_path):
             encoding=common_pb2.AUDIO_ENCODING_PCM_S16LE, sample_rate_hz=22050, channels=1
         )
         same = await say(service, TEXT, format=native)
+        wanted = common_pb2.AudioFormat(sample_rate_hz=8000)
+        telephone = await say(service, TEXT, format=wanted)
+        assert telephone.frames[0].start.format.sample_rate_hz == 8000
+        assert abs(telephone.end.total_samples * 22050 - default.end.total_samples * 8000) * 2 <= 22050
+        assert len(telephone.pcm) == 2 * telephone.end.total_samples
         assert default.pcm == named.pcm == same.pcm
         assert len({default.pcm, german.pcm, french.pcm, fast.pcm}) == 4
         assert german.frames[0].start.model_revision != default.frames[0].start.model_revision

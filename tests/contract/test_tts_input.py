@@ -61,7 +61,7 @@ BAD = {
         "configure.format.encoding",
     ),
     "rate": (
-        [{"configure": tts_pb2.SynthesizeConfigure(format=common_pb2.AudioFormat(sample_rate_hz=8000))}],
+        [{"configure": tts_pb2.SynthesizeConfigure(format=common_pb2.AudioFormat(sample_rate_hz=8001))}],
         "INVALID_FIELD",
         "configure.format.sample_rate_hz",
     ),

@@ -17,6 +17,9 @@ FRAME_MS: Final = (20, 20, 40, 80, 160, 200)
 
 BYTES_PER_SAMPLE: Final = 2
 
+SAMPLE_RATES_HZ: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+"""Rates that audio is offered at, beside a voice's own."""
+
 
 def frame_samples(sequence: int, sample_rate_hz: int) -> int:
     """Return the samples in frame `sequence` (from 0) of a chunk."""

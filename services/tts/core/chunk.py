@@ -34,6 +34,7 @@ class Speaker:
     variant: str
     model_revision: str
     sample_rate_hz: int
+    """Of the audio that is wanted of it."""
 
 
 class ChunkObserver(Protocol):
@@ -107,6 +108,7 @@ class Chunk:
             seed=seed,
             start_offset_samples=order.start_offset_samples,
             in_hand_ms=order.deadline_ms,
+            sample_rate_hz=speaker.sample_rate_hz,
         )
         self._clock = clock
         self._observer = observer

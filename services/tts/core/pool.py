@@ -102,7 +102,7 @@ class Pool:
                 f"{len(self._queue)} chunks wait for the voice {self.spec.name!r}, which is the limit",
                 retry_after_ms=self._wait_ms(),
             )
-        window = round(self._limits.buffer_s * self._rate_hz())
+        window = round(self._limits.buffer_s * (request.sample_rate_hz or self._rate_hz()))
         job = Job(self._next_id, request._replace(window_samples=window), deadline_ns, listener)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self._enqueue(job)
@@ -134,7 +134,7 @@ class Pool:
     def _unpark(self, job: Job) -> None:
         window = job.request.window_samples
         if job.credit >= window // 2:
-            in_hand_ns = (window - job.credit) * 1_000_000_000 // max(self._rate_hz(), 1)
+            in_hand_ns = (window - job.credit) * 1_000_000_000 // max(self._rate_hz(job), 1)
             job.deadline_ns = self._clock.now_ns() + in_hand_ns
             self._enqueue(job)
 
@@ -148,7 +148,9 @@ class Pool:
     def _member_of(self, job: Job) -> Member:
         return next(member for member in self.replicas.members if job.id in member.jobs)
 
-    def _rate_hz(self) -> int:
+    def _rate_hz(self, job: Job | None = None) -> int:
+        if job is not None and job.request.sample_rate_hz:
+            return job.request.sample_rate_hz
         return self.replicas.capabilities.sample_rate_hz if self.replicas.capabilities else 0
 
     def _no_engine(self) -> NoEngineError:
@@ -196,7 +198,7 @@ class Pool:
 
     def _end(self, job: Job, *, cancelled: bool = False, error: MeshError | None = None) -> None:
         job.state = JobState.ENDED
-        rate_hz = self._rate_hz()
+        rate_hz = self._rate_hz(job)
         self.stats.synthesis_us += job.engine_us
         self.stats.audio_us += job.made_samples * 1_000_000 // rate_hz if rate_hz else 0
         job.listener.job_ended(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from services.tts import edges
+from services.tts import edges, resampling
 from services.tts.core.batch import Batch
 from services.tts.core.chunk import Observe, Speaker
 from services.tts.core.model import (
@@ -32,6 +32,7 @@ from voicemesh.runtime.errors import (
     SettingsError,
     UnknownVoiceError,
 )
+from voicemesh.runtime.frames import SAMPLE_RATES_HZ
 from voicemesh.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -202,13 +203,14 @@ class Speech:
         pool, variant = self.find(voice)
         capabilities = pool.replicas.capabilities
         assert capabilities is not None
-        _check_format(wanted, f"{message}.format".lstrip("."), pool.spec.name, capabilities.sample_rate_hz)
+        own_hz = capabilities.sample_rate_hz
+        _check_format(wanted, f"{message}.format".lstrip("."), pool.spec.name, own_hz)
         return Speaker(
             name=f"{pool.spec.name}/{variant}" if variant else pool.spec.name,
             pool=pool,
             variant=variant,
             model_revision=_revision(pool.spec, capabilities, variant),
-            sample_rate_hz=capabilities.sample_rate_hz,
+            sample_rate_hz=wanted.sample_rate_hz or own_hz,
         )
 
     def voices(self, language: str = "") -> list[VoiceInfo]:
@@ -261,18 +263,36 @@ class Speech:
 
 def _revision(spec: VoiceSpec, capabilities: Capabilities, variant: str) -> str:
     """Return the revision of a variant: another one whenever the same text would sound different."""
-    joins = [edges.RENDERING, spec.trim_silence, sorted({**PAUSES_MS, **spec.pauses_ms}.items())]
+    joins = [
+        edges.RENDERING,
+        resampling.RENDERING,
+        spec.trim_silence,
+        sorted({**PAUSES_MS, **spec.pauses_ms}.items()),
+    ]
     facts = json.dumps([spec.engine, capabilities.revision, variant, joins])
     return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
 
 def _check_format(wanted: AudioFormat, path: str, voice: str, sample_rate_hz: int) -> None:
-    offer = f"the voice {voice!r} speaks PCM_S16LE at {sample_rate_hz} Hz with 1 channel"
     if wanted.encoding not in ("", "UNSPECIFIED", "PCM_S16LE"):
-        raise InvalidFieldError(f"{path}.encoding", f"{wanted.encoding} is not to be had: {offer}")
-    if wanted.sample_rate_hz not in (0, sample_rate_hz):
         raise InvalidFieldError(
-            f"{path}.sample_rate_hz", f"{wanted.sample_rate_hz} is not to be had: {offer}"
+            f"{path}.encoding",
+            f"{wanted.encoding} is not to be had here: this service speaks PCM_S16LE; the gateway encodes it",
+        )
+    if wanted.sample_rate_hz not in (0, sample_rate_hz, *SAMPLE_RATES_HZ):
+        offered = ", ".join(map(str, sorted({*SAMPLE_RATES_HZ, sample_rate_hz})))
+        raise InvalidFieldError(
+            f"{path}.sample_rate_hz",
+            f"{wanted.sample_rate_hz} is not to be had: the voice {voice!r} speaks at {offered} Hz; "
+            f"0 asks for its own, {sample_rate_hz} Hz",
+        )
+    if wanted.sample_rate_hz not in (0, sample_rate_hz) and (package := resampling.missing()):
+        raise InvalidFieldError(
+            f"{path}.sample_rate_hz",
+            f"{wanted.sample_rate_hz} is not to be had: the package {package} is not installed where the TTS "
+            f"service runs (pip install 'voicemesh[server]'); 0 asks for the voice's own {sample_rate_hz} Hz",
         )
     if wanted.channels not in (0, 1):
-        raise InvalidFieldError(f"{path}.channels", f"{wanted.channels} is not to be had: {offer}")
+        raise InvalidFieldError(
+            f"{path}.channels", f"{wanted.channels} is not to be had: speech has 1 channel"
+        )

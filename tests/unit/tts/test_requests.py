@@ -225,3 +225,37 @@ def test_a_full_window_holds_the_engine_and_a_cancel_frees_it():
     assert not thread.is_alive()
     assert heard.end.cancelled
     assert len(heard.pcm) <= 2 * (150 + 200) * MS
+
+
+@pytest.mark.parametrize("offset", [0, 1, 799, 9_000])
+def test_at_another_rate_all_is_counted_in_its_samples(offset):
+    steps = (silence(300), Word(0, 3, 300 * MS), tone(200), Word(4, 2, 500 * MS), tone(300), silence(900))
+    own = speak(*steps, text="one to.")
+    heard = speak(*steps, text="one to.", sample_rate_hz=2 * RATE_HZ, start_offset_samples=offset)
+    assert [word.offset_samples for word in heard.words] == [2 * word.offset_samples for word in own.words]
+    assert heard.end.made_samples == 2 * own.end.made_samples
+    assert len(heard.pcm) // 2 == max(0, heard.end.made_samples - offset)
+    assert [value[0] for kind, value in heard.log if kind == wire.FRAME][:1] in ([offset], [])
+    whole = speak(*steps, text="one to.", sample_rate_hz=2 * RATE_HZ)
+    assert heard.pcm == whole.pcm[2 * offset :]
+
+
+def test_at_another_rate_words_are_estimated_where_they_are_heard():
+    untimed = CAPABILITIES._replace(word_timings=False)
+    steps = (tone(600), silence(900))
+    own = speak(*steps, text="one to three.", capabilities=untimed)
+    heard = speak(*steps, text="one to three.", capabilities=untimed, sample_rate_hz=2 * RATE_HZ)
+    assert [word.offset_samples for word in heard.words] == [2 * word.offset_samples for word in own.words]
+    assert all(word.estimated for word in heard.words)
+
+
+def test_a_window_counts_wanted_samples():
+    heard = Heard()
+    speak_request = SpeakRequest("Hello.", "", sample_rate_hz=2 * RATE_HZ, window_samples=100 * 2 * MS)
+    request = Request(heard, 1, speak_request, Voice.declared(CAPABILITIES, {}))
+    thread = threading.Thread(target=lambda: heard(request.run(Script(*[tone(20)] * 50))))
+    thread.start()
+    request.add_credit(2**31)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert heard.end.made_samples == len(heard.pcm) // 2 >= 1000 * 2 * MS

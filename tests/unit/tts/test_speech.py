@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.tts import resampling
 from services.tts.core.batch import Batch
 from services.tts.core.model import (
     AudioFormat,
@@ -45,22 +46,37 @@ async def test_an_unknown_voice_is_told_what_is_near(name, near):
     ("wanted", "field"),
     [
         (AudioFormat("MULAW"), "configure.format.encoding"),
-        (AudioFormat("PCM_S16LE", 8000), "configure.format.sample_rate_hz"),
+        (AudioFormat("PCM_S16LE", 8001), "configure.format.sample_rate_hz"),
         (AudioFormat("UNSPECIFIED", 1000, 2), "configure.format.channels"),
     ],
 )
 async def test_other_formats_are_refused_by_field_with_what_there_is(wanted, field):
     async with World() as world:
         turn = world.speech.open_turn(world.observe)
-        with pytest.raises(InvalidFieldError, match="1000 Hz") as caught:
+        offer = {"encoding": "PCM_S16LE", "sample_rate_hz": "1000, 8000, .*48000 Hz", "channels": "1 channel"}
+        with pytest.raises(InvalidFieldError, match=offer[field.rpartition(".")[2]]) as caught:
             turn.configure("t", "", wanted, 0)
         assert caught.value.field == field
 
 
-async def test_the_voices_own_format_can_be_named():
+@pytest.mark.parametrize(("wanted_hz", "told_hz"), [(1000, 1000), (0, 1000), (16000, 16000)])
+async def test_a_rate_that_is_offered_is_told_and_asked_of_the_replica(wanted_hz, told_hz):
     async with World() as world:
         turn = world.speech.open_turn(world.observe)
-        turn.configure("t", "", AudioFormat("PCM_S16LE", 1000, 1), 1)
+        turn.configure("t", "", AudioFormat("PCM_S16LE", wanted_hz, 1), 1)
+        turn.add(ChunkOrder(0, "text"))
+        assert turn.speaker is not None
+        assert turn.speaker.sample_rate_hz == told_hz
+        assert world.replica().last.sample_rate_hz == told_hz
+
+
+async def test_a_rate_that_needs_a_package_is_refused_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(resampling, "missing", lambda: "soxr")
+    async with World() as world:
+        turn = world.speech.open_turn(world.observe)
+        with pytest.raises(InvalidFieldError, match=r"soxr is not installed.*voicemesh\[server\].*1000 Hz"):
+            turn.configure("t", "", AudioFormat("", 16000), 1)
+        turn.configure("t", "", AudioFormat("", 1000), 1)
 
 
 async def test_health_follows_the_pools_and_drain_refuses_new_turns():

@@ -1,0 +1,138 @@
+"""Audio at another rate than the engine's, by soxr.
+
+    engine's samples   0 1 2 3 4 5 6 7 …      n
+    wanted samples     0  1   2  3   4 …      n * wanted / engine's, to the nearest
+
+What comes out depends on all of the samples and not on the slices in which they come, so an offset
+means the same sample every time, and a chunk that was broken off goes on bit by bit as it would have.
+soxr does that in floating point; with 16-bit samples its result depends on the slices. So samples
+become floats here, and are rounded here.
+
+The filter sees a few milliseconds ahead, and soxr works block by block: the first sample comes out
+once 40 to 160 ms of audio went in, by the two rates (`benchmarks/audio_formats.py`). That costs no
+silence where an engine makes its audio faster than it is heard, in slices of that size.
+
+Workers import this module: standard library only. numpy and soxr are loaded with the first request
+for another rate.
+"""
+
+import importlib.util
+from functools import cache
+from typing import Any, Final, Protocol
+
+from services.tts.engines.base import CannotSpeakError
+
+RENDERING: Final = 1
+"""Raised whenever this module makes other samples of the same audio."""
+
+_QUALITY: Final = "HQ"
+"""20 bits: its errors stay below the last bit of a sample."""
+
+
+@cache
+def missing() -> str:
+    """Return which package is not installed that other rates need; "" where all are."""
+    return next((name for name in ("numpy", "soxr") if importlib.util.find_spec(name) is None), "")
+
+
+class Rates(Protocol):
+    """What stands between the edges of a chunk and its frames."""
+
+    def push(self, pcm: bytes) -> bytes:
+        """Take s16le mono PCM at the engine's rate, whole samples; return what may leave now."""
+        ...
+
+    def finish(self) -> bytes:
+        """Return what is left behind the last sample."""
+        ...
+
+    def wanted(self, samples: int) -> int:
+        """Return which wanted sample is heard with sample `samples` of the engine."""
+        ...
+
+    def engines(self, samples: int) -> int:
+        """Return which sample of the engine is heard with wanted sample `samples`."""
+        ...
+
+
+class SameRate:
+    """For who wants the engine's rate: everything passes as it is."""
+
+    def push(self, pcm: bytes) -> bytes:
+        """See `Rates`."""
+        return pcm
+
+    def finish(self) -> bytes:
+        """See `Rates`."""
+        return b""
+
+    def wanted(self, samples: int) -> int:
+        """See `Rates`."""
+        return samples
+
+    def engines(self, samples: int) -> int:
+        """See `Rates`."""
+        return samples
+
+
+class Resampler:
+    """See the module.
+
+    Args:
+        engine_hz: Samples per second that go in.
+        wanted_hz: Samples per second that come out.
+
+    """
+
+    def __init__(self, engine_hz: int, wanted_hz: int) -> None:
+        self._engine_hz, self._wanted_hz = engine_hz, wanted_hz
+        self._np: Any = None
+        self._stream: Any = None
+
+    def push(self, pcm: bytes) -> bytes:
+        """See `Rates`.
+
+        Raises:
+            CannotSpeakError: A package is not installed.
+
+        """
+        return self._resampled(pcm, last=False) if pcm else b""
+
+    def finish(self) -> bytes:
+        """See `Rates`."""
+        return self._resampled(b"", last=True) if self._stream is not None else b""
+
+    def wanted(self, samples: int) -> int:
+        """See `Rates`."""
+        return samples * self._wanted_hz // self._engine_hz
+
+    def engines(self, samples: int) -> int:
+        """See `Rates`."""
+        return samples * self._engine_hz // self._wanted_hz
+
+    def _resampled(self, pcm: bytes, *, last: bool) -> bytes:
+        if self._stream is None:
+            self._open()
+        np = self._np
+        floats = self._stream.resample_chunk(np.frombuffer(pcm, "<i2").astype(np.float32), last=last)
+        # Between two loud samples the wave may go above the loudest one that there is.
+        return bytes(np.clip(np.rint(floats), -32768, 32767).astype("<i2").tobytes())
+
+    def _open(self) -> None:
+        # Imported here, in the thread of the engine: see the module.
+        try:
+            import numpy as np  # noqa: PLC0415 - see above
+            import soxr  # noqa: PLC0415 - see above
+        except ImportError as error:
+            raise CannotSpeakError(
+                f"{self._wanted_hz} Hz instead of its own {self._engine_hz} needs a package: {error}"
+            ) from None
+        self._np = np
+        self._stream = soxr.ResampleStream(
+            self._engine_hz, self._wanted_hz, 1, dtype="float32", quality=_QUALITY
+        )
+
+
+def rates(engine_hz: int, wanted_hz: int) -> Rates:
+    """Return what makes `wanted_hz` of `engine_hz`; 0 asks for the engine's own."""
+    return SameRate() if wanted_hz in (0, engine_hz) else Resampler(engine_hz, wanted_hz)
