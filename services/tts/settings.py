@@ -10,7 +10,7 @@ from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_BUILT_IN_ENGINES: Final = ("espeak", "simulated")
+_BUILT_IN_ENGINES: Final = ("espeak", "simulated", "coqui")
 _CLASS_PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -22,7 +22,8 @@ class VoiceDeclaration(BaseModel):
     name: str
     """What callers ask for; variants of the engine are asked for as `name/variant`."""
     engine: str
-    """`espeak`: speech in many languages. `simulated`: settable delays and troubles, for tests.
+    """`espeak`: speech in many languages. `coqui`: models of Coqui TTS. `simulated`: settable delays and
+    troubles, for tests.
     `package.module:Class`: your own, a subclass of `services.tts.engines.base.Engine`."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Worker processes."""

@@ -121,6 +121,10 @@ def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine:
         from services.tts.engines.simulated import SimulatedEngine  # noqa: PLC0415 - see above
 
         return SimulatedEngine(language, options)
+    if name == "coqui":
+        from services.tts.engines import coqui  # noqa: PLC0415 - see above
+
+        return coqui.load(language, options)
     if ":" in name:
         from services.tts.engines.imported import engine_class  # noqa: PLC0415 - see above
 

@@ -26,6 +26,7 @@ _END_PAUSE: Final = 0x1000
 _EVENT_END, _EVENT_WORD = 0, 1
 _RATE, _PITCH = 1, 3
 _FAST: Final = 450  # words a minute; above, the library speeds up what it has made
+_IPA: Final = 2  # bit 1 of the mode of phonemes; bits 8 to 23 are what stands between two of them
 _STATICS: Final = ("Flutter_ix", "agc", "cycle_count", "h_switch_sign")
 
 
@@ -117,6 +118,9 @@ class EspeakLibrary:
             ctypes.POINTER(ctypes.c_uint),
             ctypes.c_void_p,
         )
+        lib.espeak_TextToPhonemes.argtypes = (ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int)
+        lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        lib.espeak_SetVoiceByProperties.argtypes = (ctypes.POINTER(_Voice),)
         self._seed: Any = getattr(lib, "espeak_ng_SetRandSeed", None)  # since 1.52
         if self._seed is not None:
             self._seed.argtypes = (ctypes.c_long,)
@@ -162,6 +166,35 @@ class EspeakLibrary:
         """
         if self._lib.espeak_SetVoiceByName(identifier.encode()):
             raise ValueError(f"espeak-ng has no voice {identifier!r}")
+
+    def set_language(self, language: str) -> None:
+        """Choose a voice as the command `espeak-ng -v` does: by its name, else by its language.
+
+        Raises:
+            ValueError: There is none for it.
+
+        """
+        if not self._lib.espeak_SetVoiceByName(language.encode()):
+            return
+        wanted = ctypes.create_string_buffer(language.encode() + b"\0")
+        voice = _Voice(languages=ctypes.cast(wanted, ctypes.POINTER(ctypes.c_char)))
+        if self._lib.espeak_SetVoiceByProperties(ctypes.byref(voice)):
+            raise ValueError(f"espeak-ng has no voice for {language!r}")
+
+    def phonemes(self, text: str, separator: str = "") -> list[str]:
+        """Return what is spoken for `text` in the International Phonetic Alphabet, clause by clause.
+
+        Words are separated by spaces, phonemes of a word by `separator`. A word of another language is
+        marked, as in "(en)jes(fr)". Markup and phoneme input are off, as for `speak`.
+        """
+        buffer = ctypes.create_string_buffer(text.encode())
+        rest = ctypes.c_void_p(ctypes.addressof(buffer))
+        mode = _IPA | (ord(separator) << 8 if separator else 0)
+        clauses = []
+        while rest.value:
+            said = self._lib.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, mode)
+            clauses.append(said.decode("utf-8", "replace") if said else "")
+        return clauses
 
     def set_speech(self, words_per_minute: int, pitch: int) -> None:
         """Set rate (80 to 900; the library takes slower for 80) and pitch (0 to 99)."""

@@ -1,0 +1,32 @@
+"""Coqui TTS: the models that the library `coqui-tts` loads (extra `coqui`), from a folder or by name.
+
+    __init__        which engine speaks a model                     standard library only
+    model_files     where its files are, and what kind it is        standard library only, but for names
+    library         the library made loadable on any machine
+    options         the options of a voice, each checked            standard library only
+
+A model is spoken by the engine for its kind: `vits` has an inference path of its own, in steps.
+
+Options of every kind: `model` (a folder with `config.json` and a checkpoint, or a name of the library's as
+`tts_models/en/ljspeech/vits`), `device` (`cpu`, `cuda`, `cuda:1`, `auto`), `threads` (of a CPU). The others
+are in the module of the engine.
+"""
+
+from typing import Any
+
+from services.tts.engines.base import Engine, OptionsError, SteppedEngine
+from services.tts.engines.coqui.model_files import find_model
+
+
+def load(language: str, options: dict[str, Any]) -> Engine | SteppedEngine:
+    """Load the model that the option `model` names.
+
+    Raises:
+        OptionsError: The declaration is wrong, or the extra `coqui` is not installed.
+        Exception: The model cannot be loaded.
+
+    """
+    files = find_model(options)
+    if not language:
+        raise OptionsError("language: must be a tag, as en-us")
+    raise OptionsError(f"option model: no engine speaks a model of the kind {files.kind!r}")
