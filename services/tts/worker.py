@@ -20,7 +20,7 @@ import threading
 from typing import Any, Final
 
 from services.tts import heartbeat, wire
-from services.tts.engines.base import CannotSpeakError, Engine, OptionsError
+from services.tts.engines.base import CannotSpeakError, Engine, OptionsError, SteppedEngine
 from services.tts.requests import Request, Voice
 from services.tts.wire import SpeakRequest
 
@@ -68,7 +68,9 @@ class Worker:
 
     def _load(self, declaration: dict[str, Any]) -> None:
         try:
-            self._engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
+            engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
+            assert isinstance(engine, Engine), "nothing here drives an engine that speaks in steps"
+            self._engine = engine
         except OptionsError as error:
             self.send(wire.failed_message(0, wire.FAILED_OPTIONS, str(error)))
         except Exception as error:  # noqa: BLE001 - the service is told
@@ -104,7 +106,7 @@ class Worker:
                 os._exit(0)
 
 
-def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine:
+def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine | SteppedEngine:
     """Load an engine by its name, or by its class as `package.module:Class`.
 
     Raises:
