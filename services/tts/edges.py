@@ -14,6 +14,11 @@ heard anyway, as the pause. Only silence beyond that is held, until sound follow
 What comes out depends on all of the engine's samples and not on the slices in which they come, so
 an offset means the same sample every time.
 
+An engine that can leave out what a listener has already may do so once the edges have begun: each
+further sample is at its place then. What it left out may have ended in silence that counts for the
+pause; so it goes on early enough (`context_samples`) to bring a sound before what is to be heard. Where
+it brings none until its end, the chunk's length is not known (`unsure`), and it has to be made whole.
+
 Workers import this module: standard library only, and only the edges cost time.
 """
 
@@ -48,9 +53,17 @@ class Edges(Protocol):
     """True once a sample came out."""
     quiet_samples: int
     """Silent samples behind the last sound that came out."""
+    context_samples: int
+    """Samples that must not be left out in front of the first one that is to be heard."""
+    unsure: bool
+    """True from `skip` to the next sound: `finish` would be a guess."""
 
     def push(self, pcm: bytes) -> bytes:
         """Take s16le mono PCM, whole samples; return what may leave now."""
+        ...
+
+    def skip(self, samples: int) -> int:
+        """Take `samples` as pushed that nobody made; return how many are past, with those held."""
         ...
 
     def finish(self) -> bytes:
@@ -64,10 +77,16 @@ class Untouched:
     trimmed_samples = 0
     begun = True
     quiet_samples = 0
+    context_samples = 0
+    unsure = False
 
     def push(self, pcm: bytes) -> bytes:
         """See `Edges`."""
         return pcm
+
+    def skip(self, samples: int) -> int:
+        """See `Edges`."""
+        return samples
 
     def finish(self) -> bytes:
         """See `Edges`."""
@@ -88,12 +107,14 @@ class TrimmedEdges:
         self.trimmed_samples = 0
         self.begun = False
         self.quiet_samples = 0
+        self.unsure = False
         self._lead = LEAD_MS * sample_rate_hz // 1000
         fade = max(1, FADE_MS * sample_rate_hz // 1000)
         # A raised cosine: no step, and none in its slope either.
         self._rise = [0.5 - 0.5 * math.cos(math.pi * (i + 0.5) / fade) for i in range(fade)]
         self._risen = 0
         self._pause = max(round(pause_ms * sample_rate_hz / 1000) - self._lead, fade)
+        self.context_samples = self._pause
         self._hold_bytes = HOLD_MS * sample_rate_hz // 1000 * BYTES_PER_SAMPLE
         self._held = bytearray()
         self._last = b"\0\0"
@@ -111,6 +132,16 @@ class TrimmedEdges:
         if out:
             self._last = out[-BYTES_PER_SAMPLE:]
         return out
+
+    def skip(self, samples: int) -> int:
+        """See `Edges`. Only once they have begun."""
+        assert self.begun
+        passed = len(self._held) // BYTES_PER_SAMPLE + samples
+        self._held.clear()
+        self._risen = min(len(self._rise), self._risen + passed)
+        self.quiet_samples = 0
+        self.unsure = True
+        return passed
 
     def finish(self) -> bytes:
         """See `Edges`."""
@@ -147,6 +178,7 @@ class TrimmedEdges:
             out = b"".join((self._held, pcm[:sound]))
             self._held.clear()
             self.quiet_samples = 0
+            self.unsure = False
         quiet = pcm[sound:]
         room = max(0, self._pause - len(self._rise) - self.quiet_samples) * BYTES_PER_SAMPLE
         leaving = quiet[:room]

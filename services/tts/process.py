@@ -145,6 +145,8 @@ class WorkerReplica(asyncio.Protocol):
                 )
         elif kind == wire.HEARTBEAT:
             listener.heartbeat(wire.parse_heartbeat(payload))
+        elif kind == wire.PROGRESS and not self._ready.done():
+            listener.progress(wire.parse_progress(payload))
         elif kind == wire.READY:
             self._ready.set_result(Capabilities.from_json(wire.parse_json(payload)))
         else:

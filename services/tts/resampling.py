@@ -21,10 +21,13 @@ from functools import cache
 from typing import Any, Final, Protocol
 
 from services.tts.engines.base import CannotSpeakError
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
 RENDERING: Final = 1
 """Raised whenever this module makes other samples of the same audio."""
 
+_CONTEXT_MS: Final = 500
+"""Blocks and filter together are shorter: what is further back leaves no trace, not in the last bit."""
 _QUALITY: Final = "HQ"
 """20 bits: its errors stay below the last bit of a sample."""
 
@@ -38,8 +41,15 @@ def missing() -> str:
 class Rates(Protocol):
     """What stands between the edges of a chunk and its frames."""
 
+    context_samples: int
+    """Samples of the engine in front of one that leave their mark on it."""
+
     def push(self, pcm: bytes) -> bytes:
         """Take s16le mono PCM at the engine's rate, whole samples; return what may leave now."""
+        ...
+
+    def skip(self, samples: int) -> int:
+        """Take `samples` of the engine as pushed that nobody made; return how many wanted ones are past."""
         ...
 
     def finish(self) -> bytes:
@@ -58,9 +68,15 @@ class Rates(Protocol):
 class SameRate:
     """For who wants the engine's rate: everything passes as it is."""
 
+    context_samples = 0
+
     def push(self, pcm: bytes) -> bytes:
         """See `Rates`."""
         return pcm
+
+    def skip(self, samples: int) -> int:
+        """See `Rates`."""
+        return samples
 
     def finish(self) -> bytes:
         """See `Rates`."""
@@ -86,6 +102,7 @@ class Resampler:
 
     def __init__(self, engine_hz: int, wanted_hz: int) -> None:
         self._engine_hz, self._wanted_hz = engine_hz, wanted_hz
+        self.context_samples = _CONTEXT_MS * engine_hz // 1000
         self._np: Any = None
         self._stream: Any = None
 
@@ -97,6 +114,10 @@ class Resampler:
 
         """
         return self._resampled(pcm, last=False) if pcm else b""
+
+    def skip(self, samples: int) -> int:
+        """See `Rates`. Silence stands for what was left out: it keeps soxr's blocks where they are."""
+        return len(self.push(bytes(samples * BYTES_PER_SAMPLE))) // BYTES_PER_SAMPLE
 
     def finish(self) -> bytes:
         """See `Rates`."""

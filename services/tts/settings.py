@@ -10,7 +10,7 @@ from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_BUILT_IN_ENGINES: Final = ("espeak", "simulated", "coqui")
+_BUILT_IN_ENGINES: Final = ("espeak", "simulated", "simulated-steps", "coqui")
 _CLASS_PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -23,7 +23,7 @@ class VoiceDeclaration(BaseModel):
     """What callers ask for; variants of the engine are asked for as `name/variant`."""
     engine: str
     """`espeak`: speech in many languages. `coqui`: models of Coqui TTS. `simulated`: settable delays and
-    troubles, for tests.
+    troubles, for tests. `simulated-steps`: the same for engines that batch.
     `package.module:Class`: your own, a subclass of `services.tts.engines.base.Engine`."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Worker processes."""
@@ -94,7 +94,7 @@ class TtsSettings(ServerSettings):
     tts_stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     """A replica that owes audio and says nothing for so many seconds is replaced."""
     tts_warmup_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 20.0
-    """Seconds from the start of a replica to the end of its first text."""
+    """Seconds from the start of a replica, or its last progress, to the end of its first text."""
     tts_buffer_s: Annotated[float, Field(ge=1, le=600)] = 30.0
     """Seconds of audio that are held for one chunk of a slow listener."""
     tts_batch_concurrency: Annotated[int, Field(ge=1, le=64)] = 4

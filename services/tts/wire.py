@@ -16,10 +16,11 @@ Every message is a header and a payload, integers little-endian:
     CREDIT  u64 samples                     DONE    u64 samples made, u64 engine µs, u8 cancelled
                                             FAILED  u8 kind of failure, then UTF-8 text
                                             HEARTBEAT  JSON of Heartbeat: about once a second
+                                            PROGRESS   JSON of Progress: before READY, as it gets on
 
-`joins` is {trim_silence, pauses_ms}, see `services.tts.requests.Voice`. WORDS come before the FRAME
-that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, a FAILED start) have request id
-0; a HEARTBEAT may come at any time, also before READY.
+`joins` is {trim_silence, pauses_ms}, see `services.tts.delivery.Voice`. WORDS come before the FRAME
+that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, PROGRESS, a FAILED start) have
+request id 0; a HEARTBEAT may come at any time, also before READY.
 A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
 means nothing.
 
@@ -44,6 +45,7 @@ WORDS: Final = 18
 DONE: Final = 19
 FAILED: Final = 20
 HEARTBEAT: Final = 21
+PROGRESS: Final = 22
 
 FAILED_ENGINE: Final = 0
 """The engine is at fault: its process is to be replaced."""
@@ -126,6 +128,17 @@ class Heartbeat(NamedTuple):
     """What else its engine or scheduler counts, by name, since the start of the process."""
 
 
+class Progress(NamedTuple):
+    """How far the preparation of a replica is."""
+
+    done: int
+    """Parts that are ready."""
+    total: int
+    """Of so many."""
+    what: str
+    """What is under way, for people."""
+
+
 def message(kind: int, request_id: int = 0, payload: bytes = b"") -> bytes:
     """Return a whole message."""
     return _HEADER.pack(len(payload), kind, request_id) + payload
@@ -160,6 +173,11 @@ def failed_message(request_id: int, kind: int, text: str) -> bytes:
 def heartbeat_message(heartbeat: Heartbeat) -> bytes:
     """Return a HEARTBEAT."""
     return json_message(HEARTBEAT, 0, heartbeat._asdict())
+
+
+def progress_message(progress: Progress) -> bytes:
+    """Return a PROGRESS."""
+    return json_message(PROGRESS, 0, progress._asdict())
 
 
 def credit_message(request_id: int, samples: int) -> bytes:
@@ -198,6 +216,11 @@ def parse_failed(payload: bytes) -> tuple[int, str]:
 def parse_heartbeat(payload: bytes) -> Heartbeat:
     """Return the content of a HEARTBEAT."""
     return Heartbeat(**json.loads(payload))
+
+
+def parse_progress(payload: bytes) -> Progress:
+    """Return the content of a PROGRESS."""
+    return Progress(**json.loads(payload))
 
 
 def parse_credit(payload: bytes) -> int:

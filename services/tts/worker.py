@@ -1,18 +1,18 @@
 """The process of one replica: `python -m services.tts.worker FD`, a socket inherited as FD.
 
     main thread     reads commands; ends the process when the socket ends
-    slot threads    run the engine, one request each, at most `Capabilities.slots`
+    slot threads    run an `Engine`, one request each, at most `Capabilities.slots`
+    engine thread   loads the engine, and runs a `SteppedEngine` for all requests (`services.tts.stepping`)
     heartbeat       tells once a second that the process runs, and its memory (`services.tts.heartbeat`)
 
 A command reaches a running native call through its request: the engine's next `write` returns
-False. Nothing here imports gRPC, pydantic or numpy: a worker with espeak-ng holds about 20 MB.
-See `services.tts.wire` for the bytes.
+False, or its next step is not taken. Nothing here imports gRPC, pydantic or numpy: a worker with
+espeak-ng holds about 20 MB. See `services.tts.wire` for the bytes.
 """
 
 import contextlib
 import ctypes
 import os
-import queue
 import signal
 import socket
 import sys
@@ -20,8 +20,10 @@ import threading
 from typing import Any, Final
 
 from services.tts import heartbeat, wire
-from services.tts.engines.base import CannotSpeakError, Engine, OptionsError, SteppedEngine
-from services.tts.requests import Request, Voice
+from services.tts.delivery import Voice
+from services.tts.engines.base import Engine, OptionsError, SteppedEngine
+from services.tts.requests import Threads
+from services.tts.stepping import Stepping
 from services.tts.wire import SpeakRequest
 
 _READ_BYTES: Final = 65536
@@ -34,11 +36,7 @@ class Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._requests: dict[int, Request] = {}
-        self._work: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._threads = 0
-        self._engine: Engine | None = None
-        self._voice: Voice | None = None
+        self._driver: Threads | Stepping | None = None
 
     def run(self) -> None:
         """Serve until the socket ends."""
@@ -49,53 +47,43 @@ class Worker:
                 self._command(kind, request_id, payload)
 
     def _command(self, kind: int, request_id: int, payload: bytes) -> None:
-        if kind == wire.SPEAK:
-            assert self._voice is not None
-            speak = SpeakRequest(**wire.parse_json(payload))
-            request = Request(self.send, request_id, speak, self._voice)
-            self._requests[request_id] = request
-            if self._threads < min(self._voice.capabilities.slots, len(self._requests)):
-                self._threads += 1
-                threading.Thread(target=self._speak_forever, daemon=True).start()
-            self._work.put(request)
-        elif kind == wire.LOAD:
-            self._load(wire.parse_json(payload))
-        elif (known := self._requests.get(request_id)) is not None:
-            if kind == wire.CANCEL:
-                known.cancel()
-            elif kind == wire.CREDIT:
-                known.add_credit(wire.parse_credit(payload))
+        if kind == wire.LOAD:
+            # Not here: the end of the socket ends the process while it loads, too.
+            threading.Thread(target=self._load, args=(wire.parse_json(payload),), daemon=True).start()
+        elif (driver := self._driver) is None:
+            raise wire.ProtocolError(f"message kind {kind} came before READY")
+        elif kind == wire.SPEAK:
+            driver.speak(request_id, SpeakRequest(**wire.parse_json(payload)))
+        elif kind == wire.CANCEL:
+            driver.cancel(request_id)
+        elif kind == wire.CREDIT:
+            driver.add_credit(request_id, wire.parse_credit(payload))
 
     def _load(self, declaration: dict[str, Any]) -> None:
+        """Load the engine; the thread of a stepped one is this one, from first to last."""
         try:
             engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
-            assert isinstance(engine, Engine), "nothing here drives an engine that speaks in steps"
-            self._engine = engine
+            voice = Voice.declared(engine.capabilities, declaration.get("joins", {}))
+            if isinstance(engine, Engine):
+                self._driver = Threads(engine, voice, self.send)
+            else:
+                self._driver = Stepping(engine, voice, self.send)
+                self._driver.prepare(self._progress)
         except OptionsError as error:
             self.send(wire.failed_message(0, wire.FAILED_OPTIONS, str(error)))
         except Exception as error:  # noqa: BLE001 - the service is told
             self.send(wire.failed_message(0, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}"))
         else:
-            self._voice = Voice.declared(self._engine.capabilities, declaration.get("joins", {}))
-            self.send(wire.json_message(wire.READY, 0, self._engine.capabilities.to_json()))
+            self.send(wire.json_message(wire.READY, 0, engine.capabilities.to_json()))
+            if isinstance(self._driver, Stepping):
+                self._driver.run()
+
+    def _progress(self, done: int, total: int, what: str) -> None:
+        self.send(wire.progress_message(wire.Progress(done, total, what)))
 
     def _figures(self) -> dict[str, Any]:
         """Return what heartbeats tell beside memory; called in a thread of its own."""
-        return {}
-
-    def _speak_forever(self) -> None:
-        while True:
-            request = self._work.get()
-            assert self._engine is not None
-            try:
-                end = request.run(self._engine)
-            except CannotSpeakError as error:
-                end = wire.failed_message(request.id, wire.FAILED_TEXT, str(error))
-            except Exception as error:  # noqa: BLE001 - the service is told
-                end = wire.failed_message(request.id, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}")
-            # Out of the table before the end is told: the service may give the slot away at once.
-            self._requests.pop(request.id, None)
-            self.send(end)
+        return self._driver.figures() if isinstance(self._driver, Stepping) else {}
 
     def send(self, message: bytes) -> None:
         """Send a whole message. Where nobody reads any more, the process ends."""
@@ -127,6 +115,10 @@ def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine | S
         from services.tts.engines import coqui  # noqa: PLC0415 - see above
 
         return coqui.load(language, options)
+    if name == "simulated-steps":
+        from services.tts.engines.simulated_steps import SimulatedSteps  # noqa: PLC0415 - see above
+
+        return SimulatedSteps(language, options)
     if ":" in name:
         from services.tts.engines.imported import engine_class  # noqa: PLC0415 - see above
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.tts.core.model import Done, Heartbeat, SpeakRequest, VoiceSpec, Word
+from services.tts.core.model import Done, Heartbeat, Progress, SpeakRequest, VoiceSpec, Word
 from services.tts.process import WorkerReplica, launch_worker
 
 TEXT = "The quick brown fox doesn't jump over 12,345 lazy dogs, today."
@@ -47,6 +47,7 @@ class Ear:
         self.takes: dict[int, Take] = {}
         self.gone = ""
         self.beats: list[Heartbeat] = []
+        self.progress_told: list[Progress] = []
         self._news = asyncio.Event()
 
     def frame(self, request_id: int, offset_samples: int, pcm: bytes) -> None:
@@ -65,6 +66,9 @@ class Ear:
     def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
         self.takes[request_id].end = f"{'text' if text_at_fault else 'engine'}: {message}"
         self._news.set()
+
+    def progress(self, progress: Progress) -> None:
+        self.progress_told.append(progress)
 
     def heartbeat(self, beat: Heartbeat) -> None:
         self.beats.append(beat)

@@ -74,6 +74,10 @@ ENGINES: Final = (
         "simulated-espeak",
         VoiceSpec("sim", "simulated", 1, "en-us", {"audio": "espeak", "rtf": 0.002}),
     ),
+    listed(
+        "simulated-steps",
+        VoiceSpec("sim", "simulated-steps", 1, "en", {"silence_ms": 90, "step_ms": 0.5, "memory": 4}),
+    ),
     listed("own-class", VoiceSpec("own", "tests.contract.own_engines:ToneEngine", 1, "en", {})),
     # Read now: the tests themselves run in a clean environment.
     *from_environment(os.environ.get(VARIABLE, "")),

@@ -73,6 +73,18 @@ class FrameSlicer:
             frames.append(self._cut(size))
         return frames
 
+    def skip(self, samples: int) -> None:
+        """Take `samples` as pushed that nobody made: all of them are to be left out.
+
+        Raises:
+            ValueError: Some are not to be left out.
+
+        """
+        if samples * BYTES_PER_SAMPLE > self._skip_bytes:
+            raise ValueError(f"{samples} samples are more than the {self._skip_bytes} bytes to be left out")
+        self.made_samples += samples
+        self._skip_bytes -= samples * BYTES_PER_SAMPLE
+
     def flush(self) -> list[tuple[int, bytes]]:
         """Return what is left as the last frame; nothing where nothing is left."""
         return [self._cut(len(self._pending))] if self._pending else []

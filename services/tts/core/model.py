@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.tts.engines.base import Capabilities, Variant
-from services.tts.wire import Done, Heartbeat, SpeakRequest, Word
+from services.tts.wire import Done, Heartbeat, Progress, SpeakRequest, Word
 from voicemesh.runtime.errors import MeshError
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Launcher",
     "Limits",
     "PoolStats",
+    "Progress",
     "Replica",
     "ReplicaListener",
     "ReplicaStartError",
@@ -70,7 +71,7 @@ class Limits:
     stall_timeout_s: float = 5.0
     """A replica that owes audio and says nothing for so long is lost."""
     warmup_timeout_s: float = 20.0
-    """From the start of a replica to the end of its first text."""
+    """From the start of a replica, or the last progress that it told of, to the end of its first text."""
     buffer_s: float = 30.0
     """Audio of one chunk that is held for its listener, in seconds."""
     batch_concurrency: int = 4
@@ -241,6 +242,10 @@ class ReplicaListener(Protocol):
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """The process runs; comes about once a second, also while its engine is loaded."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Its preparation gets on; only before it is ready."""
         ...
 
     def lost(self, reason: str) -> None:

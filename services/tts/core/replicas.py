@@ -12,6 +12,7 @@ from services.tts.core.model import (
     Heartbeat,
     Launcher,
     Limits,
+    Progress,
     Replica,
     ReplicaStartError,
     SpeakRequest,
@@ -87,6 +88,11 @@ class Member:
         self.retry_ns = 0
         self.beat: Heartbeat | None = None
         """What its replica told of itself last."""
+        self.prepared: Progress | None = None
+        """How far the preparation of its replica is; None before it told."""
+        self.start_limit: asyncio.Timeout | None = None
+        """Ends a start that takes too long; moved by progress."""
+        self.start_limit_s = 0.0
         self.warmed: asyncio.Future[None] | None = None
         self._listener = listener
 
@@ -126,6 +132,13 @@ class Member:
     def heartbeat(self, beat: Heartbeat) -> None:
         """See `ReplicaListener`."""
         self.beat = beat
+
+    def progress(self, progress: Progress) -> None:
+        """See `ReplicaListener`."""
+        self.prepared = progress
+        _log.info("replica prepares", replica=self.name, **progress._asdict())
+        if self.start_limit is not None and not self.start_limit.expired():
+            self.start_limit.reschedule(asyncio.get_running_loop().time() + self.start_limit_s)
 
     def lost(self, reason: str) -> None:
         """See `ReplicaListener`."""
@@ -215,7 +228,8 @@ class Replicas:
         began_ns = self._clock.now_ns()
         replica: Replica | None = None
         try:
-            async with asyncio.timeout(self._limits.warmup_timeout_s):
+            member.start_limit_s = self._limits.warmup_timeout_s
+            async with asyncio.timeout(member.start_limit_s) as member.start_limit:
                 replica = await self._launch(self._spec, member)
                 member.warmed = asyncio.get_running_loop().create_future()
                 variant = replica.capabilities.default_variant

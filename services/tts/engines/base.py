@@ -162,7 +162,9 @@ class Utterance(Protocol):
     def skip_to(self, sample: int) -> int:
         """Leave out audio in front of `sample`, as far as whole steps allow; return where it goes on.
 
-        Samples from there on are the same as without the call, bit for bit. Never goes back.
+        Samples from there on are the same as without the call, bit for bit. Never goes back, and may
+        return where it is anyhow: it is asked again after each step. Called when all that was made is
+        taken. Words in what is left out are still returned by `take`, with the samples of the whole.
         """
         ...
 

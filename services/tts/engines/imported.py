@@ -9,10 +9,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from services.tts.engines.base import Engine, OptionsError
+from services.tts.engines.base import Engine, OptionsError, SteppedEngine
 
 
-def engine_class(path: str) -> Callable[[str, dict[str, Any]], Engine]:
+def engine_class(path: str) -> Callable[[str, dict[str, Any]], Engine | SteppedEngine]:
     """Import the engine that `package.module:Class` names; it is called with language and options.
 
     Raises:
@@ -34,6 +34,8 @@ def engine_class(path: str) -> Callable[[str, dict[str, Any]], Engine]:
     found = getattr(module, class_name, None)
     if found is None:
         raise OptionsError(f"engine: {module_name} has no class {class_name!r}")
-    if not (isinstance(found, type) and issubclass(found, Engine)):
-        raise OptionsError(f"engine: {path} is not a subclass of {Engine.__module__}.{Engine.__name__}")
+    if not (isinstance(found, type) and issubclass(found, (Engine, SteppedEngine))):
+        raise OptionsError(
+            f"engine: {path} is not a subclass of {Engine.__module__}.{Engine.__name__} or SteppedEngine"
+        )
     return found

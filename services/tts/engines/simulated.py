@@ -119,7 +119,7 @@ class SimulatedEngine(Engine):
 
     def _render(self, request: SpeakRequest) -> tuple[bytes, list[Word]]:
         if self._speech is None:
-            return _tones(request, self.capabilities.sample_rate_hz, self._options.char_ms)
+            return tones(request, self.capabilities.sample_rate_hz, self._options.char_ms)
         take = _Take()
         with self._one_speaker:
             variant = self._speech.capabilities.default_variant
@@ -168,7 +168,7 @@ class _Take:
         return True
 
 
-def _tones(request: SpeakRequest, rate: int, char_ms: float) -> tuple[bytes, list[Word]]:
+def tones(request: SpeakRequest, rate: int, char_ms: float) -> tuple[bytes, list[Word]]:
     """Give each word a tone as long as its share of the characters, silence to what is between."""
     text = request.text
     spans = words_of(text) if any(character.isalnum() for character in text) else []
@@ -212,11 +212,21 @@ def _check_options(options: dict[str, Any]) -> Options:
         "seed": (0, 2**31, True),
     }
     limits |= {name: (0, 1, False) for name in Options._fields if name.endswith("_rate")}
+    check_numbers(checked._asdict(), limits)
+    return checked
+
+
+def check_numbers(options: dict[str, Any], limits: dict[str, tuple[float, float, bool]]) -> None:
+    """Check options that are numbers, by (least, most, whole).
+
+    Raises:
+        OptionsError: One is no number, or out of its limits.
+
+    """
     for name, (low, high, whole) in limits.items():
-        value = getattr(checked, name)
+        value = options[name]
         number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
         if not number or not low <= value <= high:
             raise OptionsError(
                 f"option {name}: must be a {'whole ' if whole else ''}number from {low} to {high}"
             )
-    return checked

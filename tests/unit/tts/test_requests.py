@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from services.tts import wire
+from services.tts.delivery import Voice
 from services.tts.engines.base import Capabilities, Engine, Output, Variant
 from services.tts.pauses import PAUSES_MS
-from services.tts.requests import Request, Voice
+from services.tts.requests import Request
 from services.tts.wire import Done, SpeakRequest, Word
 
 RATE_HZ = 8000
