@@ -1,13 +1,16 @@
 """The TTS service as `run()` hosts it."""
 
 import asyncio
+from pathlib import Path
 
 import grpc
 
 from services.tts.core.service import Speech
 from services.tts.process import launch_worker
 from services.tts.servicer import TtsServicer
-from services.tts.settings import TtsSettings
+from services.tts.settings import TtsSettings, VoiceDeclaration
+from services.tts.voices_file import VoicesFile
+from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.server import Hosted, Runtime
 from voicemesh.tts.v1 import tts_pb2_grpc
 
@@ -17,14 +20,22 @@ class HostedTts(Hosted):
 
     def __init__(self, settings: TtsSettings, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._settings = settings
         self._saying: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self._file = VoicesFile(Path(settings.tts_voices_file)) if settings.tts_voices_file else None
+        voices = settings.tts_voices
+        if self._file is not None:
+            voices = self._file.read()
+            settings.check_voices(voices, settings.tts_voices_file)
         self._speech = Speech(
-            [voice.spec() for voice in settings.tts_voices],
+            [voice.spec() for voice in voices],
             settings.tts_default_voice,
             launch_worker,
             runtime.clock,
             settings.limits(),
             self._say_health,
+            settings.tts_device_memory_mb,
         )
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -35,6 +46,17 @@ class HostedTts(Hosted):
     async def start(self) -> None:
         """Start and warm every replica."""
         await self._speech.start()
+        if self._file is not None:
+            watch = self._file.watch(self._change, self._speech.refuse)
+            self._watching = asyncio.get_running_loop().create_task(watch, name="voices file")
+
+    def _change(self, voices: tuple[VoiceDeclaration, ...]) -> None:
+        """Have these voices from now on. Raises `SettingsError` where they cannot be."""
+        try:
+            self._settings.check_voices(voices, self._settings.tts_voices_file)
+        except SettingsError as error:
+            raise self._speech.refuse(str(error)) from None
+        self._speech.change([voice.spec() for voice in voices])
 
     async def drain(self) -> None:
         """Refuse new turns."""
@@ -42,6 +64,9 @@ class HostedTts(Hosted):
 
     async def close(self) -> None:
         """End every worker."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._speech.close()
         await asyncio.gather(*self._saying)
 

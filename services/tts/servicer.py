@@ -78,7 +78,10 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
         context: Any,  # noqa: ARG002 - gRPC's
     ) -> tts_pb2.ListVoicesResponse:
         """See tts.proto."""
-        voices = [translation.voice(info) for info in self._speech.voices(request.language)]
+        voices = [
+            translation.voice(info)
+            for info in self._speech.voices(request.language, everything=request.include_not_ready)
+        ]
         return tts_pb2.ListVoicesResponse(voices=voices)
 
     async def GetPoolStats(
@@ -88,7 +91,13 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
     ) -> tts_pb2.GetPoolStatsResponse:
         """See tts.proto."""
         pools = [translation.pool_stats(stats) for stats in self._speech.stats()]
-        return tts_pb2.GetPoolStatsResponse(pools=pools)
+        changes = self._speech.changes
+        return tts_pb2.GetPoolStatsResponse(
+            pools=pools,
+            voice_changes=changes.accepted,
+            refused_voice_changes=changes.refused,
+            refusal=changes.refusal,
+        )
 
 
 async def _read(requests: AsyncIterator[tts_pb2.SynthesizeRequest], turn: Turn, span: Span) -> None:

@@ -1,12 +1,14 @@
 """What the TTS service can be told."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.tts.core.model import Limits, VoiceSpec
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
+from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -35,6 +37,17 @@ class VoiceDeclaration(BaseModel):
     """False: the engine's own silence around each chunk stays, and nothing is faded."""
     pauses_ms: dict[str, Annotated[float, Field(ge=0, le=MAX_PAUSE_MS)]] = {}
     """Silence behind a chunk by how its text ends, where it is to differ from `services.tts.pauses`."""
+
+    device: Annotated[str, Field(min_length=1, max_length=64)] = "cpu"
+    """Where its model lives, as VOICEMESH_TTS_DEVICE_MEMORY_MB names it: `cpu`, `cuda:0`."""
+    memory_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """What one replica takes of its device, in MB (2^20 bytes); needed where the device has a budget."""
+    max_resident_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """A replica whose process holds more MB is recycled: its successor first, then it ends. 0: none is."""
+    max_device_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """A replica that holds more MB of its device is recycled. 0: none is."""
+    preload: bool = True
+    """False: the service serves before this voice is loaded."""
 
     @field_validator("name")
     @classmethod
@@ -67,7 +80,16 @@ class VoiceDeclaration(BaseModel):
             dict(self.options),
             trim_silence=self.trim_silence,
             pauses_ms=dict(self.pauses_ms),
+            device=self.device,
+            memory_mb=self.memory_mb,
+            max_resident_mb=self.max_resident_mb,
+            max_device_mb=self.max_device_mb,
+            preload=self.preload,
         )
+
+
+VOICES_TYPE = Annotated[tuple[VoiceDeclaration, ...], Field(min_length=1, max_length=64)]
+"""The declarations of a service: a list that names each voice once."""
 
 
 class TtsSettings(ServerSettings):
@@ -75,10 +97,10 @@ class TtsSettings(ServerSettings):
 
     tts_listen: ListenAddress = "127.0.0.1:50053"
     """Where to listen."""
-    tts_voices: Annotated[tuple[VoiceDeclaration, ...], Field(min_length=1, max_length=64)] = (
-        VoiceDeclaration(name="espeak", engine="espeak", replicas=2),
-    )
+    tts_voices: VOICES_TYPE = (VoiceDeclaration(name="espeak", engine="espeak", replicas=2),)
     """What can speak: a JSON list of declarations."""
+    tts_voices_file: str = ""
+    """A JSON file with that list instead, which is watched: what changes in it is applied while serving."""
     tts_default_voice: str = ""
     """What speaks when no voice is named; empty for the first declared."""
     tts_max_chunk_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
@@ -93,6 +115,12 @@ class TtsSettings(ServerSettings):
     """Further replicas for a chunk that lost one."""
     tts_stall_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     """A replica that owes audio and says nothing for so many seconds is replaced."""
+    tts_heartbeat_timeout_s: Annotated[float, Field(ge=2, le=600)] = 5.0
+    """A replica whose heartbeat, one a second, is missing for so many seconds is replaced."""
+    tts_starting_replicas: Annotated[int, Field(ge=1, le=64)] = 2
+    """Replicas that start at the same time, of all voices together."""
+    tts_device_memory_mb: dict[str, Annotated[int, Field(ge=1, le=10_000_000)]] = Field(default_factory=dict)
+    """MB (2^20 bytes) of a device that its voices may take together: a JSON object, device → MB."""
     tts_warmup_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 20.0
     """Seconds from the start of a replica, or its last progress, to the end of its first text."""
     tts_buffer_s: Annotated[float, Field(ge=1, le=600)] = 30.0
@@ -102,14 +130,44 @@ class TtsSettings(ServerSettings):
 
     @model_validator(mode="after")
     def _check_names(self) -> "TtsSettings":
-        names = [voice.name for voice in self.tts_voices]
-        if len(set(names)) < len(names):
-            raise ValueError("VOICEMESH_TTS_VOICES: two voices have the same name")
-        if self.tts_default_voice and self.tts_default_voice.split("/")[0] not in names:
+        if self.tts_voices_file and "tts_voices" in self.model_fields_set:
             raise ValueError(
+                "VOICEMESH_TTS_VOICES_FILE: takes the place of VOICEMESH_TTS_VOICES; set one of them"
+            )
+        if not self.tts_voices_file:
+            try:
+                self.check_voices(self.tts_voices)
+            except SettingsError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    def check_voices(self, voices: Sequence[VoiceDeclaration], source: str = "VOICEMESH_TTS_VOICES") -> None:
+        """Check what no declaration can tell alone.
+
+        Raises:
+            SettingsError: They do not go together, or not with the other settings.
+
+        """
+        names = [voice.name for voice in voices]
+        if len(set(names)) < len(names):
+            raise SettingsError(f"{source}: two voices have the same name")
+        default = self.tts_default_voice.split("/")[0] or names[0]
+        if default not in names:
+            raise SettingsError(
                 f"VOICEMESH_TTS_DEFAULT_VOICE: must be one of {', '.join(names)}, or NAME/VARIANT"
             )
-        return self
+        if not next(voice for voice in voices if voice.name == default).preload:
+            raise SettingsError(f"{source}: {default!r} is the default voice and needs preload")
+        for device, budget_mb in self.tts_device_memory_mb.items():
+            there = [voice for voice in voices if voice.device == device]
+            if unsized := [voice.name for voice in there if not voice.memory_mb]:
+                raise SettingsError(f"{source}: {unsized[0]!r} needs memory_mb: {device} has a budget")
+            sum_mb = sum(voice.replicas * voice.memory_mb for voice in there)
+            if sum_mb > budget_mb:
+                parts = " + ".join(f"{voice.replicas} * {voice.memory_mb} ({voice.name})" for voice in there)
+                raise SettingsError(
+                    f"{source}: {device} has {budget_mb} MB for voices, and these take {parts} = {sum_mb} MB"
+                )
 
     def limits(self) -> Limits:
         """Return what the core bounds."""
@@ -120,6 +178,8 @@ class TtsSettings(ServerSettings):
             chunks_ahead=self.tts_chunks_ahead,
             max_attempts=self.tts_max_attempts,
             stall_timeout_s=self.tts_stall_timeout_s,
+            heartbeat_timeout_s=self.tts_heartbeat_timeout_s,
+            starting_replicas=self.tts_starting_replicas,
             warmup_timeout_s=self.tts_warmup_timeout_s,
             buffer_s=self.tts_buffer_s,
             batch_concurrency=self.tts_batch_concurrency,

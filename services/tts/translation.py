@@ -3,6 +3,7 @@
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from services.tts.core.batch import BatchEvent
+from services.tts.core.figures import PoolStats, ReplicaStats
 from services.tts.core.model import (
     AudioFormat,
     ChunkEvent,
@@ -10,7 +11,6 @@ from services.tts.core.model import (
     FailedEvent,
     FinishedEvent,
     FrameEvent,
-    PoolStats,
     VoiceInfo,
     Word,
     WordsEvent,
@@ -152,6 +152,8 @@ def voice(info: VoiceInfo) -> common_pb2.Voice:
         has_word_timings=info.has_word_timings,
         ready_replicas=info.ready_replicas,
         is_default=info.is_default,
+        state=_voice_state(info.state),
+        declared_replicas=info.declared_replicas,
         max_chars=info.max_chars,
     )
 
@@ -172,4 +174,40 @@ def pool_stats(stats: PoolStats) -> tts_pb2.PoolStats:
         synthesis_us=stats.synthesis_us,
         wasted_us=stats.wasted_us,
         worker_pids=stats.worker_pids,
+        state=_voice_state(stats.state),
+        fault=stats.fault,
+        declared_replicas=stats.declared_replicas,
+        stalled_replicas=stats.stalled_replicas,
+        recycled_replicas=stats.recycled_replicas,
+        slots=stats.slots,
+        occupancy=stats.occupancy,
+        rtf=stats.rtf,
+        replicas=map(_replica_stats, stats.replicas),
     )
+
+
+def _replica_stats(stats: ReplicaStats) -> tts_pb2.ReplicaStats:
+    # What an engine's scheduler counts comes as it told it; an engine without one tells nothing.
+    figures = stats.figures
+    return tts_pb2.ReplicaStats(
+        name=stats.name,
+        state=tts_pb2.ReplicaState.Value(f"REPLICA_STATE_{stats.state}"),
+        pid=stats.pid,
+        active_leases=stats.active_leases,
+        slots=stats.slots,
+        resident_bytes=stats.resident_bytes,
+        device_bytes=stats.device_bytes,
+        heartbeat_age_ms=stats.heartbeat_age_ms,
+        steps_done=stats.steps_done,
+        steps_total=stats.steps_total,
+        busy_us=figures.get("busy_ns", 0) // 1000,
+        batches=figures.get("batches", 0),
+        batched_steps=figures.get("steps", 0),
+        batch_counts=[
+            tts_pb2.BatchCount(chunks=size, batches=count) for size, count in figures.get("sizes", ())
+        ],
+    )
+
+
+def _voice_state(name: str) -> common_pb2.VoiceState.ValueType:
+    return common_pb2.VoiceState.Value(f"VOICE_STATE_{name or 'UNSPECIFIED'}")

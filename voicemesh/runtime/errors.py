@@ -90,6 +90,12 @@ class NoEngineError(MeshError):
     reason = "NO_ENGINE"
 
 
+class VoiceNotReadyError(MeshError):
+    """The voice is declared and still being loaded."""
+
+    reason = "VOICE_NOT_READY"
+
+
 class ServiceUnavailableError(MeshError):
     """A service of the mesh cannot be reached."""
 

@@ -25,6 +25,7 @@ _CODES: Final[dict[str, grpc.StatusCode]] = {
     "LLM_RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "LLM_STREAM_BROKEN": grpc.StatusCode.ABORTED,
     "NO_ENGINE": grpc.StatusCode.UNAVAILABLE,
+    "VOICE_NOT_READY": grpc.StatusCode.UNAVAILABLE,
     "SERVICE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "TOO_MANY_TURNS": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,

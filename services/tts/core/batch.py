@@ -64,6 +64,7 @@ class Batch:
         self._waiting = deque((text, tuple(indexes)) for text, indexes in places.items())
         self._running: deque[tuple[tuple[int, ...], Chunk]] = deque()
         self.speaker = speaker
+        self._use = speaker.pool.use()
         self._speed = speed
         self._clock = clock
         self._limits = limits
@@ -77,6 +78,7 @@ class Batch:
         self._running.clear()
         for _, chunk in running:
             chunk.abandon()
+        self._use.end()
         self._news.set()
 
     def __aiter__(self) -> "Batch":
@@ -92,6 +94,7 @@ class Batch:
                     return refused
                 continue
             if not self._running:
+                self._use.end()
                 raise StopAsyncIteration
             for _ in range(len(self._running)):
                 indexes, chunk = self._running.popleft()

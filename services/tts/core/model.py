@@ -20,7 +20,6 @@ __all__ = [
     "Heartbeat",
     "Launcher",
     "Limits",
-    "PoolStats",
     "Progress",
     "Replica",
     "ReplicaListener",
@@ -53,6 +52,16 @@ class VoiceSpec:
     """Whether the engine's own silence around each chunk is replaced by the pause that belongs there."""
     pauses_ms: Mapping[str, float] = field(default_factory=dict)
     """Pauses that differ from those of `services.tts.pauses`, by kind."""
+    device: str = "cpu"
+    """Where its models live, as the budgets of memory name it."""
+    memory_mb: int = 0
+    """What one replica takes of its device, in MB (2^20 bytes)."""
+    max_resident_mb: int = 0
+    """A replica whose process holds more is recycled; 0: none is."""
+    max_device_mb: int = 0
+    """A replica that holds more of its device is recycled; 0: none is."""
+    preload: bool = True
+    """False: the service does not wait for it at its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +79,12 @@ class Limits:
     """Further replicas that a chunk may have after it lost one."""
     stall_timeout_s: float = 5.0
     """A replica that owes audio and says nothing for so long is lost."""
+    heartbeat_timeout_s: float = 5.0
+    """A replica that gives no sign of life for so long is lost, whether it owes anything or not."""
     warmup_timeout_s: float = 20.0
     """From the start of a replica, or the last progress that it told of, to the end of its first text."""
+    starting_replicas: int = 2
+    """Replicas that start at the same time."""
     buffer_s: float = 30.0
     """Audio of one chunk that is held for its listener, in seconds."""
     batch_concurrency: int = 4
@@ -159,25 +172,6 @@ class FailedEvent:
 ChunkEvent = FrameEvent | WordsEvent | FinishedEvent | FailedEvent
 
 
-@dataclass(slots=True)
-class PoolStats:
-    """How one declared voice is doing; counters since the start."""
-
-    voice: str
-    ready_replicas: int = 0
-    starting_replicas: int = 0
-    active_leases: int = 0
-    queued_chunks: int = 0
-    completed_chunks: int = 0
-    cancelled_chunks: int = 0
-    failed_chunks: int = 0
-    replaced_replicas: int = 0
-    audio_us: int = 0
-    synthesis_us: int = 0
-    wasted_us: int = 0
-    worker_pids: tuple[int, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class VoiceInfo:
     """Something that can be asked for."""
@@ -192,6 +186,9 @@ class VoiceInfo:
     is_default: bool
     max_chars: int = 0
     """No chunk should be longer; 0 where there is no limit."""
+    state: str = ""
+    """Name of a `services.tts.core.voices.VoiceState`."""
+    declared_replicas: int = 0
 
 
 class Replica(Protocol):

@@ -14,11 +14,14 @@ its turn by what the listener still has to play.
 
 import bisect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
+from services.tts.core.figures import PoolStats
 from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
-from services.tts.core.model import Done, Launcher, Limits, PoolStats, SpeakRequest, VoiceSpec, Word
+from services.tts.core.model import Done, Launcher, Limits, SpeakRequest, VoiceSpec, Word
 from services.tts.core.replicas import Member, MemberState, Replicas
+from services.tts.core.starting import REPLACEMENT, Place
 from services.tts.text import speakable
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, QueueFullError
@@ -26,6 +29,20 @@ from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, Qu
 _ASSUMED_CHUNK_US: Final = 100_000
 _SLOW_NS: Final = 100_000_000
 """A full window is a slow listener after 100 ms; before that its answer may be on its way."""
+
+
+class Use:
+    """A stream that speaks with a pool."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool: Pool | None = pool
+        pool.users += 1
+
+    def end(self) -> None:
+        """End it; once more means nothing."""
+        if self._pool is not None:
+            self._pool.users -= 1
+            self._pool = None
 
 
 class Pool:
@@ -37,25 +54,35 @@ class Pool:
         clock: For every time but the limit of a start.
         limits: See `Limits`.
         changed: Called when `healthy` may have changed.
+        place: See `Replicas`.
 
     """
 
     def __init__(
-        self, spec: VoiceSpec, launch: Launcher, clock: Clock, limits: Limits, changed: Callable[[], None]
+        self,
+        spec: VoiceSpec,
+        launch: Launcher,
+        clock: Clock,
+        limits: Limits,
+        changed: Callable[[], None],
+        place: Place | None = None,
     ) -> None:
         self.spec = spec
-        self.replicas = Replicas(spec, launch, clock, limits, self)
+        self.replicas = Replicas(spec, launch, clock, limits, self, place)
         self.stats = PoolStats(spec.name)
+        self.users = 0
+        """Turns and batches that speak with it."""
         self._clock = clock
         self._limits = limits
         self._changed = changed
         self._queue: list[Job] = []
         self._next_id = 1
+        self._open_jobs = 0
         self._closed = False
 
-    async def start(self) -> None:
+    async def start(self, urgency: int = REPLACEMENT) -> None:
         """Start the replicas; see `Replicas.start`."""
-        await self.replicas.start()
+        await self.replicas.start(urgency)
 
     async def close(self) -> None:
         """End the replicas; jobs that are left end as cancelled."""
@@ -68,13 +95,30 @@ class Pool:
             self._end(job, cancelled=True)
         await self.replicas.close()
 
+    def use(self) -> "Use":
+        """Begin to speak with it: a pool that drains is there until the last use has ended."""
+        return Use(self)
+
+    def adopt(self, spec: VoiceSpec) -> None:
+        """Have another number of replicas, or other marks, from now on."""
+        self.spec = spec
+        self.replicas.adopt(spec)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no chunk of it is asked for."""
+        return not self._open_jobs
+
     def tick(self) -> None:
         """Find replicas that stall and those whose next try is due. Called a few times a second."""
         self.replicas.retry()
+        for member, reason in self.replicas.look():
+            self._replace(member, reason)
         self._dispatch()
         limit_ns = round(self._limits.stall_timeout_s * 1e9)
-        for member in self.replicas.members:
+        for member in list(self.replicas.members):
             if any(self._silent_ns(job) > limit_ns for job in member.jobs.values()):
+                self.replicas.stalled += 1
                 self._replace(member, f"it said nothing for {self._limits.stall_timeout_s:g} s")
 
     def _silent_ns(self, job: Job) -> int:
@@ -105,6 +149,7 @@ class Pool:
         window = round(self._limits.buffer_s * (request.sample_rate_hz or self._rate_hz()))
         job = Job(self._next_id, request._replace(window_samples=window), deadline_ns, listener)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
+        self._open_jobs += 1
         self._enqueue(job)
         return job
 
@@ -198,6 +243,7 @@ class Pool:
 
     def _end(self, job: Job, *, cancelled: bool = False, error: MeshError | None = None) -> None:
         job.state = JobState.ENDED
+        self._open_jobs -= 1
         rate_hz = self._rate_hz(job)
         self.stats.synthesis_us += job.engine_us
         self.stats.audio_us += job.made_samples * 1_000_000 // rate_hz if rate_hz else 0
@@ -229,7 +275,7 @@ class Pool:
     def _retire(self, member: Member, job: Job, reason: str) -> None:
         """Give a member no more work, and replace it when it has none."""
         del member.jobs[job.id]
-        member.state = MemberState.RETIRING
+        self.replicas.retire(member)
         self._lose(job, member, reason)
         self._release(member, reason)
 
@@ -304,13 +350,22 @@ class Pool:
 
     def snapshot(self) -> PoolStats:
         """Return the present figures."""
-        stats = self.stats
-        stats.ready_replicas = self.replicas.count(MemberState.READY)
-        stats.starting_replicas = self.replicas.count(
-            MemberState.STARTING, MemberState.WAITING, MemberState.RETIRING
+        members = self.replicas.members
+        slots = self.replicas.capabilities.slots if self.replicas.capabilities else 0
+        ready = self.replicas.count(MemberState.READY)
+        return replace(
+            self.stats,
+            ready_replicas=ready,
+            starting_replicas=self.replicas.count(
+                MemberState.STARTING, MemberState.WAITING, MemberState.RETIRING
+            ),
+            active_leases=sum(len(member.jobs) for member in members),
+            queued_chunks=len(self._queue),
+            replaced_replicas=self.stats.replaced_replicas + self.replicas.replaced,
+            stalled_replicas=self.stats.stalled_replicas + self.replicas.stalled,
+            recycled_replicas=self.stats.recycled_replicas + self.replicas.recycled,
+            worker_pids=self.replicas.pids(),
+            slots=slots * ready,
+            declared_replicas=self.spec.replicas,
+            replicas=tuple(member.stats() for member in members),
         )
-        stats.active_leases = sum(len(member.jobs) for member in self.replicas.members)
-        stats.queued_chunks = len(self._queue)
-        stats.replaced_replicas = self.replicas.replaced
-        stats.worker_pids = self.replicas.pids()
-        return stats

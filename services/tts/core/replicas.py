@@ -1,158 +1,34 @@
 """The replicas of one declared voice: their start, their health, and their replacement."""
 
 import asyncio
-import enum
 from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from services.tts.core.job import Job
+from services.tts.core.marks import Marks
+from services.tts.core.members import WARM_UP_ID, Member, MemberListener, MemberState
 from services.tts.core.model import (
     Capabilities,
-    Done,
-    Heartbeat,
     Launcher,
     Limits,
-    Progress,
     Replica,
     ReplicaStartError,
     SpeakRequest,
     VoiceSpec,
-    Word,
 )
+from services.tts.core.starting import REPLACEMENT, Place
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
+__all__ = ["Member", "MemberListener", "MemberState", "Replicas"]
+
 _log = get_logger(__name__)
 
-_WARM_UP_ID: Final = 0
 _WARM_UP_TEXT: Final = "The first sentence warms the voice."
 _BACKOFF_FIRST_S: Final = 0.2
 _BACKOFF_MOST_S: Final = 10.0
-
-
-class MemberState(enum.Enum):
-    """Where a place in the pool is.
-
-    STARTING ──warm──> READY ──fault──> RETIRING ──last job ended──┐
-      ^  │               └──died, stalled────────────────────────┐ │
-      │  └─does not start─> WAITING <─it keeps happening─────────┤ │
-      │                        │                                 v v
-      └────────────────────────┴──────────first time, at once────(new process)
-    """
-
-    STARTING = enum.auto()
-    READY = enum.auto()
-    RETIRING = enum.auto()
-    WAITING = enum.auto()
-    CLOSED = enum.auto()
-
-
-class MemberListener(Protocol):
-    """Who hears the members of a pool."""
-
-    def on_frame(self, member: "Member", job: Job, offset_samples: int, pcm: bytes) -> None:
-        """Audio of a job."""
-        ...
-
-    def on_words(self, job: Job, words: list[Word]) -> None:
-        """Words of a job."""
-        ...
-
-    def on_done(self, member: "Member", job: Job, done: Done) -> None:
-        """The replica ended a job."""
-        ...
-
-    def on_failed(self, member: "Member", job: Job, message: str, *, text_at_fault: bool) -> None:
-        """The replica failed on a job."""
-        ...
-
-    def on_lost(self, member: "Member", reason: str) -> None:
-        """The replica's process is gone."""
-        ...
-
-    def on_health(self) -> None:
-        """A replica is ready, or one more is not."""
-        ...
-
-
-class Member:
-    """One place in the pool: a replica, or the lack of one. Hears its replica, with ids for jobs."""
-
-    def __init__(self, name: str, listener: MemberListener) -> None:
-        self.name = name
-        self.state = MemberState.STARTING
-        self.replica: Replica | None = None
-        self.jobs: dict[int, Job] = {}
-        self.failures = 0
-        """Replicas in a row that were lost, or did not start, without a chunk that went well."""
-        self.retry_ns = 0
-        self.beat: Heartbeat | None = None
-        """What its replica told of itself last."""
-        self.prepared: Progress | None = None
-        """How far the preparation of its replica is; None before it told."""
-        self.start_limit: asyncio.Timeout | None = None
-        """Ends a start that takes too long; moved by progress."""
-        self.start_limit_s = 0.0
-        self.warmed: asyncio.Future[None] | None = None
-        self._listener = listener
-
-    @property
-    def free_slots(self) -> int:
-        """Jobs that it can take now."""
-        if self.state is not MemberState.READY or self.replica is None:
-            return 0
-        return self.replica.capabilities.slots - len(self.jobs)
-
-    def frame(self, request_id: int, offset_samples: int, pcm: bytes) -> None:
-        """See `ReplicaListener`."""
-        job = self.jobs.get(request_id)
-        if job is not None:
-            self._listener.on_frame(self, job, offset_samples, pcm)
-
-    def words(self, request_id: int, words: list[Word]) -> None:
-        """See `ReplicaListener`."""
-        job = self.jobs.get(request_id)
-        if job is not None:
-            self._listener.on_words(job, words)
-
-    def done(self, request_id: int, done: Done) -> None:
-        """See `ReplicaListener`."""
-        if request_id == _WARM_UP_ID:
-            self._warm(None if done.made_samples else ReplicaStartError("its first text gave no audio"))
-        elif (job := self.jobs.get(request_id)) is not None:
-            self._listener.on_done(self, job, done)
-
-    def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
-        """See `ReplicaListener`."""
-        if request_id == _WARM_UP_ID:
-            self._warm(ReplicaStartError(message))
-        elif (job := self.jobs.get(request_id)) is not None:
-            self._listener.on_failed(self, job, message, text_at_fault=text_at_fault)
-
-    def heartbeat(self, beat: Heartbeat) -> None:
-        """See `ReplicaListener`."""
-        self.beat = beat
-
-    def progress(self, progress: Progress) -> None:
-        """See `ReplicaListener`."""
-        self.prepared = progress
-        _log.info("replica prepares", replica=self.name, **progress._asdict())
-        if self.start_limit is not None and not self.start_limit.expired():
-            self.start_limit.reschedule(asyncio.get_running_loop().time() + self.start_limit_s)
-
-    def lost(self, reason: str) -> None:
-        """See `ReplicaListener`."""
-        if not self._warm(ReplicaStartError(reason)):
-            self._listener.on_lost(self, reason)
-
-    def _warm(self, error: ReplicaStartError | None) -> bool:
-        if self.warmed is None or self.warmed.done():
-            return False
-        if error is None:
-            self.warmed.set_result(None)
-        else:
-            self.warmed.set_exception(error)
-        return True
+_LATE_NS: Final = 1_000_000_000
+"""Looks are some 100 ms apart. When one is later than this, this process or the machine was held up."""
 
 
 class Replicas:
@@ -161,26 +37,40 @@ class Replicas:
     Args:
         spec: The voice.
         launch: Starts a replica.
-        clock: For backoff.
+        clock: For backoff and heartbeats.
         limits: See `Limits`.
         listener: Hears them.
+        place: Gives what a start needs; None where starts need not share anything.
 
     """
 
     def __init__(
-        self, spec: VoiceSpec, launch: Launcher, clock: Clock, limits: Limits, listener: MemberListener
+        self,
+        spec: VoiceSpec,
+        launch: Launcher,
+        clock: Clock,
+        limits: Limits,
+        listener: MemberListener,
+        place: Place | None = None,
     ) -> None:
-        self.members = [Member(f"{spec.name}-{index}", listener) for index in range(spec.replicas)]
+        self.members: list[Member] = []
         self.capabilities: Capabilities | None = None
         """Of the replicas; None until the first was ready."""
         self.replaced = 0
+        self.stalled = 0
+        self.recycled = 0
         self._spec = spec
         self._launch = launch
         self._clock = clock
         self._limits = limits
         self._listener = listener
-        self._starting: set[asyncio.Task[Any]] = set()
+        self._place = place or Place(spec.name)
+        self._marks = Marks(spec, clock)
+        self._looked_ns = clock.now_ns()
         self._ending: set[asyncio.Task[Any]] = set()
+        self._urgency = REPLACEMENT
+        for _ in range(spec.replicas):
+            self._add()
 
     @property
     def healthy(self) -> bool:
@@ -188,7 +78,10 @@ class Replicas:
         return any(
             member.state is MemberState.READY
             or (
-                member.state in (MemberState.STARTING, MemberState.RETIRING)
+                (
+                    member.state in (MemberState.STARTING, MemberState.RETIRING)
+                    or (member.state is MemberState.LEAVING and member.comes_back)
+                )
                 and self.capabilities is not None
                 and member.failures <= 1
             )
@@ -211,53 +104,151 @@ class Replicas:
             default=None,
         )
 
-    async def start(self) -> None:
-        """Start every replica, at the same time, and wait until each is warm or failed.
+    # ---- starting -----------------------------------------------------------------------------
+
+    async def start(self, urgency: int = REPLACEMENT) -> None:
+        """Start every replica, and wait until each is warm or failed.
+
+        Args:
+            urgency: Whose turn it is where starts wait for each other; see `StartGate`.
 
         Raises:
             ReplicaStartError: The declaration of the voice is wrong.
 
         """
-        for error in await asyncio.gather(*(self._bring_up(member) for member in self.members)):
+        self._urgency = urgency
+        starts = [self._start(member) for member in self.members]
+        self._urgency = REPLACEMENT
+        for error in await asyncio.gather(*starts):
             if error is not None and error.declaration_at_fault:
                 raise error
 
-    async def _bring_up(self, member: Member) -> ReplicaStartError | None:
+    def _add(self) -> Member:
+        member = Member(self._place.take(self._spec), self._listener, self._clock)
+        self.members.append(member)
+        return member
+
+    def _start(self, member: Member) -> asyncio.Task[ReplicaStartError | None]:
+        member.state, member.beat, member.prepared = MemberState.STARTING, None, None
+        member.starting = asyncio.get_running_loop().create_task(self._bring_up(member, self._urgency))
+        return member.starting
+
+    async def _bring_up(self, member: Member, urgency: int) -> ReplicaStartError | None:
         """Start a replica and have it speak; the member is READY or WAITING afterwards."""
-        member.state = MemberState.STARTING
-        began_ns = self._clock.now_ns()
         replica: Replica | None = None
         try:
-            member.start_limit_s = self._limits.warmup_timeout_s
-            async with asyncio.timeout(member.start_limit_s) as member.start_limit:
-                replica = await self._launch(self._spec, member)
-                member.warmed = asyncio.get_running_loop().create_future()
-                variant = replica.capabilities.default_variant
-                replica.speak(_WARM_UP_ID, SpeakRequest(_WARM_UP_TEXT, variant, warm_up=True))
-                await member.warmed
+            async with self._place.gate.turn(urgency):
+                began_ns = self._clock.now_ns()
+                async with member.start_within(self._limits.warmup_timeout_s):
+                    replica = await self._launch(self._spec, member)
+                    member.warmed = asyncio.get_running_loop().create_future()
+                    variant = replica.capabilities.default_variant
+                    replica.speak(WARM_UP_ID, SpeakRequest(_WARM_UP_TEXT, variant, warm_up=True))
+                    await member.warmed
         except (ReplicaStartError, TimeoutError) as error:
             late = f"not warm after {self._limits.warmup_timeout_s:g} s"
             failure = error if isinstance(error, ReplicaStartError) else ReplicaStartError(late)
             _log.warning("replica does not start", replica=member.name, error=str(failure))
             self._discard(replica)
-            member.failures += 1
-            self._wait(member)
+            self._not_started(member)
             return failure
         except asyncio.CancelledError:
             self._discard(replica)
             raise
-        member.replica, member.state = replica, MemberState.READY
-        self.capabilities = replica.capabilities
+        self._ready(member, replica)
         took_ms = (self._clock.now_ns() - began_ns) // 1_000_000
         _log.info("replica ready", replica=member.name, pid=replica.pid, took_ms=took_ms)
         self._listener.on_health()
         return None
+
+    def _ready(self, member: Member, replica: Replica) -> None:
+        member.replica, member.state = replica, MemberState.READY
+        member.ready_ns = member.beat_ns = self._clock.now_ns()
+        self.capabilities = replica.capabilities
+        old, member.heir_of = member.heir_of, None
+        if old is not None:
+            self._leave(old)
+
+    def _not_started(self, member: Member) -> None:
+        if member.heir_of is not None:  # the old one goes on meanwhile
+            self._marks.put_off()
+            self._remove(member)
+            return
+        member.failures += 1
+        self._wait(member)
 
     def _wait(self, member: Member) -> None:
         wait_s = min(_BACKOFF_FIRST_S * 2 ** min(member.failures - 1, 16), _BACKOFF_MOST_S)
         member.state = MemberState.WAITING
         member.retry_ns = self._clock.now_ns() + round(wait_s * 1e9)
         self._listener.on_health()
+
+    def retry(self) -> None:
+        """Start the members whose wait is over."""
+        for member in self.members:
+            if member.state is MemberState.WAITING and self._clock.now_ns() >= member.retry_ns:
+                self._start(member)
+
+    # ---- looking after them -------------------------------------------------------------------
+
+    def look(self) -> list[tuple[Member, str]]:
+        """Recycle what is above its mark, let go what has left; return who gives no sign of life, and why."""
+        now_ns = self._clock.now_ns()
+        held_up_ns = max(0, now_ns - self._looked_ns - _LATE_NS)
+        self._looked_ns = now_ns
+        limit_ns = round(self._limits.heartbeat_timeout_s * 1e9)
+        lost = []
+        for member in list(self.members):
+            member.beat_ns += held_up_ns  # what it said meanwhile was not heard
+            if member.replica is not None and now_ns - member.beat_ns > limit_ns:
+                self.stalled += 1
+                lost.append((member, f"no heartbeat for {self._limits.heartbeat_timeout_s:g} s"))
+            elif member.state is MemberState.READY and (reason := self._marks.above(member)):
+                self._recycle(member, reason)
+            elif member.state is MemberState.LEAVING and not member.jobs:
+                self._let_go(member)
+        return lost
+
+    def _recycle(self, member: Member, reason: str) -> None:
+        """Have a successor first, where the device has room for both; one member at a time."""
+        if any(other.heir_of is not None or other.comes_back for other in self.members):
+            return
+        self._marks.recycling(member)
+        self.recycled += 1
+        _log.warning("replica is recycled", replica=member.name, reason=reason)
+        if self._place.fits(self._spec):
+            heir = self._add()
+            heir.heir_of = member
+            self._start(heir)
+        else:
+            member.comes_back = True
+            self._leave(member)
+
+    def _leave(self, member: Member) -> None:
+        """Give it no more work; it is ended when its jobs have."""
+        member.state = MemberState.LEAVING
+        if not member.jobs:
+            self._let_go(member)
+
+    def _let_go(self, member: Member) -> None:
+        replica, member.replica = member.replica, None
+        self._discard(replica)
+        if member.comes_back:
+            member.comes_back = False
+            self._start(member)
+        else:
+            self._remove(member)
+        self._listener.on_health()
+
+    def _remove(self, member: Member) -> None:
+        member.state = MemberState.CLOSED
+        self.members.remove(member)
+        self._place.give_back(self._spec, member.name)
+
+    def retire(self, member: Member) -> None:
+        """Give it no more work: it is at fault. It is to be replaced when its jobs have ended."""
+        if member.state is not MemberState.LEAVING:
+            member.state = MemberState.RETIRING
 
     def replace(self, member: Member, reason: str) -> list[Job]:
         """Give up the member's replica, start another; return the jobs that it had."""
@@ -269,22 +260,53 @@ class Replicas:
         _log.warning("replica lost", replica=member.name, pid=replica.pid, reason=reason)
         self._discard(replica)
         self.replaced += 1
+        heir = next((other for other in self.members if other.heir_of is member), None)
+        if heir is not None or (member.state is MemberState.LEAVING and not member.comes_back):
+            if heir is not None:
+                heir.heir_of = None
+            self._remove(member)
+            return jobs
+        member.comes_back = False
         member.failures += 1
         if member.failures == 1:  # only a replica that keeps failing has to wait
-            self._restart(member)
+            self._start(member)
         else:
             self._wait(member)
         return jobs
 
-    def retry(self) -> None:
-        """Start the members whose wait is over."""
-        for member in self.members:
-            if member.state is MemberState.WAITING and self._clock.now_ns() >= member.retry_ns:
-                self._restart(member)
+    # ---- more and fewer -----------------------------------------------------------------------
 
-    def _restart(self, member: Member) -> None:
-        member.state = MemberState.STARTING
-        _spawn(self._bring_up(member), self._starting)
+    def adopt(self, spec: VoiceSpec) -> None:
+        """Take another number of replicas and other marks; the rest of `spec` is as it was."""
+        self._spec = spec
+        self._marks.adopt(spec)
+        self.resize(spec.replicas)
+
+    def resize(self, replicas: int) -> None:
+        """Have so many: start more, or let the ones that matter least finish their work and go."""
+        staying = [
+            member
+            for member in self.members
+            if member.heir_of is None and (member.state is not MemberState.LEAVING or member.comes_back)
+        ]
+        for _ in range(replicas - len(staying)):
+            self._start(self._add())
+        staying.sort(key=lambda member: (member.state is MemberState.READY, len(member.jobs)))
+        for member in staying[: max(0, len(staying) - replicas)]:
+            self._dismiss(member)
+
+    def _dismiss(self, member: Member) -> None:
+        member.comes_back = False
+        for heir in [other for other in self.members if other.heir_of is member]:
+            self._dismiss(heir)
+        if member.replica is not None:
+            self._leave(member)
+            return
+        if member.starting is not None:
+            member.starting.cancel()
+            self._ending.add(member.starting)
+            member.starting.add_done_callback(self._ending.discard)
+        self._remove(member)
 
     def _discard(self, replica: Replica | None) -> None:
         if replica is not None:
@@ -293,13 +315,19 @@ class Replicas:
 
     async def close(self) -> None:
         """End every replica and wait until each process is gone."""
-        replicas = [member.replica for member in self.members if member.replica is not None]
-        for member in self.members:
+        members, self.members = self.members, []
+        replicas = [member.replica for member in members if member.replica is not None]
+        starting = [member.starting for member in members if member.starting is not None]
+        for member in members:
             member.state, member.replica = MemberState.CLOSED, None
-        for task in self._starting:
+        for task in starting:
             task.cancel()
-        await asyncio.gather(*self._starting, return_exceptions=True)
-        await asyncio.gather(*(replica.close() for replica in replicas), *self._ending)
+        await asyncio.gather(*starting, return_exceptions=True)
+        await asyncio.gather(
+            *(replica.close() for replica in replicas), *self._ending, return_exceptions=True
+        )
+        for member in members:
+            self._place.give_back(self._spec, member.name)
 
 
 def _spawn(work: Coroutine[Any, Any, Any], tasks: set[asyncio.Task[Any]]) -> None:

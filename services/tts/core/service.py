@@ -2,28 +2,26 @@
 
 import asyncio
 import difflib
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from services.tts import edges, resampling
+from services.tts import resampling
+from services.tts.core import catalog
 from services.tts.core.batch import Batch
 from services.tts.core.chunk import Observe, Speaker
+from services.tts.core.figures import Changes, PoolStats
 from services.tts.core.model import (
     AudioFormat,
-    Capabilities,
     Launcher,
     Limits,
-    PoolStats,
     ReplicaStartError,
-    Variant,
     VoiceInfo,
     VoiceSpec,
 )
 from services.tts.core.pool import Pool
+from services.tts.core.starting import DeviceMemory
 from services.tts.core.turn import Turn, check_speed
-from services.tts.pauses import PAUSES_MS
+from services.tts.core.voices import Voices
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import (
     DrainingError,
@@ -31,6 +29,7 @@ from voicemesh.runtime.errors import (
     NoEngineError,
     SettingsError,
     UnknownVoiceError,
+    VoiceNotReadyError,
 )
 from voicemesh.runtime.frames import SAMPLE_RATES_HZ
 from voicemesh.runtime.logs import get_logger
@@ -51,6 +50,7 @@ class Speech:
         clock: See `Chunk`.
         limits: See `Limits`.
         on_health: Told whether every declared voice can be spoken, whenever that may have changed.
+        device_memory_mb: What the voices of a device may take together, where that is limited.
 
     """
 
@@ -62,8 +62,16 @@ class Speech:
         clock: Clock,
         limits: Limits,
         on_health: Callable[[bool], None],
+        device_memory_mb: Mapping[str, int] | None = None,
     ) -> None:
-        self._pools = {spec.name: Pool(spec, launch, clock, limits, self._health_changed) for spec in voices}
+        self._voices = Voices(
+            voices,
+            lambda spec, place: Pool(spec, launch, clock, limits, self._health_changed, place),
+            limits.starting_replicas,
+            DeviceMemory(device_memory_mb),
+            clock,
+            self._health_changed,
+        )
         self._default_voice = default_voice or voices[0].name
         self._clock = clock
         self._limits = limits
@@ -71,26 +79,24 @@ class Speech:
         self._started = False
         self._draining = False
         self._timer: asyncio.Task[None] | None = None
+        self.changes = Changes()
 
     # ---- life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start all replicas at once, and wait until each is warm or failed.
+        """Start the replicas, and wait until each that is preloaded is warm or failed.
 
         Raises:
             SettingsError: A declaration or the default voice is wrong.
 
         """
         self._timer = asyncio.get_running_loop().create_task(self._tick_forever())
-        results = await asyncio.gather(
-            *(pool.start() for pool in self._pools.values()), return_exceptions=True
-        )
-        for name, result in zip(self._pools, results, strict=True):
-            if isinstance(result, ReplicaStartError):
-                raise SettingsError(f"VOICEMESH_TTS_VOICES: voice {name!r}: {result}")
-            if isinstance(result, BaseException):
-                raise result
-        if self._pools[self._default_voice.split("/")[0]].replicas.capabilities is not None:
+        try:
+            await self._voices.start()
+        except ReplicaStartError as error:
+            raise SettingsError(f"VOICEMESH_TTS_VOICES: {error}") from None
+        default = self._voices.declared[self._default_voice.split("/")[0]]
+        if default.pool.replicas.capabilities is not None:
             try:
                 self.find("")
             except UnknownVoiceError as error:
@@ -101,9 +107,10 @@ class Speech:
     @property
     def healthy(self) -> bool:
         """Whether every declared voice can be spoken."""
-        return self._started and all(pool.replicas.healthy for pool in self._pools.values())
+        return self._started and self._voices.healthy
 
     def _health_changed(self) -> None:
+        self._voices.health_changed()
         if self._started:
             self._on_health(self.healthy)
 
@@ -116,9 +123,43 @@ class Speech:
                 _log.error("timer failed", exc_info=error)
 
     def tick(self) -> None:
-        """Look for replicas that stall or are due to be tried again."""
-        for pool in self._pools.values():
-            pool.tick()
+        """Look for replicas that stall or are due to be tried again, and for voices that have drained."""
+        self._voices.tick()
+
+    def change(self, voices: Sequence[VoiceSpec]) -> None:
+        """Have these voices from now on, as `Voices.change` does it.
+
+        Raises:
+            SettingsError: The default voice is not among them; nothing has changed.
+
+        """
+        if self._draining:
+            return
+        name = self._default_voice.split("/")[0]
+        if name not in {spec.name for spec in voices}:
+            raise self.refuse(
+                f"{name!r} is the default voice and cannot be removed: leave it declared, or name another in "
+                "VOICEMESH_TTS_DEFAULT_VOICE and start again"
+            )
+        self.changes.accepted += 1
+        self.changes.refusal = ""
+        self._voices.change(voices, self._objection)
+
+    def refuse(self, reason: str) -> SettingsError:
+        """Count a change that is refused as a whole; the voices go on as they are. Return the error."""
+        self.changes.refused += 1
+        self.changes.refusal = reason
+        return SettingsError(reason)
+
+    def _objection(self, coming: Pool) -> str:
+        """Say why a new pool may not take the place of its voice's present one."""
+        name, slash, variant = self._default_voice.lower().partition("/")
+        capabilities = coming.replicas.capabilities
+        if coming.spec.name != name or not slash or capabilities is None:
+            return ""
+        if any(variant == known.name or variant in known.aliases for known in capabilities.variants):
+            return ""
+        return f"it has no {variant!r}, which is the default voice"
 
     def drain(self) -> None:
         """Refuse new turns and batches; those that run go on."""
@@ -130,7 +171,7 @@ class Speech:
         self._started = False
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        await self._voices.close()
 
     # ---- work ---------------------------------------------------------------------------------
 
@@ -171,16 +212,20 @@ class Speech:
 
         Raises:
             UnknownVoiceError: There is no such voice; the text names some that are near.
-            NoEngineError: The voice has not been ready yet, so nobody knows its variants.
+            VoiceNotReadyError: The voice is being loaded, so nobody knows its variants.
+            NoEngineError: It cannot be loaded.
 
         """
         name, slash, wanted = (voice or self._default_voice).lower().partition("/")
-        pool = self._pools.get(name)
-        if pool is None:
+        declared = self._voices.declared.get(name)
+        if declared is None:
             raise self._unknown(voice)
+        pool = declared.pool
         capabilities = pool.replicas.capabilities
+        if capabilities is None and declared.fault:
+            raise NoEngineError(f"the voice {name!r} cannot be loaded: {declared.fault}")
         if capabilities is None:
-            raise NoEngineError(f"the voice {name!r} is not ready yet", retry_after_ms=1000)
+            raise VoiceNotReadyError(f"the voice {name!r} is being loaded", retry_after_ms=1000)
         if not slash:
             return pool, capabilities.default_variant
         for variant in capabilities.variants:
@@ -190,8 +235,8 @@ class Speech:
 
     def _unknown(self, voice: str) -> UnknownVoiceError:
         names = []
-        for name, pool in self._pools.items():
-            capabilities = pool.replicas.capabilities
+        for name, declared in self._voices.declared.items():
+            capabilities = declared.pool.replicas.capabilities
             names.append(name)
             for variant in capabilities.variants if capabilities is not None else ():
                 names += [f"{name}/{tag}" for tag in (variant.name, *variant.aliases)]
@@ -209,68 +254,27 @@ class Speech:
             name=f"{pool.spec.name}/{variant}" if variant else pool.spec.name,
             pool=pool,
             variant=variant,
-            model_revision=_revision(pool.spec, capabilities, variant),
+            model_revision=catalog.revision(pool.spec, capabilities, variant),
             sample_rate_hz=wanted.sample_rate_hz or own_hz,
         )
 
-    def voices(self, language: str = "") -> list[VoiceInfo]:
-        """Return what can be asked for, by name: those of `language` or a narrower one, or all."""
-        listed = []
-        default = self._default_name()
-        for pool in self._pools.values():
-            capabilities = pool.replicas.capabilities
-            if capabilities is None:
-                continue
-            own = Variant("", capabilities.language, max_chars=capabilities.max_chars)
-            for variant in (own, *capabilities.variants):
-                name = f"{pool.spec.name}/{variant.name}" if variant.name else pool.spec.name
-                listed.append(
-                    VoiceInfo(
-                        name=name,
-                        engine=pool.spec.engine,
-                        language=variant.language,
-                        model_revision=_revision(
-                            pool.spec, capabilities, variant.name or capabilities.default_variant
-                        ),
-                        sample_rate_hz=capabilities.sample_rate_hz,
-                        has_word_timings=capabilities.word_timings,
-                        ready_replicas=pool.snapshot().ready_replicas,
-                        is_default=name == default,
-                        max_chars=variant.max_chars,
-                    )
-                )
-        wanted = language.lower().replace("_", "-")
-        return sorted(
-            (
-                voice
-                for voice in listed
-                if f"{voice.language.lower()}-".startswith(f"{wanted}-" if wanted else "")
-            ),
-            key=lambda voice: voice.name,
-        )
+    def voices(self, language: str = "", *, everything: bool = False) -> list[VoiceInfo]:
+        """Return what can be asked for, by name: those of `language` or a narrower one, or all.
+
+        With `everything` also what is being loaded, drains, or cannot be loaded.
+        """
+        return catalog.voices(self._voices, self._default_name(), language, everything=everything)
 
     def _default_name(self) -> str:
         try:
             pool, variant = self.find("")
-        except NoEngineError:
+        except (NoEngineError, VoiceNotReadyError):
             return ""
         return f"{pool.spec.name}/{variant}" if "/" in self._default_voice else pool.spec.name
 
     def stats(self) -> list[PoolStats]:
-        """Return the figures of every declared voice."""
-        return [pool.snapshot() for pool in self._pools.values()]
-
-
-def _revision(spec: VoiceSpec, capabilities: Capabilities, variant: str) -> str:
-    """Return the revision of a variant: another one whenever the same text would sound different."""
-    joins = [
-        edges.RENDERING,
-        resampling.RENDERING,
-        spec.trim_silence,
-        sorted({**PAUSES_MS, **spec.pauses_ms}.items()),
-    ]
-    facts = json.dumps([spec.engine, capabilities.revision, variant, joins])
-    return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
+        """Return the figures of every pool; see `Voices.stats`."""
+        return self._voices.stats()
 
 
 def _check_format(wanted: AudioFormat, path: str, voice: str, sample_rate_hz: int) -> None:

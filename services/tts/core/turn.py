@@ -8,6 +8,7 @@ from typing import Final
 
 from services.tts.core.chunk import Chunk, Observe, Speaker
 from services.tts.core.model import AudioFormat, ChunkEvent, ChunkOrder, Limits
+from services.tts.core.pool import Use
 from services.tts.core.seeds import seed_of
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, QueueFullError
@@ -80,6 +81,7 @@ class Turn:
         self._limits = limits
         self._observe = observe
         self._speed = 1.0
+        self._use: Use | None = None
         self._chunks: deque[Chunk] = deque()
         self._last_index = -1
         self._closed = False
@@ -101,6 +103,7 @@ class Turn:
             raise OutOfOrderError("configure comes once, first")
         self._speed = check_speed(speed, "configure.speed")
         self.speaker = self._find_speaker(voice, wanted, "configure")
+        self._use = self.speaker.pool.use()
         self.turn_id = turn_id
 
     def add(self, order: ChunkOrder) -> None:
@@ -176,7 +179,12 @@ class Turn:
         self._chunks.clear()
         for chunk in chunks:
             chunk.abandon()
+        self._end_use()
         self.half_close()
+
+    def _end_use(self) -> None:
+        if self._use is not None:
+            self._use.end()
 
     def _open_speaker(self, event: str) -> Speaker:
         if self.speaker is None:
@@ -212,6 +220,7 @@ class Turn:
                 if event is not None:
                     return event
             elif self._closed:
+                self._end_use()
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()

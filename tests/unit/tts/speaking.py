@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any, Self
 
 from services.tts.core.chunk import Speaker
+from services.tts.core.figures import PoolStats
 from services.tts.core.model import (
     AudioFormat,
     ChunkOrder,
-    PoolStats,
     VoiceSpec,
 )
 from services.tts.core.service import Speech

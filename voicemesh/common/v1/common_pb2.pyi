@@ -129,6 +129,38 @@ ROLE_ASSISTANT: Role.ValueType  # 3
 """The model."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _VoiceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VoiceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VoiceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VOICE_STATE_UNSPECIFIED: _VoiceState.ValueType  # 0
+    """Not known."""
+    VOICE_STATE_LOADING: _VoiceState.ValueType  # 1
+    """Its first replica is not warm yet: nobody can speak with it, its form and revision are not known."""
+    VOICE_STATE_READY: _VoiceState.ValueType  # 2
+    """It can be asked for."""
+    VOICE_STATE_DRAINING: _VoiceState.ValueType  # 3
+    """It is removed, or another model took its place: streams that began with it go on, none begins."""
+    VOICE_STATE_FAILED: _VoiceState.ValueType  # 4
+    """It cannot be loaded as it is declared."""
+
+class VoiceState(_VoiceState, metaclass=_VoiceStateEnumTypeWrapper):
+    """Where a voice is between its declaration and its end."""
+
+VOICE_STATE_UNSPECIFIED: VoiceState.ValueType  # 0
+"""Not known."""
+VOICE_STATE_LOADING: VoiceState.ValueType  # 1
+"""Its first replica is not warm yet: nobody can speak with it, its form and revision are not known."""
+VOICE_STATE_READY: VoiceState.ValueType  # 2
+"""It can be asked for."""
+VOICE_STATE_DRAINING: VoiceState.ValueType  # 3
+"""It is removed, or another model took its place: streams that began with it go on, none begins."""
+VOICE_STATE_FAILED: VoiceState.ValueType  # 4
+"""It cannot be loaded as it is declared."""
+Global___VoiceState: _TypeAlias = VoiceState  # noqa: Y015
+
 class _Stage:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -240,6 +272,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such turn is remembered here. Do not retry."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 18
     """A fault in the mesh; the trace id finds it in the logs. May be retried."""
+    ERROR_REASON_VOICE_NOT_READY: _ErrorReason.ValueType  # 19
+    """The voice is declared and still being loaded; RetryInfo says when to retry."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons of failure: the name without its prefix is `google.rpc.ErrorInfo.reason`, with domain
@@ -284,6 +318,8 @@ ERROR_REASON_UNKNOWN_TURN: ErrorReason.ValueType  # 17
 """No such turn is remembered here. Do not retry."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 18
 """A fault in the mesh; the trace id finds it in the logs. May be retried."""
+ERROR_REASON_VOICE_NOT_READY: ErrorReason.ValueType  # 19
+"""The voice is declared and still being loaded; RetryInfo says when to retry."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
@@ -788,6 +824,8 @@ class Voice(_message.Message):
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
     IS_DEFAULT_FIELD_NUMBER: _builtins.int
     MAX_CHARS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DECLARED_REPLICAS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name to ask for, for example "espeak/en-us"."""
     engine: _builtins.str
@@ -804,6 +842,10 @@ class Voice(_message.Message):
     """True for the voice that speaks when none is named."""
     max_chars: _builtins.int
     """No chunk for this voice is longer than this many characters of spoken text; 0: no limit."""
+    state: Global___VoiceState.ValueType
+    """Where it is between its declaration and its end."""
+    declared_replicas: _builtins.int
+    """Replicas that it is declared with."""
     @_builtins.property
     def native_format(self) -> Global___AudioFormat:
         """The audio that the voice makes when no format is asked for."""
@@ -820,10 +862,12 @@ class Voice(_message.Message):
         ready_replicas: _builtins.int = ...,
         is_default: _builtins.bool = ...,
         max_chars: _builtins.int = ...,
+        state: Global___VoiceState.ValueType = ...,
+        declared_replicas: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["native_format", b"native_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "has_word_timings", b"has_word_timings", "is_default", b"is_default", "language", b"language", "max_chars", b"max_chars", "model_revision", b"model_revision", "name", b"name", "native_format", b"native_format", "ready_replicas", b"ready_replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declared_replicas", b"declared_replicas", "engine", b"engine", "has_word_timings", b"has_word_timings", "is_default", b"is_default", "language", b"language", "max_chars", b"max_chars", "model_revision", b"model_revision", "name", b"name", "native_format", b"native_format", "ready_replicas", b"ready_replicas", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1146,16 +1146,20 @@ class ListVoicesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    INCLUDE_NOT_READY_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """Only voices of this language or a narrower one ("en" finds "en-us"); empty for all."""
+    include_not_ready: _builtins.bool
+    """Those too that are being loaded, drain or cannot be loaded; see `state`."""
     def __init__(
         self,
         *,
         language: _builtins.str = ...,
+        include_not_ready: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_not_ready", b"include_not_ready", "language", b"language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from voicemesh.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
@@ -19,6 +20,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ReplicaState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplicaStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicaState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLICA_STATE_UNSPECIFIED: _ReplicaState.ValueType  # 0
+    """Not known."""
+    REPLICA_STATE_STARTING: _ReplicaState.ValueType  # 1
+    """It waits for its turn to start, loads or warms."""
+    REPLICA_STATE_READY: _ReplicaState.ValueType  # 2
+    """It takes work."""
+    REPLICA_STATE_RETIRING: _ReplicaState.ValueType  # 3
+    """It is at fault: it takes no more work, and is replaced when it has none."""
+    REPLICA_STATE_WAITING: _ReplicaState.ValueType  # 4
+    """It failed more than once in a row, and is tried again after a while."""
+    REPLICA_STATE_LEAVING: _ReplicaState.ValueType  # 5
+    """It is one too many, or holds too much memory: it takes no more work, and ends when it has none."""
+
+class ReplicaState(_ReplicaState, metaclass=_ReplicaStateEnumTypeWrapper):
+    """Where a replica is."""
+
+REPLICA_STATE_UNSPECIFIED: ReplicaState.ValueType  # 0
+"""Not known."""
+REPLICA_STATE_STARTING: ReplicaState.ValueType  # 1
+"""It waits for its turn to start, loads or warms."""
+REPLICA_STATE_READY: ReplicaState.ValueType  # 2
+"""It takes work."""
+REPLICA_STATE_RETIRING: ReplicaState.ValueType  # 3
+"""It is at fault: it takes no more work, and is replaced when it has none."""
+REPLICA_STATE_WAITING: ReplicaState.ValueType  # 4
+"""It failed more than once in a row, and is tried again after a while."""
+REPLICA_STATE_LEAVING: ReplicaState.ValueType  # 5
+"""It is one too many, or holds too much memory: it takes no more work, and ends when it has none."""
+Global___ReplicaState: _TypeAlias = ReplicaState  # noqa: Y015
 
 @_typing.final
 class SynthesizeRequest(_message.Message):
@@ -468,16 +505,20 @@ class ListVoicesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    INCLUDE_NOT_READY_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """Only voices of this language or a narrower one ("en" finds "en-us"); empty for all."""
+    include_not_ready: _builtins.bool
+    """Those too that are being loaded, drain or cannot be loaded; see `state`."""
     def __init__(
         self,
         *,
         language: _builtins.str = ...,
+        include_not_ready: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_not_ready", b"include_not_ready", "language", b"language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -531,18 +572,30 @@ class GetPoolStatsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POOLS_FIELD_NUMBER: _builtins.int
+    VOICE_CHANGES_FIELD_NUMBER: _builtins.int
+    REFUSED_VOICE_CHANGES_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    voice_changes: _builtins.int
+    """Changes of the declared voices since the start."""
+    refused_voice_changes: _builtins.int
+    """Changes that were refused as a whole."""
+    refusal: _builtins.str
+    """Why the last one was refused; empty once a change was accepted."""
     @_builtins.property
     def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___PoolStats]:
-        """One entry for each declared voice."""
+        """One entry for each declared voice; while one changes, one for each of its models."""
 
     def __init__(
         self,
         *,
         pools: _abc.Iterable[Global___PoolStats] | None = ...,
+        voice_changes: _builtins.int = ...,
+        refused_voice_changes: _builtins.int = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pools", b"pools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pools", b"pools", "refusal", b"refusal", "refused_voice_changes", b"refused_voice_changes", "voice_changes", b"voice_changes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -567,6 +620,15 @@ class PoolStats(_message.Message):
     SYNTHESIS_US_FIELD_NUMBER: _builtins.int
     WASTED_US_FIELD_NUMBER: _builtins.int
     WORKER_PIDS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    DECLARED_REPLICAS_FIELD_NUMBER: _builtins.int
+    STALLED_REPLICAS_FIELD_NUMBER: _builtins.int
+    RECYCLED_REPLICAS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    OCCUPANCY_FIELD_NUMBER: _builtins.int
+    RTF_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     voice: _builtins.str
     """Name of the declared voice."""
     ready_replicas: _builtins.int
@@ -591,9 +653,29 @@ class PoolStats(_message.Message):
     """Microseconds of engine time since the start."""
     wasted_us: _builtins.int
     """Microseconds of engine time whose audio nobody heard."""
+    state: _common_pb2.VoiceState.ValueType
+    """Where it is."""
+    fault: _builtins.str
+    """Why it could not be loaded as it was declared last; empty where it could."""
+    declared_replicas: _builtins.int
+    """Replicas that it is declared with."""
+    stalled_replicas: _builtins.int
+    """Replicas among the replaced that said nothing where something was due, or gave no sign of life."""
+    recycled_replicas: _builtins.int
+    """Replicas that held more memory than their mark, and made way for a successor."""
+    slots: _builtins.int
+    """Chunks that its ready replicas speak at once."""
+    occupancy: _builtins.float
+    """Share of the slots that are leased, 0 to 1."""
+    rtf: _builtins.float
+    """Engine time for each second of audio, since the start."""
     @_builtins.property
     def worker_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Process ids of the replicas' workers, for people who look for them."""
+
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaStats]:
+        """Each replica, also those that start or leave."""
 
     def __init__(
         self,
@@ -611,11 +693,122 @@ class PoolStats(_message.Message):
         synthesis_us: _builtins.int = ...,
         wasted_us: _builtins.int = ...,
         worker_pids: _abc.Iterable[_builtins.int] | None = ...,
+        state: _common_pb2.VoiceState.ValueType = ...,
+        fault: _builtins.str = ...,
+        declared_replicas: _builtins.int = ...,
+        stalled_replicas: _builtins.int = ...,
+        recycled_replicas: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        occupancy: _builtins.float = ...,
+        rtf: _builtins.float = ...,
+        replicas: _abc.Iterable[Global___ReplicaStats] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "audio_us", b"audio_us", "cancelled_chunks", b"cancelled_chunks", "completed_chunks", b"completed_chunks", "failed_chunks", b"failed_chunks", "queued_chunks", b"queued_chunks", "ready_replicas", b"ready_replicas", "replaced_replicas", b"replaced_replicas", "starting_replicas", b"starting_replicas", "synthesis_us", b"synthesis_us", "voice", b"voice", "wasted_us", b"wasted_us", "worker_pids", b"worker_pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "audio_us", b"audio_us", "cancelled_chunks", b"cancelled_chunks", "completed_chunks", b"completed_chunks", "declared_replicas", b"declared_replicas", "failed_chunks", b"failed_chunks", "fault", b"fault", "occupancy", b"occupancy", "queued_chunks", b"queued_chunks", "ready_replicas", b"ready_replicas", "recycled_replicas", b"recycled_replicas", "replaced_replicas", b"replaced_replicas", "replicas", b"replicas", "rtf", b"rtf", "slots", b"slots", "stalled_replicas", b"stalled_replicas", "starting_replicas", b"starting_replicas", "state", b"state", "synthesis_us", b"synthesis_us", "voice", b"voice", "wasted_us", b"wasted_us", "worker_pids", b"worker_pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PoolStats: _TypeAlias = PoolStats  # noqa: Y015
+
+@_typing.final
+class ReplicaStats(_message.Message):
+    """How one replica is doing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    ACTIVE_LEASES_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    DEVICE_BYTES_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_AGE_MS_FIELD_NUMBER: _builtins.int
+    STEPS_DONE_FIELD_NUMBER: _builtins.int
+    STEPS_TOTAL_FIELD_NUMBER: _builtins.int
+    BUSY_US_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    BATCHED_STEPS_FIELD_NUMBER: _builtins.int
+    BATCH_COUNTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, as in SynthesisStart."""
+    state: Global___ReplicaState.ValueType
+    """Where it is."""
+    pid: _builtins.int
+    """Process id of its worker; 0 where there is none."""
+    active_leases: _builtins.int
+    """Leases of it that are out."""
+    slots: _builtins.int
+    """Chunks that it speaks at once."""
+    resident_bytes: _builtins.int
+    """Memory of its process, in bytes."""
+    device_bytes: _builtins.int
+    """Memory of devices that its engine holds, in bytes."""
+    heartbeat_age_ms: _builtins.int
+    """Since its last heartbeat, in milliseconds."""
+    steps_done: _builtins.int
+    """Steps of its start that are done."""
+    steps_total: _builtins.int
+    """Steps of its start; 0 where they are not known."""
+    busy_us: _builtins.int
+    """Microseconds that its engine ran, where it tells; their growth over that of the clock is its load."""
+    batches: _builtins.int
+    """Batches that its engine ran."""
+    batched_steps: _builtins.int
+    """Steps of chunks in these batches: over `batches` it is the mean size of a batch."""
+    @_builtins.property
+    def batch_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchCount]:
+        """How many batches of each size there were, sizes rising."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___ReplicaState.ValueType = ...,
+        pid: _builtins.int = ...,
+        active_leases: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        device_bytes: _builtins.int = ...,
+        heartbeat_age_ms: _builtins.int = ...,
+        steps_done: _builtins.int = ...,
+        steps_total: _builtins.int = ...,
+        busy_us: _builtins.int = ...,
+        batches: _builtins.int = ...,
+        batched_steps: _builtins.int = ...,
+        batch_counts: _abc.Iterable[Global___BatchCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "batch_counts", b"batch_counts", "batched_steps", b"batched_steps", "batches", b"batches", "busy_us", b"busy_us", "device_bytes", b"device_bytes", "heartbeat_age_ms", b"heartbeat_age_ms", "name", b"name", "pid", b"pid", "resident_bytes", b"resident_bytes", "slots", b"slots", "state", b"state", "steps_done", b"steps_done", "steps_total", b"steps_total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaStats: _TypeAlias = ReplicaStats  # noqa: Y015
+
+@_typing.final
+class BatchCount(_message.Message):
+    """How often batches of one size were run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    chunks: _builtins.int
+    """Chunks that they have room for."""
+    batches: _builtins.int
+    """Batches of that size since the start of the replica."""
+    def __init__(
+        self,
+        *,
+        chunks: _builtins.int = ...,
+        batches: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "chunks", b"chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCount: _TypeAlias = BatchCount  # noqa: Y015

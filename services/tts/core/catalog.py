@@ -1,0 +1,88 @@
+"""What ListVoices tells: every voice and variant, with its revision."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from services.tts import edges, resampling
+from services.tts.core.model import Capabilities, Variant, VoiceInfo, VoiceSpec
+from services.tts.core.pool import Pool
+from services.tts.core.voices import Voices, VoiceState
+from services.tts.pauses import PAUSES_MS
+
+
+def voices(living: Voices, default: str, language: str, *, everything: bool) -> list[VoiceInfo]:
+    """Return the voices of `language` or a narrower one, or all, by name.
+
+    Args:
+        living: The voices.
+        default: Name of the one that speaks where none is named.
+        language: A BCP 47 tag; "" for all.
+        everything: Whether those are listed that nobody can begin to speak with.
+
+    """
+    listed: list[VoiceInfo] = []
+    for voice in living.declared.values():
+        if voice.state is VoiceState.READY:
+            listed += _variants(voice.pool, default, voice.state)
+        elif everything:
+            listed.append(_unknown(voice.pool, voice.state))
+    if everything:
+        for pool in living.draining():
+            if pool.replicas.capabilities is not None and pool.spec.name not in living.declared:
+                listed += _variants(pool, "", VoiceState.DRAINING)
+    wanted = language.lower().replace("_", "-")
+    return sorted(
+        (v for v in listed if not wanted or f"{v.language.lower()}-".startswith(f"{wanted}-")),
+        key=lambda voice: voice.name,
+    )
+
+
+def _variants(pool: Pool, default: str, state: VoiceState) -> Iterator[VoiceInfo]:
+    capabilities = pool.replicas.capabilities
+    assert capabilities is not None
+    ready = pool.snapshot().ready_replicas
+    own = Variant("", capabilities.language, max_chars=capabilities.max_chars)
+    for variant in (own, *capabilities.variants):
+        name = f"{pool.spec.name}/{variant.name}" if variant.name else pool.spec.name
+        yield VoiceInfo(
+            name=name,
+            engine=pool.spec.engine,
+            language=variant.language,
+            model_revision=revision(pool.spec, capabilities, variant.name or capabilities.default_variant),
+            sample_rate_hz=capabilities.sample_rate_hz,
+            has_word_timings=capabilities.word_timings,
+            ready_replicas=ready,
+            is_default=name == default,
+            max_chars=variant.max_chars,
+            state=state.name,
+            declared_replicas=pool.spec.replicas,
+        )
+
+
+def _unknown(pool: Pool, state: VoiceState) -> VoiceInfo:
+    """Return a voice whose engine nobody has heard yet."""
+    return VoiceInfo(
+        name=pool.spec.name,
+        engine=pool.spec.engine,
+        language=pool.spec.language,
+        model_revision="",
+        sample_rate_hz=0,
+        has_word_timings=False,
+        ready_replicas=0,
+        is_default=False,
+        state=state.name,
+        declared_replicas=pool.spec.replicas,
+    )
+
+
+def revision(spec: VoiceSpec, capabilities: Capabilities, variant: str) -> str:
+    """Return the revision of a variant: another one whenever the same text would sound different."""
+    joins = [
+        edges.RENDERING,
+        resampling.RENDERING,
+        spec.trim_silence,
+        sorted({**PAUSES_MS, **spec.pauses_ms}.items()),
+    ]
+    facts = json.dumps([spec.engine, capabilities.revision, variant, joins])
+    return hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()

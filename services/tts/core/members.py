@@ -1,0 +1,176 @@
+"""The places in a pool: each a replica, or the lack of one."""
+
+import asyncio
+import enum
+from typing import Final, Protocol
+
+from services.tts.core.figures import ReplicaStats
+from services.tts.core.job import Job
+from services.tts.core.model import Done, Heartbeat, Progress, Replica, ReplicaStartError, Word
+from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.logs import get_logger
+
+_log = get_logger(__name__)
+
+WARM_UP_ID: Final = 0
+
+
+class MemberState(enum.Enum):
+    """Where a place in the pool is.
+
+    STARTING ──warm──> READY ──fault──> RETIRING ──last job ended──┐
+      ^  │               ├──died, stalled────────────────────────┐ │
+      │  └─does not start┼> WAITING <─it keeps happening─────────┤ │
+      │                  │     │                                 v v
+      ├──────────────────┼─────┴──────────first time, at once────(new process)
+      │                  │
+      │                  └─above its mark, or one too many─> LEAVING ──last job ended──> CLOSED
+      └───────────────────────(no room for its successor beside it)──┘
+    """
+
+    STARTING = enum.auto()
+    READY = enum.auto()
+    RETIRING = enum.auto()
+    WAITING = enum.auto()
+    LEAVING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class MemberListener(Protocol):
+    """Who hears the members of a pool."""
+
+    def on_frame(self, member: "Member", job: Job, offset_samples: int, pcm: bytes) -> None:
+        """Audio of a job."""
+        ...
+
+    def on_words(self, job: Job, words: list[Word]) -> None:
+        """Words of a job."""
+        ...
+
+    def on_done(self, member: "Member", job: Job, done: Done) -> None:
+        """The replica ended a job."""
+        ...
+
+    def on_failed(self, member: "Member", job: Job, message: str, *, text_at_fault: bool) -> None:
+        """The replica failed on a job."""
+        ...
+
+    def on_lost(self, member: "Member", reason: str) -> None:
+        """The replica's process is gone."""
+        ...
+
+    def on_health(self) -> None:
+        """A replica is ready, or one more is not."""
+        ...
+
+
+class Member:
+    """One place in the pool: a replica, or the lack of one. Hears its replica, with ids for jobs."""
+
+    def __init__(self, name: str, listener: MemberListener, clock: Clock) -> None:
+        self.name = name
+        self.state = MemberState.STARTING
+        self.replica: Replica | None = None
+        self.jobs: dict[int, Job] = {}
+        self.failures = 0
+        """Replicas in a row that were lost, or did not start, without a chunk that went well."""
+        self.retry_ns = 0
+        self.ready_ns = 0
+        """When its replica was warm."""
+        self.beat: Heartbeat | None = None
+        """What its replica told of itself last."""
+        self.beat_ns = 0
+        self.heir_of: Member | None = None
+        """The member that leaves once this one is ready."""
+        self.comes_back = False
+        """Whether it starts anew once it has left."""
+        self.starting: asyncio.Task[ReplicaStartError | None] | None = None
+        self.prepared: Progress | None = None
+        """How far the preparation of its replica is; None before it told."""
+        self.warmed: asyncio.Future[None] | None = None
+        self._start_limit: asyncio.Timeout | None = None
+        self._start_limit_s = 0.0
+        self._listener = listener
+        self._clock = clock
+
+    @property
+    def free_slots(self) -> int:
+        """Jobs that it can take now."""
+        if self.state is not MemberState.READY or self.replica is None:
+            return 0
+        return self.replica.capabilities.slots - len(self.jobs)
+
+    def start_within(self, seconds: float) -> asyncio.Timeout:
+        """Return what ends a start that takes so long, counted anew from each progress."""
+        self._start_limit_s = seconds
+        self._start_limit = asyncio.timeout(seconds)
+        return self._start_limit
+
+    def stats(self) -> ReplicaStats:
+        """Return its present figures."""
+        beat = self.beat or Heartbeat(0, 0, {})
+        return ReplicaStats(
+            name=self.name,
+            pid=self.replica.pid if self.replica is not None else 0,
+            state=self.state.name,
+            active_leases=len(self.jobs),
+            slots=self.replica.capabilities.slots if self.replica is not None else 0,
+            resident_bytes=beat.resident_bytes,
+            device_bytes=beat.device_bytes,
+            heartbeat_age_ms=(self._clock.now_ns() - self.beat_ns) // 1_000_000 if self.beat else 0,
+            steps_done=self.prepared.done if self.prepared else 0,
+            steps_total=self.prepared.total if self.prepared else 0,
+            figures=beat.figures,
+        )
+
+    def frame(self, request_id: int, offset_samples: int, pcm: bytes) -> None:
+        """See `ReplicaListener`."""
+        job = self.jobs.get(request_id)
+        if job is not None:
+            self._listener.on_frame(self, job, offset_samples, pcm)
+
+    def words(self, request_id: int, words: list[Word]) -> None:
+        """See `ReplicaListener`."""
+        job = self.jobs.get(request_id)
+        if job is not None:
+            self._listener.on_words(job, words)
+
+    def done(self, request_id: int, done: Done) -> None:
+        """See `ReplicaListener`."""
+        if request_id == WARM_UP_ID:
+            self._warm(None if done.made_samples else ReplicaStartError("its first text gave no audio"))
+        elif (job := self.jobs.get(request_id)) is not None:
+            self._listener.on_done(self, job, done)
+
+    def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
+        """See `ReplicaListener`."""
+        if request_id == WARM_UP_ID:
+            self._warm(ReplicaStartError(message))
+        elif (job := self.jobs.get(request_id)) is not None:
+            self._listener.on_failed(self, job, message, text_at_fault=text_at_fault)
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        """See `ReplicaListener`."""
+        self.beat = beat
+        self.beat_ns = self._clock.now_ns()
+
+    def progress(self, progress: Progress) -> None:
+        """See `ReplicaListener`."""
+        self.prepared = progress
+        _log.info("replica prepares", replica=self.name, **progress._asdict())
+        if self._start_limit is not None and not self._start_limit.expired():
+            self._start_limit.reschedule(asyncio.get_running_loop().time() + self._start_limit_s)
+
+    def lost(self, reason: str) -> None:
+        """See `ReplicaListener`."""
+        if not self._warm(ReplicaStartError(reason)):
+            self._listener.on_lost(self, reason)
+
+    def _warm(self, error: ReplicaStartError | None) -> bool:
+        if self.warmed is None or self.warmed.done():
+            return False
+        if error is None:
+            self.warmed.set_result(None)
+        else:
+            self.warmed.set_exception(error)
+        return True
