@@ -19,10 +19,9 @@ A leader that has time lets partners catch up for at most 2 ms from when it beca
 step that comes before its own, or arrivals whose rhythm promises one. Else nothing waits while
 anything can run.
 
-*Fair*: a caller's account runs ahead of the others by the engine time that it had beyond its share
-(start-time fair queueing, with the virtual time of processor sharing). Callers within 10 ms of each
-other are equal. A late work of a caller that is L ahead is led to the engine after at most (L + 10 ms)
-for each caller that waits, of engine time, and the batches in between.
+*Fair* is `services.tts.fairness`: callers within 10 ms of engine time are equal. A late work of a caller
+that is L ahead is led to the engine after at most L + 10 ms for each caller that wants it, of engine time,
+and the batches in between.
 
 Sans-I/O: times are passed in, in nanoseconds. Workers import this module: standard library only.
 """
@@ -35,17 +34,15 @@ from typing import Final, NamedTuple
 
 from services.tts.costs import Costs
 from services.tts.engines.base import Step
+from services.tts.fairness import Account, Shares
 
 WAIT_NS: Final = 2_000_000
 SOON_NS: Final = 250_000_000
 AHEAD_NS: Final = 10_000_000_000
 LONG_NS: Final = 20_000_000
 """Batches of works that have time are no longer: what comes meanwhile waits for their end."""
-EQUAL_NS: Final = 10_000_000
-"""Callers whose accounts differ by less are equal."""
 
 _LATE, _SOON, _AHEAD, _FREE = range(4)
-_ACCOUNTS_KEPT: Final = 64
 _RHYTHM_WEIGHT: Final = 0.25
 _SLOWEST_GAP_NS: Final = 1_000_000_000
 
@@ -66,7 +63,7 @@ class Work:
         "step",
     )
 
-    def __init__(self, number: int, account: "_Account", step: Step, due_ns: int) -> None:
+    def __init__(self, number: int, account: Account, step: Step, due_ns: int) -> None:
         self.number = number
         self.account = account
         self.step = step
@@ -117,18 +114,6 @@ class Figures(NamedTuple):
     """(bucket, batches), smallest first."""
 
 
-class _Account:
-    """What one caller had."""
-
-    __slots__ = ("ahead_ns", "name", "ready", "works")
-
-    def __init__(self, name: str, virtual_ns: float) -> None:
-        self.name = name
-        self.ahead_ns = virtual_ns  # its finish tag, in virtual time
-        self.works = 0
-        self.ready = 0
-
-
 class _Lane:
     """The works that are ready for one step, by due time: (due, number, work)."""
 
@@ -170,11 +155,8 @@ class Scheduler:
         self._costs = Costs()
         self._lanes: dict[Step, _Lane] = {}
         self._before: dict[Step, Step] = {}  # what an utterance took before this step, the last time
-        self._accounts: dict[str, _Account] = {}
-        self._virtual_ns = 0.0
-        self._callers_ready = 0
+        self._shares = Shares()
         self._numbers = itertools.count()
-        self._open = 0
         self._busy_ns = self._batches = self._steps = self._queued_ns = self._waits = self._shrunk = 0
         self._sizes: dict[int, int] = {}
 
@@ -182,15 +164,7 @@ class Scheduler:
 
     def add(self, caller: str, step: Step, now_ns: int, in_hand_ns: int) -> Work:
         """Take a new utterance; it is ready."""
-        if not self._open:  # what was before an idle moment is forgotten
-            self._accounts.clear()
-        account = self._accounts.get(caller)
-        if account is None:
-            self._forget()
-            account = self._accounts[caller] = _Account(caller, self._virtual_ns)
-        account.works += 1
-        self._open += 1
-        work = Work(next(self._numbers), account, step, now_ns + in_hand_ns)
+        work = Work(next(self._numbers), self._shares.open(caller), step, now_ns + in_hand_ns)
         self.ready(work, step, now_ns, came=True)
         return work
 
@@ -208,8 +182,7 @@ class Scheduler:
             lane.arrival(now_ns)
         work.ready_ns = now_ns
         work.queued = True
-        work.account.ready += 1
-        self._callers_ready += work.account.ready == 1
+        self._shares.want(work.account)
         insort(lane.of(work), (work.due_ns, work.number, work))
 
     def made_audio(self, work: Work, due_ns: int) -> None:
@@ -227,24 +200,14 @@ class Scheduler:
             del works[bisect_left(works, (work.due_ns, work.number))]
             self._leaves(work, now_ns)
         work.open = False
-        work.account.works -= 1
-        self._open -= 1
+        self._shares.close(work.account)
 
     def _leaves(self, work: Work, now_ns: int) -> None:
         work.queued = False
-        work.account.ready -= 1
-        self._callers_ready -= work.account.ready == 0
+        self._shares.unwant(work.account)
         waited = now_ns - work.ready_ns
         work.queued_ns += waited
         self._queued_ns += waited
-
-    def _forget(self) -> None:
-        """Forget callers that are gone and had no more than their share; once in a while."""
-        if len(self._accounts) < _ACCOUNTS_KEPT + 2 * self._open:
-            return
-        for account in list(self._accounts.values()):
-            if not account.works and account.ahead_ns <= self._virtual_ns:
-                del self._accounts[account.name]
 
     # ---- decisions ----------------------------------------------------------------------------
 
@@ -294,8 +257,7 @@ class Scheduler:
         return _LATE if slack <= 0 else _SOON if slack <= SOON_NS else _AHEAD if slack <= AHEAD_NS else _FREE
 
     def _fairly(self, work: Work) -> tuple[int, int, int]:
-        ahead = work.account.ahead_ns - self._virtual_ns
-        return (max(0, int(ahead)) // EQUAL_NS, work.due_ns, work.number)
+        return (self._shares.ahead(work.account), work.due_ns, work.number)
 
     def _ordered(self, lane: _Lane, now_ns: int, count: int) -> Iterator[Work]:
         """Yield at most `count` works of each class, most urgent first."""
@@ -380,16 +342,9 @@ class Scheduler:
     def ran(self, batch: Batch, began_ns: int, ended_ns: int) -> None:
         """Take what a batch cost, well or not."""
         took = ended_ns - began_ns
-        share = took / len(batch.works)
-        waiting = self._callers_ready + len(
-            {work.account.name for work in batch.works if not work.account.ready}
-        )
-        self._virtual_ns += took / waiting
+        self._shares.charge([work.account for work in batch.works], took)
         for work in batch.works:
-            work.engine_ns += int(share)
-            account = work.account
-            # Whoever had less than its share did not want more: that is not kept for later.
-            account.ahead_ns = max(account.ahead_ns, self._virtual_ns - took / waiting) + share
+            work.engine_ns += took // len(batch.works)
         self._busy_ns += took
         self._batches += 1
         self._steps += len(batch.works)

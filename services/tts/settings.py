@@ -125,6 +125,9 @@ class TtsSettings(ServerSettings):
     """Seconds from the start of a replica, or its last progress, to the end of its first text."""
     tts_buffer_s: Annotated[float, Field(ge=1, le=600)] = 30.0
     """Seconds of audio that are held for one chunk of a slow listener."""
+    tts_max_lateness_ms: Annotated[int, Field(ge=0, le=600_000)] = 5000
+    """A turn or batch whose first audio is expected so many milliseconds after it is due is refused, so that
+    those that were admitted keep their time; 0: none is refused for that."""
     tts_batch_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """Texts of one batch that are spoken at once."""
 
@@ -182,5 +185,6 @@ class TtsSettings(ServerSettings):
             starting_replicas=self.tts_starting_replicas,
             warmup_timeout_s=self.tts_warmup_timeout_s,
             buffer_s=self.tts_buffer_s,
+            max_lateness_ms=self.tts_max_lateness_ms,
             batch_concurrency=self.tts_batch_concurrency,
         )

@@ -1,6 +1,7 @@
 """Many texts for one voice, spoken a few at a time behind everything that somebody waits for."""
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ MAX_TEXTS: Final = 1000
 
 _DEADLINE_MS: Final = 60_000
 """A batch has time: chunks of turns come first, until its own have waited for so long."""
+
+_NUMBERS: Final = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Batch:
         self._clock = clock
         self._limits = limits
         self._observe = observe
+        self._caller = f"batch {next(_NUMBERS)}"
+        self._admitted = False
         self._news = asyncio.Event()
 
     def abandon(self) -> None:
@@ -121,7 +126,8 @@ class Batch:
             self._clock,
             self._observe(order, self.speaker),
             self._news.set,
+            self._caller,
         )
         self._running.append((indexes, chunk))
-        chunk.submit()
+        self._admitted = chunk.submit(admitted=self._admitted) or self._admitted
         return None

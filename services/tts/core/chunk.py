@@ -86,6 +86,7 @@ class Chunk:
         clock: For the durations that are reported.
         observer: Watches it.
         wake: Called when `pop` has something new.
+        caller: Whose it is; see `SpeakRequest.caller`.
 
     """
 
@@ -98,6 +99,7 @@ class Chunk:
         clock: Clock,
         observer: ChunkObserver,
         wake: Callable[[], None],
+        caller: str,
     ) -> None:
         self.order = order
         self._speaker = speaker
@@ -109,6 +111,7 @@ class Chunk:
             start_offset_samples=order.start_offset_samples,
             in_hand_ms=order.deadline_ms,
             sample_rate_hz=speaker.sample_rate_hz,
+            caller=caller,
         )
         self._clock = clock
         self._observer = observer
@@ -139,17 +142,25 @@ class Chunk:
         """True once its last event was given out."""
         return self._state is _State.ANSWERED
 
-    def submit(self) -> None:
-        """Ask the pool to speak it. A refusal becomes its `FailedEvent`."""
+    def submit(self, *, admitted: bool) -> bool:
+        """Ask the pool to speak it; return whether it will. A refusal becomes its `FailedEvent`.
+
+        Args:
+            admitted: See `Pool.submit`. A chunk that goes on behind its first sample has a listener, too.
+
+        """
         self._state = _State.SPEAKING
         deadline_ns = self._arrived_ns + self.order.deadline_ms * 1_000_000
         try:
-            job = self._speaker.pool.submit(self._request, deadline_ns, self)
+            job = self._speaker.pool.submit(
+                self._request, deadline_ns, self, admitted=admitted or self.order.start_offset_samples > 0
+            )
         except MeshError as error:
             self.job_ended(JobEnd(self._clock.now_ns(), error=error))
-        else:
-            if self._state is _State.SPEAKING:
-                self._job = job
+            return False
+        if self._state is _State.SPEAKING:
+            self._job = job
+        return True
 
     def cancel(self) -> None:
         """End it: from now on `pop` gives no frame, only the end once its engine has stopped."""

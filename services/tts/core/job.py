@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.tts.core.model import Done, SpeakRequest, Word
+from services.tts.fairness import Account
 from voicemesh.runtime.errors import MeshError
 
 
@@ -91,6 +92,10 @@ class Job:
         """When the replica last said something or began to owe audio."""
         self.made_samples = 0
         self.engine_us = 0
+        self.account: Account | None = None
+        """Its caller's share of the engines; from `JobQueue.enter` to `JobQueue.leave`."""
+        self.charged_ns = 0
+        """What the account was charged with for the present lease."""
         self._words_end = -1
         self._words_at = 0
         self._lease_offset = 0
@@ -105,6 +110,11 @@ class Job:
         return self.request._replace(
             attempt=self.lost, start_offset_samples=self.next_offset, window_samples=max(self.credit, 1)
         )
+
+    @property
+    def first_of_lease(self) -> bool:
+        """True until the present lease brought audio."""
+        return self.next_offset == self._lease_offset
 
     def take_frame(self, offset_samples: int, samples: int) -> bool:
         """Note a frame; return False where it is not the next one."""

@@ -87,6 +87,8 @@ class Limits:
     """Replicas that start at the same time."""
     buffer_s: float = 30.0
     """Audio of one chunk that is held for its listener, in seconds."""
+    max_lateness_ms: int = 5000
+    """A turn or batch whose first audio is expected so long after it is due is refused; 0: none is."""
     batch_concurrency: int = 4
     """Texts of one batch that are spoken at once."""
 

@@ -1,7 +1,9 @@
 """The pool of one declared voice: who gets which replica next, and what becomes of lost ones' chunks.
 
-Leases go out in order of deadline. A lease is held for one chunk; it comes back when the worker said
-that the chunk ended, so that a replica is idle whenever it is free.
+Leases go out in order of deadline, and fair between callers where several are late or nobody waits
+(`services.tts.core.queue`). A chunk that would be heard too late is refused at once. A lease is held
+for one chunk; it comes back when the worker said that the chunk ended, so that a replica is idle
+whenever it is free.
 
 A replica that dies, or owes audio and says nothing, is replaced at once. One that reports an error,
 or ends a speakable text without a sample, takes no new chunk and is replaced when its others have
@@ -12,7 +14,6 @@ it after a moment, and it goes on at its sample offset once its listener took ha
 its turn by what the listener still has to play.
 """
 
-import bisect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -20,6 +21,7 @@ from typing import Final
 from services.tts.core.figures import PoolStats
 from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
 from services.tts.core.model import Done, Launcher, Limits, SpeakRequest, VoiceSpec, Word
+from services.tts.core.queue import JobQueue
 from services.tts.core.replicas import Member, MemberState, Replicas
 from services.tts.core.starting import REPLACEMENT, Place
 from services.tts.text import speakable
@@ -75,7 +77,7 @@ class Pool:
         self._clock = clock
         self._limits = limits
         self._changed = changed
-        self._queue: list[Job] = []
+        self._queue = JobQueue(spec.name, limits.max_lateness_ms)
         self._next_id = 1
         self._open_jobs = 0
         self._closed = False
@@ -87,7 +89,7 @@ class Pool:
     async def close(self) -> None:
         """End the replicas; jobs that are left end as cancelled."""
         self._closed = True
-        jobs, self._queue = self._queue, []
+        jobs = self._queue.drain()
         for member in self.replicas.members:
             jobs += member.jobs.values()
             member.jobs.clear()
@@ -128,11 +130,19 @@ class Pool:
 
     # ---- what listeners ask for ---------------------------------------------------------------
 
-    def submit(self, request: SpeakRequest, deadline_ns: int, listener: JobListener) -> Job:
+    def submit(
+        self, request: SpeakRequest, deadline_ns: int, listener: JobListener, *, admitted: bool = False
+    ) -> Job:
         """Queue a chunk; it may be leased, and `listener` called, before this returns.
 
+        Args:
+            request: What to speak. Its `caller` shares the replicas with others.
+            deadline_ns: When its first audio is due.
+            listener: Hears the job.
+            admitted: True where its caller is being spoken for: the chunk is not refused for being late.
+
         Raises:
-            QueueFullError: Too many chunks wait already.
+            QueueFullError: Too many chunks wait already, or this one would be heard too late.
             NoEngineError: No replica runs, and none is about to.
             DrainingError: The pool is closed.
 
@@ -146,10 +156,13 @@ class Pool:
                 f"{len(self._queue)} chunks wait for the voice {self.spec.name!r}, which is the limit",
                 retry_after_ms=self._wait_ms(),
             )
+        if not admitted and self._limits.max_lateness_ms and self.replicas.free() is None:
+            self._queue.refuse_late(request.caller, deadline_ns, self._clock.now_ns(), self._slots())
         window = round(self._limits.buffer_s * (request.sample_rate_hz or self._rate_hz()))
         job = Job(self._next_id, request._replace(window_samples=window), deadline_ns, listener)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self._open_jobs += 1
+        self._queue.enter(job)
         self._enqueue(job)
         return job
 
@@ -204,20 +217,22 @@ class Pool:
     def _wait_ms(self) -> int:
         spoken = self.stats.completed_chunks + self.stats.cancelled_chunks
         each_us = self.stats.synthesis_us // spoken if spoken else _ASSUMED_CHUNK_US
+        return min(max(each_us * len(self._queue) // self._slots() // 1000, 50), 10_000)
+
+    def _slots(self) -> int:
         slots = self.replicas.capabilities.slots if self.replicas.capabilities else 1
-        slots *= max(1, self.replicas.count(MemberState.READY))
-        return min(max(each_us * len(self._queue) // slots // 1000, 50), 10_000)
+        return slots * max(1, self.replicas.count(MemberState.READY))
 
     # ---- leases -------------------------------------------------------------------------------
 
     def _enqueue(self, job: Job) -> None:
         job.state = JobState.QUEUED
-        bisect.insort(self._queue, job, key=Job.sort_key)
+        self._queue.add(job)
         self._dispatch()
 
     def _dispatch(self) -> None:
         while self._queue and (member := self.replicas.free()) is not None:
-            self._lease(member, self._queue.pop(0))
+            self._lease(member, self._queue.pop(self._clock.now_ns()))
         if self._queue:
             self._make_room()
 
@@ -244,6 +259,7 @@ class Pool:
     def _end(self, job: Job, *, cancelled: bool = False, error: MeshError | None = None) -> None:
         job.state = JobState.ENDED
         self._open_jobs -= 1
+        self._queue.leave(job)
         rate_hz = self._rate_hz(job)
         self.stats.synthesis_us += job.engine_us
         self.stats.audio_us += job.made_samples * 1_000_000 // rate_hz if rate_hz else 0
@@ -270,7 +286,7 @@ class Pool:
             self._end(job, error=self._no_engine())
         else:
             job.state = JobState.QUEUED
-            bisect.insort(self._queue, job, key=Job.sort_key)
+            self._queue.add(job)
 
     def _retire(self, member: Member, job: Job, reason: str) -> None:
         """Give a member no more work, and replace it when it has none."""
@@ -292,6 +308,8 @@ class Pool:
         job.heard_ns = self._clock.now_ns()
         if job.state is JobState.CANCELLING:
             return
+        if job.first_of_lease:
+            self._queue.first_frame.learn(job.heard_ns - job.leased_ns)
         if not job.take_frame(offset_samples, len(pcm) // 2):
             self._replace(member, f"it sent sample {offset_samples} where {job.next_offset} was due")
             return
@@ -314,6 +332,9 @@ class Pool:
             return
         del member.jobs[job.id]
         job.take_end(done)
+        self._queue.spoke(job, done.engine_us * 1000)
+        if not done.cancelled:
+            self._queue.lease.learn(self._clock.now_ns() - job.leased_ns)
         if not done.cancelled:
             member.failures = 0
         if job.state is JobState.YIELDING and done.cancelled:
@@ -340,7 +361,7 @@ class Pool:
     def on_health(self) -> None:
         """Give out leases, or end what waits in vain."""
         if not self.replicas.healthy:
-            jobs, self._queue = self._queue, []
+            jobs = self._queue.drain()
             for job in jobs:
                 self._end(job, error=self._no_engine())
         self._dispatch()

@@ -84,6 +84,7 @@ class Turn:
         self._use: Use | None = None
         self._chunks: deque[Chunk] = deque()
         self._last_index = -1
+        self._admitted = False
         self._closed = False
         self._error: MeshError | Exception | None = None
         self._news = asyncio.Event()
@@ -130,7 +131,14 @@ class Turn:
         seed = seed_of(order.text, speaker.name, speaker.model_revision, self._speed)
         self._chunks.append(
             Chunk(
-                order, speaker, self._speed, seed, self._clock, self._observe(order, speaker), self._news.set
+                order,
+                speaker,
+                self._speed,
+                seed,
+                self._clock,
+                self._observe(order, speaker),
+                self._news.set,
+                self.turn_id,
             )
         )
         self._advance()
@@ -201,7 +209,7 @@ class Turn:
             if place > self._limits.chunks_ahead:
                 break
             if chunk.waiting:
-                chunk.submit()
+                self._admitted = chunk.submit(admitted=self._admitted) or self._admitted
 
     def __aiter__(self) -> "Turn":
         """Iterate over the answers."""
