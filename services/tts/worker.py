@@ -119,6 +119,10 @@ def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine | S
         from services.tts.engines.simulated_steps import SimulatedSteps  # noqa: PLC0415 - see above
 
         return SimulatedSteps(language, options)
+    if name == "openai":
+        from services.tts.engines.openai_speech import OpenAiSpeechEngine  # noqa: PLC0415 - see above
+
+        return OpenAiSpeechEngine(language, options)
     if ":" in name:
         from services.tts.engines.imported import engine_class  # noqa: PLC0415 - see above
 

@@ -1,7 +1,9 @@
 """The engines that the suite in `engine_suite` runs, and how one more is listed."""
 
+import asyncio
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -61,6 +63,21 @@ def from_environment(value: str) -> list[Listed]:
     return [listed(spec.name, spec) for spec in specs]
 
 
+@asynccontextmanager
+async def _openai() -> AsyncIterator[VoiceSpec]:
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.openai_server", stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    try:
+        base_url = (await server.stdout.readline()).decode().split()[-1]
+        options: dict[str, object] = {"base_url": base_url, "voices": ["alloy", "nova"]}
+        yield VoiceSpec("api", "openai", 1, "en", options)
+    finally:
+        server.terminate()
+        await server.communicate()
+
+
 ESPEAK: Final = VoiceSpec("espeak", "espeak", 1, "en-us", {})
 
 ENGINES: Final = (
@@ -79,6 +96,8 @@ ENGINES: Final = (
         VoiceSpec("sim", "simulated-steps", 1, "en", {"silence_ms": 90, "step_ms": 0.5, "memory": 4}),
     ),
     listed("own-class", VoiceSpec("own", "tests.contract.own_engines:ToneEngine", 1, "en", {})),
+    # The server repeats itself; the engine cannot know that.
+    Listed("openai", _openai, repeats=True),
     # Read now: the tests themselves run in a clean environment.
     *from_environment(os.environ.get(VARIABLE, "")),
 )

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat completions protocol over real HTTP, as a script tells it.
+"""A server that speaks OpenAI's protocols for chat and for speech over real HTTP, as a script tells it.
 
     async with OpenAiServer() as server:
         server.script(Reply.error(429, retry_after="0.1"), Reply(tokens=("Hello", " there.")))
@@ -6,6 +6,7 @@
         await server.requests[1].disconnected.wait()
 
 Replies are taken from the script one by one; behind its end every request gets `server.default`.
+Speech has a script of its own: `server.script_speech(Speech(...), Reply.error(429))`.
 Also a process of its own: `python -m tests.support.openai_server --port 8000 --tokens-per-s 50`.
 """
 
@@ -19,6 +20,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
+
+from tests.support.openai_speech import Speech, speech_of
 
 TEXT = (
     "Hello, this is the scripted model. It speaks in short sentences, so that chunks can be cut. "
@@ -101,12 +104,15 @@ class OpenAiServer:
         """The answer to `GET /models`."""
         self.requests: list[Request] = []
         """Every request for a completion, in order."""
+        self.speeches: list[Request] = []
+        """Every request for speech, in order."""
         self.probes: list[Request] = []
         """Every request for the list of models."""
         self.connections = 0
         """Connections that were ever made."""
         self._port = port
         self._script: deque[Reply] = deque()
+        self._speech_script: deque[Reply | Speech] = deque()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
@@ -133,6 +139,16 @@ class OpenAiServer:
         """Answer the next requests for completions with these, in order."""
         self._script.extend(replies)
 
+    def script_speech(self, *replies: Reply | Speech) -> None:
+        """Answer the next requests for speech with these, in order."""
+        self._speech_script.extend(replies)
+
+    async def speech(self, number: int) -> Request:
+        """Wait for the request for speech with this number, counted from 0."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.speeches) > number)
+        return self.speeches[number]
+
     async def request(self, number: int) -> Request:
         """Wait for the request with this number, counted from 0."""
         async with self._changed:
@@ -155,9 +171,7 @@ class OpenAiServer:
         early = b""
         try:
             while (request := await _read_request(reader, early)) is not None:
-                is_chat = request.path.endswith("/chat/completions")
-                (self.requests if is_chat else self.probes).append(request)
-                reply = self._next_reply() if is_chat else self.models
+                reply = self._take(request)
                 async with self._changed:
                     self._changed.notify_all()
                 answering = asyncio.ensure_future(_answer(request, reply, writer))
@@ -184,8 +198,16 @@ class OpenAiServer:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    def _next_reply(self) -> Reply:
-        return self._script.popleft() if self._script else self.default
+    def _take(self, request: Request) -> Reply | Speech:
+        """Note a request; return how it is answered."""
+        if request.path.endswith("/chat/completions"):
+            self.requests.append(request)
+            return self._script.popleft() if self._script else self.default
+        if request.path.endswith("/audio/speech"):
+            self.speeches.append(request)
+            return self._speech_script.popleft() if self._speech_script else Speech()
+        self.probes.append(request)
+        return self.models
 
 
 async def _read_request(reader: asyncio.StreamReader, early: bytes) -> Request | None:
@@ -200,8 +222,10 @@ async def _read_request(reader: asyncio.StreamReader, early: bytes) -> Request |
     return Request(method, path, headers, json.loads(body) if body else {})
 
 
-async def _answer(request: Request, reply: Reply, writer: asyncio.StreamWriter) -> bool:
+async def _answer(request: Request, reply: Reply | Speech, writer: asyncio.StreamWriter) -> bool:
     """Answer one request; return False where the connection is to be closed behind it."""
+    if isinstance(reply, Speech):
+        return await _speak(request, reply, writer)
     if reply.hangs_before_headers:
         await asyncio.Event().wait()
     await asyncio.sleep(reply.header_delay_s)
@@ -224,6 +248,25 @@ async def _answer(request: Request, reply: Reply, writer: asyncio.StreamWriter) 
     writer.write(b"0\r\n\r\n")
     await writer.drain()
     return True
+
+
+async def _speak(request: Request, reply: Speech, writer: asyncio.StreamWriter) -> bool:
+    if reply.hangs_before_headers:
+        await asyncio.Event().wait()
+    audio = speech_of(request.body) if reply.audio is None else reply.audio
+    _write_head(writer, 200, {"content-type": reply.content_type, "transfer-encoding": "chunked"})
+    slices = [audio[at : at + reply.slice_bytes] for at in range(0, len(audio), reply.slice_bytes)]
+    for position, data in enumerate(slices):
+        if reply.cut_after == position:
+            # What was sent is to arrive: an abort would throw away what the kernel still holds.
+            return False
+        if reply.hangs_after == position:
+            await asyncio.Event().wait()
+        writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+    return not reply.closes_behind
 
 
 def _write_head(writer: asyncio.StreamWriter, status: int, headers: dict[str, str]) -> None:
