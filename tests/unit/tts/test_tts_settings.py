@@ -37,7 +37,7 @@ def test_a_voice_sets_its_pauses(monkeypatch):
     ("variable", "value", "says"),
     [
         ("VOICEMESH_TTS_VOICES", '[{"name": "a/b", "engine": "espeak"}]', "must be 1 to 64 of a-z"),
-        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "must be espeak, simulated, "),
+        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "or a class as package.module:Class"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "my-engine:It"}]', "package.module:Class"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "espeak", "replica": 2}]', "not permitted"),
         (
