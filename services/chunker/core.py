@@ -135,7 +135,8 @@ class Chunker(Scanner):
 
     def next_deadline_ns(self) -> int | None:
         """Return when `tick` is due; None while nothing waits for time to pass."""
-        due = _NEVER if self._held is None else self._held.since_ns + self.config.hold_ns
+        held = self._held_end()
+        due = _NEVER if held is None else held.since_ns + self.config.hold_ns
         if self._pacing is not None and self._start < len(self._buffer):
             phrase_ns, word_ns = self._pressed_ns(self._pacing)
             tried = self._tried[1] if self._tried[0] == self.text_length else 0
@@ -149,7 +150,7 @@ class Chunker(Scanner):
         """Let out what was held too long, or what the player cannot wait for."""
         self._check_open()
         chunks: list[Chunk] = []
-        held = self._held
+        held = self._held_end()
         if held is not None and now_ns >= held.since_ns + self.config.hold_ns:
             self._cut(chunks, held.end - self._base, held.reason, now_ns)
             self._scan(chunks, now_ns, final=False)
@@ -227,9 +228,10 @@ class Chunker(Scanner):
 
     def _pressed_ns(self, pacing: Pacing) -> tuple[int, int]:
         """Return when the text that waits is cut at a phrase or better, and when at a word."""
+        held = self._held_end()
         if not self.chunk_count:
             first_ns = pacing.first_ns
-            if first_ns is None or self._held is not None:
+            if first_ns is None or held is not None:
                 return _NEVER, _NEVER  # what is held has its own time
             if self._joined_end >= 0:
                 return _NEVER, pacing.last_ns + BRIEF_WAIT_MS * MS
@@ -240,10 +242,10 @@ class Chunker(Scanner):
             return joined_ns, joined_ns
         latest_ns = pacing.latest_cut_ns(chars)
         early_ns = latest_ns - pacing.better_ns()
-        if self._held is not None:
+        if held is not None:
             # The next token says whether "example." is an end, or goes on with "com".
             wait_ms = min(pacing.wait_ms(NEXT_CHARS), NEXT_MS)
-            early_ns = latest_ns = max(latest_ns, self._held.since_ns + round(wait_ms * MS))
+            early_ns = latest_ns = max(latest_ns, held.since_ns + round(wait_ms * MS))
         elif not pacing.writer_is_faster():
             # The player runs dry whatever is cut: then between phrases, where a pause belongs.
             latest_ns = max(latest_ns, pacing.dry_ns + PATIENCE_MS * MS)
@@ -262,8 +264,9 @@ class Chunker(Scanner):
         """Return where to cut in the buffer, and the reason; -1 where nothing fits."""
         if self._joined_end >= 0:
             return self._joined_end, Reason.SENTENCE
-        if self._held is not None:
-            return self._held.end - self._base, Reason.DEADLINE
+        held = self._held_end()
+        if held is not None:
+            return held.end - self._base, Reason.DEADLINE
         view = self._view(self._start, final=False)
         clauses = [end for end in clause_ends(view) if self._fits(end) and self._is_speakable(end)]
         outside = [end for end in clauses if not self._in_bracket(end)]

@@ -73,26 +73,39 @@ SYLLABIC: Final = re.compile(f"[{_CJK}\uac00-\ud7a3]")
 
 # In Greek `;` asks, in Armenian `:` ends: the letter before tells.
 # A mark inside a number, a name or an address is not worth a look, if only because there are many.
-_ASCII_ENDS: Final = r"\.(?![A-Za-z0-9])|[?!](?![a-z0-9])"
-_SENTENCE: Final = (
-    f"[{re.escape(NEWLINES + '…' + ASKING.lstrip('?!') + ARMENIAN_STRESS + HARD)}]|{_ASCII_ENDS}"
-    f"|(?<=[{_GREEK}]);|(?<=[{_ARMENIAN}]):"
+_ENDS: Final = NEWLINES + "…" + ASKING.lstrip("?!") + ARMENIAN_STRESS + HARD
+_PAUSES: Final = "".join(sorted(CLAUSE_FULL | LONG_DASHES)) + "–"
+_IF_SENTENCE: Final = (
+    rf"(?<=\.)(?![A-Za-z0-9])|(?<=[?!])(?![a-z0-9])|(?<=[{re.escape(_ENDS)}])"
+    f"|(?<=[{_GREEK}];)|(?<=[{_ARMENIAN}]:)"
 )
-_CLAUSE: Final = (
-    f"[{re.escape(''.join(sorted(CLAUSE_FULL | LONG_DASHES)))}–]"
-    r"|[-:;,](?![A-Za-z0-9])|(?<=[^\W\d_]),"
+_IF_CLAUSE: Final = (
+    r"(?<=[^\W\d_],)|(?<=[-:;,])(?![A-Za-z0-9])"
+    rf"|(?<=[{re.escape(_PAUSES)}])|(?<=[{_GREEK}]·)"
 )
 
-SENTENCE_MARK: Final = re.compile(_SENTENCE)
+
+def _mark(characters: str, conditions: str, classes: str = "") -> re.Pattern[str]:
+    """Return a pattern of one of the characters, under the conditions behind it.
+
+    A pattern that begins with a set of characters is looked for many times faster than alternatives.
+    """
+    return re.compile(f"[{re.escape(characters)}{classes}](?:{conditions})")
+
+
+SENTENCE_CHARACTERS: Final = _ENDS + ".?!;:"
+"""Text without any of them ends no sentence, whatever stands around."""
+
+SENTENCE_MARK: Final = _mark(SENTENCE_CHARACTERS, _IF_SENTENCE)
 """Finds the next place where a sentence may end."""
 
-CLAUSE_MARK: Final = re.compile(f"{_CLAUSE}|(?<=[{_GREEK}])·")
+CLAUSE_MARK: Final = _mark(_PAUSES + ",;:-·", _IF_CLAUSE)
 """Finds the next place where a clause may end."""
 
-ANY_MARK: Final = re.compile(f"{_SENTENCE}|{_CLAUSE}|(?<=[{_GREEK}])·")
+ANY_MARK: Final = _mark(_ENDS + ".?!" + _PAUSES + ",;:-·", f"{_IF_SENTENCE}|{_IF_CLAUSE}")
 """Finds the next place where either may end."""
 
-WORD_END: Final = re.compile(f"{_SENTENCE}|\\s|[{_CJK}]")
+WORD_END: Final = _mark(SENTENCE_CHARACTERS, f"(?<=\\s)|{_IF_SENTENCE}|(?<=[{_CJK}])", f"\\s{_CJK}")
 """Finds the next place where a sentence or a word may end."""
 
 SPEAKABLE: Final = re.compile(r"[^\W_]")

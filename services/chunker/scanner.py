@@ -46,6 +46,10 @@ class Held:
     reason: Reason
 
 
+_UNSEEN: Final = Held(-1, 0, Reason.SENTENCE)
+"""Stands for a mark with nothing behind it, which is looked at when somebody asks, or more has come."""
+
+
 class Scanner:
     """Finds where chunks end. Each call returns the chunks that it completed, in order.
 
@@ -67,7 +71,7 @@ class Scanner:
         self._word_start = 0
         self._joined_end = -1  # behind the last sentence of a chunk that may take in another
         self._guillemet_open = False
-        self._held: Held | None = None
+        self._held: Held | None = None  # `_held_end` tells
         self._arrivals: deque[tuple[int, int]] = deque()  # (absolute end, when it came), but for the last
         self._now_ns = 0  # when the last text came
         self._max_chars = config.max_chars
@@ -87,6 +91,17 @@ class Scanner:
     def consumed(self) -> int:
         """Code points that are in chunks, or between them."""
         return self._base + self._start
+
+    @property
+    def room(self) -> int:
+        """How many characters, none of which ends a sentence, may come before one of them can make a chunk.
+
+        -1 where each character may, because a mark waits for it or more than sentences is looked for.
+        """
+        length = len(self._buffer)
+        if self._pattern is not marks.SENTENCE_MARK or self._cursor < length or self._start == length:
+            return -1
+        return self._near - (length - self._start)
 
     def _take(self, piece: str, chunks: list[Chunk], now_ns: int) -> None:
         if now_ns != self._now_ns:
@@ -162,6 +177,10 @@ class Scanner:
                 continue
             if index == end:
                 self._cursor = index
+                return
+            if index + 1 == end and index < limit and not final and buffer[index] in marks.CLUSTER:
+                self._cursor = index
+                self._held = _UNSEEN  # what follows decides
                 return
             decision, reason = self._decide(index, final=final)
             if decision.verdict is Verdict.UNDECIDED:
@@ -300,6 +319,13 @@ class Scanner:
             return False
         self._cut(chunks, end, reason, now_ns)
         return True
+
+    def _held_end(self) -> Held | None:
+        """Return what is held and may leave when its time comes."""
+        if self._held is _UNSEEN:
+            self._held = None
+            self._hold(*self._decide(self._cursor, final=False))
+        return self._held
 
     def _hold(self, decision: Decision, reason: Reason) -> None:
         """Remember an undecided end, so that `tick` can let it out."""

@@ -7,6 +7,7 @@
 Chunks carry the spoken text, where in the source it stands, and the runs where the two differ.
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,11 +15,13 @@ from typing import Final
 from services.chunker import marks
 from services.chunker.core import Chunker, ChunkerConfig, Pace
 from services.chunker.policy import Chunk, TextRun
-from services.chunker.speech import SpeechText, Spoken
+from services.chunker.speech import SPECIAL_CLASS, SpeechText, Spoken
 from voicemesh.runtime.errors import InvalidFieldError
 
 _UNLIMITED: Final = 1 << 62
 _MOST_ARRIVALS: Final = 1000
+_search_loud: Final = re.compile(f"[{re.escape(marks.SENTENCE_CHARACTERS)}{SPECIAL_CLASS}]").search
+"""Finds what a rule looks at, of the filter or of the chunker behind its first chunk."""
 
 
 @dataclass(slots=True)
@@ -68,6 +71,9 @@ class SpokenChunker:
         self._arrivals: deque[tuple[int, int]] = deque()  # (source length, when it came), but for the last
         self._now_ns = 0
         self._silent = 0  # chunks of marks alone, which do not go out
+        # Quiet text: nothing can come of it before more has come. So it is looked at later, all at once.
+        self._quiet: list[str] = []
+        self._room = -1  # so many quiet characters may come
 
     @property
     def chunk_count(self) -> int:
@@ -76,8 +82,9 @@ class SpokenChunker:
 
     def push(self, text: str, now_ns: int) -> list[Chunk]:
         """Take in more text."""
-        limit = self.config.max_text_chars
-        if self.text_length + len(text) > limit:
+        size, limit = len(text), self.config.max_text_chars
+        length = self.text_length + size
+        if length > limit:
             raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
         if now_ns != self._now_ns:
             self._arrivals.append((self.text_length, self._now_ns))
@@ -85,16 +92,53 @@ class SpokenChunker:
             if len(self._arrivals) > _MOST_ARRIVALS:
                 # Much that says nothing has come: half of the times will do.
                 self._arrivals = deque(list(self._arrivals)[1::2])
-        self.text_length += len(text)
+        self.text_length = length
+        if 0 < size <= self._room and _search_loud(text) is None:
+            self._room -= size
+            self._quiet.append(text)
+            return []
+        if self._quiet:
+            self._quiet.append(text)
+            text = "".join(self._quiet)
+            self._quiet.clear()
+        chunks = self._read(text, now_ns)
+        # A space may be held that is in no chunk.
+        self._room = self._chunker.room - 1 if self._filter.is_plain else -1
+        return chunks
+
+    def _read(self, text: str, now_ns: int) -> list[Chunk]:
+        """Say what there is to say of more text; return the chunks that it completed."""
+        runs = self._runs
+        if runs and (last := runs[-1]).spoken_length == last.source_length:
+            said = self._filter.pass_on(text)
+            if said is not None:
+                # Most tokens are said as they are written, as was what came before.
+                count = len(said)
+                last.spoken_length += count
+                last.source_length += count
+                self._spoken_length += count
+                self._source_length += count
+                return self._chunk(said, now_ns)
         return self._say(self._filter.push(text), now_ns)
+
+    def _read_quiet(self) -> None:
+        """Look at the text that nothing could come of."""
+        if self._quiet:
+            text = "".join(self._quiet)
+            self._quiet.clear()
+            self._read(text, self._now_ns)
 
     def flush(self, now_ns: int) -> list[Chunk]:
         """Let out everything that is held, now."""
+        self._read_quiet()
+        self._room = -1
         chunks = self._say(self._filter.flush(), now_ns)
         return chunks + self._placed(self._chunker.flush(now_ns), now_ns)
 
     def end(self, now_ns: int) -> list[Chunk]:
         """Let out the rest: no more text comes."""
+        self._read_quiet()
+        self._room = -1
         chunks = self._say(self._filter.flush(), now_ns)
         return chunks + self._placed(self._chunker.end(now_ns), now_ns)
 
@@ -107,15 +151,19 @@ class SpokenChunker:
         pace: Pace | None = None,
     ) -> None:
         """As `Chunker.slack`."""
+        self._read_quiet()
         counted = None if chunks_counted is None else chunks_counted + self._silent
         self._chunker.slack(left_to_play_ms, now_ns, chunks_counted=counted, pace=pace)
 
     def next_deadline_ns(self) -> int | None:
         """As `Chunker.next_deadline_ns`."""
+        self._read_quiet()
         return self._chunker.next_deadline_ns()
 
     def tick(self, now_ns: int) -> list[Chunk]:
         """As `Chunker.tick`."""
+        self._read_quiet()
+        self._room = -1
         return self._placed(self._chunker.tick(now_ns), now_ns)
 
     def _say(self, pieces: list[Spoken], now_ns: int) -> list[Chunk]:
@@ -125,7 +173,12 @@ class SpokenChunker:
         for piece in pieces:
             self._note(piece)
         text = pieces[0].text if len(pieces) == 1 else "".join([piece.text for piece in pieces])
-        chunks = chunker.push(text, now_ns)
+        return self._chunk(text, now_ns)
+
+    def _chunk(self, spoken: str, now_ns: int) -> list[Chunk]:
+        """Hand on what is to be said; return the chunks that it completed."""
+        chunker = self._chunker
+        chunks = chunker.push(spoken, now_ns)
         if chunks:
             chunks = self._placed(chunks, now_ns)
         consumed = chunker.consumed

@@ -19,6 +19,7 @@ from services.chunker.speech.spoken import Spoken
 
 _search_special: Final = SPECIAL.search
 _search_in_code: Final = SPECIAL_IN_CODE.search
+_SPACE: Final = " "
 
 
 class SpeechText:
@@ -37,18 +38,38 @@ class SpeechText:
         self._reading = Reading(language=language)
         self._plain = False  # nothing is held, and no state but the line's: plain text leaves as it is
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing is open, and nothing but a space is held: letters that come now are said as they stand."""
+        return self._plain
+
     def push(self, text: str) -> list[Spoken]:
         """Take in more text; give out all of it that is decided."""
         if not text:
             return []
-        reading = self._reading
-        if self._plain and _search_special(text) is None:
+        said = self.pass_on(text)
+        if said is None:
+            return self.read(text)
+        length = len(said)
+        return [Spoken(said, self._reading.out.next_offset - length, length)]
+
+    def pass_on(self, text: str) -> str | None:
+        """Take in plain text as most is, and return what of it is said at once, as it stands.
+
+        None where the text needs a closer look: then nothing was taken in.
+        """
+        if self._plain and text and _search_special(text) is None:
             last = text[-1]
-            if (not last.isspace() and (last not in BEGUN_ENDS or BEGUN.search(text) is None)) or (
-                last == " " and text[-2:-1].isalnum()
-            ):
-                reading.before = text[-2:] if len(text) > 1 else reading.before[-1:] + text
-                return reading.out.pass_on(text)
+            if last == _SPACE:
+                if len(text) > 1 and not text[-2].isspace():
+                    return self._reading.out.pass_on(text)
+            elif (last not in BEGUN_ENDS or BEGUN.search(text) is None) and not last.isspace():
+                return self._reading.out.pass_on(text)
+        return None
+
+    def read(self, text: str) -> list[Spoken]:
+        """Take in more text of any kind; give out all of it that is decided."""
+        reading = self._reading
         reading.text += text
         self._read()
         return reading.out.take()
@@ -69,6 +90,9 @@ class SpeechText:
     def _read(self) -> None:
         """Decide as far as the text that has come allows, and forget what is decided."""
         reading = self._reading
+        passed = reading.out.catch_up()
+        if passed:
+            reading.before = (reading.before + passed)[-2:]
         text = reading.text
         reading.base = reading.out.offset
         index, size = 0, len(text)

@@ -34,13 +34,20 @@ _UNSEEN: Final = (
     f"{''.join(emoji.MARKS)}"
 )
 _BREAKS: Final = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-SPECIAL: Final = re.compile(rf"[\n\r{_BREAKS}*_~`\[\]!<&\\$|#\u3010\ue200{_UNSEEN}]|==|http")
-"""Finds the next place in a line where a rule has to look."""
+SPECIAL_CLASS: Final = rf"=\n\r{_BREAKS}*_~`\[\]!<&\\$|#\u3010\ue200{_UNSEEN}"
+"""Inside a regular expression's brackets: characters without which no text in a line is markup; and letters
+may be an address."""
+
+SPECIAL: Final = re.compile(rf"[h{SPECIAL_CLASS}](?:(?<![h=])|(?<=h)ttp|(?<==)=)")
+"""Finds the next place in a line where a rule has to look.
+
+A pattern that begins with a set of characters is looked for many times faster than alternatives.
+"""
 
 SPECIAL_IN_CODE: Final = re.compile(rf"[\n\r{_BREAKS}`\]{_UNSEEN}]")
 """The same between backticks, where nothing is markup."""
 
-BEGUN: Final = re.compile(r"(?:=|(?<![^\W_])h(?:tt?)?)\Z")
+BEGUN: Final = re.compile(r"[=h](?:(?<==)|(?<=h)(?<![^\W_]h)(?:tt?)?)\Z")
 """Finds what may begin such a place at the end of what has come."""
 
 BEGUN_ENDS: Final = frozenset("ht=")

@@ -13,11 +13,17 @@ from typing import Final
 from services.chunker import marks
 from services.chunker.speech.spoken import Spoken
 
+_MOST_UNREAD: Final = 64  # so many plain tokens at most wait to be looked at
 _WHITE_LIMIT: Final = 32  # so much white space at most is held
 # What stands directly behind a word: white space that a dropped thing left before it goes.
 _CLOSING: Final = frozenset(".,;:!?)]}\u2026\u2019\u201d\u00bb\uff09") | marks.HARD_SET | marks.CLAUSE_FULL
 
 _new: Final = tuple.__new__  # four times as fast as the class's own
+
+
+def _holds_white(last: str) -> bool:
+    """Say whether white space behind the character `last` waits for what follows."""
+    return last.isalnum() or last in ")%"
 
 
 class Output:
@@ -32,6 +38,8 @@ class Output:
         "_passed",
         "_pieces",
         "_run",
+        "_tail",
+        "_unread",
         "at_boundary",
         "ends_white",
         "last",
@@ -54,6 +62,8 @@ class Output:
         self._held_length = 0  # length of its source
         self._break = 0  # length of a line break behind that, of which nothing is decided
         self._passed = 0  # length of what was dropped behind that
+        self._unread: list[str] = []  # plain text that was passed on, and not looked at
+        self._tail = ""  # the last two characters of what was looked at of it
         self._dropped = False  # something was dropped since the last character that is not white
 
     @property
@@ -71,27 +81,48 @@ class Output:
         """Offset of the first source character that nothing was decided about."""
         return self._next + self._held_length + self._break + self._passed
 
-    def pass_on(self, text: str) -> list[Spoken]:
-        """Say plain text at once.
+    @property
+    def next_offset(self) -> int:
+        """Offset of the first source character that is in no piece."""
+        return self._next
+
+    def pass_on(self, text: str) -> str:
+        """Say plain text at once; return what of it is said now. `catch_up` comes before anything else.
 
         `is_plain` holds, nothing else has come since the last `take`, and `text` does not end in white
-        space, one space behind a letter or digit aside.
+        space, one space behind something else aside.
         """
         if self._held:
             text = self._held + text
             self._held = ""
             self._held_length = 0
-        if text[-1] == " ":
+        if text[-1] == " " and _holds_white(text[-2]):
             text = text[:-1]
             self._held = " "
             self._held_length = 1
-        self._said(text)
-        length = len(text)
-        piece = _new(Spoken, (text, self._next, length))
-        self._next += length
-        if self._held:
+        self._next += len(text)
+        unread = self._unread
+        unread.append(text)
+        if len(unread) > _MOST_UNREAD:
+            self._look_at_unread()
+        return text
+
+    def catch_up(self) -> str:
+        """Look at the text that was passed on; return the last two characters of it, with what is held."""
+        if self._unread:
+            self._look_at_unread()
+        passed, self._tail = self._tail, ""
+        if passed and self._held:
+            passed += self._held
             self.ends_white = True
-        return [piece]
+        return passed
+
+    def _look_at_unread(self) -> None:
+        text = "".join(self._unread)
+        self._unread.clear()
+        self._said(text)
+        self.ends_white = text[-1] == " "
+        self._tail = (self._tail + text)[-2:]
 
     def keep(self, text: str) -> None:
         """Say `text` as it stands in the source."""
@@ -209,7 +240,7 @@ class Output:
 
     def _white(self, text: str) -> None:
         """Take in white space as it stands in the source: held behind a word, else said at once."""
-        if (self._held or not self.ends_white) and (self.last.isalnum() or self.last in ")%"):
+        if (self._held or not self.ends_white) and _holds_white(self.last):
             self._hold(text, len(text))
             if len(self._held) >= _WHITE_LIMIT:
                 self._emit_held()

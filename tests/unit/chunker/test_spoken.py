@@ -138,6 +138,36 @@ def test_the_tokens_make_no_difference_and_each_part_stands_where_it_says(
             assert ends[-1] == at
 
 
+@settings(deadline=None)
+@given(written, configs, st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_asking_for_the_deadline_changes_nothing(
+    source: str, config: ChunkerConfig, sizes: list[int]
+) -> None:
+    chunkers = SpokenChunker(config), SpokenChunker(config)
+    lengths, at, now_ns = itertools.cycle(sizes), 0, 0
+    while at < len(source):
+        token = source[at : at + next(lengths)]
+        at, now_ns = at + len(token), now_ns + MS
+        asked, unasked = (chunker.push(token, now_ns) for chunker in chunkers)
+        assert asked == unasked
+        chunkers[0].next_deadline_ns()
+    assert chunkers[0].next_deadline_ns() == chunkers[1].next_deadline_ns()
+    assert chunkers[0].end(now_ns) == chunkers[1].end(now_ns)
+
+
+def test_quiet_text_waits_for_a_mark_and_empty_tokens_take_no_room() -> None:
+    chunker = SpokenChunker(SENTENCES)
+    chunker.push("It begins. And then it", 0)
+    for _ in range(1000):
+        assert chunker.push("", 0) == []
+    assert chunker.push(" goes", 0) == chunker.push(" on", 0) == []
+    assert [chunk.text for chunk in chunker.push(". Then", 0)] == ["And then it goes on."]
+    assert sum(map(len, chunker._quiet)) <= SENTENCES.max_chars
+    chunker.end(0)
+    with pytest.raises(OutOfOrderError):
+        chunker.push("", 0)
+
+
 @settings(max_examples=60, deadline=None)
 @given(written, configs)
 def test_the_memory_is_bounded(source: str, config: ChunkerConfig) -> None:
