@@ -72,17 +72,32 @@ class Edges(Protocol):
 
 
 class Untouched:
-    """For engines that make their own edges: everything passes as it is."""
+    """For engines that make their own edges: everything passes as it is, once there is any sound.
+
+    Silence in front is held until then: what is nothing but silence comes out as nothing at all, as
+    from `TrimmedEdges`, so that a broken model is found before its silence was played.
+    """
 
     trimmed_samples = 0
-    begun = True
     quiet_samples = 0
     context_samples = 0
     unsure = False
 
+    def __init__(self) -> None:
+        self.begun = False
+        self._held = bytearray()
+
     def push(self, pcm: bytes) -> bytes:
         """See `Edges`."""
-        return pcm
+        if self.begun:
+            return pcm
+        self._held += pcm
+        if not pcm[1::2].strip(_QUIET):
+            return b""
+        self.begun = True
+        held = bytes(self._held)
+        self._held.clear()
+        return held
 
     def skip(self, samples: int) -> int:
         """See `Edges`."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import grpc
 import psutil
@@ -11,6 +12,8 @@ from google.rpc import error_details_pb2
 from tests.contract.tts_harness import ESPEAK, LONG, TEXT, Caller, eventually, failure, say, serving, sim
 from voicemesh.runtime.status import reason_of
 from voicemesh.tts.v1 import tts_pb2
+
+READY = tts_pb2.REPLICA_STATE_READY
 
 
 async def test_a_worker_killed_in_mid_sentence_is_not_heard(tmp_path):
@@ -75,8 +78,43 @@ async def test_a_stopped_worker_is_killed_and_its_chunk_goes_on(tmp_path):
         await eventually(gone)
 
 
+async def test_a_worker_that_is_stopped_while_it_owes_nothing_is_found_before_a_chunk_meets_it(tmp_path):
+    async with serving(tmp_path, sim(2), heartbeat_timeout_s=2.0) as service:
+        stopped = (await service.stats()).worker_pids[0]
+        os.kill(stopped, signal.SIGSTOP)
+        stats = await service.until(lambda stats: stats.replaced_replicas == 1 and stats.ready_replicas == 2)
+        assert stats.stalled_replicas == 1
+        assert stopped not in stats.worker_pids
+        assert (await say(service, TEXT)).end.resumed == 0
+
+
+async def test_a_worker_that_leaks_makes_way_and_nobody_hears_it(tmp_path):
+    leaking = replace(sim(1, leak_mb=8, slots=2, rtf=0.05), max_resident_mb=80)
+    async with serving(tmp_path, sim(1, rtf=0.05)) as service:
+        wanted = (await say(service, LONG)).pcm
+    async with serving(tmp_path, leaking) as service:
+        first = (await service.stats()).replicas[0]
+        async with Caller(service) as caller:
+            await caller.configure()
+            await caller.ask(0, LONG)
+            await caller.frames(2)
+            for _ in range(10):
+                await say(service, "Leak.")
+            stats = await service.until(lambda stats: stats.recycled_replicas == 1)
+            heard = (await caller.rest())[0]
+        assert heard.pcm == wanted
+        assert heard.end.resumed == 0
+        stats = await service.until(lambda stats: [r.state for r in stats.replicas] == [READY])
+        assert stats.replicas[0].pid != first.pid
+        assert stats.replaced_replicas == 0
+        stats = await service.until(lambda stats: stats.replicas[0].resident_bytes > 0)
+        assert stats.replicas[0].resident_bytes < 80 * 2**20
+
+
 @pytest.mark.parametrize(
-    "trouble", [{"zero_audio_rate": 0.4}, {"failure_rate": 0.4}, {"crash_rate": 0.4}], ids=str
+    "trouble",
+    [{"zero_audio_rate": 0.4}, {"silence_rate": 0.4}, {"failure_rate": 0.4}, {"crash_rate": 0.4}],
+    ids=str,
 )
 async def test_troubles_of_engines_are_not_heard(tmp_path, trouble):
     texts = [f"Sentence number {number} is here." for number in range(8)]
@@ -91,6 +129,22 @@ async def test_troubles_of_engines_are_not_heard(tmp_path, trouble):
             resumed += heard.end.resumed
         assert resumed > 0
         assert (await service.stats()).replaced_replicas == resumed
+
+
+async def test_silence_of_an_engine_that_makes_its_own_edges_is_not_heard(tmp_path):
+    own = replace(sim(2), trim_silence=False)
+    texts = [f"Sentence number {number} is here." for number in range(6)]
+    async with serving(tmp_path, own) as service:
+        wanted = [(await say(service, text)).pcm for text in texts]
+    silent = replace(sim(2, silence_rate=0.5), trim_silence=False)
+    async with serving(tmp_path, silent, max_attempts=10) as service:
+        resumed = 0
+        for text, pcm in zip(texts, wanted, strict=True):
+            await service.until(lambda stats: stats.ready_replicas == 2)
+            heard = await say(service, text)
+            assert heard.pcm == pcm
+            resumed += heard.end.resumed
+        assert resumed > 0
 
 
 @pytest.mark.parametrize("trouble", ["failure_rate", "zero_audio_rate", "crash_rate"])

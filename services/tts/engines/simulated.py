@@ -10,6 +10,7 @@ import math
 import os
 import random
 import threading
+import time
 from array import array
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +49,12 @@ class Options(NamedTuple):
     """Share of chunks on which nothing comes any more, somewhere in the audio."""
     zero_audio_rate: float = 0.0
     """Share of chunks that end well without a sample."""
+    silence_rate: float = 0.0
+    """Share of chunks that are as long as they should be, and silent."""
+    leak_mb: float = 0.0
+    """Memory that each chunk takes and never gives back, in MB (2^20 bytes)."""
+    load_s: float = 0.0
+    """How long it takes to load."""
     seed: int = 0
     """Another seed, other troubles."""
 
@@ -68,6 +75,8 @@ class SimulatedEngine(Engine):
         self._options = _check_options(options)
         self._speech: Engine | None = None
         self._one_speaker = threading.Lock()
+        self._leaked: list[bytearray] = []
+        time.sleep(self._options.load_s)
         rate, language_tag, revision = self._options.sample_rate_hz, language, ""
         if self._options.audio == "espeak":
             # Imported here: tones need no extra.
@@ -93,7 +102,11 @@ class SimulatedEngine(Engine):
         if not self._options.word_timings:
             words = []
         trouble, trouble_at = ("", 0) if request.warm_up else self._trouble(request, len(pcm))
+        if self._options.leak_mb and not request.warm_up:
+            self._leaked.append(bytearray(round(self._options.leak_mb * 2**20)))
         if trouble == "silence":
+            pcm, trouble = bytes(len(pcm)), ""
+        if trouble == "nothing":
             output.pause(self._options.first_frame_ms / 1000)
             return
         if not output.pause(0 if request.warm_up else self._options.first_frame_ms / 1000):
@@ -134,7 +147,8 @@ class SimulatedEngine(Engine):
             ("failure", self._options.failure_rate),
             ("crash", self._options.crash_rate),
             ("stall", self._options.stall_rate),
-            ("silence", self._options.zero_audio_rate),
+            ("nothing", self._options.zero_audio_rate),
+            ("silence", self._options.silence_rate),
         ):
             if chance < rate:
                 return name, at
@@ -207,6 +221,8 @@ def _check_options(options: dict[str, Any]) -> Options:
         "rtf": (0, 1000, False),
         "char_ms": (1, 10_000, False),
         "sample_rate_hz": (8000, 48000, True),
+        "leak_mb": (0, 10_000, False),
+        "load_s": (0, 3600, False),
         "slots": (1, 1024, True),
         "max_chars": (0, 100_000, True),
         "seed": (0, 2**31, True),

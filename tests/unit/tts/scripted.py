@@ -9,6 +9,7 @@ from services.tts.core.model import (
     Done,
     FailedEvent,
     FinishedEvent,
+    Heartbeat,
     Limits,
     ReplicaListener,
     ReplicaStartError,
@@ -68,6 +69,9 @@ class ScriptedReplica:
         self.closed = True
 
     # ---- what a test lets it do
+
+    def beat(self, resident_mb: int = 0, device_mb: int = 0) -> None:
+        self.listener.heartbeat(Heartbeat(resident_mb * 2**20, device_mb * 2**20, {}))
 
     def alive(self) -> bool:
         return not self.killed
