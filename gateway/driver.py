@@ -48,7 +48,9 @@ _CLOSE_S: Final = 1.0
 _CHUNKER_AHEAD_S: Final = 0.005
 _TTS_AHEAD_S: Final = 0.01
 """How long behind the LLM's question the next streams are opened, so as not to get in its way."""
-_REFUSALS: Final = frozenset({"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED"})
+_REFUSALS: Final = frozenset(
+    {"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED", "VOICE_NOT_READY"}
+)
 """Reasons of the TTS service that speak against the request or the load, not against an engine."""
 
 
@@ -369,6 +371,8 @@ class TurnDriver:
                         queue_us=start.queue_us,
                         synthesis_us=start.synthesis_us,
                         first=response.frame.HasField("start"),
+                        other_model=response.frame.HasField("start")
+                        and start.model_revision != self._speech.voice.model_revision,
                     )
                 )
                 await self._caller.room()

@@ -159,7 +159,7 @@ class HttpEdge:
     async def _voices(self, _request: Request) -> Response:
         voices = [
             {"name": voice.name, "language": voice.language, "default": voice.is_default}
-            for voice in self._turns.peers.list_voices("")
+            for voice in self._turns.peers.list_voices("", include_not_ready=False)
         ]
         return JSONResponse({"voices": voices})
 

@@ -17,7 +17,12 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.channels import open_channel
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import ServiceUnavailableError, UnknownVoiceError
+from voicemesh.runtime.errors import (
+    NoEngineError,
+    ServiceUnavailableError,
+    UnknownVoiceError,
+    VoiceNotReadyError,
+)
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Readiness
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
@@ -26,14 +31,21 @@ _log = get_logger(__name__)
 NEEDED: Final = ("llm", "chunker", "tts")
 """Without these no turn works; without the cache turns go on, degraded."""
 _RETRY_S: Final = 0.1
+_VOICES_S: Final = 1.0
+"""How often the TTS service is asked for its voices, which may change while it serves."""
 _NEAR: Final = 5
+_NOT_READY: Final = (
+    common_pb2.VOICE_STATE_LOADING,
+    common_pb2.VOICE_STATE_DRAINING,
+    common_pb2.VOICE_STATE_FAILED,
+)
 
 
 class Peers:
     """Channels and stubs of the four services.
 
     Attributes:
-        voices: What can speak, by lower-case name; empty until the TTS service was asked.
+        voices: What is declared, by lower-case name; empty until the TTS service was asked.
         llm_revision: Changes with every setting of the LLM service that changes replies; "" until known.
         cache_breaker: Holds off a cache that failed.
         paces: How fast each voice speaks, as turns showed.
@@ -69,6 +81,8 @@ class Peers:
             asyncio.get_running_loop().create_task(self._watch(name), name=f"watch {name}")
             for name in self._channels
         ]
+        follow = self._follow_voices()
+        self._watchers.append(asyncio.get_running_loop().create_task(follow, name="follow voices"))
 
     async def close(self) -> None:
         """End the watches and close the channels."""
@@ -83,13 +97,21 @@ class Peers:
 
         Raises:
             ServiceUnavailableError: The TTS service has not said yet what can speak.
+            VoiceNotReadyError: The voice is being loaded.
+            NoEngineError: The voice cannot be loaded.
             UnknownVoiceError: There is none; the text names some that there are.
 
         """
         if not self.voices:
             raise ServiceUnavailableError("the TTS service is not ready yet", retry_after_ms=1000)
         found = self.voices.get((name or self._default_voice).lower())
-        if found is None:
+        if found is not None and found.state == common_pb2.VOICE_STATE_LOADING:
+            raise VoiceNotReadyError(
+                f"the voice {found.name!r} is being loaded", field=field, retry_after_ms=1000
+            )
+        if found is not None and found.state == common_pb2.VOICE_STATE_FAILED:
+            raise NoEngineError(f"the voice {found.name!r} cannot be loaded as it is declared", field=field)
+        if found is None or found.state == common_pb2.VOICE_STATE_DRAINING:
             near = [voice for voice in self.voices if voice.split("/")[0] == name.lower().split("/")[0]]
             some = ", ".join((near or list(self.voices))[:_NEAR])
             raise UnknownVoiceError(
@@ -98,15 +120,18 @@ class Peers:
             )
         return found
 
-    def list_voices(self, language: str) -> list[common_pb2.Voice]:
+    def list_voices(self, language: str, *, include_not_ready: bool) -> list[common_pb2.Voice]:
         """Return the voices of a language or a narrower one, by name; all for ""."""
         wanted = language.lower()
         return [
             voice
             for _, voice in sorted(self.voices.items())
-            if not wanted
-            or voice.language.lower() == wanted
-            or voice.language.lower().startswith(f"{wanted}-")
+            if (include_not_ready or voice.state not in _NOT_READY)
+            and (
+                not wanted
+                or voice.language.lower() == wanted
+                or voice.language.lower().startswith(f"{wanted}-")
+            )
         ]
 
     async def _watch(self, name: str) -> None:
@@ -146,9 +171,7 @@ class Peers:
     async def _learn(self, name: str) -> None:
         """Ask a service that has just become ready what it can do."""
         if name == "tts":
-            listed = await self.tts.ListVoices(tts_pb2.ListVoicesRequest(), timeout=5)
-            self.voices = {voice.name.lower(): voice for voice in listed.voices}
-            self._default_voice = next((v.name for v in listed.voices if v.is_default), "")
+            await self._learn_voices()
         elif name == "llm":
             call = self.llm.Generate(_silence(), timeout=5)
             try:
@@ -161,6 +184,21 @@ class Peers:
                     await call.code()
         elif name == "cache":
             self.cache_breaker.succeeded()
+
+    async def _learn_voices(self) -> None:
+        request = tts_pb2.ListVoicesRequest(include_not_ready=True)
+        listed = await self.tts.ListVoices(request, timeout=5)
+        self.voices = {voice.name.lower(): voice for voice in listed.voices}
+        self._default_voice = next((v.name for v in listed.voices if v.is_default), self._default_voice)
+
+    async def _follow_voices(self) -> None:
+        """Ask again and again what can speak: voices come, change and go while they serve."""
+        while True:
+            await asyncio.sleep(_VOICES_S)
+            if self._serving["tts"]:
+                # One that does not answer is found by its health.
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await self._learn_voices()
 
     def hear_llm(self, ready: llm_pb2.GenerateReady) -> None:
         """Note what the LLM service would answer with."""

@@ -65,7 +65,11 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def ListVoices(self, request: pb.ListVoicesRequest, context: Any) -> pb.ListVoicesResponse:  # noqa: ARG002
         """Say what can speak."""
-        return pb.ListVoicesResponse(voices=self._turns.peers.list_voices(request.language))
+        return pb.ListVoicesResponse(
+            voices=self._turns.peers.list_voices(
+                request.language, include_not_ready=request.include_not_ready
+            )
+        )
 
     async def ExplainTurn(self, request: pb.ExplainTurnRequest, context: Any) -> pb.ExplainTurnResponse:  # noqa: ARG002
         """Return the report of a turn."""

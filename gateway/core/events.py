@@ -132,6 +132,8 @@ class FrameMade:
     queue_us: int = 0
     synthesis_us: int = 0
     first: bool = False
+    other_model: bool = False
+    """The voice has another model by now than the turn was begun with: nobody may find it under that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class _Progress:
     sequence: int = 0
     made_samples: int = 0
     sent_samples: int = 0
+    other_model: bool = False
+    """Its audio is not that of the model that the turn was begun with."""
     held_back: list[do.Action] = field(default_factory=list)
     """What is to be sent once the chunk is the head."""
 
@@ -262,6 +264,7 @@ class Speech:
     def _on_engine(self, progress: _Progress, event: on.EngineEvent, now_ns: int) -> None:
         match event:
             case on.FrameMade():
+                progress.other_model |= event.other_model
                 if event.first:
                     progress.marks.first_frame_ns = now_ns
                     progress.marks.queue_us = progress.account.queue_us = event.queue_us
@@ -279,7 +282,7 @@ class Speech:
                     self._degrade("resumed", f"chunk {index} went on in another replica")
                 self._engine_free_ns = now_ns
                 self._measure(progress)
-                if progress.audio:
+                if progress.audio and not progress.other_model:
                     self._act(
                         do.StoreAudio(progress.chunk.said, bytes(progress.audio), tuple(progress.words))
                     )

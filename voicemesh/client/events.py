@@ -199,6 +199,8 @@ class Voice:
         has_word_timings: True where the engine reports when each word is heard.
         ready_replicas: Replicas that are warm.
         is_default: True for the voice that speaks when none is named.
+        state: `ready`, or where it is asked for: `loading`, `draining`, `failed`; "" from an older mesh.
+        declared_replicas: Replicas that it is declared with.
 
     """
 
@@ -209,6 +211,8 @@ class Voice:
     has_word_timings: bool
     ready_replicas: int
     is_default: bool
+    state: str = ""
+    declared_replicas: int = 0
 
 
 Wire = gateway_pb2.ConverseResponse | gateway_pb2.SpeakResponse
@@ -231,7 +235,15 @@ def voice_from_proto(message: common_pb2.Voice) -> Voice:
         has_word_timings=message.has_word_timings,
         ready_replicas=message.ready_replicas,
         is_default=message.is_default,
+        state=_voice_state(message.state),
+        declared_replicas=message.declared_replicas,
     )
+
+
+def _voice_state(value: common_pb2.VoiceState.ValueType) -> str:
+    if value == common_pb2.VOICE_STATE_UNSPECIFIED or value not in common_pb2.VoiceState.values():
+        return ""
+    return common_pb2.VoiceState.Name(value).removeprefix("VOICE_STATE_").lower()
 
 
 def frame_from_proto(message: common_pb2.Frame) -> Frame:

@@ -218,9 +218,12 @@ class VoiceMesh:
         finally:
             await end_call(call)
 
-    async def voices(self, language: str = "") -> list[Voice]:
-        """Return what can speak, by name; `language` "en" also finds "en-us"."""
-        request = gateway_pb2.ListVoicesRequest(language=language)
+    async def voices(self, language: str = "", *, include_not_ready: bool = False) -> list[Voice]:
+        """Return what can speak, by name; `language` "en" also finds "en-us".
+
+        With `include_not_ready` also what is being loaded, drains, or cannot be loaded: see `Voice.state`.
+        """
+        request = gateway_pb2.ListVoicesRequest(language=language, include_not_ready=include_not_ready)
         response = await self._unary(self._stub().ListVoices(request, timeout=_UNARY_TIMEOUT_S))
         return [voice_from_proto(voice) for voice in response.voices]
 
