@@ -20,6 +20,14 @@ class Costs:
         known = self._known_ns.get((step, size))
         return None if known is None else int(known)
 
+    def at_most(self, step: Step, size: int) -> int | None:
+        """Return the cost, or what it cannot be above by that of smaller batches; None before any ran."""
+        known = self.of(step, size)
+        if known is not None or size == 1:
+            return known
+        smaller = self.at_most(step, size // 2)
+        return None if smaller is None else smaller * size // (size // 2)
+
     def learn(self, step: Step, size: int, took_ns: int) -> None:
         """Take one run. A first one that was slow (lazy start) is forgotten soon: less weighs more."""
         known = self._known_ns.get((step, size))

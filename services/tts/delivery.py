@@ -119,18 +119,23 @@ class Delivery:
         if self._voice.capabilities.word_timings:
             self._words += self._skipped.fill(words)
 
-    def leave_out(self, utterance: Utterance) -> None:
-        """Have an engine leave out what the listener has, so far as every sample behind it stays the same."""
+    def leave_out(self, utterance: Utterance) -> bool:
+        """Have an engine leave out what the listener has, so far as every sample behind it stays the same.
+
+        Returns whether it left out anything; it may be at its end then.
+        """
         start = self.request.start_offset_samples
         if not (start and self._may_leave_out and self._edges.begun):
-            return
+            return False
         context = self._edges.context_samples + self._rates.context_samples
         needed = self._rates.engines(start) + self._edges.trimmed_samples - context
-        if needed > self._taken and (goes_on := utterance.skip_to(needed)) > self._taken:
-            passed = self._edges.skip(goes_on - self._taken)
-            self._edged += passed
-            self._slicer.skip(self._rates.skip(passed))
-            self._taken = goes_on
+        if needed <= self._taken or (goes_on := utterance.skip_to(needed)) <= self._taken:
+            return False
+        passed = self._edges.skip(goes_on - self._taken)
+        self._edged += passed
+        self._slicer.skip(self._rates.skip(passed))
+        self._taken = goes_on
+        return True
 
     def finish(self) -> bool:
         """Take the engine's end: the pause, the last frame and the words that are left are next.

@@ -135,10 +135,11 @@ class _Lane:
             self.gap_ns += _RHYTHM_WEIGHT * (gap - self.gap_ns) if self.gap_ns else gap
         self.arrived_ns = now_ns
 
-    def expected_ns(self, now_ns: int) -> int:
-        """Return until when the rhythm promises the next arrival; 0 where it does not."""
+    def expected_ns(self, now_ns: int, until_ns: int) -> int:
+        """Return how long the rhythm is worth a wait for the next arrival; 0 where none is promised."""
         latest = self.arrived_ns + int(2 * self.gap_ns)
-        return latest if self.gap_ns and latest > now_ns else 0
+        promised = self.gap_ns and latest > now_ns and self.arrived_ns + self.gap_ns <= until_ns
+        return latest if promised else 0
 
 
 class Scheduler:
@@ -231,7 +232,7 @@ class Scheduler:
                     took = self._costs.of(ahead, self.bucket(ahead, len(partners)))
                     if took is not None and now_ns + took <= until_ns:
                         step, works = ahead, partners
-            elif expected_ns := self._lanes[step].expected_ns(now_ns):
+            elif expected_ns := self._lanes[step].expected_ns(now_ns, until_ns):
                 self._waits += 1
                 return Pause(min(until_ns, expected_ns))
         lane = self._lanes[step]
@@ -311,7 +312,7 @@ class Scheduler:
         if len(works) >= limit:
             return 0
         until_ns = min(work.ready_ns for work in works) + WAIT_NS
-        cost = self._costs.of(step, self.bucket(step, len(works) + 1))
+        cost = self._costs.at_most(step, self.bucket(step, len(works) + 1))
         if cost is None or min(work.due_ns for work in works) < until_ns + cost:
             return 0
         return until_ns

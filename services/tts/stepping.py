@@ -29,10 +29,11 @@ _NO_ROOM: Final = "it does not fit into the device's memory, even alone; send sh
 class _Speaking:
     """One request at work."""
 
-    __slots__ = ("delivery", "ended", "utterance", "work")
+    __slots__ = ("came_ns", "delivery", "ended", "utterance", "work")
 
-    def __init__(self, delivery: Delivery, utterance: Utterance) -> None:
+    def __init__(self, delivery: Delivery, utterance: Utterance, came_ns: int) -> None:
         self.delivery = delivery
+        self.came_ns = came_ns
         self.utterance = utterance
         self.work: Work | None = None
         self.ended = False
@@ -147,14 +148,8 @@ class Stepping:
         except Exception as error:  # noqa: BLE001 - the service is told
             self._fail(delivery, error)
             return
-        speaking = self._speaking[delivery.id] = _Speaking(delivery, utterance)
-        if utterance.step is None:
-            self._take(speaking)
-            return
-        delivery.leave_out(utterance)
-        in_hand_ns = delivery.request.in_hand_ms * 1_000_000
-        speaking.work = self._scheduler.add(delivery.request.caller, utterance.step, came_ns, in_hand_ns)
-        self._by_work[speaking.work] = speaking
+        speaking = self._speaking[delivery.id] = _Speaking(delivery, utterance, came_ns)
+        self._take(speaking)
 
     def _cancel(self, request_id: int) -> None:
         speaking = self._speaking.get(request_id)
@@ -166,8 +161,7 @@ class Stepping:
         if speaking is None:
             return
         speaking.delivery.credit += samples
-        work = speaking.work
-        if work is None or not work.queued:
+        if speaking.work is None or not speaking.work.queued:
             self._deliver(speaking, came=True)
 
     def _step(self, batch: Batch) -> None:
@@ -196,12 +190,12 @@ class Stepping:
             pcm, words = utterance.take()
             delivery.words(words)
             delivery.push(pcm)
-            if utterance.step is not None:
-                delivery.leave_out(utterance)
-            elif delivery.finish():
-                speaking.ended = True
-            else:
-                speaking.utterance = self._engine.open(delivery.request)
+            if utterance.step is not None and delivery.leave_out(utterance):
+                delivery.words(utterance.take()[1])
+            if utterance.step is None:
+                speaking.ended = delivery.finish()
+                if not speaking.ended:
+                    speaking.utterance = self._engine.open(delivery.request)
         except Exception as error:  # noqa: BLE001 - the service is told
             self._fail(delivery, error)
             return
@@ -219,8 +213,18 @@ class Stepping:
             return
         if speaking.ended:
             self._end(speaking, cancelled=False)
-        elif work is not None and speaking.utterance.step is not None:
-            self._scheduler.ready(work, speaking.utterance.step, now_ns, came=came)
+        else:
+            self._ready(speaking, now_ns, came=came)
+
+    def _ready(self, speaking: _Speaking, now_ns: int, *, came: bool) -> None:
+        step, request = speaking.utterance.step, speaking.delivery.request
+        assert step is not None
+        if speaking.work is None:
+            in_hand_ns = request.in_hand_ms * 1_000_000
+            speaking.work = self._scheduler.add(request.caller, step, speaking.came_ns, in_hand_ns)
+            self._by_work[speaking.work] = speaking
+        else:
+            self._scheduler.ready(speaking.work, step, now_ns, came=came)
 
     def _fail(self, delivery: Delivery, error: Exception) -> None:
         at_fault = isinstance(error, CannotSpeakError)
