@@ -47,7 +47,7 @@ bench: $(VENV)/.setup ## Measure a running mesh: make bench ARGS="--turns 200 --
 ##@ Develop
 .PHONY: test
 test: $(VENV)/.setup $(VENV)/.test ## Run the tests; ARGS go to pytest
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore=tests/coqui $(ARGS)
 
 # Two at least: many tests wait for other processes.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)

@@ -12,7 +12,7 @@ from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_BUILT_IN_ENGINES: Final = ("espeak", "coqui", "openai", "simulated", "simulated-steps")
+_BUILT_IN_ENGINES: Final = ("espeak", "coqui", "openai", "piper", "simulated", "simulated-steps")
 _CLASS_PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -25,8 +25,8 @@ class VoiceDeclaration(BaseModel):
     """What callers ask for; variants of the engine are asked for as `name/variant`."""
     engine: str
     """`espeak`: speech in many languages. `coqui`: models of Coqui TTS. `openai`: OpenAI's speech API, and
-    what speaks its protocol. `simulated`: settable delays and troubles, for tests. `simulated-steps`: the
-    same for engines that batch.
+    what speaks its protocol. `piper`: voices of Piper, from a file each. `simulated`: settable delays and
+    troubles, for tests. `simulated-steps`: the same for engines that batch.
     `package.module:Class`: your own, a subclass of `services.tts.engines.base.Engine`."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Worker processes."""

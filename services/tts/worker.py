@@ -12,6 +12,7 @@ espeak-ng holds about 20 MB. See `services.tts.wire` for the bytes.
 
 import contextlib
 import ctypes
+import importlib
 import os
 import signal
 import socket
@@ -28,6 +29,17 @@ from services.tts.wire import SpeakRequest
 
 _READ_BYTES: Final = 65536
 _PR_SET_PDEATHSIG: Final = 1
+
+
+_ENGINES: Final = {
+    "coqui": "services.tts.engines.coqui:load",
+    "espeak": "services.tts.engines.espeak:EspeakEngine",
+    "openai": "services.tts.engines.openai_speech:OpenAiSpeechEngine",
+    "piper": "services.tts.engines.piper:PiperEngine",
+    "simulated": "services.tts.engines.simulated:SimulatedEngine",
+    "simulated-steps": "services.tts.engines.simulated_steps:SimulatedSteps",
+}
+"""What is called with language and options, by the name of the engine."""
 
 
 class Worker:
@@ -102,27 +114,11 @@ def load_engine(name: str, language: str, options: dict[str, Any]) -> Engine | S
         Exception: The engine cannot be loaded.
 
     """
-    # Imported here: a worker holds one engine, and none pays for another.
-    if name == "espeak":
-        from services.tts.engines.espeak import EspeakEngine  # noqa: PLC0415 - see above
-
-        return EspeakEngine(language, options)
-    if name == "simulated":
-        from services.tts.engines.simulated import SimulatedEngine  # noqa: PLC0415 - see above
-
-        return SimulatedEngine(language, options)
-    if name == "coqui":
-        from services.tts.engines import coqui  # noqa: PLC0415 - see above
-
-        return coqui.load(language, options)
-    if name == "simulated-steps":
-        from services.tts.engines.simulated_steps import SimulatedSteps  # noqa: PLC0415 - see above
-
-        return SimulatedSteps(language, options)
-    if name == "openai":
-        from services.tts.engines.openai_speech import OpenAiSpeechEngine  # noqa: PLC0415 - see above
-
-        return OpenAiSpeechEngine(language, options)
+    if name in _ENGINES:
+        # Imported now: a worker holds one engine, and none pays for another.
+        module_name, _, maker = _ENGINES[name].partition(":")
+        made: Engine | SteppedEngine = getattr(importlib.import_module(module_name), maker)(language, options)
+        return made
     if ":" in name:
         from services.tts.engines.imported import engine_class  # noqa: PLC0415 - see above
 
