@@ -1,10 +1,12 @@
 """The caller's side of a turn: a bounded queue of responses."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Self
 
 from google.protobuf.message import Message as ProtoMessage
 
+from gateway.encoded import Encoding
 from voicemesh.runtime.streams import Outbox
 
 Item = tuple[Any, Callable[[], None] | None]
@@ -16,10 +18,17 @@ _KEPT: Final = frozenset({"turn_started", "turn_completed", "turn_failed"})
 
 
 class Responses:
-    """The responses in an outbox, in order; `on_sent` of each is called as it is handed over."""
+    """The responses in an outbox, in order, their audio encoded as its turn began.
+
+    `on_sent` of each is called as it is handed over; that of audio which fills no packet yet, with the
+    packet, or when nothing else is there to send.
+    """
 
     def __init__(self, outbox: Outbox[Item]) -> None:
         self._outbox = outbox
+        self._encoding = Encoding()
+        self._ready: deque[Any] = deque()
+        self._unsent: list[Callable[[], None]] = []
 
     def __aiter__(self) -> Self:
         """Iterate until the end of the outbox."""
@@ -27,10 +36,20 @@ class Responses:
 
     async def __anext__(self) -> Any:
         """Return the next response, waiting for it. Raises what the outbox was closed with."""
-        response, on_sent = await anext(self._outbox)
-        if on_sent is not None:
+        while not self._ready:
+            if not len(self._outbox):
+                self._sent()
+            response, on_sent = await anext(self._outbox)
+            if on_sent is not None:
+                self._unsent.append(on_sent)
+            self._ready.extend(await self._encoding.take(response))
+        self._sent()
+        return self._ready.popleft()
+
+    def _sent(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for on_sent in unsent:
             on_sent()
-        return response
 
 
 class OutboxCaller:

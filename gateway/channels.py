@@ -261,7 +261,7 @@ def _check_same(configure: pb.Configure, floor: Floor, turns: Turns) -> None:
             "speech.format.encoding",
             bool(asked.format.encoding),
             asked.format.encoding,
-            speech.format.encoding,
+            speech.heard.encoding,
         ),
         (
             "speech.format.sample_rate_hz",

@@ -25,27 +25,44 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateway.callers import Item, Responses
+from gateway.callers import Responses
 from gateway.speaking import Speaker
 from gateway.turns import Turns
+from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.ogg import OggOpus
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, SettingsError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.status import reason_of, to_status
-from voicemesh.runtime.streams import Outbox
 
 _log = get_logger(__name__)
 _CLOSE_S: Final = 1.0
 _MAX_BODY_BYTES: Final = 1_000_000
 _MAX_INPUT_CHARS: Final = 4096
-_FIELDS: Final = {"text": "input"}
+_FIELDS: Final = {"text": "input", "speech.format.encoding": "response_format"}
 """Fields of `SpeakRequest` that have another name here."""
 _ENDPOINTS: Final = {
     "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
     "GET /v1/voices": "what can speak",
     "GET /healthz": "200 while turns can be taken, else 503",
+}
+_ENCODINGS: Final = {
+    "pcm": common_pb2.AUDIO_ENCODING_PCM_S16LE,
+    "wav": common_pb2.AUDIO_ENCODING_PCM_S16LE,
+    "mp3": common_pb2.AUDIO_ENCODING_MP3,
+    "opus": common_pb2.AUDIO_ENCODING_OPUS,
+    "aac": common_pb2.AUDIO_ENCODING_AAC,
+    "flac": common_pb2.AUDIO_ENCODING_FLAC,
+}
+_MEDIA_TYPES: Final = {
+    "pcm": "audio/pcm",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
 }
 _HTTP_CODES: Final = {
     StatusCode.INVALID_ARGUMENT.value[0]: 400,
@@ -73,7 +90,7 @@ class SpeechBody(BaseModel):
     input: Annotated[str, Field(min_length=1, max_length=_MAX_INPUT_CHARS)]
     voice: str = ""
     model: str = ""
-    response_format: Literal["wav", "pcm"] = "wav"
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "wav"
     speed: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     stream_format: Literal["audio", "sse"] = "audio"
 
@@ -173,31 +190,47 @@ class HttpEdge:
             speaker.speak(
                 pb.SpeakRequest(
                     text=body.input,
-                    speech=pb.SpeechOptions(voice=body.voice, speed=body.speed, max_lead_ms=0),
+                    speech=pb.SpeechOptions(
+                        voice=body.voice,
+                        speed=body.speed,
+                        max_lead_ms=0,
+                        format=common_pb2.AudioFormat(encoding=_ENCODINGS[body.response_format]),
+                    ),
                     traceparent=request.headers.get("traceparent", ""),
                 ),
                 received_ns,
             )
             # Until there is audio, a failure can still be a status code.
-            started, first = await _first(speaker.outbox)
+            responses = Responses(speaker.outbox)
+            started, first = await _first(responses)
         except MeshError as error:
             self._end(speaker)
             return _error(error)
         headers = {"x-voicemesh-turn-id": started.turn_id, "x-voicemesh-trace-id": started.trace_id}
-        audio = self._audio(speaker, first)
+        audio = self._audio(speaker, responses, started.format, first)
         if body.stream_format == "sse":
             return StreamingResponse(_sse(audio), headers=headers, media_type="text/event-stream")
-        if body.response_format == "pcm":
-            return StreamingResponse(audio, headers=headers, media_type="audio/pcm")
-        rate_hz = started.format.sample_rate_hz
-        return StreamingResponse(_wav(audio, rate_hz), headers=headers, media_type="audio/wav")
+        if body.response_format == "wav":
+            audio = _wav(audio, started.format.sample_rate_hz)
+        return StreamingResponse(audio, headers=headers, media_type=_MEDIA_TYPES[body.response_format])
 
-    async def _audio(self, speaker: Speaker, first: bytes) -> AsyncIterator[bytes]:
+    async def _audio(
+        self,
+        speaker: Speaker,
+        responses: Responses,
+        form: common_pb2.AudioFormat,
+        first: common_pb2.Frame | None,
+    ) -> AsyncIterator[bytes]:
+        opus = form.encoding == common_pb2.AUDIO_ENCODING_OPUS
+        ogg = OggOpus(form.sample_rate_hz, form.preskip_samples) if opus else None
         try:
-            yield first
-            async for response in Responses(speaker.outbox):
-                if response.WhichOneof("event") == "frame":
-                    yield response.frame.audio
+            if first is not None:
+                yield _contained(first, ogg)
+                async for response in responses:
+                    if response.WhichOneof("event") == "frame" and (part := _contained(response.frame, ogg)):
+                        yield part
+            if ogg is not None:
+                yield ogg.finish()
         except MeshError as error:
             # The status line is long gone: an incomplete response is how HTTP says so.
             _log.warning("speech broke off", reason=error.reason)
@@ -264,18 +297,23 @@ def _parse(body: bytes) -> SpeechBody:
         raise InvalidFieldError(field, problem["msg"]) from None
 
 
-async def _first(outbox: Outbox[Item]) -> tuple[pb.TurnStarted, bytes]:
+async def _first(responses: Responses) -> tuple[pb.TurnStarted, common_pb2.Frame | None]:
     """Wait for the first audio, or for the end of a turn that has none."""
     started = pb.TurnStarted()
-    async for response in Responses(outbox):
+    async for response in responses:
         match response.WhichOneof("event"):
             case "turn_started":
                 started = response.turn_started
             case "frame":
-                return started, response.frame.audio
+                return started, response.frame
             case "turn_completed":
-                return started, b""
-    return started, b""
+                return started, None
+    return started, None
+
+
+def _contained(frame: common_pb2.Frame, ogg: OggOpus | None) -> bytes:
+    """Return what of a frame goes into the response now: Opus packets need a container."""
+    return frame.audio if ogg is None else ogg.push(frame.audio, frame.samples)
 
 
 async def _wav(audio: AsyncIterator[bytes], rate_hz: int) -> AsyncIterator[bytes]:

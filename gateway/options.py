@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.core.values import TurnSpec
+from gateway.encoding import PCM, heard_format
 from gateway.peers import Peers
 from gateway.settings import GatewaySettings
 from voicemesh.common.v1 import common_pb2
@@ -45,6 +46,9 @@ class SpeechChoice:
 
     voice: common_pb2.Voice
     format: common_pb2.AudioFormat
+    """Of the audio within the mesh: PCM at the rate that is heard."""
+    heard: common_pb2.AudioFormat
+    """Of the frames that the caller is sent."""
     speed: float
     policy: common_pb2.ChunkPolicy
     audio_cache: bool
@@ -74,9 +78,13 @@ def speech_choice(
     _check_name(f"{field}.voice", options.voice)
     voice = peers.voice(options.voice, f"{field}.voice")
     _check_policy(options.chunk_policy, f"{field}.chunk_policy", settings.chunker_max_chars)
+    heard = heard_format(options.format, voice.native_format.sample_rate_hz, voice.name, f"{field}.format")
     return SpeechChoice(
         voice=voice,
-        format=_format(options, voice, field),
+        format=common_pb2.AudioFormat(
+            encoding=PCM, sample_rate_hz=heard.sample_rate_hz, channels=heard.channels
+        ),
+        heard=heard,
         speed=options.speed or 1.0,
         policy=options.chunk_policy,
         audio_cache=not options.bypass_audio_cache,
@@ -84,19 +92,6 @@ def speech_choice(
         word_timings=options.word_timings,
         speech_text=options.speech_text if options.HasField("speech_text") else True,
     )
-
-
-def _format(options: pb.SpeechOptions, voice: common_pb2.Voice, field: str) -> common_pb2.AudioFormat:
-    """Return the format that the turn's audio will have: the voice's own, which is all that is offered."""
-    native, wanted = voice.native_format, options.format
-    offered = f"the voice {voice.name} offers 16-bit PCM at {native.sample_rate_hz} Hz, mono"
-    if wanted.encoding not in (common_pb2.AUDIO_ENCODING_UNSPECIFIED, native.encoding):
-        raise InvalidFieldError(f"{field}.format.encoding", offered)
-    if wanted.sample_rate_hz not in (0, native.sample_rate_hz):
-        raise InvalidFieldError(f"{field}.format.sample_rate_hz", offered)
-    if wanted.channels not in (0, 1):
-        raise InvalidFieldError(f"{field}.format.channels", offered)
-    return native
 
 
 def _check_policy(policy: common_pb2.ChunkPolicy, field: str, most_chars: int) -> None:

@@ -10,6 +10,7 @@ from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.options import SpeechChoice
 from gateway.settings import GatewaySettings
+from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import MeshError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger, with_span
@@ -66,12 +67,16 @@ class Recorder:
             },
         )
 
-    def end(self, report: TurnReport, span: Span) -> pb.TurnReport | None:
-        """Take the report of a turn that ended; return it as the caller is told it, None for a draft."""
+    def end(self, report: TurnReport, span: Span, heard: common_pb2.AudioFormat) -> pb.TurnReport | None:
+        """Take the report of a turn that ended, and the format of its frames.
+
+        Return it as the caller is told it, None for a draft.
+        """
         if report.outcome == "discarded":
             self._discard(report, span)
             return None
         told = translation.report_to(report, trace_id_of(span), self._cost_usd(report))
+        told.format.CopyFrom(heard)
         self._remember(told, self._reports)
         self._end_span(report, told, span)
         self._log_line(report, told, span)

@@ -9,6 +9,7 @@ from gateway.core.report import ChunkAccount, TurnReport
 from gateway.core.values import Chunk, Image, Message, TextRun, Usage, Word
 from voicemesh.common.v1 import common_pb2 as common
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 from voicemesh.runtime.status import to_status
 from voicemesh.stages import STAGES
 
@@ -158,6 +159,7 @@ def frame_to(turn_id: str, frame: do.EmitFrame) -> common.Frame:
         offset_samples=frame.offset_samples,
         turn_offset_samples=frame.turn_offset_samples,
         audio=frame.audio,
+        samples=len(frame.audio) // BYTES_PER_SAMPLE,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
+from gateway.encoding import prepare
 from gateway.openers import Openers
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
@@ -124,6 +125,7 @@ class Turns:
             history_limit=self.settings.gateway_history_messages,
             history_chars=self.settings.gateway_history_chars,
         )
+        prepare(speech.heard)
         span = self._recorder.begin(spec, speech, request.traceparent)
         driver = TurnDriver(
             spec,
@@ -142,9 +144,9 @@ class Turns:
                 turn_id=spec.turn_id,
                 session_id=spec.session_id,
                 trace_id=trace_id_of(span),
-                format=speech.format,
+                format=speech.heard,
             ),
-            record=lambda report: self._ended(driver, self._recorder.end(report, span)),
+            record=lambda report: self._ended(driver, self._recorder.end(report, span, speech.heard)),
             timeout_s=timeout_s,
         )
         self._running.add(driver)

@@ -145,9 +145,15 @@ async def test_a_file_that_cannot_be_written(cli):
 
 
 async def test_a_file_is_refused_before_a_turn_is_paid_for(cli):
-    result = await cli.run("ask", "Hi", "--out", "speech.mp3")
+    result = await cli.run("ask", "Hi", "--out", "speech.mp4")
     assert result.status == 2
-    assert "speech.wav" in result.err
+    assert ".mp4 is none of .wav" in result.err
+    result = await cli.run("say", "Hi", "--out", "speech.mp3", "--encoding", "flac")
+    assert result.status == 2
+    assert "--out: speech.mp3 takes mp3, and --encoding is flac" in result.err
+    result = await cli.run("ask", "Hi", "--encoding", "wax")
+    assert result.status == 2
+    assert "'wax' is none of pcm_s16le, mulaw, opus, flac, mp3, aac" in result.err
     assert not cli.gateway.received
 
 

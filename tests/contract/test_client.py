@@ -141,7 +141,7 @@ async def test_a_recording_is_made_as_fast_as_it_can_be_and_a_stream_at_the_pace
 
 @pytest.mark.parametrize(
     "speech",
-    [SpeechOptions(policy="words"), SpeechOptions(policy="words:0"), SpeechOptions(encoding="mp3")],
+    [SpeechOptions(policy="words"), SpeechOptions(policy="words:0"), SpeechOptions(encoding="wax")],
 )
 async def test_options_that_cannot_be_are_refused_before_a_call(mesh, gateway, speech):
     with pytest.raises(ValueError, match="is none of"):

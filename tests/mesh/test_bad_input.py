@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -108,11 +109,12 @@ async def test_a_message_over_the_size_limit(client: VoiceMesh) -> None:
     ("options", "field"),
     [
         ({"speed": 9.0}, "speed"),
-        ({"format": common_pb2.AudioFormat(sample_rate_hz=8000)}, "format.sample_rate_hz"),
+        ({"format": common_pb2.AudioFormat(sample_rate_hz=8001)}, "format.sample_rate_hz"),
         ({"format": common_pb2.AudioFormat(channels=2)}, "format.channels"),
+        ({"format": common_pb2.AudioFormat(encoding=cast(Any, 77))}, "format.encoding"),
         (
-            {"format": common_pb2.AudioFormat(encoding=common_pb2.AUDIO_ENCODING_OPUS)},
-            "format.encoding",
+            {"format": common_pb2.AudioFormat(encoding=common_pb2.AUDIO_ENCODING_OPUS, sample_rate_hz=22050)},
+            "format.sample_rate_hz",
         ),
         ({"chunk_policy": common_pb2.ChunkPolicy(words=3)}, "chunk_policy.words"),
         ({"voice": "v" * 300}, "voice"),

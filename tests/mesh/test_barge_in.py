@@ -62,7 +62,8 @@ class Heard:
 
     @property
     def audio_ms(self) -> int:
-        return sum(len(frame.audio) for frame in self.frames) * 500 // self.rate_hz if self.rate_hz else 0
+        samples = sum(frame.samples for frame in self.frames)
+        return samples * 1000 // self.rate_hz if self.rate_hz else 0
 
     def ends(self) -> list[tuple[int, int]]:
         """Return where each word begins, in samples of the turn, and where its text ends."""
@@ -164,12 +165,17 @@ def words_heard(played_ms: int, heard: Heard, whole: Heard) -> set[str]:
 
 
 async def converse(
-    stub: GatewayServiceStub, llm: OpenAiServer, number: int, count: int, whole: Heard
+    stub: GatewayServiceStub,
+    llm: OpenAiServer,
+    number: int,
+    count: int,
+    whole: Heard,
+    configure: pb.Configure = CONFIGURE,
 ) -> tuple[int, int]:
     """Interrupt `count` turns of one conversation; return how many were cut short and how many mid-speech."""
     draw = random.Random(number)
     caller = Caller(stub)
-    await caller.call.write(pb.ConverseRequest(configure=CONFIGURE))
+    await caller.call.write(pb.ConverseRequest(configure=configure))
     cut = spoken = 0
     expected: list[set[str]] = []
     for turn in range(count):
@@ -239,3 +245,31 @@ async def test_two_hundred_interrupts_leave_no_stale_frame_the_words_heard_and_i
             stats = await tts.GetPoolStats(tts_pb2.GetPoolStatsRequest())
             if not sum(pool.active_leases + pool.queued_chunks for pool in stats.pools):
                 break
+
+
+@pytest.mark.parametrize(
+    ("number", "encoding", "rate_hz"),
+    [
+        (100, common_pb2.AUDIO_ENCODING_MULAW, 8000),
+        (101, common_pb2.AUDIO_ENCODING_OPUS, 48000),
+        (102, common_pb2.AUDIO_ENCODING_FLAC, 16000),
+    ],
+)
+async def test_at_other_rates_and_encoded_the_words_heard_are_kept_too(
+    mesh: Mesh, llm: OpenAiServer, number: int, encoding: Any, rate_hz: int
+) -> None:
+    configure = pb.Configure()
+    configure.CopyFrom(CONFIGURE)
+    configure.speech.format.encoding = encoding
+    configure.speech.format.sample_rate_hz = rate_hz
+    async with grpc.aio.insecure_channel(mesh.address("gateway")) as channel:
+        stub = GatewayServiceStub(channel)
+        first = Caller(stub)
+        await first.call.write(pb.ConverseRequest(configure=configure))
+        await first.ask(f"whole {number}", "Say all of it.")
+        whole = await first.end_of(f"whole {number}")
+        await first.close()
+        assert whole.rate_hz == rate_hz
+        cut, spoken = await converse(stub, llm, number, 12, whole, configure)
+    assert cut
+    assert spoken

@@ -43,7 +43,28 @@ Policy = Annotated[
         "--policy", metavar="POLICY", help="How text is cut: adaptive, sentence, clause or words:N."
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE.wav", help="Write the audio to a file.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE.wav",
+        help="Write the audio to a file: .wav, .flac, .opus, .mp3, .aac or .ulaw.",
+    ),
+]
+Encoding = Annotated[
+    str,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="pcm_s16le, mulaw, opus, flac, mp3 or aac; without it, what the file's name says.",
+    ),
+]
+Rate = Annotated[
+    int,
+    typer.Option(
+        "--rate", metavar="HZ", min=0, help="Samples per second, 8000 to 48000; 0: the voice's own."
+    ),
+]
 Play = Annotated[bool, typer.Option("--play", metavar="", help="Play the audio on this machine.")]
 Session = Annotated[
     str, typer.Option("--session", metavar="ID", help="Go on with this conversation's history.")
@@ -144,6 +165,8 @@ def ask(
     session: Session = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
+    encoding: Encoding = "",
+    rate: Rate = 0,
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Ask the model, hear the answer, see where the time went."""
@@ -162,6 +185,8 @@ def ask(
             as_json=as_json,
             cache=not no_cache,
             speech_text=speech_text,
+            encoding=encoding,
+            rate_hz=rate,
         ),
     )
 
@@ -179,6 +204,8 @@ def say(
     policy: Policy = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
+    encoding: Encoding = "",
+    rate: Rate = 0,
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Speak a text of your own."""
@@ -196,6 +223,8 @@ def say(
             as_json=as_json,
             cache=not no_cache,
             speech_text=speech_text,
+            encoding=encoding,
+            rate_hz=rate,
         ),
     )
 

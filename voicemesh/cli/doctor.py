@@ -34,10 +34,12 @@ _SERVER_PACKAGES: Final = (
     "grpcio-health-checking",
     "grpcio-reflection",
     "grpcio-status",
+    "numpy",
     "openai",
     "opentelemetry-sdk",
     "pydantic-settings",
     "redis",
+    "soxr",
     "starlette",
     "structlog",
     "uvicorn",
@@ -74,7 +76,16 @@ def run_doctor(*, as_json: bool) -> int:
 
 
 async def _look() -> list[Check]:
-    checks = [*_python(), *_packages(), _speech(), _servers(), *_model(), *await _redis(), _player()]
+    checks = [
+        *_python(),
+        *_packages(),
+        _speech(),
+        _codecs(),
+        _servers(),
+        *_model(),
+        *await _redis(),
+        _player(),
+    ]
     try:
         mesh = plan(candidates()[0])
     except Failure as failure:
@@ -113,6 +124,13 @@ def _speech() -> Check:
     except OSError as error:
         return Check("speech (espeak-ng)", MISSING, f"the library does not load: {error}", fix)
     return Check("speech (espeak-ng)", OK, f"espeakng-loader {_version('espeakng-loader')} loads")
+
+
+def _codecs() -> Check:
+    if version := _version("av"):
+        return Check("codecs", OK, f"av {version}: Opus, FLAC, MP3 and AAC")
+    fix = "make setup (in a checkout), or pip install 'voicemesh[codecs]'"
+    return Check("codecs", NOTE, "the package av is not installed: PCM and mu-law only", fix)
 
 
 def _servers() -> Check:

@@ -26,8 +26,9 @@ from voicemesh.client import (
     TurnStarted,
     VoiceMesh,
     VoiceMeshError,
-    write_wav,
+    write_audio,
 )
+from voicemesh.client.files import encoding_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,13 @@ class SpeakOptions:
         voice: Name of the voice; "" for the default.
         policy: How text is cut; "" for the default.
         session: Session whose history the turn continues.
-        out: WAV file to write, or None.
+        out: File to write, or None; its name decides the encoding where `encoding` is "".
         play: True to play the audio on this machine.
         as_json: True to print one JSON object instead of text and waterfall.
         cache: False to bypass the caches.
         speech_text: False to speak markup as it is written.
+        encoding: What the audio is encoded as; "" for what `out` holds.
+        rate_hz: Samples per second; 0 for the voice's own.
 
     """
 
@@ -56,28 +59,39 @@ class SpeakOptions:
     as_json: bool = False
     cache: bool = True
     speech_text: bool = True
+    encoding: str = ""
+    rate_hz: int = 0
 
     def speech(self) -> SpeechOptions:
         """Return the options of the turn: paced only where somebody listens."""
+        if self.out is not None:
+            check_out(self.out, self.encoding)
+        encoding = self.encoding or (encoding_of(self.out) if self.out is not None else "")
+        if self.play and encoding not in ("", "pcm_s16le"):
+            raise usage(f"--play takes PCM, and {encoding} was asked for", "leave one of the two out")
         options = SpeechOptions(
             voice=self.voice,
             policy=self.policy,
+            encoding="" if encoding == "pcm_s16le" else encoding,
+            sample_rate_hz=self.rate_hz,
             max_lead_ms=None if self.play else 0,
             cache=self.cache,
             speech_text=self.speech_text,
         )
         check(options)
-        if self.out is not None:
-            check_out(self.out)
         return options
 
 
-def check_out(path: Path) -> None:
+def check_out(path: Path, encoding: str) -> None:
     """Raise Failure for a file that cannot be written, before a turn is paid for."""
     if path.is_dir() or not path.parent.is_dir():
         raise usage(f"--out: cannot write {path}: its folder does not exist, or it is a folder itself")
-    if path.suffix.lower() not in ("", ".wav", ".wave"):
-        raise usage(f"--out: {path}: only WAV files are written; name it {path.with_suffix('.wav')}")
+    try:
+        held = encoding_of(path)
+    except ValueError as error:
+        raise usage(f"--out: {error}") from None
+    if encoding not in ("", held):
+        raise usage(f"--out: {path} takes {held}, and --encoding is {encoding}", "leave one of the two out")
 
 
 def check(options: SpeechOptions) -> None:
@@ -128,7 +142,7 @@ class Sink:
         self._options = options
         self._player = play.Player(play.find_player()) if options.play else None
         self._format = AudioFormat()
-        self._audio: list[bytes] = []
+        self._frames: list[Frame] = []
         self._wrote_text = False
 
     async def take(self, turn: Turn) -> TurnReport:
@@ -148,7 +162,7 @@ class Sink:
         match event:
             case Frame():
                 if self._options.out is not None:
-                    self._audio.append(event.audio)
+                    self._frames.append(event)
                 if self._player is not None:
                     await self._player.write(event.audio)
             case TextDelta() if not self._options.as_json:
@@ -178,10 +192,11 @@ class Sink:
             self._write(self._options.out, report)
 
     def _write(self, path: Path, report: TurnReport) -> None:
-        if not self._audio:
+        if not self._frames:
             raise Failure(FAILED, "NO_AUDIO", f"the turn had no audio: {path} was not written")
         try:
-            write_wav(path, self._audio, self._format)
+            samples = [frame.samples for frame in self._frames]
+            write_audio(path, [frame.audio for frame in self._frames], samples, self._format)
         except (OSError, ValueError) as error:
             raise usage(f"--out: cannot write {path}: {error}") from None
         if not self._options.as_json:

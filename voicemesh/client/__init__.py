@@ -29,6 +29,7 @@ from voicemesh.client.events import (
     Word,
     Words,
 )
+from voicemesh.client.files import write_audio
 from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh
 from voicemesh.client.options import FLUSH, GenerationOptions, Image, SpeechOptions
 from voicemesh.client.report import ChunkReport, TurnReport
@@ -62,5 +63,6 @@ __all__ = [
     "VoiceMeshError",
     "Word",
     "Words",
+    "write_audio",
     "write_wav",
 ]

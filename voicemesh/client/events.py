@@ -19,20 +19,26 @@ class AudioFormat:
     """The form of a turn's frames.
 
     Attributes:
-        encoding: "pcm_s16le", "mulaw", "opus" or "flac".
+        encoding: "pcm_s16le", "mulaw", "opus", "flac", "mp3" or "aac".
         sample_rate_hz: Samples per second of one channel, in hertz.
         channels: Number of channels.
+        preskip_samples: Samples that a decoder gives at the beginning of a turn, to be left out.
 
     """
 
     encoding: str = "pcm_s16le"
     sample_rate_hz: int = 0
     channels: int = 1
+    preskip_samples: int = 0
 
-    def duration_us(self, size_bytes: int) -> int | None:
-        """Return how long `size_bytes` of audio last, in microseconds; None for packed encodings."""
-        width = _SAMPLE_BYTES.get(self.encoding, 0) * self.channels * self.sample_rate_hz
-        return size_bytes * 1_000_000 // width if width else None
+    def samples_in(self, size_bytes: int) -> int:
+        """Return how many samples `size_bytes` of audio are; 0 for encodings that pack them."""
+        width = _SAMPLE_BYTES.get(self.encoding, 0) * self.channels
+        return size_bytes // width if width else 0
+
+    def duration_us(self, samples: int) -> int:
+        """Return how long so many samples last, in microseconds; 0 where the rate is not known."""
+        return samples * 1_000_000 // self.sample_rate_hz if self.sample_rate_hz else 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ class Frame:
         sequence: Position in the chunk, from 0.
         offset_samples: Samples of the chunk before this frame.
         turn_offset_samples: Samples of the turn before this frame.
-        audio: The samples, in the format of `TurnStarted`.
+        audio: The samples, in the format of `TurnStarted`; of Opus, one packet.
+        samples: How many they are.
 
     """
 
@@ -113,6 +120,7 @@ class Frame:
     offset_samples: int
     turn_offset_samples: int
     audio: bytes
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -222,7 +230,7 @@ Wire = gateway_pb2.ConverseResponse | gateway_pb2.SpeakResponse
 def format_from_proto(message: common_pb2.AudioFormat) -> AudioFormat:
     """Read a format; what is not set means 16-bit PCM and one channel."""
     encoding = ENCODINGS.get(message.encoding) or "pcm_s16le"
-    return AudioFormat(encoding, message.sample_rate_hz, message.channels or 1)
+    return AudioFormat(encoding, message.sample_rate_hz, message.channels or 1, message.preskip_samples)
 
 
 def voice_from_proto(message: common_pb2.Voice) -> Voice:
@@ -255,6 +263,7 @@ def frame_from_proto(message: common_pb2.Frame) -> Frame:
         message.offset_samples,
         message.turn_offset_samples,
         message.audio,
+        message.samples,
     )
 
 

@@ -12,7 +12,14 @@ import grpc
 
 from voicemesh.client.conversation import Conversation, end_call, new_turn_id
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, lost, unreachable
-from voicemesh.client.events import AudioFormat, Voice, format_from_proto, voice_from_proto
+from voicemesh.client.events import (
+    AudioFormat,
+    Frame,
+    Voice,
+    format_from_proto,
+    frame_from_proto,
+    voice_from_proto,
+)
 from voicemesh.client.observer import Clock, Observer
 from voicemesh.client.options import (
     ConversationOptions,
@@ -23,7 +30,7 @@ from voicemesh.client.options import (
     text_of,
 )
 from voicemesh.client.report import FAILED, TurnReport, report_from_proto
-from voicemesh.client.turn import Recording, Turn
+from voicemesh.client.turn import Recording, Turn, recording
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
@@ -300,7 +307,7 @@ class _BatchParts:
 
     def __init__(self) -> None:
         self._format = AudioFormat()
-        self._audio: list[bytes] = []
+        self._frames: list[Frame] = []
 
     def take(self, key: tuple[int, ...], message: gateway_pb2.SpeakBatchResponse) -> BatchItem | None:
         """Take a part; return the item once it is whole."""
@@ -308,11 +315,11 @@ class _BatchParts:
             case "started":
                 self._format = format_from_proto(message.started.format)
             case "frame":
-                self._audio.append(message.frame.audio)
+                self._frames.append(frame_from_proto(message.frame))
             case "completed":
                 report = report_from_proto(message.completed.report)
-                recording = Recording(b"".join(self._audio), self._format, report)
-                return BatchItem(text_indexes=key, recording=recording, error=None)
+                whole = recording(self._frames, self._format, report)
+                return BatchItem(text_indexes=key, recording=whole, error=None)
             case "failed":
                 error = from_status(message.failed.status)
                 report = report_from_proto(message.failed.report)

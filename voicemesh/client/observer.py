@@ -55,7 +55,8 @@ class Observer:
         self._player = Player()
         self._ttft_us: int | None = None
         self._ttfa_us: int | None = None
-        self._audio_bytes = 0
+        self._samples = 0
+        self._frames = 0
         self._first_frame_us: dict[int, int] = {}
         self.session_id = ""
         self.trace_id = ""
@@ -94,15 +95,15 @@ class Observer:
         if self._ttfa_us is None:
             self._ttfa_us = now_us
         self._first_frame_us.setdefault(frame.chunk_index, now_us)
-        self._audio_bytes += len(frame.audio)
-        duration_us = self._format.duration_us(len(frame.audio))
-        if duration_us is not None:
-            self._player.frame(now_us, duration_us)
+        samples = frame.samples or self._format.samples_in(len(frame.audio))
+        self._samples += samples
+        self._frames += 1
+        if samples:  # else an encoder's stream was completed, or nobody said how many they are
+            self._player.frame(now_us, self._format.duration_us(samples))
 
     def played_ms(self) -> int:
         """Return how much of the audio a player that started at the first frame has played, in ms."""
-        audio_us = self._format.duration_us(self._audio_bytes) or 0
-        return self._player.played_us(audio_us, self._now_us()) // 1000
+        return self._player.played_us(self._format.duration_us(self._samples), self._now_us()) // 1000
 
     def seen(self) -> Observed:
         """Return what was seen up to now; called when the turn ends."""
@@ -112,7 +113,7 @@ class Observer:
             ttft_us=self._ttft_us,
             ttfa_us=self._ttfa_us,
             total_us=self._now_us(),
-            audio_us=self._format.duration_us(self._audio_bytes) if self._audio_bytes else 0,
+            audio_us=self._format.duration_us(self._samples) if self._samples or not self._frames else None,
             underruns=self._player.underruns,
             underrun_us=self._player.underrun_us,
             first_frame_us=self._first_frame_us,

@@ -20,6 +20,8 @@ _ENCODINGS: Final = {
     "mulaw": common_pb2.AUDIO_ENCODING_MULAW,
     "opus": common_pb2.AUDIO_ENCODING_OPUS,
     "flac": common_pb2.AUDIO_ENCODING_FLAC,
+    "mp3": common_pb2.AUDIO_ENCODING_MP3,
+    "aac": common_pb2.AUDIO_ENCODING_AAC,
 }
 
 _JOINS: Final = {
@@ -49,8 +51,8 @@ class SpeechOptions:
             the mesh's default.
         min_chars: A chunk shorter than this merges forward; 0 for the policy's own minimum.
         max_chars: No chunk is longer than this; 0 for the mesh's limit.
-        encoding: "pcm_s16le", "mulaw", "opus" or "flac"; empty for the mesh's default.
-        sample_rate_hz: Samples per second, in hertz; 0 for the voice's own.
+        encoding: "pcm_s16le", "mulaw", "opus", "flac", "mp3" or "aac"; empty for the mesh's default.
+        sample_rate_hz: Samples per second, in hertz, 8000 to 48000; 0 for the voice's own.
         max_lead_ms: Synthesis stays at most this far ahead of playback, in milliseconds. None: the
             mesh's default; 0: no limit, for callers that record rather than play.
         word_timings: True to be sent `Words`.

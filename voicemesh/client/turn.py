@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from types import TracebackType
@@ -12,9 +12,9 @@ from google.rpc import status_pb2
 
 from voicemesh.client.errors import VoiceMeshError, from_status
 from voicemesh.client.events import AudioFormat, Event, Frame, TurnEnded, TurnStarted, Wire, event_from_proto
+from voicemesh.client.files import write_audio
 from voicemesh.client.observer import Observer
 from voicemesh.client.report import FAILED, TurnReport, as_observed, report_from_proto
-from voicemesh.client.wav import write_wav
 from voicemesh.gateway.v1 import gateway_pb2
 
 INBOX_LIMIT: Final = 512
@@ -84,11 +84,20 @@ class Inbox:
 
 @dataclass(frozen=True)
 class Recording:
-    """A whole turn: its audio, in one piece, and its account."""
+    """A whole turn: its audio, in one piece, and its account.
+
+    Attributes:
+        audio: All of it. Packets of Opus do not say where they end: `frames` has them one by one.
+        format: Of the audio.
+        report: The account of the turn.
+        frames: The frames that the audio came in.
+
+    """
 
     audio: bytes
     format: AudioFormat
     report: TurnReport
+    frames: tuple[Frame, ...] = ()
 
     @property
     def text(self) -> str:
@@ -96,8 +105,14 @@ class Recording:
         return self.report.text
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a WAV file. Raises as `write_wav`."""
-        write_wav(path, self.audio, self.format)
+        """Write a file, in the encoding that the turn was asked for. Raises as `write_audio`."""
+        frames = [frame.audio for frame in self.frames] or [self.audio]
+        write_audio(path, frames, [frame.samples for frame in self.frames], self.format)
+
+
+def recording(frames: Sequence[Frame], fmt: AudioFormat, report: TurnReport) -> Recording:
+    """Return the recording that is made of `frames`."""
+    return Recording(b"".join(frame.audio for frame in frames), fmt, report, tuple(frames))
 
 
 async def _nothing() -> None:
@@ -174,15 +189,15 @@ class Turn:
         speech = self._pace()
         if speech is not None and not speech.HasField("max_lead_ms"):
             speech.max_lead_ms = 0
-        parts: list[bytes] = []
+        frames: list[Frame] = []
         fmt = AudioFormat()
         async for event in self:
             if isinstance(event, Frame):
-                parts.append(event.audio)
+                frames.append(event)
             elif isinstance(event, TurnStarted):
                 fmt = event.format
         assert self.report is not None
-        return Recording(b"".join(parts), fmt, self.report)
+        return recording(frames, fmt, self.report)
 
     @property
     def inbox_size(self) -> int:

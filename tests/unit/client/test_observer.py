@@ -1,5 +1,7 @@
 """What the caller sees of a turn, on a clock that moves when told to."""
 
+from dataclasses import replace
+
 import pytest
 
 from voicemesh.client.events import AudioFormat, Frame, SpeakLocally, TextDelta, TurnStarted
@@ -104,6 +106,17 @@ def test_the_length_of_packed_audio_is_not_guessed(clock):
     seen = observe(clock, (0, frame(10)), (500, frame(10)), fmt=opus).seen()
     assert seen.audio_us is None
     assert seen.underruns == 0
+
+
+def test_packed_audio_is_as_long_as_its_samples(clock):
+    opus = AudioFormat("opus", 24_000, 1, 156)
+    packets = [
+        (at_ms, replace(frame(10), samples=samples)) for at_ms, samples in ((0, 480), (500, 480), (501, 0))
+    ]
+    observed = observe(clock, *packets, fmt=opus)
+    assert observed.seen().audio_us == 40_000
+    assert observed.seen().underruns == 1
+    assert observed.played_ms() == 21
 
 
 def test_lengths_do_not_add_up_rounding(clock):

@@ -38,12 +38,18 @@ class _AudioEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioEn
     AUDIO_ENCODING_MULAW: _AudioEncoding.ValueType  # 2
     """8-bit mu-law (ITU-T G.711), for telephony."""
     AUDIO_ENCODING_OPUS: _AudioEncoding.ValueType  # 3
-    """Opus packets."""
+    """Opus (RFC 6716), at 8, 12, 16, 24 or 48 kHz: each frame is one packet of 20 ms, without a container."""
     AUDIO_ENCODING_FLAC: _AudioEncoding.ValueType  # 4
-    """A FLAC stream."""
+    """A FLAC stream (RFC 9639), whose header is in the first frame: frames behind each other are a file."""
+    AUDIO_ENCODING_MP3: _AudioEncoding.ValueType  # 5
+    """MPEG audio layer III; frames behind each other are a file."""
+    AUDIO_ENCODING_AAC: _AudioEncoding.ValueType  # 6
+    """AAC-LC with ADTS headers; frames behind each other are a file."""
 
 class AudioEncoding(_AudioEncoding, metaclass=_AudioEncodingEnumTypeWrapper):
-    """How audio samples are encoded."""
+    """How audio samples are encoded. The encodings that pack samples make one stream of a whole turn: its
+    frames go, in order, to one decoder, and belong to the chunk of their first sample.
+    """
 
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding.ValueType  # 0
 """The server's choice: AUDIO_ENCODING_PCM_S16LE."""
@@ -52,9 +58,13 @@ AUDIO_ENCODING_PCM_S16LE: AudioEncoding.ValueType  # 1
 AUDIO_ENCODING_MULAW: AudioEncoding.ValueType  # 2
 """8-bit mu-law (ITU-T G.711), for telephony."""
 AUDIO_ENCODING_OPUS: AudioEncoding.ValueType  # 3
-"""Opus packets."""
+"""Opus (RFC 6716), at 8, 12, 16, 24 or 48 kHz: each frame is one packet of 20 ms, without a container."""
 AUDIO_ENCODING_FLAC: AudioEncoding.ValueType  # 4
-"""A FLAC stream."""
+"""A FLAC stream (RFC 9639), whose header is in the first frame: frames behind each other are a file."""
+AUDIO_ENCODING_MP3: AudioEncoding.ValueType  # 5
+"""MPEG audio layer III; frames behind each other are a file."""
+AUDIO_ENCODING_AAC: AudioEncoding.ValueType  # 6
+"""AAC-LC with ADTS headers; frames behind each other are a file."""
 Global___AudioEncoding: _TypeAlias = AudioEncoding  # noqa: Y015
 
 class _ChunkReason:
@@ -331,22 +341,30 @@ class AudioFormat(_message.Message):
     ENCODING_FIELD_NUMBER: _builtins.int
     SAMPLE_RATE_HZ_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    PRESKIP_SAMPLES_FIELD_NUMBER: _builtins.int
     encoding: Global___AudioEncoding.ValueType
     """Encoding of the samples."""
     sample_rate_hz: _builtins.int
-    """Samples per second of one channel, in hertz. In a request, 0 asks for the voice's own rate."""
+    """Samples per second of one channel, in hertz. In a request, 0 asks for the voice's own rate, or
+    for the next higher one that the encoding has.
+    """
     channels: _builtins.int
     """Number of channels; 1 is mono. In a request, 0 means 1."""
+    preskip_samples: _builtins.int
+    """Samples at the beginning of a turn's stream that a decoder gives and a player leaves out; they
+    come before the first sample that is counted. Ignored in a request.
+    """
     def __init__(
         self,
         *,
         encoding: Global___AudioEncoding.ValueType = ...,
         sample_rate_hz: _builtins.int = ...,
         channels: _builtins.int = ...,
+        preskip_samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "encoding", b"encoding", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "encoding", b"encoding", "preskip_samples", b"preskip_samples", "sample_rate_hz", b"sample_rate_hz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,6 +382,7 @@ class Frame(_message.Message):
     OFFSET_SAMPLES_FIELD_NUMBER: _builtins.int
     TURN_OFFSET_SAMPLES_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn that the frame belongs to. A receiver drops frames of any turn but its present one."""
     chunk_index: _builtins.int
@@ -376,6 +395,10 @@ class Frame(_message.Message):
     """Samples of the whole turn that come before this frame. Set by the gateway only."""
     audio: _builtins.bytes
     """The samples, in the format that was announced for the turn."""
+    samples: _builtins.int
+    """How many samples they are, of one channel; 0 for what only completes an encoder's stream. Set by
+    the gateway only.
+    """
     def __init__(
         self,
         *,
@@ -385,10 +408,11 @@ class Frame(_message.Message):
         offset_samples: _builtins.int = ...,
         turn_offset_samples: _builtins.int = ...,
         audio: _builtins.bytes = ...,
+        samples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "chunk_index", b"chunk_index", "offset_samples", b"offset_samples", "sequence", b"sequence", "turn_id", b"turn_id", "turn_offset_samples", b"turn_offset_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "chunk_index", b"chunk_index", "offset_samples", b"offset_samples", "samples", b"samples", "sequence", b"sequence", "turn_id", b"turn_id", "turn_offset_samples", b"turn_offset_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -304,7 +304,9 @@ class SpeechOptions(_message.Message):
     """
     @_builtins.property
     def format(self) -> _common_pb2.AudioFormat:
-        """The audio wanted; absent for the voice's own format."""
+        """The audio wanted; absent for the voice's own format. Rates are 8000, 11025, 12000, 16000, 22050,
+        24000, 32000, 44100 and 48000 Hz and the voice's own; every encoding is offered.
+        """
 
     @_builtins.property
     def chunk_policy(self) -> _common_pb2.ChunkPolicy:
@@ -780,6 +782,7 @@ class TurnReport(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     HEAD_START_US_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -844,6 +847,10 @@ class TurnReport(_message.Message):
     def error(self) -> _status_pb2.Status:
         """For a failed turn: what went wrong."""
 
+    @_builtins.property
+    def format(self) -> _common_pb2.AudioFormat:
+        """Format of the turn's frames; absent for a turn that was refused."""
+
     def __init__(
         self,
         *,
@@ -870,10 +877,11 @@ class TurnReport(_message.Message):
         text: _builtins.str = ...,
         error: _status_pb2.Status | None = ...,
         head_start_us: _builtins.int = ...,
+        format: _common_pb2.AudioFormat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

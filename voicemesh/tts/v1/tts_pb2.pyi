@@ -119,7 +119,9 @@ class SynthesizeConfigure(_message.Message):
     """Speed of speech, 0.25 to 4; 0 means 1."""
     @_builtins.property
     def format(self) -> _common_pb2.AudioFormat:
-        """The audio wanted; absent for the voice's own format."""
+        """The audio wanted; absent for the voice's own format. Rates as for the gateway; PCM alone, which the
+        gateway encodes. Offsets and windows count samples at this rate.
+        """
 
     def __init__(
         self,
