@@ -370,9 +370,10 @@ class TurnDriver:
                         audio=frame.audio,
                         queue_us=start.queue_us,
                         synthesis_us=start.synthesis_us,
-                        first=response.frame.HasField("start"),
+                        first=response.frame.HasField("start") and not frame.sequence,
                         other_model=response.frame.HasField("start")
                         and start.model_revision != self._speech.voice.model_revision,
+                        fallback=start.voice if start.is_fallback else "",
                     )
                 )
                 await self._caller.room()

@@ -134,6 +134,8 @@ class FrameMade:
     first: bool = False
     other_model: bool = False
     """The voice has another model by now than the turn was begun with: nobody may find it under that."""
+    fallback: str = ""
+    """Another voice than the one asked for goes on from here: its name."""
 
 
 @dataclass(frozen=True, slots=True)

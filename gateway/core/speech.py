@@ -55,6 +55,8 @@ class _Progress:
     sent_samples: int = 0
     other_model: bool = False
     """Its audio is not that of the model that the turn was begun with."""
+    fallback: bool = False
+    """Another voice than the one asked for spoke it, or some of it."""
     held_back: list[do.Action] = field(default_factory=list)
     """What is to be sent once the chunk is the head."""
 
@@ -265,6 +267,9 @@ class Speech:
         match event:
             case on.FrameMade():
                 progress.other_model |= event.other_model
+                if event.fallback:
+                    progress.fallback = True
+                    self._degrade("voice", f"{event.fallback} speaks instead")
                 if event.first:
                     progress.marks.first_frame_ns = now_ns
                     progress.marks.queue_us = progress.account.queue_us = event.queue_us
@@ -272,7 +277,8 @@ class Speech:
                     begun_ns = progress.marks.looked_up_ns or progress.marks.asked_ns
                     # The chunk before may have kept the engine: that is no time of this one.
                     waited_ms = (now_ns - max(begun_ns, self._engine_free_ns)) / 1e6
-                    self._meter.began(len(progress.chunk.text), waited_ms)
+                    if not progress.fallback:  # another voice has another pace
+                        self._meter.began(len(progress.chunk.text), waited_ms)
                     self.pace = self._meter.pace()
                 self._take_frame(progress, event.audio, now_ns)
             case on.WordsTimed(_, words):
@@ -281,8 +287,9 @@ class Speech:
                 if resumed:
                     self._degrade("resumed", f"chunk {index} went on in another replica")
                 self._engine_free_ns = now_ns
-                self._measure(progress)
-                if progress.audio and not progress.other_model:
+                if not progress.fallback:
+                    self._measure(progress)
+                if progress.audio and not (progress.fallback or progress.other_model):
                     self._act(
                         do.StoreAudio(progress.chunk.said, bytes(progress.audio), tuple(progress.words))
                     )

@@ -17,7 +17,7 @@ from typing import Final
 from services.tts.text import speakable, words_of
 from services.tts.wire import Word
 
-_CHAR_MS: Final = 65.0
+CHAR_MS: Final = 65.0
 """About 15 characters a second: until something was heard of a voice."""
 _LEARNED: Final = 0.3
 """Weight of the newest chunk in the pace of a voice."""
@@ -48,7 +48,7 @@ class Pace:
 
     def letter_ms(self, variant: str) -> float:
         """Return milliseconds for each letter at speed 1."""
-        return self._letter_ms.get(variant, _CHAR_MS)
+        return self._letter_ms.get(variant, CHAR_MS)
 
     def learn(self, variant: str, letters: float, audio_ms: float) -> None:
         """Take a chunk that was spoken to its end; `audio_ms` at speed 1."""

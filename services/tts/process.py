@@ -148,7 +148,8 @@ class WorkerReplica(asyncio.Protocol):
         elif kind == wire.PROGRESS and not self._ready.done():
             listener.progress(wire.parse_progress(payload))
         elif kind == wire.READY:
-            self._ready.set_result(Capabilities.from_json(wire.parse_json(payload)))
+            if not self._ready.done():  # its start may have been given up, and nobody has closed it yet
+                self._ready.set_result(Capabilities.from_json(wire.parse_json(payload)))
         else:
             raise wire.ProtocolError(f"message kind {kind}")
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from services.tts.core.model import Limits, VoiceSpec
+from services.tts.core.fallbacks import check_fallbacks
+from services.tts.core.model import BreakerSpec, Limits, VoiceSpec
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
@@ -14,6 +15,19 @@ from voicemesh.runtime.settings import ListenAddress, ServerSettings
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _BUILT_IN_ENGINES: Final = ("espeak", "coqui", "openai", "piper", "simulated", "simulated-steps")
 _CLASS_PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+class BreakerDeclaration(BaseModel):
+    """When an engine is left alone: after many failures, which are also half of all ends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    """So many within the window."""
+    window_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """The window, in seconds."""
+    open_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Seconds until one chunk tries it again; twice as long each time that fails, up to 8 times."""
 
 
 class VoiceDeclaration(BaseModel):
@@ -49,6 +63,13 @@ class VoiceDeclaration(BaseModel):
     """A replica that holds more MB of its device is recycled. 0: none is."""
     preload: bool = True
     """False: the service serves before this voice is loaded."""
+
+    fallback: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    """Other voices of this list that speak where this one cannot, in order; `name` or `name/variant`."""
+    breaker: BreakerDeclaration = BreakerDeclaration()
+    """When its engine is left alone."""
+    hedge: bool = True
+    """False: a late first chunk is not asked for a second time, of this voice or as a fallback."""
 
     @field_validator("name")
     @classmethod
@@ -86,6 +107,9 @@ class VoiceDeclaration(BaseModel):
             max_resident_mb=self.max_resident_mb,
             max_device_mb=self.max_device_mb,
             preload=self.preload,
+            fallback=tuple(name.lower() for name in self.fallback),
+            breaker=BreakerSpec(self.breaker.failures, self.breaker.window_s, self.breaker.open_s),
+            hedge=self.hedge,
         )
 
 
@@ -131,6 +155,8 @@ class TtsSettings(ServerSettings):
     those that were admitted keep their time; 0: none is refused for that."""
     tts_batch_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """Texts of one batch that are spoken at once."""
+    tts_hedge_percent: Annotated[float, Field(ge=0, le=100)] = 3.0
+    """Percent of all engine time that may go into asking twice for first chunks that are late; 0: never."""
 
     @model_validator(mode="after")
     def _check_names(self) -> "TtsSettings":
@@ -162,6 +188,10 @@ class TtsSettings(ServerSettings):
             )
         if not next(voice for voice in voices if voice.name == default).preload:
             raise SettingsError(f"{source}: {default!r} is the default voice and needs preload")
+        try:
+            check_fallbacks([voice.spec() for voice in voices])
+        except SettingsError as error:
+            raise SettingsError(f"{source}: {error}") from None
         for device, budget_mb in self.tts_device_memory_mb.items():
             there = [voice for voice in voices if voice.device == device]
             if unsized := [voice.name for voice in there if not voice.memory_mb]:
@@ -188,4 +218,5 @@ class TtsSettings(ServerSettings):
             buffer_s=self.tts_buffer_s,
             max_lateness_ms=self.tts_max_lateness_ms,
             batch_concurrency=self.tts_batch_concurrency,
+            hedge_percent=self.tts_hedge_percent,
         )

@@ -2,8 +2,8 @@
 
 from opentelemetry.trace import Span
 
-from services.tts.core.chunk import Speaker
 from services.tts.core.model import ChunkOrder, FailedEvent, FinishedEvent, Start
+from services.tts.core.speaker import Speaker
 from voicemesh.runtime.telemetry import Telemetry, end_span
 
 
@@ -43,10 +43,19 @@ class ChunkSpan:
     def first_frame(self, start: Start) -> None:
         """See `ChunkObserver`."""
         self._span.set_attribute("voicemesh.tts.synthesis_ms", start.synthesis_us / 1000)
+        self._span.set_attribute("voicemesh.tts.voice", start.voice)
 
     def lost(self, replica: str, reason: str) -> None:
         """See `ChunkObserver`."""
         self._span.add_event("replica_lost", {"voicemesh.tts.replica": replica, "reason": reason})
+
+    def fell_back(self, voice: str, reason: str) -> None:
+        """See `ChunkObserver`."""
+        self._span.add_event("fell_back", {"voicemesh.tts.voice": voice, "reason": reason})
+
+    def hedged(self, replica: str) -> None:
+        """See `ChunkObserver`."""
+        self._span.add_event("hedged", {"voicemesh.tts.replica": replica})
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""

@@ -107,6 +107,8 @@ def _fill_frame(message: tts_pb2.SynthesizedFrame, event: FrameEvent, turn_id: s
         start.synthesis_us = event.start.synthesis_us
         start.replica = event.start.replica
         start.model_revision = event.start.model_revision
+        start.voice = event.start.voice
+        start.is_fallback = event.start.is_fallback
 
 
 def _add_words(timings: WordTimingList, words: tuple[tuple[str, Word], ...]) -> None:
@@ -183,6 +185,12 @@ def pool_stats(stats: PoolStats) -> tts_pb2.PoolStats:
         occupancy=stats.occupancy,
         rtf=stats.rtf,
         replicas=map(_replica_stats, stats.replicas),
+        breaker=tts_pb2.BreakerState.Value(f"BREAKER_STATE_{stats.breaker}"),
+        breaker_opened=stats.breaker_opened,
+        fallback_chunks=stats.fallback_chunks,
+        hedged_chunks=stats.hedged_chunks,
+        hedges_won=stats.hedges_won,
+        hedge_us=stats.hedge_us,
     )
 
 

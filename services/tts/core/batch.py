@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.tts.core.chunk import Chunk, Observe, Speaker
+from services.tts.core.chunk import Chunk, Observe
 from services.tts.core.model import ChunkEvent, ChunkOrder, FailedEvent, Limits
 from services.tts.core.seeds import seed_of
+from services.tts.core.speaker import Speaker
 from services.tts.core.turn import check_text
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError

@@ -1,12 +1,14 @@
-"""One chunk on its way from text to frames: its buffer, its window, its end."""
+"""One chunk on its way from text to frames: what is told of it, and its end.
+
+listener <── pop ── Chunk ── Buffer <── frames ── Relay ── legs ──> pools
+"""
 
 import enum
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from services.tts.core.job import Job, JobEnd, Lease
+from services.tts.core.buffer import Buffer
+from services.tts.core.job import JobEnd, Lease
 from services.tts.core.model import (
     ChunkEvent,
     ChunkOrder,
@@ -18,23 +20,12 @@ from services.tts.core.model import (
     Word,
     WordsEvent,
 )
-from services.tts.core.pool import Pool
+from services.tts.core.relay import Leg, Relay
+from services.tts.core.speaker import Speaker
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import MeshError
-from voicemesh.runtime.frames import BYTES_PER_SAMPLE, longest_samples
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
-
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """A voice that was asked for and found."""
-
-    name: str
-    """In full, as ListVoices has it."""
-    pool: Pool
-    variant: str
-    model_revision: str
-    sample_rate_hz: int
-    """Of the audio that is wanted of it."""
+__all__ = ["Chunk", "ChunkObserver", "Observe", "Speaker"]
 
 
 class ChunkObserver(Protocol):
@@ -52,6 +43,14 @@ class ChunkObserver(Protocol):
         """Its replica was lost."""
         ...
 
+    def fell_back(self, voice: str, reason: str) -> None:
+        """Another voice is asked to go on with it, or the same one at a whole word."""
+        ...
+
+    def hedged(self, replica: str) -> None:
+        """A second replica was asked for it, because the first is late."""
+        ...
+
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """It is complete, or failed. `audio_ms` is what was delivered."""
         ...
@@ -61,22 +60,15 @@ Observe = Callable[[ChunkOrder, Speaker], ChunkObserver]
 """Makes the watcher of a chunk."""
 
 
-class _Frame(NamedTuple):
-    offset_samples: int
-    pcm: bytes
-    start: Start | None
-    words: tuple[tuple[str, Word], ...]
-
-
 class _State(enum.Enum):
     WAITING = enum.auto()  # not submitted yet
-    SPEAKING = enum.auto()  # the pool has it
-    SPOKEN = enum.auto()  # the pool is done; its listener may not be
+    SPEAKING = enum.auto()  # a pool has it
+    SPOKEN = enum.auto()  # no pool has it any more; its listener may not have it all yet
     ANSWERED = enum.auto()
 
 
 class Chunk:
-    """One chunk. Hears its job; `pop` gives what is to be answered.
+    """One chunk. Hears its relay; `pop` gives what is to be answered.
 
     Args:
         order: What to speak.
@@ -103,7 +95,13 @@ class Chunk:
     ) -> None:
         self.order = order
         self._speaker = speaker
-        self._request = SpeakRequest(
+        self._clock = clock
+        self._observer = observer
+        self._wake = wake
+        self._arrived_ns = clock.now_ns()
+        self._state = _State.WAITING
+        self._buffer = Buffer(order.text, order.start_offset_samples, speaker.sample_rate_hz)
+        request = SpeakRequest(
             order.text,
             speaker.variant,
             speed=speed,
@@ -113,22 +111,16 @@ class Chunk:
             sample_rate_hz=speaker.sample_rate_hz,
             caller=caller,
         )
-        self._clock = clock
-        self._observer = observer
-        self._wake = wake
-        self._arrived_ns = clock.now_ns()
-        self._state = _State.WAITING
-        self._frames: deque[_Frame] = deque()
-        self._words: list[tuple[str, Word]] = []
-        """Words that wait for the next frame."""
-        self._job: Job | None = None
+        deadline_ns = self._arrived_ns + order.deadline_ms * 1_000_000
+        # Behind the first chunk a player has something in hand, and nothing is in front of index 0.
+        first = not (order.index or order.deadline_ms or order.start_offset_samples)
+        self._relay = Relay(speaker, request, deadline_ns, self._buffer, clock, self, first=first)
         self._end: JobEnd | None = None
         self._lease: Lease | None = None
-        self._start: Start | None = None
+        self._heard: Leg | None = None
+        """Whose audio came last."""
+        self._fell_back = False
         self._sequence = 0
-        self._made_to = order.start_offset_samples
-        self._delivered_to = order.start_offset_samples
-        self._to_grant = 0
         self._last_frame_ns = 0
         self._cancelled = False
 
@@ -143,34 +135,24 @@ class Chunk:
         return self._state is _State.ANSWERED
 
     def submit(self, *, admitted: bool) -> bool:
-        """Ask the pool to speak it; return whether it will. A refusal becomes its `FailedEvent`.
+        """Ask for it to be spoken; return whether it will. A refusal becomes its `FailedEvent`.
 
         Args:
             admitted: See `Pool.submit`. A chunk that goes on behind its first sample has a listener, too.
 
         """
         self._state = _State.SPEAKING
-        deadline_ns = self._arrived_ns + self.order.deadline_ms * 1_000_000
-        try:
-            job = self._speaker.pool.submit(
-                self._request, deadline_ns, self, admitted=admitted or self.order.start_offset_samples > 0
-            )
-        except MeshError as error:
-            self.job_ended(JobEnd(self._clock.now_ns(), error=error))
-            return False
-        if self._state is _State.SPEAKING:
-            self._job = job
-        return True
+        self._relay.submit(admitted=admitted or self.order.start_offset_samples > 0)
+        return self._end is None or self._end.error is None
 
     def cancel(self) -> None:
         """End it: from now on `pop` gives no frame, only the end once its engine has stopped."""
         if self._cancelled or self.answered:
             return
         self._cancelled = True
-        self._frames.clear()
-        self._words.clear()
-        if self._state is _State.SPEAKING and self._job is not None:
-            self._speaker.pool.cancel(self._job)
+        self._buffer.clear()
+        if self._state is _State.SPEAKING:
+            self._relay.cancel()
         elif self._state is _State.WAITING:
             self._state = _State.SPOKEN
             self._end = JobEnd(self._clock.now_ns(), cancelled=True)
@@ -185,91 +167,73 @@ class Chunk:
 
     def pop(self) -> ChunkEvent | None:
         """Return what is next; None where nothing is yet, or after the end."""
-        if self._frames:
+        if self._buffer:
             return self._pop_frame()
         if self._state is not _State.SPOKEN:
             return None
-        if self._words:
-            words, self._words = tuple(self._words), []
+        if words := self._buffer.tell(self._buffer.take_words()):
             return WordsEvent(self.order.index, words)
         return self._answer()
 
     def _pop_frame(self) -> FrameEvent:
-        """Return the next frame, with those behind it that are here already, as long as a frame may be.
-
-        Its listener is behind the engine then: fewer messages help it to catch up. The last of a
-        chunk's audio goes with the frame before it, where that is still here.
-        """
-        offset, pcm, start, words = self._frames.popleft()
-        if self._frames:
-            most = longest_samples(self._speaker.sample_rate_hz) * BYTES_PER_SAMPLE
-            parts, size = [pcm], len(pcm)
-            while self._frames and (size + len(self._frames[0].pcm) <= most or self._short_end(most)):
-                following = self._frames.popleft()
-                parts.append(following.pcm)
-                words += following.words
-                size += len(following.pcm)
-            pcm = b"".join(parts)
+        offset, pcm, start, words = self._buffer.pop(spoken=self._state is _State.SPOKEN)
         event = FrameEvent(self.order.index, self._sequence, offset, pcm, start, words)
         self._sequence += 1
-        self._taken(len(pcm) // BYTES_PER_SAMPLE)
+        if self._state is _State.SPEAKING:
+            self._relay.take(offset, len(pcm) // BYTES_PER_SAMPLE)
         return event
 
-    def _short_end(self, most: int) -> bool:
-        """Return whether less than half of a frame is left of the whole chunk."""
-        last = len(self._frames) == 1 and self._state is _State.SPOKEN
-        return last and len(self._frames[0].pcm) < most // 2
+    # ---- what the relay says ------------------------------------------------------------------
 
-    def _taken(self, samples: int) -> None:
-        self._delivered_to += samples
-        if self._state is not _State.SPEAKING or self._job is None:
-            return
-        # Told to the pool in parts of the window: a message for each frame would be wasteful.
-        self._to_grant += samples
-        if self._to_grant >= self._job.request.window_samples // 4:
-            granted, self._to_grant = self._to_grant, 0
-            self._speaker.pool.grant(self._job, granted)
-
-    # ---- what the job says --------------------------------------------------------------------
-
-    def job_leased(self, lease: Lease) -> None:
-        """See `JobListener`."""
+    def leased(self, lease: Lease) -> None:
+        """See `RelayListener`."""
         self._lease = lease
         self._observer.leased(lease.replica, (lease.leased_ns - self._arrived_ns) // 1000)
 
-    def job_frame(self, offset_samples: int, pcm: bytes) -> None:
-        """See `JobListener`."""
-        assert self._lease is not None
+    def frame(self, leg: Leg, offset_samples: int, pcm: bytes) -> None:
+        """See `RelayListener`."""
+        assert leg.lease is not None
         now_ns = self._last_frame_ns = self._clock.now_ns()
-        start = None
-        if self._start is None:
-            start = self._start = Start(
-                sample_rate_hz=self._speaker.sample_rate_hz,
-                queue_us=(self._lease.leased_ns - self._arrived_ns) // 1000,
-                synthesis_us=(now_ns - self._lease.leased_ns) // 1000,
-                replica=self._lease.replica,
-                model_revision=self._speaker.model_revision,
+        start, speaker = None, leg.speaker
+        if self._heard is not leg:
+            self._heard = leg
+            start = Start(
+                sample_rate_hz=speaker.sample_rate_hz,
+                queue_us=(leg.lease.leased_ns - self._arrived_ns) // 1000,
+                synthesis_us=(now_ns - leg.lease.leased_ns) // 1000,
+                replica=leg.lease.replica,
+                model_revision=speaker.model_revision,
+                voice=speaker.name,
+                is_fallback=speaker.is_fallback,
             )
-            self._observer.first_frame(start)
-        self._made_to = offset_samples + len(pcm) // 2
-        words, self._words = tuple(self._words), []
-        self._frames.append(_Frame(offset_samples, pcm, start, words))
+            if not self._buffer.delivered:
+                self._observer.first_frame(start)
+            if speaker.is_fallback and not self._fell_back:
+                self._fell_back = True
+                self._speaker.pool.stats.fallback_chunks += 1
+        self._buffer.add(offset_samples, pcm, start)
         self._wake()
 
-    def job_words(self, words: list[Word]) -> None:
-        """See `JobListener`."""
-        text = self.order.text
-        self._words += [(text[w.text_offset : w.text_offset + w.text_length], w) for w in words]
+    def words(self, words: list[Word]) -> None:
+        """See `RelayListener`."""
+        self._buffer.add_words(words)
 
-    def job_lost(self, replica: str, reason: str) -> None:
-        """See `JobListener`."""
+    def lost(self, replica: str, reason: str) -> None:
+        """See `RelayListener`."""
         self._observer.lost(replica, reason)
 
-    def job_ended(self, end: JobEnd) -> None:
-        """See `JobListener`."""
+    def moved(self, speaker: Speaker, reason: str) -> None:
+        """See `RelayListener`."""
+        self._observer.fell_back(speaker.name, reason)
+
+    def hedged(self, replica: str) -> None:
+        """See `RelayListener`."""
+        self._observer.hedged(replica)
+
+    def ended(self, end: JobEnd) -> None:
+        """See `RelayListener`."""
         self._end = end
         self._state = _State.SPOKEN
-        self._job = None
         if self._wake is _nobody:
             self._answer()
         else:
@@ -279,16 +243,16 @@ class Chunk:
         """Make the last event, and count the chunk."""
         assert self._end is not None
         self._state = _State.ANSWERED
-        end, stats = self._end, self._speaker.pool.stats
-        delivered = self._delivered_to - self.order.start_offset_samples
+        end, leg, delivered_to = self._end, self._relay.leg, self._buffer.delivered_to
+        stats = leg.speaker.pool.stats
         # Engine time whose audio nobody hears: the share of the samples that nobody got.
-        heard_us = end.engine_us * min(delivered, end.made_samples) // max(end.made_samples, 1)
-        wasted_us = end.engine_us - heard_us
+        heard = min(max(0, delivered_to - leg.begun_at), end.made_samples)
+        wasted_us = end.engine_us - end.engine_us * heard // max(end.made_samples, 1)
         stats.wasted_us += wasted_us
         event: FinishedEvent | FailedEvent
         if end.error is not None and not self._cancelled:
             stats.failed_chunks += 1
-            event = FailedEvent(self.order.index, end.error, self._delivered_to)
+            event = FailedEvent(self.order.index, end.error, delivered_to)
         else:
             cancelled = self._cancelled or end.cancelled
             if cancelled:
@@ -298,20 +262,22 @@ class Chunk:
             leased_ns = self._lease.leased_ns if self._lease is not None else 0
             event = FinishedEvent(
                 index=self.order.index,
-                total_samples=self._delivered_to if cancelled else self._total_samples(end),
+                total_samples=delivered_to if cancelled else self._total_samples(end),
                 synthesis_us=max(0, (self._last_frame_ns or end.ended_ns) - leased_ns) // 1000
                 if leased_ns
                 else 0,
                 cancelled=cancelled,
                 resumed=end.resumed,
-                wasted_us=wasted_us,
+                wasted_us=wasted_us + self._relay.wasted_us,
             )
+        delivered = delivered_to - self.order.start_offset_samples
         self._observer.ended(event, delivered * 1000 / self._speaker.sample_rate_hz)
         return event
 
     def _total_samples(self, end: JobEnd) -> int:
         # A caller may resume behind the end: then no frame came, and the engine made less than that.
-        return self._made_to if self._start is not None else min(self._made_to, end.made_samples)
+        made_to = self._buffer.made_to
+        return made_to if self._heard is not None else min(made_to, end.made_samples)
 
 
 def _nobody() -> None:

@@ -68,6 +68,18 @@ class PoolStats:
     fault: str = ""
     """Why it could not be loaded as it was declared last."""
     replicas: tuple[ReplicaStats, ...] = ()
+    breaker: str = "CLOSED"
+    """Name of its `services.tts.core.breaker.BreakerState`."""
+    breaker_opened: int = 0
+    """How often its engine was left alone."""
+    fallback_chunks: int = 0
+    """Chunks that asked for it and that another voice began to speak."""
+    hedged_chunks: int = 0
+    """First chunks that were asked for twice."""
+    hedges_won: int = 0
+    """Those of them that the second one spoke."""
+    hedge_us: int = 0
+    """Engine time of those that lost."""
 
     @property
     def rtf(self) -> float:
@@ -95,4 +107,9 @@ _COUNTERS = (
     "wasted_us",
     "stalled_replicas",
     "recycled_replicas",
+    "breaker_opened",
+    "fallback_chunks",
+    "hedged_chunks",
+    "hedges_won",
+    "hedge_us",
 )

@@ -43,6 +43,11 @@ class JobEnd:
     cancelled: bool = False
     error: MeshError | None = None
     resumed: int = 0
+    """Replicas that were lost on it."""
+    lost: int = 0
+    """The same, and those of the chunk's jobs at this voice before it."""
+    again: bool = False
+    """True where the voice may be asked again, though not for the same samples."""
     made_samples: int = 0
     """Samples that engines made for it, those made twice counted twice."""
     engine_us: int = 0
@@ -82,7 +87,11 @@ class Job:
         self.deadline_ns = deadline_ns
         self.listener = listener
         self.state = JobState.QUEUED
-        self.lost = 0
+        self.lost = request.attempt
+        self.probe = False
+        """True where it shows whether the engine is well again."""
+        self.once = False
+        """True while it is not worth another replica: another job does the same."""
         self.next_offset = request.start_offset_samples
         """Where the next frame begins."""
         self.credit = request.window_samples

@@ -63,6 +63,10 @@ class MemberListener(Protocol):
         """A replica is ready, or one more is not."""
         ...
 
+    def on_fault(self) -> None:
+        """A replica does not start."""
+        ...
+
 
 class Member:
     """One place in the pool: a replica, or the lack of one. Hears its replica, with ids for jobs."""
@@ -117,7 +121,8 @@ class Member:
             slots=self.replica.capabilities.slots if self.replica is not None else 0,
             resident_bytes=beat.resident_bytes,
             device_bytes=beat.device_bytes,
-            heartbeat_age_ms=(self._clock.now_ns() - self.beat_ns) // 1_000_000 if self.beat else 0,
+            # It may be put off into the future: see `Replicas.look`.
+            heartbeat_age_ms=max(0, self._clock.now_ns() - self.beat_ns) // 1_000_000 if self.beat else 0,
             steps_done=self.prepared.done if self.prepared else 0,
             steps_total=self.prepared.total if self.prepared else 0,
             figures=beat.figures,

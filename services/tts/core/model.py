@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from services.tts.core.breaker import BreakerSpec
 from services.tts.engines.base import Capabilities, Variant
 from services.tts.wire import Done, Heartbeat, Progress, SpeakRequest, Word
 from voicemesh.runtime.errors import MeshError
 
 __all__ = [
     "AudioFormat",
+    "BreakerSpec",
     "Capabilities",
     "ChunkEvent",
     "ChunkOrder",
@@ -62,6 +64,12 @@ class VoiceSpec:
     """A replica that holds more of its device is recycled; 0: none is."""
     preload: bool = True
     """False: the service does not wait for it at its start."""
+    fallback: tuple[str, ...] = ()
+    """Voices that speak where this one cannot, in order, as callers name them."""
+    breaker: BreakerSpec = field(default_factory=BreakerSpec)
+    """When its engine is left alone."""
+    hedge: bool = True
+    """Whether a late first chunk is asked for twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,8 @@ class Limits:
     """A turn or batch whose first audio is expected so long after it is due is refused; 0: none is."""
     batch_concurrency: int = 4
     """Texts of one batch that are spoken at once."""
+    hedge_percent: float = 3.0
+    """Engine time that may be spent on asking twice, of all engine time; 0 for never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,10 @@ class Start:
     """From the lease to the first frame."""
     replica: str
     model_revision: str
+    voice: str = ""
+    """Who speaks, as ListVoices has it."""
+    is_fallback: bool = False
+    """True where another voice was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

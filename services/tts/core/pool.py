@@ -9,6 +9,9 @@ A replica that dies, or owes audio and says nothing, is replaced at once. One th
 or ends a speakable text without a sample, takes no new chunk and is replaced when its others have
 ended. In both cases the chunk goes on elsewhere, at the sample behind the last one that came.
 
+Each of that is a fault, and so is a replica that does not start: a pool with many faults takes no
+chunk for a while (`services.tts.core.breaker`), and those that wait are given back.
+
 A chunk whose listener is slow fills its window and stops; when others wait, its lease is taken from
 it after a moment, and it goes on at its sample offset once its listener took half of the window, in
 its turn by what the listener still has to play.
@@ -18,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from services.tts.core.breaker import Breaker, BreakerState
 from services.tts.core.figures import PoolStats
 from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
 from services.tts.core.model import Done, Launcher, Limits, SpeakRequest, VoiceSpec, Word
@@ -27,6 +31,9 @@ from services.tts.core.starting import REPLACEMENT, Place
 from services.tts.text import speakable
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, QueueFullError
+from voicemesh.runtime.logs import get_logger
+
+_log = get_logger(__name__)
 
 _ASSUMED_CHUNK_US: Final = 100_000
 _SLOW_NS: Final = 100_000_000
@@ -72,6 +79,7 @@ class Pool:
         self.spec = spec
         self.replicas = Replicas(spec, launch, clock, limits, self, place)
         self.stats = PoolStats(spec.name)
+        self.breaker = Breaker(spec.breaker, clock)
         self.users = 0
         """Turns and batches that speak with it."""
         self._clock = clock
@@ -102,8 +110,9 @@ class Pool:
         return Use(self)
 
     def adopt(self, spec: VoiceSpec) -> None:
-        """Have another number of replicas, or other marks, from now on."""
+        """Have another number of replicas, other marks or other fallbacks from now on."""
         self.spec = spec
+        self.breaker.spec = spec.breaker
         self.replicas.adopt(spec)
 
     @property
@@ -130,20 +139,43 @@ class Pool:
 
     # ---- what listeners ask for ---------------------------------------------------------------
 
+    @property
+    def queued(self) -> int:
+        """How many chunks wait for a lease."""
+        return len(self._queue)
+
+    def spare(self, beside: Job | None = None) -> bool:
+        """Return whether a chunk would have a lease at once; `beside` a job, at another replica than that."""
+        takes = not (self._closed or self._queue) and self.breaker.state is BreakerState.CLOSED
+        return takes and self.replicas.free(self._beside(beside)) is not None
+
+    def _beside(self, job: Job | None) -> Member | None:
+        return next((member for member in self.replicas.members if job and job.id in member.jobs), None)
+
     def submit(
-        self, request: SpeakRequest, deadline_ns: int, listener: JobListener, *, admitted: bool = False
+        self,
+        request: SpeakRequest,
+        deadline_ns: int,
+        listener: JobListener,
+        beside: Job | None = None,
+        *,
+        once: bool = False,
+        admitted: bool = False,
     ) -> Job:
         """Queue a chunk; it may be leased, and `listener` called, before this returns.
 
         Args:
-            request: What to speak. Its `caller` shares the replicas with others.
+            request: What to speak. Its `caller` shares the replicas with others; its `attempt` says how
+                many replicas were lost on it before.
             deadline_ns: When its first audio is due.
             listener: Hears the job.
+            beside: Another job, at whose replica it is not to be spoken. `spare` says that there is one.
+            once: See `Job.once`.
             admitted: True where its caller is being spoken for: the chunk is not refused for being late.
 
         Raises:
             QueueFullError: Too many chunks wait already, or this one would be heard too late.
-            NoEngineError: No replica runs, and none is about to.
+            NoEngineError: No replica runs, and none is about to; or the breaker is open.
             DrainingError: The pool is closed.
 
         """
@@ -151,6 +183,8 @@ class Pool:
             raise DrainingError("the service is shutting down")
         if not self.replicas.healthy:
             raise self._no_engine()
+        if not self.breaker.allows:
+            raise self._broken()
         if len(self._queue) >= self._limits.max_queued_chunks:
             raise QueueFullError(
                 f"{len(self._queue)} chunks wait for the voice {self.spec.name!r}, which is the limit",
@@ -163,7 +197,12 @@ class Pool:
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self._open_jobs += 1
         self._queue.enter(job)
-        self._enqueue(job)
+        job.once = once
+        job.probe = self.breaker.admit()
+        if beside is not None and (member := self.replicas.free(self._beside(beside))) is not None:
+            self._lease(member, job)
+        else:
+            self._enqueue(job)
         return job
 
     def cancel(self, job: Job) -> None:
@@ -214,6 +253,11 @@ class Pool:
     def _no_engine(self) -> NoEngineError:
         return NoEngineError(f"no replica of the voice {self.spec.name!r} is running", retry_after_ms=1000)
 
+    def _broken(self) -> NoEngineError:
+        """Say that nothing is asked of the engine for now."""
+        message = f"the engine of the voice {self.spec.name!r} keeps failing"
+        return NoEngineError(message, retry_after_ms=self.breaker.retry_after_ms or 1000)
+
     def _wait_ms(self) -> int:
         spoken = self.stats.completed_chunks + self.stats.cancelled_chunks
         each_us = self.stats.synthesis_us // spoken if spoken else _ASSUMED_CHUNK_US
@@ -256,19 +300,38 @@ class Pool:
                     self._stop(job, JobState.YIELDING)
                     return
 
-    def _end(self, job: Job, *, cancelled: bool = False, error: MeshError | None = None) -> None:
+    def _end(
+        self, job: Job, *, cancelled: bool = False, error: MeshError | None = None, again: bool = False
+    ) -> None:
         job.state = JobState.ENDED
         self._open_jobs -= 1
         self._queue.leave(job)
+        if error is None and not cancelled:
+            self.breaker.succeeded()
+        elif job.probe:
+            self.breaker.release()
         rate_hz = self._rate_hz(job)
         self.stats.synthesis_us += job.engine_us
         self.stats.audio_us += job.made_samples * 1_000_000 // rate_hz if rate_hz else 0
         job.listener.job_ended(
-            JobEnd(self._clock.now_ns(), cancelled, error, job.lost, job.made_samples, job.engine_us)
+            JobEnd(
+                self._clock.now_ns(),
+                cancelled,
+                error,
+                resumed=job.lost - job.request.attempt,
+                lost=job.lost,
+                again=again,
+                made_samples=job.made_samples,
+                engine_us=job.engine_us,
+            )
         )
 
     def _replace(self, member: Member, reason: str) -> None:
-        for job in self.replicas.replace(member, reason):
+        retired = member.state is MemberState.RETIRING  # why it did was counted then
+        jobs = self.replicas.replace(member, reason)
+        if not retired:
+            self.on_fault()
+        for job in jobs:
             self._lose(job, member, reason)
         self.on_health()
 
@@ -282,16 +345,27 @@ class Pool:
         if job.lost > self._limits.max_attempts:
             message = f"{job.lost} replicas of the voice {self.spec.name!r} failed on it"
             self._end(job, error=NoEngineError(message))
+        elif job.once:
+            self._end(job, error=NoEngineError(reason))
         elif not self.replicas.healthy:
             self._end(job, error=self._no_engine())
+        elif self.breaker.state is BreakerState.OPEN:
+            self._end(job, error=self._broken())
+        elif job.next_offset > job.request.start_offset_samples and not self._repeats():
+            self._end(job, error=NoEngineError(reason), again=True)
         else:
             job.state = JobState.QUEUED
             self._queue.add(job)
+
+    def _repeats(self) -> bool:
+        """Return whether another replica can go on at the very sample."""
+        return self.replicas.capabilities is not None and self.replicas.capabilities.deterministic
 
     def _retire(self, member: Member, job: Job, reason: str) -> None:
         """Give a member no more work, and replace it when it has none."""
         del member.jobs[job.id]
         self.replicas.retire(member)
+        self.on_fault()
         self._lose(job, member, reason)
         self._release(member, reason)
 
@@ -358,6 +432,14 @@ class Pool:
         """Take the end of a replica's process."""
         self._replace(member, reason)
 
+    def on_fault(self) -> None:
+        """Count a fault of the engine; when the breaker opens by it, give back what waits."""
+        if self.breaker.failed():
+            retry_after_ms = self.breaker.retry_after_ms
+            _log.warning("engine left alone", voice=self.spec.name, retry_after_ms=retry_after_ms)
+            for job in self._queue.drain():
+                self._end(job, error=self._broken())
+
     def on_health(self) -> None:
         """Give out leases, or end what waits in vain."""
         if not self.replicas.healthy:
@@ -389,4 +471,6 @@ class Pool:
             slots=slots * ready,
             declared_replicas=self.spec.replicas,
             replicas=tuple(member.stats() for member in members),
+            breaker=self.breaker.state.value,
+            breaker_opened=self.stats.breaker_opened + self.breaker.opened,
         )

@@ -96,10 +96,10 @@ class Replicas:
         """Return the process ids of the replicas."""
         return tuple(member.replica.pid for member in self.members if member.replica is not None)
 
-    def free(self) -> Member | None:
-        """Return the least busy member with a free slot."""
+    def free(self, but: Member | None = None) -> Member | None:
+        """Return the least busy member with a free slot, other than `but`."""
         return min(
-            (member for member in self.members if member.free_slots > 0),
+            (member for member in self.members if member.free_slots > 0 and member is not but),
             key=lambda member: len(member.jobs),
             default=None,
         )
@@ -175,6 +175,7 @@ class Replicas:
             self._remove(member)
             return
         member.failures += 1
+        self._listener.on_fault()
         self._wait(member)
 
     def _wait(self, member: Member) -> None:

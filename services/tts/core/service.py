@@ -8,8 +8,10 @@ from typing import Final
 from services.tts import resampling
 from services.tts.core import catalog
 from services.tts.core.batch import Batch
-from services.tts.core.chunk import Observe, Speaker
+from services.tts.core.chunk import Observe
+from services.tts.core.fallbacks import check_fallbacks
 from services.tts.core.figures import Changes, PoolStats
+from services.tts.core.hedging import Hedges
 from services.tts.core.model import (
     AudioFormat,
     Launcher,
@@ -19,6 +21,8 @@ from services.tts.core.model import (
     VoiceSpec,
 )
 from services.tts.core.pool import Pool
+from services.tts.core.routes import Routes
+from services.tts.core.speaker import Speaker
 from services.tts.core.starting import DeviceMemory
 from services.tts.core.turn import Turn, check_speed
 from services.tts.core.voices import Voices
@@ -80,6 +84,9 @@ class Speech:
         self._draining = False
         self._timer: asyncio.Task[None] | None = None
         self.changes = Changes()
+        self.hedges = Hedges(clock, limits.hedge_percent, self._arm_hedges)
+        self._hedge_timer: asyncio.TimerHandle | None = None
+        self._routes = Routes(self._voices, self.find, self.hedges)
 
     # ---- life ---------------------------------------------------------------------------------
 
@@ -90,6 +97,7 @@ class Speech:
             SettingsError: A declaration or the default voice is wrong.
 
         """
+        self._check([voice.spec for voice in self._voices.declared.values()])
         self._timer = asyncio.get_running_loop().create_task(self._tick_forever())
         try:
             await self._voices.start()
@@ -101,8 +109,19 @@ class Speech:
                 self.find("")
             except UnknownVoiceError as error:
                 raise SettingsError(f"VOICEMESH_TTS_DEFAULT_VOICE: {error}") from None
+        try:
+            self._routes.check()
+        except SettingsError as error:
+            raise SettingsError(f"VOICEMESH_TTS_VOICES: {error}") from None
         self._started = True
         self._health_changed()
+
+    @staticmethod
+    def _check(specs: Sequence[VoiceSpec]) -> None:
+        try:
+            check_fallbacks(specs)
+        except SettingsError as error:
+            raise SettingsError(f"VOICEMESH_TTS_VOICES: {error}") from None
 
     @property
     def healthy(self) -> bool:
@@ -130,7 +149,7 @@ class Speech:
         """Have these voices from now on, as `Voices.change` does it.
 
         Raises:
-            SettingsError: The default voice is not among them; nothing has changed.
+            SettingsError: The default voice is not among them, or a fallback is not; nothing has changed.
 
         """
         if self._draining:
@@ -141,6 +160,10 @@ class Speech:
                 f"{name!r} is the default voice and cannot be removed: leave it declared, or name another in "
                 "VOICEMESH_TTS_DEFAULT_VOICE and start again"
             )
+        try:
+            check_fallbacks(voices)
+        except SettingsError as error:
+            raise self.refuse(str(error)) from None
         self.changes.accepted += 1
         self.changes.refusal = ""
         self._voices.change(voices, self._objection)
@@ -161,6 +184,12 @@ class Speech:
             return ""
         return f"it has no {variant!r}, which is the default voice"
 
+    def _arm_hedges(self, due_ns: int) -> None:
+        if self._hedge_timer is not None:
+            self._hedge_timer.cancel()
+        wait_s = max(0.001, (due_ns - self._clock.now_ns()) / 1e9)
+        self._hedge_timer = asyncio.get_running_loop().call_later(wait_s, self.hedges.poll)
+
     def drain(self) -> None:
         """Refuse new turns and batches; those that run go on."""
         self._draining = True
@@ -171,6 +200,8 @@ class Speech:
         self._started = False
         if self._timer is not None:
             self._timer.cancel()
+        if self._hedge_timer is not None:
+            self._hedge_timer.cancel()
         await self._voices.close()
 
     # ---- work ---------------------------------------------------------------------------------
@@ -245,18 +276,14 @@ class Speech:
         return UnknownVoiceError(f"there is no voice {voice[:100]!r}; {hint}ListVoices has them all")
 
     def _speaker(self, voice: str, wanted: AudioFormat, message: str) -> Speaker:
-        pool, variant = self.find(voice)
+        asked = voice or self._default_voice
+        pool, variant, is_fallback = self._routes.first(asked)
         capabilities = pool.replicas.capabilities
         assert capabilities is not None
         own_hz = capabilities.sample_rate_hz
         _check_format(wanted, f"{message}.format".lstrip("."), pool.spec.name, own_hz)
-        return Speaker(
-            name=f"{pool.spec.name}/{variant}" if variant else pool.spec.name,
-            pool=pool,
-            variant=variant,
-            model_revision=catalog.revision(pool.spec, capabilities, variant),
-            sample_rate_hz=wanted.sample_rate_hz or own_hz,
-        )
+        rate_hz = wanted.sample_rate_hz or own_hz
+        return self._routes.speaker(asked, pool, variant, rate_hz, is_fallback=is_fallback)
 
     def voices(self, language: str = "", *, everything: bool = False) -> list[VoiceInfo]:
         """Return what can be asked for, by name: those of `language` or a narrower one, or all.

@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from services.tts.core.chunk import Chunk, Observe, Speaker
+from services.tts.core.chunk import Chunk, Observe
 from services.tts.core.model import AudioFormat, ChunkEvent, ChunkOrder, Limits
 from services.tts.core.pool import Use
 from services.tts.core.seeds import seed_of
+from services.tts.core.speaker import Speaker
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, QueueFullError
 

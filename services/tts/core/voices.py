@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from services.tts.core.breaker import BreakerSpec
 from services.tts.core.figures import PoolStats
 from services.tts.core.model import ReplicaStartError, VoiceSpec
 from services.tts.core.pool import Pool
@@ -151,7 +152,12 @@ class Voices:
     @property
     def healthy(self) -> bool:
         """Whether every voice can be spoken that was to be at the start, or could be before."""
-        return all(voice.pool.replicas.healthy for voice in self.declared.values() if voice.counts)
+        return all(self._can_speak(voice) for voice in self.declared.values() if voice.counts)
+
+    def _can_speak(self, voice: Voice) -> bool:
+        """Return whether a voice can be spoken, by itself or by one that stands in for it."""
+        names = (voice.spec.name, *(name.split("/")[0] for name in voice.spec.fallback))
+        return any(self.declared[name].pool.replicas.healthy for name in names if name in self.declared)
 
     def health_changed(self) -> None:
         """Hear that a pool's health may have changed."""
@@ -311,5 +317,6 @@ class Voices:
 
 def _alike(old: VoiceSpec, new: VoiceSpec) -> bool:
     """Return whether a pool can become the other without another start of its replicas."""
-    same = {"replicas": 1, "max_resident_mb": 0, "max_device_mb": 0, "preload": True}
-    return replace(old, **same) == replace(new, **same)  # type: ignore[arg-type] # the fields' own types
+    same: dict[str, Any] = {"replicas": 1, "max_resident_mb": 0, "max_device_mb": 0, "preload": True}
+    same |= {"fallback": (), "breaker": BreakerSpec(), "hedge": True}
+    return replace(old, **same) == replace(new, **same)

@@ -159,6 +159,12 @@ class Watcher:
     def lost(self, replica: str, reason: str) -> None:
         self.log.append(("lost", replica))
 
+    def fell_back(self, voice: str, reason: str) -> None:
+        self.log.append(("fell_back", voice))
+
+    def hedged(self, replica: str) -> None:
+        self.log.append(("hedged", replica))
+
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         self.log.append(("ended", (event, audio_ms)))
 

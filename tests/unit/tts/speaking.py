@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any, Self
 
-from services.tts.core.chunk import Speaker
 from services.tts.core.figures import PoolStats
 from services.tts.core.model import (
     AudioFormat,
@@ -12,6 +11,7 @@ from services.tts.core.model import (
     VoiceSpec,
 )
 from services.tts.core.service import Speech
+from services.tts.core.speaker import Speaker
 from services.tts.core.turn import Turn
 from tests.unit.tts.scripted import LIMITS, Changes, ScriptedLauncher, ScriptedReplica, Watcher
 from voicemesh.runtime.clock import ManualClock

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _BreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Never sent."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """It is asked."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """It is left alone."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """The next chunk tries it."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """Whether an engine is left alone, because it keeps failing."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Never sent."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""It is asked."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""It is left alone."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""The next chunk tries it."""
+Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
+
 class _ReplicaState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -271,7 +299,9 @@ class SynthesizedFrame(_message.Message):
 
     @_builtins.property
     def start(self) -> Global___SynthesisStart:
-        """Set on the first frame of a chunk only."""
+        """Set on the first frame of a chunk, and on the first one of each further engine that goes on with it
+        at a whole word.
+        """
 
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.WordTiming]:
@@ -307,6 +337,8 @@ class SynthesisStart(_message.Message):
     SYNTHESIS_US_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    VOICE_FIELD_NUMBER: _builtins.int
+    IS_FALLBACK_FIELD_NUMBER: _builtins.int
     queue_us: _builtins.int
     """From the arrival of the request to the lease of a replica, in microseconds."""
     synthesis_us: _builtins.int
@@ -315,6 +347,12 @@ class SynthesisStart(_message.Message):
     """The replica that speaks, for example "espeak-0"."""
     model_revision: _builtins.str
     """Revision of the model, as in Voice."""
+    voice: _builtins.str
+    """The voice that speaks, as in Voice."""
+    is_fallback: _builtins.bool
+    """True where another voice was asked for, which cannot speak now. Its audio is not that voice's: no
+    cache may keep it under its name.
+    """
     @_builtins.property
     def format(self) -> _common_pb2.AudioFormat:
         """The format of the chunk's frames."""
@@ -327,10 +365,12 @@ class SynthesisStart(_message.Message):
         synthesis_us: _builtins.int = ...,
         replica: _builtins.str = ...,
         model_revision: _builtins.str = ...,
+        voice: _builtins.str = ...,
+        is_fallback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["format", b"format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "model_revision", b"model_revision", "queue_us", b"queue_us", "replica", b"replica", "synthesis_us", b"synthesis_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "is_fallback", b"is_fallback", "model_revision", b"model_revision", "queue_us", b"queue_us", "replica", b"replica", "synthesis_us", b"synthesis_us", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -631,6 +671,12 @@ class PoolStats(_message.Message):
     OCCUPANCY_FIELD_NUMBER: _builtins.int
     RTF_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    BREAKER_OPENED_FIELD_NUMBER: _builtins.int
+    FALLBACK_CHUNKS_FIELD_NUMBER: _builtins.int
+    HEDGED_CHUNKS_FIELD_NUMBER: _builtins.int
+    HEDGES_WON_FIELD_NUMBER: _builtins.int
+    HEDGE_US_FIELD_NUMBER: _builtins.int
     voice: _builtins.str
     """Name of the declared voice."""
     ready_replicas: _builtins.int
@@ -671,6 +717,18 @@ class PoolStats(_message.Message):
     """Share of the slots that are leased, 0 to 1."""
     rtf: _builtins.float
     """Engine time for each second of audio, since the start."""
+    breaker: Global___BreakerState.ValueType
+    """Whether its engine is left alone."""
+    breaker_opened: _builtins.int
+    """How often it was, since the start."""
+    fallback_chunks: _builtins.int
+    """Chunks that asked for it and were spoken by another voice, as a whole or from a word on."""
+    hedged_chunks: _builtins.int
+    """First chunks that were late and asked for a second time."""
+    hedges_won: _builtins.int
+    """Those of them that the second one spoke."""
+    hedge_us: _builtins.int
+    """Microseconds of engine time of the ones that lost: part of `wasted_us`."""
     @_builtins.property
     def worker_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Process ids of the replicas' workers, for people who look for them."""
@@ -704,10 +762,16 @@ class PoolStats(_message.Message):
         occupancy: _builtins.float = ...,
         rtf: _builtins.float = ...,
         replicas: _abc.Iterable[Global___ReplicaStats] | None = ...,
+        breaker: Global___BreakerState.ValueType = ...,
+        breaker_opened: _builtins.int = ...,
+        fallback_chunks: _builtins.int = ...,
+        hedged_chunks: _builtins.int = ...,
+        hedges_won: _builtins.int = ...,
+        hedge_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "audio_us", b"audio_us", "cancelled_chunks", b"cancelled_chunks", "completed_chunks", b"completed_chunks", "declared_replicas", b"declared_replicas", "failed_chunks", b"failed_chunks", "fault", b"fault", "occupancy", b"occupancy", "queued_chunks", b"queued_chunks", "ready_replicas", b"ready_replicas", "recycled_replicas", b"recycled_replicas", "replaced_replicas", b"replaced_replicas", "replicas", b"replicas", "rtf", b"rtf", "slots", b"slots", "stalled_replicas", b"stalled_replicas", "starting_replicas", b"starting_replicas", "state", b"state", "synthesis_us", b"synthesis_us", "voice", b"voice", "wasted_us", b"wasted_us", "worker_pids", b"worker_pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "audio_us", b"audio_us", "breaker", b"breaker", "breaker_opened", b"breaker_opened", "cancelled_chunks", b"cancelled_chunks", "completed_chunks", b"completed_chunks", "declared_replicas", b"declared_replicas", "failed_chunks", b"failed_chunks", "fallback_chunks", b"fallback_chunks", "fault", b"fault", "hedge_us", b"hedge_us", "hedged_chunks", b"hedged_chunks", "hedges_won", b"hedges_won", "occupancy", b"occupancy", "queued_chunks", b"queued_chunks", "ready_replicas", b"ready_replicas", "recycled_replicas", b"recycled_replicas", "replaced_replicas", b"replaced_replicas", "replicas", b"replicas", "rtf", b"rtf", "slots", b"slots", "stalled_replicas", b"stalled_replicas", "starting_replicas", b"starting_replicas", "state", b"state", "synthesis_us", b"synthesis_us", "voice", b"voice", "wasted_us", b"wasted_us", "worker_pids", b"worker_pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
