@@ -66,6 +66,8 @@ class Stepping:
         self._news = threading.Condition()
         self._commands: deque[Callable[[], None]] = deque()
         self._speaking: dict[int, _Speaking] = {}
+        self._waiting: deque[tuple[Delivery, int]] = deque()
+        """Requests beyond the slots, in order."""
         self._by_work: dict[Work, _Speaking] = {}
         self._out: list[bytes] = []
 
@@ -143,6 +145,9 @@ class Stepping:
         return decided.until_ns if isinstance(decided, Pause) else 0
 
     def _open(self, delivery: Delivery, came_ns: int) -> None:
+        if len(self._speaking) >= self._engine.capabilities.slots:
+            self._waiting.append((delivery, came_ns))
+            return
         try:
             utterance = self._engine.open(delivery.request)
         except Exception as error:  # noqa: BLE001 - the service is told
@@ -155,8 +160,14 @@ class Stepping:
         speaking = self._speaking.get(request_id)
         if speaking is not None:
             self._end(speaking, cancelled=True)
+        for waiting in [waiting for waiting in self._waiting if waiting[0].id == request_id]:
+            self._waiting.remove(waiting)
+            self._out.append(waiting[0].done(0, cancelled=True))
 
     def _add_credit(self, request_id: int, samples: int) -> None:
+        for delivery, _ in self._waiting:
+            if delivery.id == request_id:
+                delivery.credit += samples
         speaking = self._speaking.get(request_id)
         if speaking is None:
             return
@@ -243,6 +254,8 @@ class Stepping:
         if speaking is not None and speaking.work is not None:
             self._scheduler.drop(speaking.work, self._now_ns())
             del self._by_work[speaking.work]
+        while self._waiting and len(self._speaking) < self._engine.capabilities.slots:
+            self._open(*self._waiting.popleft())
 
     def _flush(self) -> None:
         """Send what one step made, in one go."""

@@ -15,6 +15,7 @@ are in the module of the engine.
 from typing import Any
 
 from services.tts.engines.base import Engine, OptionsError, SteppedEngine
+from services.tts.engines.coqui.library import load_library
 from services.tts.engines.coqui.model_files import find_model
 
 
@@ -27,6 +28,13 @@ def load(language: str, options: dict[str, Any]) -> Engine | SteppedEngine:
 
     """
     files = find_model(options)
-    if not language:
-        raise OptionsError("language: must be a tag, as en-us")
+    load_library()
+    if files.kind == "xtts":
+        from services.tts.engines.coqui.xtts import XttsEngine  # noqa: PLC0415 - heavy
+
+        return XttsEngine(files, language, options)
+    if files.kind != "vits":
+        from services.tts.engines.coqui.whole import WholeEngine  # noqa: PLC0415 - heavy
+
+        return WholeEngine(files, language, options)
     raise OptionsError(f"option model: no engine speaks a model of the kind {files.kind!r}")

@@ -29,6 +29,19 @@ class Options:
             raise OptionsError(f"option {name}: must be a text, not {value!r}")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        """Return a list of texts; one text stands for a list of it, and nothing for an empty one.
+
+        Raises:
+            OptionsError: It is none.
+
+        """
+        value = self._take(name, [])
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+            raise OptionsError(f"option {name}: must be a text or a list of texts, not {value!r}")
+        return list(texts)
+
     def choice(self, name: str, choices: Sequence[str]) -> str:
         """Return one of `choices`; the first where the option is absent.
 
