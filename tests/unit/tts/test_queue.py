@@ -1,10 +1,14 @@
 """The order of leases, shares between callers, and what is predicted from learned costs."""
 
+import asyncio
+
 import pytest
 
 from services.tts.core.job import Job
-from services.tts.core.model import SpeakRequest
+from services.tts.core.model import AudioFormat, ChunkOrder, SpeakRequest
 from services.tts.core.queue import JobQueue
+from tests.unit.tts.speaking import World as SpeechWorld
+from tests.unit.tts.speaking import take
 from tests.unit.tts.test_pool import Ear, World
 from voicemesh.runtime.errors import QueueFullError
 
@@ -207,3 +211,48 @@ async def test_callers_take_turns_in_the_pool():
         world.replica().finish(us=2_000_000)
     assert all(ear.leases for ear in few)
     assert sum(bool(ear.leases) for ear in many) == 4
+
+
+async def test_a_turn_and_a_batch_say_whose_their_chunks_are():
+    async with SpeechWorld(replicas=4) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "one"))
+        batches = [
+            world.speech.open_batch([text], "", AudioFormat(), 0, world.observe) for text in ("two", "three")
+        ]
+        for batch in batches:
+            waiting = asyncio.ensure_future(anext(batch))
+            await asyncio.wait({waiting}, timeout=0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        callers = {
+            request.text: request.caller for n in range(4) for request in world.replica(n).asked.values()
+        }
+        assert callers["one"] == "t"
+        assert callers["two"] != callers["three"]
+        assert all(callers[text].startswith("batch ") for text in ("two", "three"))
+        for batch in batches:
+            batch.abandon()
+        turn.abandon()
+
+
+async def test_a_turn_is_refused_at_its_first_chunk_and_never_later():
+    async with SpeechWorld(max_queued_chunks=50, max_pending_chunks=50) as world:
+        for index in range(10):
+            turn = world.turn()
+            turn.add(ChunkOrder(index, "text"))
+            world.clock.advance_ms(1000)
+            world.replica().make(1)
+            world.clock.advance_ms(3000)
+            world.replica().finish()
+        admitted = world.turn()
+        for index in range(3):
+            admitted.add(ChunkOrder(index, f"text {index}"))
+        refused = world.turn()
+        refused.add(ChunkOrder(0, "too late"))
+        (event,) = await take(refused, 1)
+        assert isinstance(event.error, QueueFullError)
+        assert "is expected in" in event.error.message
+        assert world.stats().queued_chunks == 2
+        for one in (admitted, refused):
+            one.abandon()
