@@ -31,8 +31,6 @@ _log = get_logger(__name__)
 NEEDED: Final = ("llm", "chunker", "tts")
 """Without these no turn works; without the cache turns go on, degraded."""
 _RETRY_S: Final = 0.1
-_VOICES_S: Final = 1.0
-"""How often the TTS service is asked for its voices, which may change while it serves."""
 _NEAR: Final = 5
 _NOT_READY: Final = (
     common_pb2.VOICE_STATE_LOADING,
@@ -72,6 +70,7 @@ class Peers:
         self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
         self.paces = Paces()
         self._default_voice = ""
+        self._voices_poll_s = settings.gateway_voices_poll_s
         self._serving = dict.fromkeys(self._channels, False)
         self._watchers: list[asyncio.Task[None]] = []
 
@@ -194,7 +193,7 @@ class Peers:
     async def _follow_voices(self) -> None:
         """Ask again and again what can speak: voices come, change and go while they serve."""
         while True:
-            await asyncio.sleep(_VOICES_S)
+            await asyncio.sleep(self._voices_poll_s)
             if self._serving["tts"]:
                 # One that does not answer is found by its health.
                 with contextlib.suppress(grpc.aio.AioRpcError):

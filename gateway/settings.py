@@ -63,6 +63,8 @@ class GatewaySettings(ServerSettings):
     """How long the cache is left alone after it failed; doubles, up to 30 times this, while it fails."""
     gateway_standby_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
     """How long a stream to the LLM service stands by for a caller's next prompt; 0: none does."""
+    gateway_voices_poll_s: Annotated[float, Field(gt=0, le=3_600)] = 1.0
+    """How often the TTS service is asked for its voices, which may change while it serves."""
     gateway_remembered_turns: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """Turns whose reports `ExplainTurn` can find."""
     price_input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.15

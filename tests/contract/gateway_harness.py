@@ -76,6 +76,7 @@ class Services(
     """The four services behind a gateway: one reply, one chunk, one frame, an empty cache."""
 
     clock: JumpyClock = field(default_factory=JumpyClock)
+    voices: list[common_pb2.Voice] = field(default_factory=lambda: [VOICE])
     time_left: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Seconds that each stream had left when it was opened, by service; -1 where it had no end."""
     listings: int = 0
@@ -133,7 +134,7 @@ class Services(
         self.listings += 1
         if self.listings <= self.broken_listings:
             await context.abort(*LOST)
-        return tts_pb2.ListVoicesResponse(voices=[VOICE])
+        return tts_pb2.ListVoicesResponse(voices=self.voices)
 
     GetPoolStats = GetStats = Invalidate = SynthesizeBatch = _unused
 
@@ -198,7 +199,8 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     behind, front = f"unix:{folder}/services", f"unix:{folder}/gateway"
     addresses = dict.fromkeys(("llm_addr", "chunker_addr", "tts_addr", "cache_addr"), behind)
     # A busy machine must not make lookups late.
-    settings = GatewaySettings(**{"gateway_cache_timeout_ms": 2000, **addresses, **limits})
+    quiet = {"gateway_cache_timeout_ms": 2000, "gateway_voices_poll_s": 3600}
+    settings = GatewaySettings(**{**quiet, **addresses, **limits})
     peer_server, server = make_server(), make_server()
     llm_pb2_grpc.add_LlmServiceServicer_to_server(services, peer_server)
     chunker_pb2_grpc.add_ChunkerServiceServicer_to_server(services, peer_server)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.contract.fake_gateway import FakeGateway, serve
+from tests.contract.tts_harness import TEXT, say, serving, sim
 from voicemesh.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ class Result:
 @dataclass
 class Cli:
     address: str
-    gateway: FakeGateway
+    gateway: FakeGateway | None
     folder: Path
 
     async def start(self, *arguments: str | bytes, stdin: int = DEVNULL) -> asyncio.subprocess.Process:
@@ -253,6 +254,22 @@ async def test_voices(cli):
     assert "espeak/en-us (default)" in result.out
     coded = json.loads((await cli.run("voices", "--json", "--language", "de")).out)
     assert [voice["name"] for voice in coded["voices"]] == ["espeak/de"]
+
+
+async def test_voices_with_pools_asks_the_tts_service(tmp_path):
+    async with serving(tmp_path, sim(2)) as service:
+        await say(service, TEXT)
+        cli = Cli("none:1", None, tmp_path)
+        shown = await cli.run("voices", "--pools", "--tts-addr", f"unix:{tmp_path}/tts.sock")
+        assert "sim-1" in shown.out
+        assert "2/2" in shown.out
+        coded = await cli.run("voices", "--pools", "--json", "--tts-addr", f"unix:{tmp_path}/tts.sock")
+        (pool,) = json.loads(coded.out)["pools"]
+        assert (pool["voice"], pool["completed_chunks"], len(pool["replicas"])) == ("sim", 1, 2)
+        assert pool["replicas"][0]["resident_bytes"] > 2**20
+    gone = await cli.run("voices", "--pools", "--tts-addr", f"unix:{tmp_path}/tts.sock")
+    assert gone.status == 3
+    assert "--tts-addr" in gone.err
 
 
 async def test_bench_in_json_has_every_turn_and_a_summary(cli):

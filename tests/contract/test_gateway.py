@@ -19,6 +19,7 @@ from gateway.http import HttpEdge
 from gateway.options import speech_choice, text_choice
 from gateway.turns import TurnRequest
 from tests.contract.gateway_harness import GUARD_S, VOICE, Gateway, Services, running_gateway
+from tests.contract.tts_harness import RPC_STATUS
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.status import reason_of
@@ -43,6 +44,44 @@ async def ask(gateway: Gateway, timeout_s: float | None = None, prompt: pb.Promp
                 report = getattr(response, event).report
                 ended.set()
     return report
+
+
+async def test_voices_that_change_while_they_serve_are_followed(socket_folder: pathlib.Path) -> None:
+    services = Services()
+
+    async def listed(include_not_ready: bool) -> dict[str, int]:
+        request = pb.ListVoicesRequest(include_not_ready=include_not_ready)
+        return {voice.name: voice.state for voice in (await gateway.stub.ListVoices(request)).voices}
+
+    async def until(name: str) -> None:
+        async with asyncio.timeout(GUARD_S):
+            while name not in await listed(include_not_ready=True):  # noqa: ASYNC110 - it polls too
+                await asyncio.sleep(0.01)
+
+    async with running_gateway(str(socket_folder), services, gateway_voices_poll_s=0.02) as gateway:
+        await gateway.serving()
+        coming = common_pb2.Voice(name="coming", state=common_pb2.VOICE_STATE_LOADING)
+        going = common_pb2.Voice(name="going", state=common_pb2.VOICE_STATE_DRAINING)
+        broken = common_pb2.Voice(name="broken", state=common_pb2.VOICE_STATE_FAILED)
+        services.voices = [VOICE, coming, going, broken]
+        await until("coming")
+        assert list(await listed(include_not_ready=False)) == [VOICE.name]
+        for name, reason in (
+            ("coming", "VOICE_NOT_READY"), ("going", "UNKNOWN_VOICE"), ("broken", "NO_ENGINE"),
+        ):  # fmt: skip
+            request = pb.SpeakRequest(text="Hello.", speech=pb.SpeechOptions(voice=name))
+            call = gateway.stub.Speak(request)
+            with pytest.raises(grpc.aio.AioRpcError):
+                async for _ in call:
+                    pass
+            assert reason_of(await RPC_STATUS.aio.from_call(call)) == reason
+        revised = common_pb2.Voice()
+        revised.CopyFrom(VOICE)
+        revised.model_revision = "another"
+        services.voices = [revised, common_pb2.Voice(name="new")]
+        await until("new")
+        assert gateway.peers.voice("", "voice").model_revision == "another"
+        assert (await ask(gateway)).outcome == pb.TURN_OUTCOME_COMPLETED
 
 
 @pytest.mark.parametrize("broken", ["broken_listings", "broken_openings"])

@@ -280,16 +280,29 @@ def explain(
     return run_explain(turn_id, addr, as_json=as_json)
 
 
-@app.command(epilog="Example: `voicemesh voices --language en`")
+@app.command(epilog="Examples: `voicemesh voices --language en` · `voicemesh voices --pools`")
 @command
 def voices(
     language: Annotated[
         str, typer.Option("--language", metavar="TAG", help="Only this language; en finds en-us too.")
     ] = "",
+    pools: Annotated[
+        bool, typer.Option("--pools", help="How the TTS service's replicas are doing, instead.")
+    ] = False,
     as_json: Json = False,
     addr: Addr = DEFAULT_ADDR,
+    tts_addr: Annotated[
+        str,
+        typer.Option(
+            "--tts-addr", envvar="VOICEMESH_TTS_ADDR", metavar="HOST:PORT", help="Where the TTS service is."
+        ),
+    ] = "127.0.0.1:50053",
 ) -> int:
     """List what can speak."""
+    if pools:
+        from voicemesh.cli.pools import run_pools
+
+        return run_pools(tts_addr, as_json=as_json)
     from voicemesh.cli.lookup import run_voices
 
     return run_voices(language, addr, as_json=as_json)

@@ -31,7 +31,7 @@ def run_explain(turn_id: str, addr: str, *, as_json: bool) -> int:
 
 def run_voices(language: str, addr: str, *, as_json: bool) -> int:
     """Print what can speak. Raises Failure."""
-    voices = asyncio.run(_call(addr, lambda mesh: mesh.voices(language)))
+    voices = asyncio.run(_call(addr, lambda mesh: mesh.voices(language, include_not_ready=True)))
     if as_json:
         rows = [
             {
@@ -42,22 +42,27 @@ def run_voices(language: str, addr: str, *, as_json: bool) -> int:
                 "word_timings": voice.has_word_timings,
                 "ready_replicas": voice.ready_replicas,
                 "default": voice.is_default,
+                "state": voice.state,
+                "declared_replicas": voice.declared_replicas,
             }
             for voice in voices
         ]
         print(json.dumps({"voices": rows}))
         return DONE
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("voice", "language", "engine", "rate", "words", "warm"):
+    for name in ("voice", "language", "engine", "rate", "words", "warm", "state"):
         table.add_column(name, justify="right" if name in ("rate", "warm") else "left")
     for voice in voices:
         table.add_row(
             voice.name + (" (default)" if voice.is_default else ""),
             voice.language,
             voice.engine,
-            f"{voice.format.sample_rate_hz} Hz",
+            f"{voice.format.sample_rate_hz} Hz" if voice.format.sample_rate_hz else "-",
             "timed" if voice.has_word_timings else "-",
-            str(voice.ready_replicas),
+            f"{voice.ready_replicas}/{voice.declared_replicas}"
+            if voice.declared_replicas
+            else str(voice.ready_replicas),
+            voice.state,
         )
     console = console_for()
     console.print(table)

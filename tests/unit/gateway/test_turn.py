@@ -68,6 +68,24 @@ def test_a_prompt_is_answered_spoken_kept_and_accounted_for() -> None:
     assert [message.role for message in saved.messages] == ["user", "assistant"]
 
 
+def test_audio_of_another_model_than_the_turn_knew_is_played_and_not_kept() -> None:
+    script = Script()
+    script.to_llm()
+    script.on(on.TextArrived("Because."), after_ms=1)
+    script.on(on.TextEnded(Usage(10, 2), complete=True), after_ms=1)
+    script.say(0, "Because.", 0)
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0, 50))
+    script.on(on.FrameMade(0, 0, bytes(960), first=True, other_model=True))
+    script.on(on.FrameMade(0, 480, bytes(960)))
+    script.on(on.FirstFrameSent(), after_ms=1)
+    script.on(on.ChunkSpoken(0))
+    script.on(on.HistorySaved())
+    assert len(script.of(do.EmitFrame)) == 2
+    assert script.of(do.StoreAudio) == []
+    assert script.report.outcome == "completed"
+
+
 def test_services_that_report_more_time_than_was_seen_show_as_negative_unattributed() -> None:
     script = Script(keep_history=False, reply_cache=False, audio_cache=False)
     script.start()
