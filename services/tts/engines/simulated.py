@@ -29,6 +29,10 @@ class Options(NamedTuple):
     """`tone`: each word a tone of its own; `espeak`: real speech."""
     first_frame_ms: float = 0.0
     """From the start of a chunk to its first audio."""
+    slow_rate: float = 0.0
+    """Share of chunks whose first audio comes late."""
+    slow_first_frame_ms: float = 1000.0
+    """From the start of such a chunk to its first audio."""
     rtf: float = 0.0
     """Seconds per second of audio behind the first frame."""
     char_ms: float = 65.0
@@ -101,15 +105,16 @@ class SimulatedEngine(Engine):
         pcm, words = self._render(request)
         if not self._options.word_timings:
             words = []
+        first_frame_s = self._first_frame_ms(request) / 1000
         trouble, trouble_at = ("", 0) if request.warm_up else self._trouble(request, len(pcm))
         if self._options.leak_mb and not request.warm_up:
             self._leaked.append(bytearray(round(self._options.leak_mb * 2**20)))
         if trouble == "silence":
             pcm, trouble = bytes(len(pcm)), ""
         if trouble == "nothing":
-            output.pause(self._options.first_frame_ms / 1000)
+            output.pause(first_frame_s)
             return
-        if not output.pause(0 if request.warm_up else self._options.first_frame_ms / 1000):
+        if not output.pause(0 if request.warm_up else first_frame_s):
             return
         rate = self.capabilities.sample_rate_hz
         position = sequence = 0
@@ -138,6 +143,11 @@ class SimulatedEngine(Engine):
             variant = self._speech.capabilities.default_variant
             self._speech.synthesize(request._replace(variant=variant), take)
         return b"".join(take.pcm), take.timings
+
+    def _first_frame_ms(self, request: SpeakRequest) -> float:
+        draw = random.Random(f"slow {self._options.seed} {request.seed} {request.attempt}")  # noqa: S311 - no secret
+        slow = draw.random() < self._options.slow_rate
+        return self._options.slow_first_frame_ms if slow else self._options.first_frame_ms
 
     def _trouble(self, request: SpeakRequest, size: int) -> tuple[str, int]:
         draw = random.Random(f"{self._options.seed} {request.seed} {request.attempt}")  # noqa: S311 - no secret
@@ -218,6 +228,7 @@ def _check_options(options: dict[str, Any]) -> Options:
         raise OptionsError("option word_timings: must be true or false")
     limits: dict[str, tuple[float, float, bool]] = {
         "first_frame_ms": (0, 600_000, False),
+        "slow_first_frame_ms": (0, 600_000, False),
         "rtf": (0, 1000, False),
         "char_ms": (1, 10_000, False),
         "sample_rate_hz": (8000, 48000, True),
