@@ -134,7 +134,7 @@ class Progress(NamedTuple):
     done: int
     """Parts that are ready."""
     total: int
-    """Of so many."""
+    """Of so many; 0 while it is still loaded."""
     what: str
     """What is under way, for people."""
 

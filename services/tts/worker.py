@@ -23,6 +23,7 @@ from typing import Any, Final
 from services.tts import heartbeat, wire
 from services.tts.delivery import Voice
 from services.tts.engines.base import Engine, OptionsError, SteppedEngine
+from services.tts.engines.loading import listen
 from services.tts.requests import Threads
 from services.tts.stepping import Stepping
 from services.tts.wire import SpeakRequest
@@ -73,6 +74,7 @@ class Worker:
 
     def _load(self, declaration: dict[str, Any]) -> None:
         """Load the engine; the thread of a stepped one is this one, from first to last."""
+        listen(lambda what: self._progress(0, 0, what))
         try:
             engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
             voice = Voice.declared(engine.capabilities, declaration.get("joins", {}))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from services.tts.engines.base import OptionsError
 from services.tts.engines.coqui.options import Options
+from services.tts.engines.loading import loading
 
 INSTALL: Final = "pip install 'voicemesh[coqui]' (in a checkout: make setup-coqui)"
 
@@ -27,12 +28,14 @@ def load_library() -> None:
 
     """
     for package in ("torch", "torchaudio", "TTS"):
+        loading(f"the package {package}")
         try:
             load_torchaudio() if package == "torchaudio" else importlib.import_module(package)
         except ModuleNotFoundError as error:
             raise OptionsError(
                 f"engine: coqui needs {error.name}, which is not installed: {INSTALL}"
             ) from None
+    loading("the model")
 
 
 def load_torchaudio() -> str:
