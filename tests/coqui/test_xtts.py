@@ -323,7 +323,7 @@ def test_audio_that_is_no_number_is_a_broken_engine(folder: Path) -> None:
 
 
 def test_half_precision_draws_mostly_the_same_tokens(loaded: LoadedXtts) -> None:
-    """How often the likeliest token is another in bfloat16, given the same past. See docs/coqui.md."""
+    """How often the likeliest token is another in bfloat16, given the same past. See docs/xtts.md."""
     ids = loaded.model.tokenizer.encode(TEXT, lang="en")
     speaker = torch.randn(32, 64)
     exact, half = own_gpt(loaded), own_gpt(loaded, dtype=torch.bfloat16)

@@ -90,11 +90,11 @@ class XttsEngine(SteppedEngine):
         if clips:
             folder = Path(cache).expanduser() if cache else None
             paths = [Path(clip).expanduser() for clip in clips]
-            self._speakers = [speaker_of_clips(model, paths, folder, loaded.digest)]
+            self.speakers = [speaker_of_clips(model, paths, folder, loaded.digest)]
         else:
-            self._speakers = own_speakers(files.folder / "speakers_xtts.pth", names)
-        _check_shapes(self._speakers, model)
-        self._longest = max(len(speaker.latents) for speaker in self._speakers)
+            self.speakers = own_speakers(files.folder / "speakers_xtts.pth", names)
+        _check_shapes(self.speakers, model)
+        self._longest = max(len(speaker.latents) for speaker in self.speakers)
         together = device.type == "cuda"
         self._gpt = XttsGpt(
             model.gpt,
@@ -109,7 +109,7 @@ class XttsEngine(SteppedEngine):
         self._scratch = slots
         self._free = list(range(slots))
         self._limit = slots if together else 1
-        variants, self._said_by = _variants(self._speakers, loaded.languages, own)
+        variants, self._said_by = _variants(self.speakers, loaded.languages, own)
         self.capabilities = Capabilities(
             sample_rate_hz=model.args.output_sample_rate,
             slots=slots,
@@ -167,7 +167,7 @@ class XttsEngine(SteppedEngine):
 
     def prepare(self, step: Step, batch: int) -> None:  # noqa: ARG002 - all slots are computed at once
         """Run a step in a slot that no request has."""
-        speaker = self._speakers[0]
+        speaker = self.speakers[0]
         if step.stage == "text":
             count = min(max(step.size - len(speaker.latents) - 3, 1), self._gpt.most_text_tokens)
             self._begin(self._scratch, speaker, [1] * count)
@@ -210,7 +210,7 @@ class XttsEngine(SteppedEngine):
 
     def room(self) -> torch.Tensor:
         """Return a place for the latents of one piece."""
-        width = self._speakers[0].latents.shape[1]
+        width = self.speakers[0].latents.shape[1]
         return torch.empty((self._gpt.most_tokens, width), device=self._device)
 
     @property
@@ -226,7 +226,7 @@ class XttsEngine(SteppedEngine):
     def _revision(self, digest: str, precision: str) -> str:
         facts = f"{_RENDERING} {digest} {precision} {self._device.type} {self._sampling}"
         found = hashlib.blake2b(facts.encode(), digest_size=6)
-        for speaker in self._speakers:
+        for speaker in self.speakers:
             found.update(speaker.latents.cpu().numpy().tobytes() + speaker.embedding.cpu().numpy().tobytes())
         return f"xtts-{found.hexdigest()}"
 
