@@ -165,6 +165,14 @@ async def test_silence_has_an_end(reply):
         await asyncio.wait_for(server.speeches[0].disconnected.wait(), 30)
 
 
+async def test_a_server_that_dawdles_has_an_end():
+    async with speaking(timeout_s=0.5, silence_timeout_s=30, max_retries=0) as (server, voice):
+        # Each slice comes in time, and all of them together would take a minute.
+        server.script_speech(Speech(audio=b"\1\1" * 24000, slice_bytes=100, slice_interval_s=0.125))
+        assert "too long for the whole text: see the option timeout_s" in await failure(voice)
+        await asyncio.wait_for(server.speeches[0].disconnected.wait(), 30)
+
+
 async def test_nobody_who_listens_is_told():
     async with OpenAiServer() as server:
         spec = declared(server, max_retries=1)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 
 import grpc
+import pytest
 
 from tests.contract.tts_harness import (
     CONFIGURE,
@@ -18,6 +19,7 @@ from tests.contract.tts_harness import (
     sim,
 )
 from voicemesh.common.v1 import common_pb2
+from voicemesh.runtime.channels import open_channel
 from voicemesh.runtime.status import reason_of
 from voicemesh.tts.v1 import tts_pb2
 
@@ -93,6 +95,19 @@ async def test_wrong_messages_end_their_stream_with_a_reason_and_no_other(tmp_pa
                     assert "ListVoices" in status.message
         assert (await bystander.rest())[0].end.total_samples > 0
         await service.until(lambda stats: stats.active_leases == 0)
+
+
+async def test_half_a_character_is_refused_before_it_is_a_text(tmp_path):
+    # No stub writes it: a text field of one surrogate, as bytes.
+    chunk = tts_pb2.SynthesizeRequest(chunk=tts_pb2.SynthesizeChunk(chunk_index=0, text="abc"))
+    broken = chunk.SerializeToString().replace(b"abc", b"\xed\xa0\x80")
+    async with serving(tmp_path, sim()) as service, open_channel(f"unix:{tmp_path}/tts.sock") as channel:
+        call: Any = channel.stream_stream("/voicemesh.tts.v1.TtsService/Synthesize")()
+        await call.write(tts_pb2.SynthesizeRequest(**CONFIGURE).SerializeToString())
+        await call.write(broken)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert (await say(service, TEXT)).end.total_samples > 0
 
 
 async def test_text_that_engines_might_obey_is_only_spoken(tmp_path):

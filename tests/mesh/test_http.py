@@ -73,6 +73,7 @@ async def test_pcm_and_server_sent_events_have_the_same_samples(http: httpx2.Asy
         (b'{"input": ""}', 400, "input"),
         (b'{"input": "   "}', 400, "input"),
         (b'{"input": "%s"}' % (b"x" * 4097), 400, "input"),
+        (b'{"input": "half \\ud800 of a character"}', 400, "body"),
         (b'{"input": "Hi", "speed": 7}', 400, "speed"),
         (b'{"input": "Hi", "response_format": "mp4"}', 400, "response_format"),
         (b'{"input": "Hi", "voice": "nobody"}', 404, "voice"),

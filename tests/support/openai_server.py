@@ -262,6 +262,7 @@ async def _speak(request: Request, reply: Speech, writer: asyncio.StreamWriter) 
             return False
         if reply.hangs_after == position:
             await asyncio.Event().wait()
+        await asyncio.sleep(reply.slice_interval_s)
         writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         await writer.drain()
     writer.write(b"0\r\n\r\n")

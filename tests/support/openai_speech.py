@@ -47,6 +47,8 @@ class Speech:
     content_type: str = "audio/pcm"
     slice_bytes: int = 4801
     """Odd: no slice ends where a sample does."""
+    slice_interval_s: float = 0.0
+    """In front of each slice."""
     hangs_before_headers: bool = False
     hangs_after: int | None = None
     """Nothing more comes behind this many slices."""

@@ -79,8 +79,8 @@ class _Budget:
         self._silent_s = 0.0 if heard else self._silent_s + seconds
 
     def message(self) -> str:
-        """Say which limit was reached."""
-        if self._left_s <= 0:
+        """Say which limit the next wait reaches first."""
+        if self._left_s <= self._silence_s - self._silent_s:
             return "the speech server took too long for the whole text: see the option timeout_s"
         return "the speech server said nothing for too long: see the option silence_timeout_s"
 
