@@ -101,8 +101,9 @@ async def test_half_a_character_is_refused_before_it_is_a_text(tmp_path):
     # No stub writes it: a text field of one surrogate, as bytes.
     chunk = tts_pb2.SynthesizeRequest(chunk=tts_pb2.SynthesizeChunk(chunk_index=0, text="abc"))
     broken = chunk.SerializeToString().replace(b"abc", b"\xed\xa0\x80")
-    async with serving(tmp_path, sim()) as service, open_channel(f"unix:{tmp_path}/tts.sock") as channel:
-        call: Any = channel.stream_stream("/voicemesh.tts.v1.TtsService/Synthesize")()
+    async with serving(tmp_path, sim()) as service, open_channel(f"unix:{tmp_path}/tts.sock") as opened:
+        channel: Any = opened  # the stubs want serialisers, and requests that are there already
+        call = channel.stream_stream("/voicemesh.tts.v1.TtsService/Synthesize")()
         await call.write(tts_pb2.SynthesizeRequest(**CONFIGURE).SerializeToString())
         await call.write(broken)
         with pytest.raises(grpc.aio.AioRpcError):
