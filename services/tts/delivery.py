@@ -1,13 +1,13 @@
 """What an engine made of one chunk, on its way to the service: edges, frames, words, and the window.
 
-    engine ── push ───> edges ──> rates ──> frames ──┐
+    engine ── push ──> level ──> edges ──> rates ──> frames ──┐
            ── words ──> (shifted with the edges; estimated where some or all are missing) ──┴──> messages
 
 Whoever runs the engine decides what happens while a full window holds frames back: a thread of its own
 waits (`services.tts.requests`), a thread of many goes on with the others (`services.tts.stepping`).
-See `services.tts.edges`, `services.tts.resampling` and `services.tts.estimates`. The engine, the
-edges and the estimates count samples at the engine's rate; frames, and all that is told, at the
-wanted one. Workers import this module: standard library only.
+See `services.tts.loudness`, `services.tts.edges`, `services.tts.resampling` and
+`services.tts.estimates`. The engine, the edges and the estimates count samples at the engine's rate;
+frames, and all that is told, at the wanted one. Workers import this module: standard library only.
 """
 
 from collections import deque
@@ -18,6 +18,7 @@ from services.tts import wire
 from services.tts.edges import Edges, TrimmedEdges, Untouched
 from services.tts.engines.base import Capabilities, Utterance
 from services.tts.estimates import EstimatedWords, Pace, SkippedWords
+from services.tts.loudness import Levels
 from services.tts.pauses import PAUSES_MS, pause_ms
 from services.tts.resampling import rates
 from services.tts.wire import Done, SpeakRequest, Word
@@ -32,6 +33,7 @@ class Voice(NamedTuple):
 
     capabilities: Capabilities
     pace: Pace
+    levels: Levels
     trim_silence: bool = True
     """False: the engine's own edges stay."""
     pauses_ms: Mapping[str, float] = PAUSES_MS
@@ -40,7 +42,9 @@ class Voice(NamedTuple):
     @staticmethod
     def declared(capabilities: Capabilities, joins: dict[str, Any]) -> "Voice":
         """Return a voice with the `joins` of its declaration; see `services.tts.wire`."""
-        return Voice(capabilities, Pace(), **joins)
+        joins = dict(joins)
+        levels = Levels(capabilities, joins.pop("loudness", None), joins.pop("gain_db", 0.0))
+        return Voice(capabilities, Pace(), levels, **joins)
 
     def edges(self, request: SpeakRequest) -> Edges:
         """Return what stands between the engine and the frames of a request."""
@@ -88,6 +92,8 @@ class Delivery:
         self._voice = voice
         self._rate_hz = request.sample_rate_hz or voice.capabilities.sample_rate_hz
         self._sent_to = request.start_offset_samples
+        warms = request.warm_up and voice.levels.wants(request.variant)
+        self._unlevelled: list[bytes] | None = [] if warms else None
         self._begin(may_leave_out=True)
 
     def _begin(self, *, may_leave_out: bool) -> None:
@@ -109,9 +115,17 @@ class Delivery:
     def push(self, pcm: bytes) -> None:
         """Take s16le mono PCM from the engine."""
         self._taken += len(pcm) // BYTES_PER_SAMPLE
-        edged = self._edges.push(pcm)
+        if self._unlevelled is not None:
+            self._unlevelled.append(pcm)
+        edged = self._edges.push(self._voice.levels.apply(self.request.variant, pcm))
         self._edged += len(edged) // BYTES_PER_SAMPLE
         self._pending += self._slicer.push(self._rates.push(edged))
+
+    def measure(self) -> None:
+        """Learn from a text that warmed the engine how loud it is."""
+        if self._unlevelled is not None:
+            self._voice.levels.measure(self.request.variant, b"".join(self._unlevelled))
+            self._unlevelled = None
 
     def words(self, words: list[Word]) -> None:
         """Take the times of words; see `Output.words`."""

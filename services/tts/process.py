@@ -171,7 +171,12 @@ def _declaration(spec: VoiceSpec) -> dict[str, object]:
         "engine": spec.engine,
         "language": spec.language,
         "options": spec.options,
-        "joins": {"trim_silence": spec.trim_silence, "pauses_ms": dict(spec.pauses_ms)},
+        "joins": {
+            "trim_silence": spec.trim_silence,
+            "pauses_ms": dict(spec.pauses_ms),
+            "loudness": spec.loudness,
+            "gain_db": spec.gain_db,
+        },
     }
 
 

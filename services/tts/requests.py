@@ -4,12 +4,13 @@ A full window holds the engine in its `write`, and a cancel frees it: the write 
 import this module: standard library only.
 """
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable
 
-from services.tts import wire
+from services.tts import loudness, wire
 from services.tts.delivery import Delivery, Voice
 from services.tts.engines.base import CannotSpeakError, Engine
 from services.tts.wire import SpeakRequest, Word
@@ -33,6 +34,7 @@ class Request:
         self._tell = send
         self._request = request
         self._delivery = Delivery(request_id, request, voice)
+        self._levels = voice.levels
         self._changed = threading.Condition()
         self._cancelled = False
         self._stopped = False
@@ -42,6 +44,7 @@ class Request:
         """Speak; return the message that ends the request."""
         began_ns = time.monotonic_ns()
         if not self._cancelled:
+            self._level(engine)
             engine.synthesize(self._request, self)
             if not self._stopped:
                 self._delivery.finish()
@@ -50,6 +53,19 @@ class Request:
         # A cancel that came behind the last sample changed nothing.
         cancelled = self._stopped or (self._cancelled and not self._delivery.made_samples)
         return self._delivery.done(busy_ns, cancelled=cancelled)
+
+    def measure(self) -> None:
+        """See `Delivery.measure`; call when its end was told."""
+        self._delivery.measure()
+
+    def _level(self, engine: Engine) -> None:
+        """Have a variant measured that speaks for the first time here: some 20 ms with espeak-ng."""
+        variant = self._request.variant
+        if self._levels.wants(variant) and not self._request.warm_up:
+            heard = _Heard()
+            with contextlib.suppress(CannotSpeakError):
+                engine.synthesize(SpeakRequest(loudness.TEXT, variant, warm_up=True), heard)
+            self._levels.measure(variant, b"".join(heard.parts))
 
     def write(self, pcm: bytes) -> bool:
         """See `Output`."""
@@ -103,6 +119,25 @@ class Request:
             self._waited_ns += time.monotonic_ns() - began_ns
 
 
+class _Heard:
+    """Keeps what an engine says, for nobody to hear."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, pcm: bytes) -> bool:
+        """See `Output`."""
+        self.parts.append(pcm)
+        return True
+
+    def words(self, words: list[Word]) -> None:
+        """See `Output`."""
+
+    def pause(self, seconds: float) -> bool:
+        """See `Output`: nobody waits for it."""
+        return seconds >= 0
+
+
 class Threads:
     """Drives an `Engine`: one thread a request, at most `Capabilities.slots`.
 
@@ -151,3 +186,4 @@ class Threads:
             # Out of the table before the end is told: the service may give the slot away at once.
             self._requests.pop(request.id, None)
             self._send(end)
+            request.measure()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from services.tts.core.fallbacks import check_fallbacks
 from services.tts.core.model import BreakerSpec, Limits, VoiceSpec
+from services.tts.loudness import TARGET_LUFS
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
@@ -52,6 +53,11 @@ class VoiceDeclaration(BaseModel):
     """False: the engine's own silence around each chunk stays, and nothing is faded."""
     pauses_ms: dict[str, Annotated[float, Field(ge=0, le=MAX_PAUSE_MS)]] = {}
     """Silence behind a chunk by how its text ends, where it is to differ from `services.tts.pauses`."""
+    loudness: Annotated[float, Field(ge=-40, le=-10)] | None = TARGET_LUFS
+    """How loud it is made, in LUFS (ITU-R BS.1770), where its engine repeats itself; null: as it is.
+    Simulated engines are left as they are unless this is set."""
+    gain_db: Annotated[float, Field(ge=-24, le=24)] = 0.0
+    """What is added to that, in dB; peaks are bent, never cut off."""
 
     device: Annotated[str, Field(min_length=1, max_length=64)] = "cpu"
     """Where its model lives, as VOICEMESH_TTS_DEVICE_MEMORY_MB names it: `cpu`, `cuda:0`."""
@@ -92,6 +98,9 @@ class VoiceDeclaration(BaseModel):
             raise ValueError(f"{unknown[0]!r} is no kind of pause; there are {', '.join(PAUSES_MS)}")
         return value
 
+    def _is_evened(self) -> bool:
+        return "loudness" in self.model_fields_set or not self.engine.startswith("simulated")
+
     def spec(self) -> VoiceSpec:
         """Return it as the core takes it."""
         return VoiceSpec(
@@ -102,6 +111,8 @@ class VoiceDeclaration(BaseModel):
             dict(self.options),
             trim_silence=self.trim_silence,
             pauses_ms=dict(self.pauses_ms),
+            loudness=self.loudness if self._is_evened() else None,
+            gain_db=self.gain_db,
             device=self.device,
             memory_mb=self.memory_mb,
             max_resident_mb=self.max_resident_mb,

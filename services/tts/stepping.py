@@ -205,7 +205,9 @@ class Stepping:
                 delivery.words(utterance.take()[1])
             if utterance.step is None:
                 speaking.ended = delivery.finish()
-                if not speaking.ended:
+                if speaking.ended:
+                    delivery.measure()
+                else:
                     speaking.utterance = self._engine.open(delivery.request)
         except Exception as error:  # noqa: BLE001 - the service is told
             self._fail(delivery, error)

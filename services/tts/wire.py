@@ -18,9 +18,9 @@ Every message is a header and a payload, integers little-endian:
                                             HEARTBEAT  JSON of Heartbeat: about once a second
                                             PROGRESS   JSON of Progress: before READY, as it gets on
 
-`joins` is {trim_silence, pauses_ms}, see `services.tts.delivery.Voice`. WORDS come before the FRAME
-that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, PROGRESS, a FAILED start) have
-request id 0; a HEARTBEAT may come at any time, also before READY.
+`joins` is {trim_silence, pauses_ms, loudness, gain_db}, see `services.tts.delivery.Voice`. WORDS come
+before the FRAME that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, PROGRESS,
+a FAILED start) have request id 0; a HEARTBEAT may come at any time, also before READY.
 A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
 means nothing.
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from services.tts import edges, resampling
+from services.tts import edges, loudness, resampling
 from services.tts.core.model import Capabilities, Variant, VoiceInfo, VoiceSpec
 from services.tts.core.pool import Pool
 from services.tts.core.voices import Voices, VoiceState
@@ -81,6 +81,7 @@ def revision(spec: VoiceSpec, capabilities: Capabilities, variant: str) -> str:
     joins = [
         edges.RENDERING,
         resampling.RENDERING,
+        *(loudness.RENDERING, spec.loudness, spec.gain_db),
         spec.trim_silence,
         sorted({**PAUSES_MS, **spec.pauses_ms}.items()),
     ]

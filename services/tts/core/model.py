@@ -54,6 +54,10 @@ class VoiceSpec:
     """Whether the engine's own silence around each chunk is replaced by the pause that belongs there."""
     pauses_ms: Mapping[str, float] = field(default_factory=dict)
     """Pauses that differ from those of `services.tts.pauses`, by kind."""
+    loudness: float | None = None
+    """How loud it is made, in LUFS; None: as it is."""
+    gain_db: float = 0.0
+    """What is added to that."""
     device: str = "cpu"
     """Where its models live, as the budgets of memory name it."""
     memory_mb: int = 0

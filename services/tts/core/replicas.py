@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from services.tts import loudness
 from services.tts.core.job import Job
 from services.tts.core.marks import Marks
 from services.tts.core.members import WARM_UP_ID, Member, MemberListener, MemberState
@@ -24,7 +25,6 @@ __all__ = ["Member", "MemberListener", "MemberState", "Replicas"]
 
 _log = get_logger(__name__)
 
-_WARM_UP_TEXT: Final = "The first sentence warms the voice."
 _BACKOFF_FIRST_S: Final = 0.2
 _BACKOFF_MOST_S: Final = 10.0
 _LATE_NS: Final = 1_000_000_000
@@ -143,7 +143,7 @@ class Replicas:
                     replica = await self._launch(self._spec, member)
                     member.warmed = asyncio.get_running_loop().create_future()
                     variant = replica.capabilities.default_variant
-                    replica.speak(WARM_UP_ID, SpeakRequest(_WARM_UP_TEXT, variant, warm_up=True))
+                    replica.speak(WARM_UP_ID, SpeakRequest(loudness.TEXT, variant, warm_up=True))
                     await member.warmed
         except (ReplicaStartError, TimeoutError) as error:
             late = f"not warm after {self._limits.warmup_timeout_s:g} s"
