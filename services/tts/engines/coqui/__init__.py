@@ -5,7 +5,8 @@
     library         the library made loadable on any machine
     options         the options of a voice, each checked            standard library only
 
-A model is spoken by the engine for its kind: `vits` has an inference path of its own, in steps.
+A model is spoken by the engine for its kind: `vits` and `xtts` have inference paths of their own, in steps;
+any other is spoken through the library's API, a sentence at a time (`whole`).
 
 Options of every kind: `model` (a folder with `config.json` and a checkpoint, or a name of the library's as
 `tts_models/en/ljspeech/vits`), `device` (`cpu`, `cuda`, `cuda:1`, `auto`), `threads` (of a CPU). The others
@@ -14,7 +15,7 @@ are in the module of the engine.
 
 from typing import Any
 
-from services.tts.engines.base import Engine, OptionsError, SteppedEngine
+from services.tts.engines.base import Engine, SteppedEngine
 from services.tts.engines.coqui.library import load_library
 from services.tts.engines.coqui.model_files import find_model
 
@@ -29,12 +30,14 @@ def load(language: str, options: dict[str, Any]) -> Engine | SteppedEngine:
     """
     files = find_model(options)
     load_library()
+    if files.kind == "vits":
+        from services.tts.engines.coqui.vits import VitsEngine  # noqa: PLC0415 - heavy
+
+        return VitsEngine(files, language, options)
     if files.kind == "xtts":
         from services.tts.engines.coqui.xtts import XttsEngine  # noqa: PLC0415 - heavy
 
         return XttsEngine(files, language, options)
-    if files.kind != "vits":
-        from services.tts.engines.coqui.whole import WholeEngine  # noqa: PLC0415 - heavy
+    from services.tts.engines.coqui.whole import WholeEngine  # noqa: PLC0415 - heavy
 
-        return WholeEngine(files, language, options)
-    raise OptionsError(f"option model: no engine speaks a model of the kind {files.kind!r}")
+    return WholeEngine(files, language, options)
