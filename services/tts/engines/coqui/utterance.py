@@ -130,11 +130,12 @@ class Spoken:
         if self.step is None or self.step.stage == TEXT:
             return self._at(self.frame)
         wanted = (sample - self._samples) // self._sizes.hop
-        if wanted >= self.frames:
+        if wanted >= self.frames and self._number + 1 < len(self._parts):
             self.frame = self.frames
             self._next_window()
         elif wanted > self.frame:
-            self.frame = self._sizes.grid.floor(wanted)
+            # The last window is made in any case: how a text ends depends on what is heard there.
+            self.frame = max(self.frame, self._sizes.grid.floor(min(wanted, self.frames - 1)))
             if self.step.stage != FLOW:
                 self._next_window()
         return self._at(self.frame)
