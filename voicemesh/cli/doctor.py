@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,14 +20,12 @@ from rich.text import Text
 
 from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
+from voicemesh.cli.doctor_coqui import coqui_checks
 from voicemesh.cli.exits import DONE, FAILED, Failure
+from voicemesh.cli.findings import MISSING, NOTE, OK, Check
 from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
 from voicemesh.cli.plan import MeshPlan, is_free, plan
 from voicemesh.cli.play import find_player
-
-OK: Final = "ok"
-MISSING: Final = "missing"
-NOTE: Final = "note"
 
 _REACH_TIMEOUT_S: Final = 1.0
 _SERVER_PACKAGES: Final = (
@@ -46,24 +44,6 @@ _SERVER_PACKAGES: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding.
-
-    Attributes:
-        name: What was looked at.
-        state: "ok"; "missing": the mesh cannot run without it; "note": it can, with less.
-        detail: What was found.
-        fix: How to get what is missing, or "".
-
-    """
-
-    name: str
-    state: str
-    detail: str
-    fix: str = ""
-
-
 def run_doctor(*, as_json: bool) -> int:
     """Look at everything, print what was found; return 1 where something required is missing."""
     checks = asyncio.run(_look())
@@ -76,11 +56,14 @@ def run_doctor(*, as_json: bool) -> int:
 
 
 async def _look() -> list[Check]:
+    # In a thread: torch loads for seconds, in a process of its own.
+    coqui = await asyncio.to_thread(lambda: list(coqui_checks()))
     checks = [
         *_python(),
         *_packages(),
         _speech(),
         _codecs(),
+        *coqui,
         _servers(),
         *_model(),
         *await _redis(),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.tts.engines.coqui.alignment import starts
 
 
-def words_at(pieces, whole):
+def words_at(pieces: list[str], whole: str) -> list[str]:
     return [whole[at:].split(maxsplit=1)[0] for at in starts(pieces, whole)]
 
 
