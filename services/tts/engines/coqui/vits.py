@@ -65,7 +65,7 @@ class VitsEngine(SteppedEngine):
         self._device = take_device(taken)
         on_gpu = self._device.type == "cuda"
         precision = taken.choice("precision", ("fp32", "bf16"))
-        first = taken.whole("first_frames", 4, 1024, FIRST_FRAMES)
+        first = taken.whole("first_frames", 4, 4096, FIRST_FRAMES)
         grid = Grid(first, taken.whole("window_frames", first, 4096, max(first, WINDOW_FRAMES)))
         self._max_batch = taken.whole("max_batch", 1, 1024, 64 if on_gpu else 1)
         slots = taken.whole("slots", 1, 4096, 256 if on_gpu else 8)
@@ -75,6 +75,7 @@ class VitsEngine(SteppedEngine):
         self._noise_scale_dp = taken.number("noise_scale_dp", 0, 10, model.args.inference_noise_scale_dp)
         self._length_scale = taken.number("length_scale", 0.05, 20, model.args.length_scale)
         taken.finish("a VITS")
+        self.frame_samples = model.hop
         self._sizes = Sizes(grid, _TOKENS, _FRAMES, model.hop, model.args.max_inference_len)
         self._plans = {
             Step(FIRST, first): model.decoder.plan(first, first=True),
