@@ -30,9 +30,4 @@ def vits(name: str, **values: Any) -> Listed:
     return Listed(name, declare, sentences=24, random_weights=True)
 
 
-listed = listing(
-    [
-        vits("vits-phonemes", phonemes="en-us", stochastic=True),
-        vits("vits-speakers", phonemes="en-us", speakers=3),
-    ]
-)
+listed = listing([vits("vits", phonemes="en-us", speakers=3, stochastic=True)])

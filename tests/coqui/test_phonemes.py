@@ -30,7 +30,7 @@ TEXTS = {
 }
 RECORDED = {
     ("en-us", "hello there how are you today"): "həlˈoʊ ðɛɹ hˌaʊ ɑːɹ juː tədˈeɪ",
-    ("fr-fr", "bonjour le monde"): "bɔ̃ʒˈuʁ lə mˈɔ̃d",
+    ("fr-fr", "bonjour le monde"): "bɔ̃ʒˈuʁ lə- mˈɔ̃d",
     ("de", "Guten Morgen"): "ɡˈuːtən mˈɔɾɡən",
 }
 

@@ -11,6 +11,7 @@ the same samples, bit for bit, where steps are taken alone (`max_batch` 1). In a
 another order: samples differ by 1e-5 of full scale at most, in bf16 by what `docs/coqui.md` says.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from services.tts.engines.base import (
+    CannotSpeakError,
     Capabilities,
     OutOfMemoryError,
     SpeakRequest,
@@ -38,6 +40,7 @@ from services.tts.engines.coqui.vits_model import VitsModel
 from services.tts.engines.coqui.windows import FIRST_FRAMES, WINDOW_FRAMES, Grid
 from services.tts.engines.espeak import bcp47
 
+_WARM_UP: Final = "At 5:30 on the 1st, Dr. Smith paid $12,345.60."
 _RENDERING: Final = 1
 """Raised whenever this path makes other samples of the same model."""
 
@@ -90,6 +93,10 @@ class VitsEngine(SteppedEngine):
             zip([variant.name for variant in variants] or [""], model.speakers, strict=True)
         )
         self._readers = {one.language: Reader(model.tokenizer, one.language) for one in model.speakers}
+        for reader in self._readers.values():
+            # What spells numbers is loaded at the first one, and takes seconds.
+            with contextlib.suppress(CannotSpeakError):
+                reader.read(_WARM_UP)
         default = wanted(variants, [one.name for one in model.speakers], speaker, language, several=several)
         sound = (precision, first, grid.sizes, self._noise_scale, self._noise_scale_dp, self._length_scale)
         self.capabilities = Capabilities(
