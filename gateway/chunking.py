@@ -52,4 +52,5 @@ def _pace(pace: Pace) -> chunker_pb2.Pace:
         ms_per_char=pace.ms_per_char,
         first_frame_ms=pace.first_frame_ms,
         first_frame_ms_per_char=pace.first_frame_ms_per_char,
+        writer_chars_per_s=pace.writer_chars_per_s,
     )

@@ -13,6 +13,7 @@ the caller's outbox has room again.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,7 @@ from gateway.asking import Asking
 from gateway.chunking import configure_chunker, tell_chunker, wants_slack
 from gateway.core import actions as do
 from gateway.core import events as on
+from gateway.core.pace import WriterMeter
 from gateway.core.report import TurnReport
 from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, TurnSpec
@@ -114,7 +116,9 @@ class TurnDriver:
         self.settled = asyncio.Event()
         self.settled.set()
         self._pace_meter = peers.paces.meter(speech.voice.name, speech.speed)
-        self._engine = TurnEngine(spec, clock, self._pace_meter)
+        # Words of the caller's own come as they come.
+        self._writer_meter = peers.paces.writer(text.model) if spec.prompt is not None else WriterMeter()
+        self._engine = TurnEngine(spec, clock, self._pace_meter, self._writer_meter)
         self._speech = speech
         self._peers = peers
         self._caller = caller
@@ -321,7 +325,8 @@ class TurnDriver:
         if self._chunker is None:
             method = "voicemesh.chunker.v1.ChunkerService/Chunk"
             self._chunker = self._link("chunker", method, self._peers.chunker.Chunk)
-            pace = self._pace_meter.pace()
+            writer_chars_per_s = self._writer_meter.chars_per_s()
+            pace = replace(self._pace_meter.pace(), writer_chars_per_s=writer_chars_per_s)
             self._chunker.send(configure_chunker(self.spec.turn_id, self._speech, pace))
             self._read(self._chunker, self._take_chunker, self._chunker_ended)
         return self._chunker

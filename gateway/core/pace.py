@@ -1,4 +1,4 @@
-"""How fast a voice speaks and how soon its engine begins, learned from the turns that it spoke.
+"""How fast a voice speaks, how soon its engine begins, and how fast a model writes, learned from turns.
 
 time to first frame
     │            · ·  line: least squares of what was seen,
@@ -15,7 +15,10 @@ from typing import Final
 _SEEN: Final = 12
 """So many chunks are remembered: a voice that becomes slower is believed within a turn or two."""
 _METERS: Final = 256
-"""So many pairs of voice and speed are remembered."""
+"""So many pairs of voice and speed are remembered, and so many models."""
+_LEAST_WRITTEN_CHARS: Final = 40
+"""Less text shows nothing of how fast it is written."""
+_MOST_CHARS_PER_S: Final = 100_000.0
 _SPREAD_CHARS: Final = 30
 """With chunks of lengths closer together, nothing is known of how the time grows with the length."""
 
@@ -30,6 +33,8 @@ class Pace:
     """Milliseconds from chunk to first frame, whatever the length; None: unknown."""
     first_frame_ms_per_char: float = 0.0
     """Further milliseconds for each character."""
+    writer_chars_per_s: float = 0.0
+    """How fast the model writes, in characters a second; 0: unknown."""
 
 
 class PaceMeter:
@@ -73,11 +78,36 @@ class PaceMeter:
         return max(0.0, base_ms), slope_ms
 
 
+class WriterMeter:
+    """Learns how fast one model writes."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=_SEEN)
+
+    def wrote(self, chars: int, elapsed_ms: float) -> None:
+        """Take note of the text of a reply behind its first piece, and how long it took to come."""
+        if chars >= _LEAST_WRITTEN_CHARS:
+            self._seen.append(min(_MOST_CHARS_PER_S, chars * 1000 / max(elapsed_ms, 0.001)))
+
+    def chars_per_s(self) -> float:
+        """Return how fast the model writes, three turns of four at least; 0 while no turn has shown it."""
+        return sorted(self._seen)[len(self._seen) // 4] if self._seen else 0.0
+
+
 class Paces:
-    """The meters of all voices: what one turn learned, the next one knows."""
+    """The meters of all voices and models: what one turn learned, the next one knows."""
 
     def __init__(self) -> None:
         self._meters: OrderedDict[tuple[str, float], PaceMeter] = OrderedDict()
+        self._writers: OrderedDict[str, WriterMeter] = OrderedDict()
+
+    def writer(self, model: str) -> WriterMeter:
+        """Return the meter of a model; "" is the one that answers where none is named."""
+        found = self._writers.setdefault(model, WriterMeter())
+        self._writers.move_to_end(model)
+        if len(self._writers) > _METERS:
+            self._writers.popitem(last=False)
+        return found
 
     def meter(self, voice: str, speed: float) -> PaceMeter:
         """Return the meter of a voice at a speed."""

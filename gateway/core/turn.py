@@ -20,7 +20,7 @@ from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
 from gateway.core.heard import heard_text
 from gateway.core.history import bounded
-from gateway.core.pace import PaceMeter
+from gateway.core.pace import PaceMeter, WriterMeter
 from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.values import Chunk, Message, TurnSpec, Usage
@@ -40,14 +40,25 @@ NEWS_MS = 100
 
 
 class TurnEngine:
-    """One turn. `clock` stamps events when they are taken, and what goes out; `meter` learns of the voice."""
+    """One turn.
 
-    def __init__(self, spec: TurnSpec, clock: Clock, meter: PaceMeter | None = None) -> None:
+    `clock` stamps events when they are taken, and what goes out; `meter` learns of the voice, `writer` of
+    the model.
+    """
+
+    def __init__(
+        self,
+        spec: TurnSpec,
+        clock: Clock,
+        meter: PaceMeter | None = None,
+        writer: WriterMeter | None = None,
+    ) -> None:
         self.spec = spec
         self.finished = False
         self._clock = clock
         self._marks = TurnMarks(received_ns=spec.received_ns)
         self._speech = Speech(spec, clock, self._act, self._degrade, meter)
+        self._writer = writer or WriterMeter()
         self._actions: list[do.Action] = []
         self._history = spec.remembered
         self._history_version = 0
@@ -241,6 +252,10 @@ class TurnEngine:
                 self._text_at_ns = now_ns
                 self._act(do.FlushChunker())
             case on.TextEnded(usage, complete):
+                if self._llm_running and self._text:
+                    # The first piece shows when the model began, not how fast it is.
+                    written = self._text_length - len(self._text[0])
+                    self._writer.wrote(written, (self._text_at_ns - self._marks.first_text_ns) / 1e6)
                 self._llm_running = False
                 self._usage = usage
                 self._end_text()

@@ -22,7 +22,7 @@ from services.chunker.clauses import (
     clause_is_speakable,
 )
 from services.chunker.pacing import MS, Pace, Pacing
-from services.chunker.phrases import Strength, last_word_end, phrase_boundaries
+from services.chunker.phrases import Strength, is_opener, last_word_end, phrase_boundaries
 from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
 from services.chunker.scanner import SLICE_CHARS, Scanner
 from services.chunker.view import Decision, Verdict
@@ -190,6 +190,18 @@ class Chunker(Scanner):
             decision = Decision(Verdict.NO, decision.end)
         return decision, reason
 
+    def _may_begin(self, end: int) -> bool:
+        return super()._may_begin(end) or self._opens(end)
+
+    def _opens(self, end: int) -> bool:
+        """Say whether the text begins with an opener ("Sure,") that lasts until the next chunk is there."""
+        pacing = self._pacing
+        return (
+            pacing is not None
+            and is_opener(self._buffer[self._start : end], self.config.language)
+            and pacing.bridges(end - self._start)
+        )
+
     def _in_bracket(self, end: int) -> bool:
         """Say whether a round bracket is open where a chunk would end."""
         return self._buffer.rfind("(", self._start, end) > self._buffer.rfind(")", self._start, end)
@@ -302,4 +314,5 @@ class Chunker(Scanner):
     def _note_cut(self, chunk: Chunk, now_ns: int) -> None:
         if self._pacing is not None:
             syllables = len(marks.SYLLABIC.findall(chunk.text))
-            self._pacing.cut(chunk.index, len(chunk.text), syllables, now_ns)
+            opener = not chunk.index and self._opens(self._start + len(chunk.text))
+            self._pacing.cut(chunk.index, len(chunk.text), syllables, now_ns, opener=opener)

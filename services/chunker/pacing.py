@@ -33,6 +33,12 @@ COMFORT_MS: Final = 1500.0
 BETTER_CHARS: Final = 20
 """A better boundary is hardly ever nearer: with time for fewer characters, nothing is waited for."""
 _BETTER_MS: Final = 400.0
+_PRIOR_CHARS: Final = 60
+"""What earlier turns showed of the writer counts as much as so many characters of this text."""
+BRIDGED_CHARS: Final = 65
+"""So many characters hold a good end, nearly always: a clause mark is 45 away, as a rule."""
+COMMA_MS: Final = 100.0
+"""Behind a comma voices pause, and what stands alone is spoken slowly: an opener takes longer by this."""
 _WINDOW_NS: Final = 2_000 * MS
 _MOST_UNCOUNTED: Final = 256
 _JOINED_CHARS: Final = 200
@@ -48,6 +54,8 @@ class Pace:
     """Milliseconds from cut to first frame, whatever the length; None: unknown."""
     first_frame_ms_per_char: float = 0.0
     """Further milliseconds for each character."""
+    writer_chars_per_s: float = 0.0
+    """How fast the text is written, by what earlier turns showed; 0: unknown."""
 
 
 UNKNOWN_PACE: Final = Pace()
@@ -101,6 +109,17 @@ class Pacing:
             return 0.0
         return chars * elapsed_ms / self._window_chars
 
+    def _expected_ms(self, chars: int) -> float:
+        """Return how long so many characters will take, by what earlier turns and this one showed.
+
+        The first tokens alone say little: the second one may be a comma.
+        """
+        expected_ms = _PRIOR_CHARS * 1000 / self.pace.writer_chars_per_s
+        elapsed_ms = (self._last_ns - self._window_ns) / MS
+        if elapsed_ms <= 0:
+            return chars * expected_ms / _PRIOR_CHARS
+        return chars * (expected_ms + elapsed_ms) / (_PRIOR_CHARS + self._window_chars)
+
     # ------------------------------------------------------------ the voice and the player
 
     def audio_ms(self, chars: int, cjk: int = 0) -> float:
@@ -116,9 +135,9 @@ class Pacing:
             return UNKNOWN_FIRST_FRAME_MS + chars * UNKNOWN_FIRST_FRAME_MS_PER_CHAR
         return pace.first_frame_ms + chars * pace.first_frame_ms_per_char
 
-    def cut(self, index: int, chars: int, cjk: int, now_ns: int) -> None:
+    def cut(self, index: int, chars: int, cjk: int, now_ns: int, *, opener: bool = False) -> None:
         """Take note of a chunk: it adds to what the player has."""
-        audio_ms = self.audio_ms(chars, cjk) * CAUTION
+        audio_ms = self._bridged_ms(chars, cjk) if opener else self.audio_ms(chars, cjk) * CAUTION
         self._uncounted.append((index, audio_ms))
         # Nobody counts on the time until its first frame: the player begins later, and ends later.
         self._free_ns = max(self._free_ns, now_ns) + round(self.first_frame_ms(chars) * MS)
@@ -134,11 +153,29 @@ class Pacing:
                 self.pace.first_frame_ms_per_char
                 if pace.first_frame_ms is None
                 else pace.first_frame_ms_per_char,
+                pace.writer_chars_per_s or self.pace.writer_chars_per_s,
             )
         while self._uncounted and self._uncounted[0][0] < counted:
             self._uncounted.popleft()
         self.reported = True
         self._dry_ns = now_ns + round((left_ms + sum(audio for _, audio in self._uncounted)) * MS)
+
+    def bridges(self, chars: int, cjk: int = 0) -> bool:
+        """Say whether the audio of a first chunk lasts until the next chunk, of a phrase or so, is there.
+
+        Never while the writer, the voice or its engine is unknown.
+        """
+        pace = self.pace
+        if not pace.writer_chars_per_s or not pace.ms_per_char or pace.first_frame_ms is None:
+            return False
+        # An engine may begin with a chunk only when it is done with the one before.
+        begins_ms = max(self._expected_ms(BRIDGED_CHARS), self.first_frame_ms(chars))
+        needed_ms = begins_ms + self.first_frame_ms(BRIDGED_CHARS) + MARGIN_MS
+        return self._bridged_ms(chars, cjk) >= needed_ms
+
+    def _bridged_ms(self, chars: int, cjk: int) -> float:
+        """Return for how long an opener lasts, from its cut on."""
+        return self.first_frame_ms(chars) + self.audio_ms(chars, cjk) * CAUTION + COMMA_MS
 
     def fits(self, chars: int, now_ns: int) -> bool:
         """Say whether a chunk of so many characters, cut now, begins before the player runs dry.

@@ -46,6 +46,8 @@ class PhraseWords:
     numerals: frozenset[str]
     hours: frozenset[str]
     """Words before an hour (at nine)."""
+    interjections: frozenset[str]
+    """Open a reply: spoken apart they sound as they should, and the comma behind them is a pause."""
     nouns_are_capitalised: bool = False
 
 
@@ -107,6 +109,10 @@ def _set(*words: str | Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _phrases(joined: str) -> frozenset[str]:
+    return frozenset(joined.split("|"))
+
+
 _EN_PREPOSITIONS: Final = """
 at for with from during without between among under behind near against into onto inside outside within
 toward
@@ -127,6 +133,11 @@ _EN_OPENERS: Final = """
 because although though unless until while when whenever whereas wherever which who whose whom if where but
 """
 _ENGLISH: Final = PhraseWords(
+    interjections=_phrases(
+        "sure|yes|no|of course|well|certainly|absolutely|great|okay|ok|right|all right|alright|definitely|"
+        "sure thing|good question|great question|exactly|indeed|hello|hi|hey|sorry|thanks|thank you|"
+        "no problem|good morning|good evening|hmm|ah|oh|perfect|understood|got it|to be honest|in short",
+    ),
     joiners=_set("and or"),
     openers=_set(_EN_OPENERS),
     asking=_set("if when where who which whose whom whenever wherever"),
@@ -200,6 +211,11 @@ innerhalb außerhalb
 """
 _DE_PARTICLES: Final = "in an aus auf ab mit nach vor um durch über unter bis"
 _GERMAN: Final = PhraseWords(
+    interjections=_phrases(
+        "klar|ja|nein|natürlich|gerne|gern|sicher|selbstverständlich|na klar|genau|gut|okay|ok|also|nun|"
+        "hallo|danke|gute frage|kein problem|guten tag|guten morgen|guten abend|alles klar|verstanden|"
+        "aber gerne|doch|tja|ach",
+    ),
     joiners=_set("und oder sowie"),
     openers=_set(
         "aber sondern denn weil obwohl wenn als dass damit sobald solange nachdem bevor während falls "
@@ -245,6 +261,10 @@ dans sur avec pour sans chez vers pendant depuis avant après entre contre sous 
 malgré durant sauf selon près
 """
 _FRENCH: Final = PhraseWords(
+    interjections=_phrases(
+        "oui|non|bien sûr|d'accord|certainement|absolument|eh bien|bon|volontiers|bonjour|bonsoir|salut|"
+        "merci|très bien|parfait|exactement|en effet|tout à fait|pas de problème|bonne question|ah|alors",
+    ),
     joiners=_set("et ou"),
     openers=_set("mais car parce puisque lorsque quand tandis quoique qui dont où lorsqu'il afin"),
     asking=_set("quand où qui"),
@@ -293,6 +313,11 @@ _ES_PREPOSITIONS: Final = (
     "en con por para sin desde hasta durante entre sobre contra hacia según tras ante bajo mediante"
 )
 _SPANISH: Final = PhraseWords(
+    interjections=_phrases(
+        "sí|no|claro|por supuesto|desde luego|claro que sí|bueno|bien|pues|vale|hola|gracias|perfecto|"
+        "exacto|entendido|de acuerdo|buenos días|buenas tardes|buena pregunta|con mucho gusto|"
+        "sin problema|ah",
+    ),
     joiners=_set("y e o u"),
     openers=_set("pero porque cuando mientras aunque donde quien quienes sino pues"),
     asking=_set("cuando donde quien quienes"),
@@ -340,6 +365,8 @@ _LANGUAGES: Final[Mapping[str, PhraseWords]] = {
 
 LEANING_ANYWHERE: Final = frozenset().union(*(words.leaning for words in _LANGUAGES.values()))
 """For texts of an unknown language: words that lean on the next one in any of the four."""
+
+INTERJECTIONS_ANYWHERE: Final = frozenset().union(*(words.interjections for words in _LANGUAGES.values()))
 
 _TELLTALE: Final = frozenset("the is are you your to of and it this that we can have with i'm it's".split())
 """Enough of these, and a text of unknown language is English."""

@@ -21,7 +21,13 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from services.chunker import marks
-from services.chunker.phrase_words import LEANING_ANYWHERE, PhraseWords, guessed, words_of
+from services.chunker.phrase_words import (
+    INTERJECTIONS_ANYWHERE,
+    LEANING_ANYWHERE,
+    PhraseWords,
+    guessed,
+    words_of,
+)
 
 LEAST_WORDS: Final = 4
 LEAST_CHARS: Final = 15
@@ -134,6 +140,18 @@ def phrase_boundaries(text: str, language: str) -> Iterator[Boundary]:
         strength = _strength(words, index)
         if strength is not None:
             yield Boundary(spans[index - 1][1], strength)
+
+
+def is_opener(text: str, language: str) -> bool:
+    """Say whether `text` is an interjection and a comma, as replies begin with: said apart, a pause follows.
+
+    Of a text whose language is unknown the openers of all known languages count.
+    """
+    if text[-1:] != ",":
+        return False
+    table = words_of(language)
+    openers = table.interjections if table else INTERJECTIONS_ANYWHERE if not language else frozenset()
+    return " ".join(text[:-1].lower().replace("’", "'").split()) in openers
 
 
 def last_word_end(text: str, language: str, least_words: int = PRESSED_WORDS) -> int:

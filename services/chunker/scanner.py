@@ -201,9 +201,13 @@ class Scanner:
         if not self._early or self.chunk_count or marks.is_sentence_mark(buffer, index):
             return decide_sentence(view, index), Reason.SENTENCE
         decision = decide_clause(view, index)
-        if decision.verdict is not Verdict.NO and not clause_is_speakable(buffer[self._start : decision.end]):
+        if decision.verdict is not Verdict.NO and not self._may_begin(decision.end):
             decision = Decision(Verdict.NO, decision.end)
         return decision, Reason.CLAUSE
+
+    def _may_begin(self, end: int) -> bool:
+        """Say whether the first chunk may be the clause that ends at `end`."""
+        return clause_is_speakable(self._buffer[self._start : end])
 
     def _limit_here(self) -> int:
         """Return how long this chunk may become; called when there is enough of it to see what it is."""

@@ -14,6 +14,7 @@ from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
 MAX_TURN_ID_CHARS: Final = 256
 MAX_PACE_MS: Final = 600_000
+MAX_WRITER_CHARS_PER_S: Final = 1_000_000
 SLICE_CHARS: Final = 16_384
 """So much text is cut at a stretch: a few milliseconds in which other streams wait."""
 
@@ -41,11 +42,17 @@ def _pace(pace: chunker_pb2.Pace, field: str) -> Pace:
         value: float = getattr(pace, name)
         if not 0 <= value <= MAX_PACE_MS:
             raise InvalidFieldError(f"{field}.{name}", f"must be 0 to {MAX_PACE_MS}, not {value}")
+    if not 0 <= pace.writer_chars_per_s <= MAX_WRITER_CHARS_PER_S:
+        raise InvalidFieldError(
+            f"{field}.writer_chars_per_s",
+            f"must be 0 to {MAX_WRITER_CHARS_PER_S}, not {pace.writer_chars_per_s}",
+        )
     known = pace.HasField("first_frame_ms")
     return Pace(
         ms_per_char=pace.ms_per_char,
         first_frame_ms=pace.first_frame_ms if known else None,
         first_frame_ms_per_char=pace.first_frame_ms_per_char if known else 0.0,
+        writer_chars_per_s=pace.writer_chars_per_s,
     )
 
 

@@ -289,7 +289,9 @@ async def test_chunks_keep_to_the_limit_of_the_voice(house: House) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, 1e9, float("nan")])
-@pytest.mark.parametrize("name", ["ms_per_char", "first_frame_ms", "first_frame_ms_per_char"])
+@pytest.mark.parametrize(
+    "name", ["ms_per_char", "first_frame_ms", "first_frame_ms_per_char", "writer_chars_per_s"]
+)
 async def test_a_pace_that_cannot_be_is_refused(house: House, name: str, value: float) -> None:
     caller = house.caller()
     await caller.configure()

@@ -7,12 +7,13 @@ tokens ──> Chunker ──> engine (one chunk at a time) ──> player
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.chunker.core import Chunk, Chunker, ChunkerConfig, Pace
 
 MS = 1_000_000
+PAUSES_MS = {".": 300, "?": 300, "!": 340, ":": 225, ";": 225, ",": 150}
 HOP_MS = 2.0
 
 
@@ -23,6 +24,12 @@ class Engine:
     base_ms: float
     rtf: float
     ms_per_char: float
+    pauses: bool = False
+    """Behind each chunk follows the pause that belongs to its mark, as the TTS service makes them."""
+
+    def audio_ms(self, text: str) -> float:
+        pause_ms = PAUSES_MS.get(text[-1], 25) if self.pauses else 0
+        return len(text) * self.ms_per_char + pause_ms
 
     def pace(self) -> Pace:
         return Pace(self.ms_per_char, self.base_ms, self.rtf * self.ms_per_char)
@@ -49,10 +56,18 @@ def play(
     engine: Engine,
     language: str = "en",
     known: bool = False,
+    writer_known: bool = False,
     pauses_ms: dict[int, float] | None = None,
 ) -> Heard:
-    """Run one reply. `known`: earlier turns have shown the engine's pace. `pauses_ms`: before which token."""
-    config = ChunkerConfig(language=language, pace=engine.pace() if known else Pace())
+    """Run one reply.
+
+    `known`: earlier turns have shown the engine's pace, `writer_known`: the writer's. `pauses_ms`: before
+    which token.
+    """
+    pace = engine.pace() if known else Pace()
+    if writer_known:
+        pace = replace(pace, writer_chars_per_s=tokens_per_s * sum(map(len, tokens)) / len(tokens))
+    config = ChunkerConfig(language=language, pace=pace)
     return _Run(Chunker(config), engine, tokens, tokens_per_s, pauses_ms or {}).run()
 
 
@@ -107,7 +122,7 @@ class _Run:
         for chunk in chunks:
             self.heard.chunks.append(chunk)
             self.heard.cut_ms.append(now_ms)
-            audio_ms = len(chunk.text) * self.engine.ms_per_char
+            audio_ms = self.engine.audio_ms(chunk.text)
             begin_ms = max(now_ms + HOP_MS, self.free_ms)
             self.free_ms = begin_ms + self.engine.base_ms + self.engine.rtf * audio_ms
             self.at(self.free_ms + HOP_MS, "audio", chunk)
@@ -119,7 +134,7 @@ class _Run:
         if now_ms > self.dry_ms:
             heard.stalls_ms.append(now_ms - self.dry_ms)
             self.dry_ms = now_ms
-        self.dry_ms += len(chunk.text) * self.engine.ms_per_char
+        self.dry_ms += self.engine.audio_ms(chunk.text)
         if not self.ended:
             self.chunker.slack(
                 self.dry_ms - now_ms,

@@ -4,7 +4,8 @@ import pytest
 
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.pace import Pace, PaceMeter, Paces
+from gateway.core.pace import Pace, PaceMeter, Paces, WriterMeter
+from gateway.core.turn import TurnEngine
 from tests.unit.gateway.engine import Script
 
 
@@ -61,6 +62,55 @@ def test_each_voice_and_speed_has_its_meter_and_their_number_is_bounded() -> Non
         paces.meter(f"voice {number}", 1.0)
     assert paces.meter("a", 1.0) is not first
     assert len(paces._meters) <= 256
+
+
+def test_a_writer_is_as_fast_as_three_turns_of_four_showed() -> None:
+    meter = WriterMeter()
+    assert meter.chars_per_s() == 0
+    meter.wrote(39, 10)  # too little to show anything
+    assert meter.chars_per_s() == 0
+    for chars_per_s in (300, 100, 250, 200):
+        meter.wrote(chars_per_s, 1000)
+    assert meter.chars_per_s() == 200
+    meter.wrote(500, 0)  # all at once
+    assert meter.chars_per_s() == 200
+    for _ in range(12):
+        meter.wrote(60, 1000)
+    assert meter.chars_per_s() == 60, "a model that becomes slower is believed"
+
+
+def test_each_model_has_its_meter_and_their_number_is_bounded() -> None:
+    paces = Paces()
+    first = paces.writer("")
+    assert paces.writer("") is first
+    for number in range(1000):
+        paces.writer(f"model {number}")
+    assert len(paces._writers) <= 256
+    assert paces.writer("") is not first
+
+
+def test_a_turn_learns_how_fast_the_model_writes_behind_its_first_piece() -> None:
+    meter = WriterMeter()
+    script = Script()
+    script.engine = TurnEngine(script.engine.spec, script.clock, writer=meter)
+    script.to_llm()
+    script.on(on.TextArrived("It begins with this, all at once."), after_ms=300)
+    for _ in range(10):
+        script.on(on.TextArrived(" ten chars"), after_ms=50)
+    script.on(on.TextEnded(), after_ms=1000)
+    assert meter.chars_per_s() == pytest.approx(200)
+
+
+def test_a_reply_from_the_cache_teaches_nothing_of_the_model() -> None:
+    meter = WriterMeter()
+    script = Script()
+    script.engine = TurnEngine(script.engine.spec, script.clock, writer=meter)
+    script.start()
+    script.on(on.HistoryLoaded((), 0, 100), after_ms=1)
+    script.on(
+        on.ReplyFound("It was written long ago, and it is as long as any other. " * 3, "memory", 10, ())
+    )
+    assert meter.chars_per_s() == 0
 
 
 def test_the_chunker_is_told_at_the_first_frame_and_at_the_end_of_a_chunk_and_no_oftener() -> None:

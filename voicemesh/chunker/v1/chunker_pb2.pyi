@@ -119,29 +119,37 @@ Global___ChunkConfigure: _TypeAlias = ChunkConfigure  # noqa: Y015
 
 @_typing.final
 class Pace(_message.Message):
-    """How fast a voice speaks, and how soon its engine begins. For KIND_ADAPTIVE."""
+    """How fast a voice speaks, how soon its engine begins, and how fast the text is written. For
+    KIND_ADAPTIVE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MS_PER_CHAR_FIELD_NUMBER: _builtins.int
     FIRST_FRAME_MS_FIELD_NUMBER: _builtins.int
     FIRST_FRAME_MS_PER_CHAR_FIELD_NUMBER: _builtins.int
+    WRITER_CHARS_PER_S_FIELD_NUMBER: _builtins.int
     ms_per_char: _builtins.float
     """Milliseconds of audio for a character of spoken text; 0: unknown."""
     first_frame_ms: _builtins.float
     """Milliseconds from a chunk's cut to its first frame, whatever its length; absent: unknown."""
     first_frame_ms_per_char: _builtins.float
     """Further milliseconds to the first frame for each character of the chunk."""
+    writer_chars_per_s: _builtins.float
+    """Characters a second at which the text will be written, as earlier texts of its writer were; 0:
+    unknown. Counts until this text has shown more.
+    """
     def __init__(
         self,
         *,
         ms_per_char: _builtins.float = ...,
         first_frame_ms: _builtins.float | None = ...,
         first_frame_ms_per_char: _builtins.float = ...,
+        writer_chars_per_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms", "first_frame_ms", b"first_frame_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms", "first_frame_ms", b"first_frame_ms", "first_frame_ms_per_char", b"first_frame_ms_per_char", "ms_per_char", b"ms_per_char"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms", "first_frame_ms", b"first_frame_ms", "first_frame_ms_per_char", b"first_frame_ms_per_char", "ms_per_char", b"ms_per_char", "writer_chars_per_s", b"writer_chars_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_frame_ms: _TypeAlias = _typing.Literal["first_frame_ms"]  # noqa: Y015
     _WhichOneofArgType__first_frame_ms: _TypeAlias = _typing.Literal["_first_frame_ms", b"_first_frame_ms"]  # noqa: Y015
