@@ -68,7 +68,7 @@ def make_fast_pitch(folder: Path, seed: int = 0, speakers: int = 3) -> Path:
     )
     args.use_speaker_embedding, args.num_speakers, args.speakers_file = True, speakers, str(names)
     config = FastPitchConfig(
-        audio=BaseAudioConfig(**_AUDIO), model_args=args, text_cleaner="basic_cleaners", use_phonemes=False
+        audio=BaseAudioConfig(**_AUDIO), model_args=args, text_cleaner="english_cleaners", use_phonemes=False
     )
     config.use_speaker_embedding, config.num_speakers, config.speakers_file = True, speakers, str(names)
     model = ForwardTTS(config)

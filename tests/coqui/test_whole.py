@@ -131,3 +131,14 @@ def test_letters_that_the_model_does_not_know_are_refused(engine: WholeEngine) -
 def test_wrong_options_are_named(pitched: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionsError, match=re.escape(message)):
         open_engine(pitched, **options)
+
+
+def test_a_model_that_cannot_be_downloaded_says_what_to_do(monkeypatch: Any) -> None:
+    from TTS.utils.manage import ModelManager
+
+    def offline(*_: Any) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(ModelManager, "download_model", offline)
+    with pytest.raises(RuntimeError, match=r"cannot be downloaded .*no route to host.*name a folder"):
+        load("en", {"model": "tts_models/en/ljspeech/glow-tts"})

@@ -74,7 +74,13 @@ def _named(name: str) -> ModelFiles:
         raise OptionsError(
             f"option model: the library lists no {name!r}; near it are {', '.join(near or known[:5])}"
         )
-    model, config, _ = manager.download_model(name)
+    try:
+        model, config, _ = manager.download_model(name)
+    except Exception as error:  # no network, a licence that nobody has agreed to, a full disk
+        raise RuntimeError(
+            f"the model {name} is not here and cannot be downloaded ({type(error).__name__}: {error}): "
+            "name a folder that has its files in the option `model`"
+        ) from error
     model = Path(model)
     folder = model if model.is_dir() else model.parent
     config = Path(config) if config is not None else folder / "config.json"
