@@ -203,7 +203,8 @@ def decoder_flop(folder: Path) -> float:
     frames = round(rate / hop)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.waveform_decoder(torch.zeros(1, model.args.hidden_channels, frames))
-    return float(counter.get_total_flops()) * rate / (frames * hop)
+    flop: float = counter.get_total_flops() * rate / (frames * hop)
+    return flop
 
 
 def plain(folder: Path, device: Any, count: int) -> list[float]:
@@ -233,7 +234,7 @@ async def through_service(options: dict[str, Any], count: int) -> list[float]:
         VOICEMESH_TTS_VOICES=json.dumps([declared]), VOICEMESH_TTS_WARMUP_TIMEOUT_S="600"
     ) as mesh:
         async with grpc.aio.insecure_channel(mesh.addresses["tts"]) as channel:
-            stub: Any = TtsServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+            stub: Any = TtsServiceStub(channel)
             for text in itertools.islice(sentences(1), count + 2):
                 call = stub.Synthesize()
                 await call.write(
