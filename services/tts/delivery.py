@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from services.tts import wire
 from services.tts.edges import Edges, TrimmedEdges, Untouched
-from services.tts.engines.base import Capabilities, Utterance
+from services.tts.engines.base import CannotSpeakError, Capabilities, RequestFailedError, Utterance
 from services.tts.estimates import EstimatedWords, Pace, SkippedWords
 from services.tts.loudness import Levels
 from services.tts.pauses import PAUSES_MS, pause_ms
@@ -246,3 +246,12 @@ class Delivery:
         # What is estimated is so from what came out of the edges.
         trimmed = self._edges.trimmed_samples if self._voice.capabilities.word_timings else 0
         return self._rates.wanted(max(0, word.offset_samples - trimmed))
+
+
+def failed(request_id: int, error: Exception) -> bytes:
+    """Return the message that ends a request by what its engine raised."""
+    if isinstance(error, CannotSpeakError):
+        return wire.failed_message(request_id, wire.Fault.TEXT, str(error))
+    if isinstance(error, RequestFailedError):
+        return wire.failed_message(request_id, wire.Fault.REQUEST, str(error))
+    return wire.failed_message(request_id, wire.Fault.ENGINE, f"{type(error).__name__}: {error}")

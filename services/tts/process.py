@@ -7,7 +7,9 @@ straight to the listener.
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import Final, cast
@@ -85,9 +87,7 @@ class WorkerReplica(asyncio.Protocol):
     def kill(self) -> None:
         """See `Replica`."""
         self._listener = None
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        self._kill_process()
         if self._transport is not None:
             self._transport.abort()
 
@@ -102,9 +102,15 @@ class WorkerReplica(asyncio.Protocol):
             async with asyncio.timeout(_EXIT_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill_process()
             await self._process.wait()
+
+    def _kill_process(self) -> None:
+        # Not by `Process.kill`: before Python 3.13 it reaps a process that has just ended in front of
+        # asyncio's watcher, which then complains of an unknown child (python/cpython#87744).
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _send(self, message: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -121,7 +127,7 @@ class WorkerReplica(asyncio.Protocol):
         try:
             for kind, request_id, payload in self._parser.feed(data):
                 self._message(kind, request_id, payload)
-        except (wire.ProtocolError, ValueError, KeyError, TypeError) as error:
+        except (wire.ProtocolError, ValueError, LookupError, TypeError, struct.error) as error:
             self._gone(f"it does not keep to the protocol: {error}")
             self.kill()
 
@@ -138,14 +144,13 @@ class WorkerReplica(asyncio.Protocol):
         elif kind == wire.FAILED:
             fault, text = wire.parse_failed(payload)
             if self._ready.done():
-                listener.failed(request_id, text, text_at_fault=fault == wire.FAILED_TEXT)
+                listener.failed(request_id, text, fault)
             else:
-                self._ready.set_exception(
-                    ReplicaStartError(text, declaration_at_fault=fault == wire.FAILED_OPTIONS)
-                )
+                at_fault = fault is wire.Fault.OPTIONS
+                self._ready.set_exception(ReplicaStartError(text, declaration_at_fault=at_fault))
         elif kind == wire.HEARTBEAT:
             listener.heartbeat(wire.parse_heartbeat(payload))
-        elif kind == wire.PROGRESS and not self._ready.done():
+        elif kind == wire.PROGRESS:
             listener.progress(wire.parse_progress(payload))
         elif kind == wire.READY:
             if not self._ready.done():  # its start may have been given up, and nobody has closed it yet

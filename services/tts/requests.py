@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from services.tts import loudness, wire
-from services.tts.delivery import Delivery, Voice
+from services.tts import loudness
+from services.tts.delivery import Delivery, Voice, failed
 from services.tts.engines.base import CannotSpeakError, Engine
 from services.tts.wire import SpeakRequest, Word
 
@@ -179,10 +179,8 @@ class Threads:
             request = self._work.get()
             try:
                 end = request.run(self._engine)
-            except CannotSpeakError as error:
-                end = wire.failed_message(request.id, wire.FAILED_TEXT, str(error))
             except Exception as error:  # noqa: BLE001 - the service is told
-                end = wire.failed_message(request.id, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}")
+                end = failed(request.id, error)
             # Out of the table before the end is told: the service may give the slot away at once.
             self._requests.pop(request.id, None)
             self._send(end)

@@ -13,14 +13,17 @@ once 40 to 160 ms of audio went in, by the two rates (`benchmarks/audio_formats.
 silence where an engine makes its audio faster than it is heard, in slices of that size.
 
 Workers import this module: standard library only. numpy and soxr are loaded with the first request
-for another rate.
+for another rate, which the service is told: that may take seconds on a machine that is busy. An engine
+that has loaded numpy anyway has soxr loaded behind it.
 """
 
 import importlib.util
+import sys
 from functools import cache
 from typing import Any, Final, Protocol
 
 from services.tts.engines.base import CannotSpeakError
+from services.tts.engines.loading import loading
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
 RENDERING: Final = 1
@@ -141,6 +144,8 @@ class Resampler:
 
     def _open(self) -> None:
         # Imported here, in the thread of the engine: see the module.
+        if "soxr" not in sys.modules:
+            loading("the resampler")
         try:
             import numpy as np  # noqa: PLC0415 - see above
             import soxr  # noqa: PLC0415 - see above
@@ -152,6 +157,12 @@ class Resampler:
         self._stream = soxr.ResampleStream(
             self._engine_hz, self._wanted_hz, 1, dtype="float32", quality=_QUALITY
         )
+
+
+def prepare() -> None:
+    """Load soxr where that costs little: an engine has loaded numpy."""
+    if "numpy" in sys.modules and not missing():
+        import soxr  # noqa: F401, PLC0415 - see the module
 
 
 def rates(engine_hz: int, wanted_hz: int) -> Rates:

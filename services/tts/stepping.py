@@ -17,8 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from services.tts import wire
-from services.tts.delivery import Delivery, Voice
+from services.tts.delivery import Delivery, Voice, failed
 from services.tts.engines.base import CannotSpeakError, OutOfMemoryError, SteppedEngine, Utterance
 from services.tts.scheduling import Batch, Pause, Scheduler, Work
 from services.tts.wire import SpeakRequest
@@ -240,11 +239,8 @@ class Stepping:
             self._scheduler.ready(speaking.work, step, now_ns, came=came)
 
     def _fail(self, delivery: Delivery, error: Exception) -> None:
-        at_fault = isinstance(error, CannotSpeakError)
-        text = str(error) if at_fault else f"{type(error).__name__}: {error}"
         self._forget(delivery.id)
-        fault = wire.FAILED_TEXT if at_fault else wire.FAILED_ENGINE
-        self._out.append(wire.failed_message(delivery.id, fault, text))
+        self._out.append(failed(delivery.id, error))
 
     def _end(self, speaking: _Speaking, *, cancelled: bool) -> None:
         self._forget(speaking.delivery.id)

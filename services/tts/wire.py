@@ -14,13 +14,14 @@ Every message is a header and a payload, integers little-endian:
     SPEAK   JSON of SpeakRequest            WORDS   n * (u32 text offset, u32 text length,
     CANCEL  empty                                        u64 offset in samples, u8 estimated)
     CREDIT  u64 samples                     DONE    u64 samples made, u64 engine µs, u8 cancelled
-                                            FAILED  u8 kind of failure, then UTF-8 text
+                                            FAILED  u8 Fault, then UTF-8 text
                                             HEARTBEAT  JSON of Heartbeat: about once a second
-                                            PROGRESS   JSON of Progress: before READY, as it gets on
+                                            PROGRESS   JSON of Progress: as its start gets on,
+                                                       and before what is loaded when needed first
 
 `joins` is {trim_silence, pauses_ms, loudness, gain_db}, see `services.tts.delivery.Voice`. WORDS come
 before the FRAME that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, PROGRESS,
-a FAILED start) have request id 0; a HEARTBEAT may come at any time, also before READY.
+a FAILED start) have request id 0; a HEARTBEAT and a PROGRESS may come at any time, also before READY.
 A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
 means nothing.
 
@@ -31,6 +32,7 @@ cancel from its engine. The service always reads. The end of the socket ends the
 This module is imported by workers: standard library only, and little of it.
 """
 
+import enum
 import json
 import struct
 from typing import Any, Final, NamedTuple
@@ -47,13 +49,6 @@ FAILED: Final = 20
 HEARTBEAT: Final = 21
 PROGRESS: Final = 22
 
-FAILED_ENGINE: Final = 0
-"""The engine is at fault: its process is to be replaced."""
-FAILED_TEXT: Final = 1
-"""The text is at fault: this engine cannot speak it, and is well."""
-FAILED_OPTIONS: Final = 2
-"""The declaration of the voice is at fault: starting again will not help."""
-
 MAX_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 
 _HEADER: Final = struct.Struct("<IB3xI")
@@ -64,6 +59,19 @@ _DONE: Final = struct.Struct("<QQB")
 
 class ProtocolError(Exception):
     """The peer sent what the protocol does not allow."""
+
+
+class Fault(enum.IntEnum):
+    """What a FAILED is due to."""
+
+    ENGINE = 0
+    """The engine: its process is to be replaced."""
+    TEXT = 1
+    """The text: this engine cannot speak it, and is well."""
+    OPTIONS = 2
+    """The declaration of the voice: starting again will not help."""
+    REQUEST = 3
+    """What the engine depends on for this request, such as a server: its process is well."""
 
 
 class Word(NamedTuple):
@@ -165,9 +173,9 @@ def done_message(request_id: int, done: Done) -> bytes:
     return message(DONE, request_id, _DONE.pack(*done))
 
 
-def failed_message(request_id: int, kind: int, text: str) -> bytes:
+def failed_message(request_id: int, fault: Fault, text: str) -> bytes:
     """Return a FAILED."""
-    return message(FAILED, request_id, bytes((kind,)) + text.encode("utf-8", "replace"))
+    return message(FAILED, request_id, bytes((fault,)) + text.encode("utf-8", "replace"))
 
 
 def heartbeat_message(heartbeat: Heartbeat) -> bytes:
@@ -208,9 +216,9 @@ def parse_done(payload: bytes) -> Done:
     return Done(made_samples, engine_us, bool(cancelled))
 
 
-def parse_failed(payload: bytes) -> tuple[int, str]:
-    """Return (kind of failure, text) of a FAILED."""
-    return payload[0], payload[1:].decode("utf-8", "replace")
+def parse_failed(payload: bytes) -> tuple[Fault, str]:
+    """Return (fault, text) of a FAILED."""
+    return Fault(payload[0]), payload[1:].decode("utf-8", "replace")
 
 
 def parse_heartbeat(payload: bytes) -> Heartbeat:

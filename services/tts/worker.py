@@ -20,7 +20,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from services.tts import heartbeat, wire
+from services.tts import heartbeat, resampling, wire
 from services.tts.delivery import Voice
 from services.tts.engines.base import Engine, OptionsError, SteppedEngine
 from services.tts.engines.loading import listen
@@ -77,6 +77,7 @@ class Worker:
         listen(lambda what: self._progress(0, 0, what))
         try:
             engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
+            resampling.prepare()
             voice = Voice.declared(engine.capabilities, declaration.get("joins", {}))
             if isinstance(engine, Engine):
                 self._driver = Threads(engine, voice, self.send)
@@ -84,9 +85,9 @@ class Worker:
                 self._driver = Stepping(engine, voice, self.send)
                 self._driver.prepare(self._progress)
         except OptionsError as error:
-            self.send(wire.failed_message(0, wire.FAILED_OPTIONS, str(error)))
+            self.send(wire.failed_message(0, wire.Fault.OPTIONS, str(error)))
         except Exception as error:  # noqa: BLE001 - the service is told
-            self.send(wire.failed_message(0, wire.FAILED_ENGINE, f"{type(error).__name__}: {error}"))
+            self.send(wire.failed_message(0, wire.Fault.ENGINE, f"{type(error).__name__}: {error}"))
         else:
             self.send(wire.json_message(wire.READY, 0, engine.capabilities.to_json()))
             if isinstance(self._driver, Stepping):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.tts.core.model import Done, Heartbeat, Progress, SpeakRequest, VoiceSpec, Word
+from services.tts.core.model import Done, Fault, Heartbeat, Progress, SpeakRequest, VoiceSpec, Word
 from services.tts.process import WorkerReplica, launch_worker
 
 TEXT = "The quick brown fox doesn't jump over 12,345 lazy dogs, today."
@@ -63,8 +63,8 @@ class Ear:
         self.takes[request_id].end = done
         self._news.set()
 
-    def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
-        self.takes[request_id].end = f"{'text' if text_at_fault else 'engine'}: {message}"
+    def failed(self, request_id: int, message: str, fault: Fault) -> None:
+        self.takes[request_id].end = f"{fault.name.lower()}: {message}"
         self._news.set()
 
     def progress(self, progress: Progress) -> None:

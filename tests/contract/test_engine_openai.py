@@ -159,7 +159,7 @@ async def test_a_connection_that_was_kept_and_is_gone_does_no_harm():
 
 @pytest.mark.parametrize("reply", [Speech(hangs_before_headers=True), Speech(hangs_after=3)])
 async def test_silence_has_an_end(reply):
-    async with speaking(silence_timeout_s=0.2, max_retries=0) as (server, voice):
+    async with speaking(silence_timeout_s=2, max_retries=0) as (server, voice):
         server.script_speech(reply)
         assert "silence_timeout_s" in await failure(voice, LONG)
         await asyncio.wait_for(server.speeches[0].disconnected.wait(), 30)
@@ -189,7 +189,7 @@ async def test_nobody_who_listens_is_told():
             "engine: .*HTTP 404.: no model x; check the options base_url, model",
         ),
         (Reply.error(400, f"too rude {KEY}"), r"engine: .*HTTP 400.: too rude \*\*\*"),
-        (Reply.error(429, code="insufficient_quota"), "engine: .*HTTP 429: scripted failure$"),
+        (Reply.error(429, code="insufficient_quota"), "request: .*HTTP 429: scripted failure$"),
         (Reply.raw(b"<html>Log in</html>", "text/html; charset=utf-8"), "engine: .*answered with text/html"),
         (Reply.raw(b"<html>Log in</html>", "audio/pcm"), "engine: .*a page of HTML where PCM"),
         (Reply.raw(b"{}", "application/json"), "engine: .*answered with application/json"),

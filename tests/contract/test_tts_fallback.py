@@ -125,3 +125,20 @@ async def test_when_all_fail_the_chunk_fails_and_the_breakers_say_so_at_once(tmp
         text = failure(await say(service, TEXT)).message
         assert "'sim'" in text
         assert "'other'" in text
+
+
+async def test_a_request_that_fails_costs_no_worker(tmp_path):
+    fuse = tmp_path / "fuse"
+    options = {"fuse": str(fuse), "letters": 20, "alone": True}
+    engine = "tests.contract.own_engine_with_a_fuse:FusedEngine"
+    main = VoiceSpec("fused", engine, 1, "en", options, fallback=("other",), breaker=QUICK)
+    async with serving(tmp_path, main, OTHER) as service:
+        worker = (await pools(service))["fused"].worker_pids
+        fuse.touch()
+        heard = checked(await say(service, LONG), LONG)
+        assert speakers(heard)[-1] == "other"
+        fuse.unlink()
+        heard = checked(await say(service, LONG), LONG)
+        assert speakers(heard) == ["fused"]
+        stats = (await pools(service))["fused"]
+        assert (stats.worker_pids, stats.replaced_replicas) == (worker, 0)

@@ -55,12 +55,16 @@ class Breaker:
     def __init__(self, spec: BreakerSpec, clock: Clock) -> None:
         self.opened = 0
         """How often it opened."""
-        self.spec = spec
         self._clock = clock
+        self.adopt(spec)
         self._state = BreakerState.CLOSED
-        self._hold_s = spec.open_s
         self._open_until_ns = 0
         self._probing = False
+
+    def adopt(self, spec: BreakerSpec) -> None:
+        """Open and close by another declaration from now on; what was counted for the last one is gone."""
+        self._spec = spec
+        self._hold_s = spec.open_s
         self._slice_ns = max(1, round(spec.window_s * 1e9) // _SLICES)
         # (slice of time, failures, successes), oldest first
         self._counts: deque[tuple[int, int, int]] = deque()
@@ -102,7 +106,7 @@ class Breaker:
         state = self.state
         if state is BreakerState.HALF_OPEN:
             self._state = BreakerState.CLOSED
-            self._hold_s = self.spec.open_s
+            self._hold_s = self._spec.open_s
             self._counts.clear()
         if state is not BreakerState.OPEN:  # what began before it opened does not close it
             self._count(0, 1)
@@ -113,13 +117,13 @@ class Breaker:
         if state is BreakerState.OPEN:
             return False
         if state is BreakerState.HALF_OPEN:
-            self._hold_s = min(self._hold_s * 2, self.spec.open_s * _LONGEST)
+            self._hold_s = min(self._hold_s * 2, self._spec.open_s * _LONGEST)
             self._open()
             return True
         self._count(1, 0)
         failures = sum(failed for _, failed, _ in self._counts)
         successes = sum(succeeded for _, _, succeeded in self._counts)
-        if failures >= self.spec.failures and failures >= successes:
+        if failures >= self._spec.failures and failures >= successes:
             self._open()
             return True
         return False

@@ -48,6 +48,8 @@ class JobEnd:
     """The same, and those of the chunk's jobs at this voice before it."""
     again: bool = False
     """True where the voice may be asked again, though not for the same samples."""
+    elsewhere: bool = False
+    """True where another voice that is free is the better one to ask."""
     made_samples: int = 0
     """Samples that engines made for it, those made twice counted twice."""
     engine_us: int = 0

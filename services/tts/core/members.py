@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from services.tts.core.figures import ReplicaStats
 from services.tts.core.job import Job
-from services.tts.core.model import Done, Heartbeat, Progress, Replica, ReplicaStartError, Word
+from services.tts.core.model import Done, Fault, Heartbeat, Progress, Replica, ReplicaStartError, Word
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
@@ -51,7 +51,7 @@ class MemberListener(Protocol):
         """The replica ended a job."""
         ...
 
-    def on_failed(self, member: "Member", job: Job, message: str, *, text_at_fault: bool) -> None:
+    def on_failed(self, member: "Member", job: Job, message: str, fault: Fault) -> None:
         """The replica failed on a job."""
         ...
 
@@ -91,6 +91,8 @@ class Member:
         self.starting: asyncio.Task[ReplicaStartError | None] | None = None
         self.prepared: Progress | None = None
         """How far the preparation of its replica is; None before it told."""
+        self.loads_ns = -1
+        """When it began last to load something that was needed for the first time."""
         self.warmed: asyncio.Future[None] | None = None
         self._start_limit: asyncio.Timeout | None = None
         self._start_limit_s = 0.0
@@ -147,12 +149,12 @@ class Member:
         elif (job := self.jobs.get(request_id)) is not None:
             self._listener.on_done(self, job, done)
 
-    def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
+    def failed(self, request_id: int, message: str, fault: Fault) -> None:
         """See `ReplicaListener`."""
         if request_id == WARM_UP_ID:
             self._warm(ReplicaStartError(message))
         elif (job := self.jobs.get(request_id)) is not None:
-            self._listener.on_failed(self, job, message, text_at_fault=text_at_fault)
+            self._listener.on_failed(self, job, message, fault)
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """See `ReplicaListener`."""
@@ -161,6 +163,10 @@ class Member:
 
     def progress(self, progress: Progress) -> None:
         """See `ReplicaListener`."""
+        if self.state is not MemberState.STARTING:
+            self.loads_ns = self._clock.now_ns()
+            _log.info("replica loads what it needs now", replica=self.name, what=progress.what)
+            return
         self.prepared = progress
         _log.info("replica prepares", replica=self.name, **progress._asdict())
         if self._start_limit is not None and not self._start_limit.expired():

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from services.tts.core.breaker import BreakerSpec
 from services.tts.engines.base import Capabilities, Variant
-from services.tts.wire import Done, Heartbeat, Progress, SpeakRequest, Word
+from services.tts.wire import Done, Fault, Heartbeat, Progress, SpeakRequest, Word
 from voicemesh.runtime.errors import MeshError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ChunkOrder",
     "Done",
     "FailedEvent",
+    "Fault",
     "FinishedEvent",
     "FrameEvent",
     "Heartbeat",
@@ -253,8 +254,8 @@ class ReplicaListener(Protocol):
         """A request ended."""
         ...
 
-    def failed(self, request_id: int, message: str, *, text_at_fault: bool) -> None:
-        """A request failed; the engine is broken unless the text is at fault."""
+    def failed(self, request_id: int, message: str, fault: Fault) -> None:
+        """A request failed."""
         ...
 
     def heartbeat(self, beat: Heartbeat) -> None:
@@ -262,7 +263,7 @@ class ReplicaListener(Protocol):
         ...
 
     def progress(self, progress: Progress) -> None:
-        """Its preparation gets on; only before it is ready."""
+        """Its preparation gets on; or it loads something that is needed for the first time."""
         ...
 
     def lost(self, reason: str) -> None:

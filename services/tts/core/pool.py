@@ -24,7 +24,7 @@ from typing import Final
 from services.tts.core.breaker import Breaker, BreakerState
 from services.tts.core.figures import PoolStats
 from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
-from services.tts.core.model import Done, Launcher, Limits, SpeakRequest, VoiceSpec, Word
+from services.tts.core.model import Done, Fault, Launcher, Limits, SpeakRequest, VoiceSpec, Word
 from services.tts.core.queue import JobQueue
 from services.tts.core.replicas import Member, MemberState, Replicas
 from services.tts.core.starting import REPLACEMENT, Place
@@ -86,6 +86,7 @@ class Pool:
         self._limits = limits
         self._changed = changed
         self._queue = JobQueue(spec.name, limits.max_lateness_ms)
+        self._parked: set[Job] = set()
         self._next_id = 1
         self._open_jobs = 0
         self._closed = False
@@ -97,10 +98,13 @@ class Pool:
     async def close(self) -> None:
         """End the replicas; jobs that are left end as cancelled."""
         self._closed = True
-        jobs = self._queue.drain()
+        jobs = [*self._queue.drain(), *self._parked]
+        self._parked.clear()
         for member in self.replicas.members:
             jobs += member.jobs.values()
             member.jobs.clear()
+        for job in jobs:
+            job.state = JobState.ENDED  # the end of one may lead to the cancel of another
         for job in jobs:
             self._end(job, cancelled=True)
         await self.replicas.close()
@@ -111,8 +115,9 @@ class Pool:
 
     def adopt(self, spec: VoiceSpec) -> None:
         """Have another number of replicas, other marks or other fallbacks from now on."""
+        if spec.breaker != self.spec.breaker:
+            self.breaker.adopt(spec.breaker)
         self.spec = spec
-        self.breaker.spec = spec.breaker
         self.replicas.adopt(spec)
 
     @property
@@ -126,16 +131,20 @@ class Pool:
         for member, reason in self.replicas.look():
             self._replace(member, reason)
         self._dispatch()
-        limit_ns = round(self._limits.stall_timeout_s * 1e9)
         for member in list(self.replicas.members):
-            if any(self._silent_ns(job) > limit_ns for job in member.jobs.values()):
+            if limit_s := next(filter(None, (self._stalls(member, job) for job in member.jobs.values())), 0):
                 self.replicas.stalled += 1
-                self._replace(member, f"it said nothing for {self._limits.stall_timeout_s:g} s")
+                self._replace(member, f"it said nothing for {limit_s:g} s")
 
-    def _silent_ns(self, job: Job) -> int:
+    def _stalls(self, member: Member, job: Job) -> float:
+        """Return the limit, in seconds, that the silence of a job's replica has passed; 0 where none."""
         # With a full window a replica owes nothing, except to acknowledge that it was told to stop.
-        owes = job.credit > 0 or job.state is not JobState.RUNNING
-        return self._clock.now_ns() - job.heard_ns if owes else 0
+        if job.credit <= 0 and job.state is JobState.RUNNING:
+            return 0
+        since_ns, limit_s = job.heard_ns, self._limits.stall_timeout_s
+        if member.loads_ns >= since_ns:  # it loads what the job needs, which may take as long as a start
+            since_ns, limit_s = member.loads_ns, self._limits.warmup_timeout_s
+        return limit_s if self._clock.now_ns() - since_ns > limit_s * 1e9 else 0
 
     # ---- what listeners ask for ---------------------------------------------------------------
 
@@ -210,6 +219,7 @@ class Pool:
         if job.state in (JobState.QUEUED, JobState.PARKED):
             if job.state is JobState.QUEUED:
                 self._queue.remove(job)
+            self._parked.discard(job)
             self._end(job, cancelled=True)
         elif job.state is JobState.RUNNING:
             self._stop(job, JobState.CANCELLING)
@@ -233,7 +243,11 @@ class Pool:
         if job.credit >= window // 2:
             in_hand_ns = (window - job.credit) * 1_000_000_000 // max(self._rate_hz(job), 1)
             job.deadline_ns = self._clock.now_ns() + in_hand_ns
-            self._enqueue(job)
+            self._parked.discard(job)
+            if self.replicas.healthy:
+                self._enqueue(job)
+            else:
+                self._end(job, error=self._no_engine())
 
     def _stop(self, job: Job, state: JobState) -> None:
         job.state = state
@@ -301,7 +315,13 @@ class Pool:
                     return
 
     def _end(
-        self, job: Job, *, cancelled: bool = False, error: MeshError | None = None, again: bool = False
+        self,
+        job: Job,
+        *,
+        cancelled: bool = False,
+        error: MeshError | None = None,
+        again: bool = False,
+        elsewhere: bool = False,
     ) -> None:
         job.state = JobState.ENDED
         self._open_jobs -= 1
@@ -321,6 +341,7 @@ class Pool:
                 resumed=job.lost - job.request.attempt,
                 lost=job.lost,
                 again=again,
+                elsewhere=elsewhere,
                 made_samples=job.made_samples,
                 engine_us=job.engine_us,
             )
@@ -338,6 +359,7 @@ class Pool:
     def _lose(self, job: Job, member: Member, reason: str) -> None:
         """Put a job that lost its replica back into the queue, or end it where it had its tries."""
         job.take_loss(self._clock.now_ns())
+        self._queue.lost(job)
         if job.state is JobState.CANCELLING:
             self._end(job, cancelled=True)
             return
@@ -413,20 +435,36 @@ class Pool:
             member.failures = 0
         if job.state is JobState.YIELDING and done.cancelled:
             job.state = JobState.PARKED
+            self._parked.add(job)
             self._unpark(job)
         else:
             self._end(job, cancelled=cancelling)
         self._release(member)
 
-    def on_failed(self, member: Member, job: Job, message: str, *, text_at_fault: bool) -> None:
+    def on_failed(self, member: Member, job: Job, message: str, fault: Fault) -> None:
         """Take the failure of a job."""
-        if not text_at_fault:
+        if fault not in (Fault.TEXT, Fault.REQUEST):
             self._retire(member, job, f"the engine failed: {message}")
             return
         del member.jobs[job.id]
-        error = NoEngineError(f"the voice {self.spec.name!r} cannot speak this text: {message}")
-        self._end(job, error=error)
+        if fault is Fault.TEXT:
+            error = NoEngineError(f"the voice {self.spec.name!r} cannot speak this text: {message}")
+            self._end(job, error=error)
+        else:
+            self._fail_request(job, message)
         self._release(member)
+
+    def _fail_request(self, job: Job, message: str) -> None:
+        """End a job whose request failed at an engine that is well: that counts, and others may try."""
+        self.on_fault()
+        job.take_loss(self._clock.now_ns())
+        _log.warning("request failed", voice=self.spec.name, reason=message)
+        if job.state is JobState.CANCELLING:
+            self._end(job, cancelled=True)
+            return
+        error = NoEngineError(f"the voice {self.spec.name!r} failed: {message}", retry_after_ms=1000)
+        again = not job.once and job.lost <= self._limits.max_attempts
+        self._end(job, error=error, again=again, elsewhere=True)
 
     def on_lost(self, member: Member, reason: str) -> None:
         """Take the end of a replica's process."""

@@ -105,6 +105,12 @@ class JobQueue:
         job.charged_ns = 0
         self._engine.learn(engine_ns)
 
+    def lost(self, job: Job) -> None:
+        """Take back what a job was charged with under a lease that broke: no fault of its caller."""
+        assert job.account is not None
+        self._shares.correct(job.account, -job.charged_ns)
+        job.charged_ns = 0
+
     def leave(self, job: Job) -> None:
         """Take the end of a job."""
         assert job.account is not None

@@ -267,12 +267,16 @@ class Relay:
         """Go on with the next voice, where the last one left off."""
         self._admitted = True  # it was taken on once
         self._refusals.append(error)
-        place = leg.place if end.again else leg.place + 1
+        place = leg.place if end.again and not (end.elsewhere and self._spare(leg)) else leg.place + 1
         if place >= len(self._speakers):
             self._end(end, error=self._refusal())
             return
         if self._move(leg, place, str(error), end):
             self._ask(self._leg)
+
+    def _spare(self, leg: Leg) -> bool:
+        """Return whether a voice behind that of `leg` would speak at once."""
+        return any(speaker.pool.spare() for speaker in self._speakers[leg.place + 1 :])
 
     def _leave_off(self, leg: Leg) -> Leaving:
         """Cut what a leg made at its last whole word."""
@@ -353,6 +357,7 @@ class Relay:
                 self._learn(first)
             if first.speaker is not second.speaker:
                 self._listener.moved(second.speaker, "the voice that was asked for is late")
+            self._buffer.begin_again(first.base_samples, first.text_offset)  # what the first one told is void
             assert second.lease is not None
             self._listener.leased(second.lease)
             if second.job is not None:

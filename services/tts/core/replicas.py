@@ -201,6 +201,8 @@ class Replicas:
         lost = []
         for member in list(self.members):
             member.beat_ns += held_up_ns  # what it said meanwhile was not heard
+            for job in member.jobs.values():
+                job.heard_ns = min(now_ns, job.heard_ns + held_up_ns)
             if member.replica is not None and now_ns - member.beat_ns > limit_ns:
                 self.stalled += 1
                 lost.append((member, f"no heartbeat for {self._limits.heartbeat_timeout_s:g} s"))

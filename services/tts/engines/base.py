@@ -22,6 +22,7 @@ __all__ = [
     "OptionsError",
     "OutOfMemoryError",
     "Output",
+    "RequestFailedError",
     "SpeakRequest",
     "Step",
     "SteppedEngine",
@@ -32,7 +33,15 @@ __all__ = [
 
 
 class CannotSpeakError(Exception):
-    """The text is at fault: this engine cannot speak it, and is well. Anything else means a broken engine."""
+    """The text is at fault: this engine cannot speak it, and is well."""
+
+
+class RequestFailedError(Exception):
+    """What this request depends on failed, such as a server; the engine is well, and its process stays.
+
+    The chunk goes to another voice where one is free, else it is asked for again; where most requests
+    fail, the engine is left alone for a while.
+    """
 
 
 class OptionsError(Exception):
@@ -132,6 +141,7 @@ class Engine(ABC):
 
         Raises:
             CannotSpeakError: The text is at fault.
+            RequestFailedError: This request failed, and the engine is well.
             Exception: Anything else means that the engine is broken; its process is replaced.
 
         """

@@ -1,7 +1,8 @@
 """How the loading of an engine gets on: told by engines whose loading takes seconds or minutes.
 
-The worker passes it on to the service, which counts the time for a start anew from each call. A process
-loads one engine, so there is one listener. Standard library only.
+The worker passes it on to the service, which counts the time for a start anew from each call. Behind the
+start it is what was needed first by a request: that request may be silent for as long as a start then. A
+process loads one engine, so there is one listener. Standard library only.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import httpx2
 
-from services.tts.engines.base import CannotSpeakError
+from services.tts.engines.base import CannotSpeakError, RequestFailedError
 from services.tts.engines.speech_body import NotPcmError, PcmBody
 
 _T = TypeVar("_T")
@@ -126,7 +126,9 @@ class SpeechClient:
 
         Raises:
             CannotSpeakError: The server refuses the text.
-            SpeechServerError: Anything else; the message never holds the key.
+            RequestFailedError: The network fails, or the server is busy, slow or out of order.
+            SpeechServerError: Anything else, which a restart with the same declaration finds at once.
+                No message holds the key.
 
         """
         budget = _Budget(self._server)
@@ -139,11 +141,11 @@ class SpeechClient:
                         yield pcm
             except _Again as error:
                 if begun:
-                    raise SpeechServerError(f"{error}, in the middle of the audio") from error
+                    raise RequestFailedError(f"{error}, in the middle of the audio") from error
                 wait_s = self._wait_s(tried, error.wait_s)
                 if tried == self._server.max_retries or wait_s >= budget.next_s:
                     tries = f" ({tried + 1} tries)" if tried else ""
-                    raise SpeechServerError(f"{error}{tries}") from error
+                    raise RequestFailedError(f"{error}{tries}") from error
             else:
                 return
             budget.spend(wait_s, heard=False)
@@ -194,7 +196,7 @@ class SpeechClient:
                 result = await awaitable
             got = True
         except TimeoutError:
-            raise SpeechServerError(budget.message()) from None
+            raise RequestFailedError(budget.message()) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise _Again(f"the speech server takes no connection: {self._clean(error)}") from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
@@ -225,7 +227,9 @@ class SpeechClient:
             return CannotSpeakError(message) if of_text else SpeechServerError(message)
         message = f"the speech server answered with HTTP {status}{said}"
         # More requests do not bring a used-up quota back.
-        if code == "insufficient_quota" or not (status in _RETRYABLE or status >= 500):
+        if code == "insufficient_quota":
+            return RequestFailedError(message)
+        if not (status in _RETRYABLE or status >= 500):
             return SpeechServerError(message)
         return _Again(message, _retry_after_s(response.headers, time.time()))
 

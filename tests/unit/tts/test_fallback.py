@@ -12,6 +12,7 @@ from services.tts.core.model import (
     Capabilities,
     ChunkOrder,
     FailedEvent,
+    Fault,
     FinishedEvent,
     FrameEvent,
     ReplicaListener,
@@ -242,7 +243,7 @@ async def test_a_text_that_the_engine_cannot_speak_is_spoken_by_the_next_and_is_
     async with Voices() as world:
         turn = world.ask()
         main = world.replica()
-        main.listener.failed(main.last_id, "no such letters", text_at_fault=True)
+        main.listener.failed(main.last_id, "no such letters", Fault.TEXT)
         world.replica("spare").make(20)
         world.replica("spare").finish()
         *_, end = await rest(turn)
@@ -434,3 +435,30 @@ async def test_two_voices_may_stand_in_for_each_other():
         world.replica("main").die()
         (end,) = await rest(turn)
         assert isinstance(end, FailedEvent)
+
+
+async def test_a_request_that_failed_is_spoken_by_a_free_voice_and_its_replica_stays():
+    async with Voices(max_attempts=2) as world:
+        turn = world.ask()
+        main = world.replica()
+        main.listener.failed(main.last_id, "HTTP 503", Fault.REQUEST)
+        world.replica("spare").make(10)
+        world.replica("spare").finish()
+        frame, end = await rest(turn)
+        assert frame.start.is_fallback
+        assert isinstance(end, FinishedEvent)
+        assert main.alive()
+
+
+async def test_a_request_that_failed_is_asked_for_again_where_no_other_voice_is_free():
+    async with Voices(replace(MAIN, fallback=()), max_attempts=1) as world:
+        turn = world.ask()
+        main = world.replica()
+        main.listener.failed(main.last_id, "HTTP 503", Fault.REQUEST)
+        assert main.last.attempt == 1
+        main.make(10)
+        main.listener.failed(main.last_id, "HTTP 504", Fault.REQUEST)
+        *_, failed = await rest(turn)
+        assert isinstance(failed, FailedEvent)
+        assert "HTTP 504" in str(failed.error)
+        assert main.alive()

@@ -229,3 +229,25 @@ def test_the_budget_holds_under_any_load(percent, chunks, at_once):
         spent += end_one()
     most = max((cost for _, _, cost in chunks), default=0)
     assert spent <= worked * percent / 100 + (at_once + 1) * most
+
+
+async def test_the_end_of_the_service_ends_both_that_speak():
+    async with practised() as world:
+        turn = late(world)
+        await world.speech.close()
+        (end,) = await rest(turn)
+        assert end.cancelled
+        assert all(replica.closed for replica in world.launchers.of("main").replicas)
+
+
+async def test_words_of_who_lost_are_not_told_beside_those_of_who_won():
+    async with practised() as world:
+        turn = late(world)
+        first, second = world.replica(index=0), world.replica(index=1)
+        first.say(Word(0, 3, 0))  # its first frame is on its way
+        second.say(Word(0, 3, 0))
+        second.make(20)
+        second.finish()
+        first.acknowledge()
+        events = await rest(turn)
+        assert words_of(events) == [("one", Word(0, 3, 0))]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from services.tts.core.breaker import BreakerSpec
 from services.tts.core.job import Job, JobEnd, JobState, Lease
-from services.tts.core.model import ReplicaStartError, SpeakRequest, Word
+from services.tts.core.model import Fault, Progress, ReplicaStartError, SpeakRequest, Word
 from services.tts.core.pool import Pool
 from tests.unit.tts.scripted import CAPABILITIES, LIMITS, SPEC, Changes, ScriptedLauncher, ScriptedReplica
 from voicemesh.runtime.clock import ManualClock
@@ -69,6 +70,14 @@ class World:
 
     def replica(self, index: int = -1) -> ScriptedReplica:
         return self.launcher.replicas[index]
+
+    def pass_ms(self, ms: int) -> None:
+        """Let time pass as it does: with heartbeats, and a tick of the service's timer now and then."""
+        for begin in range(0, ms, 500):
+            self.clock.advance_ms(min(500, ms - begin))
+            for replica in self.launcher.replicas:
+                replica.beat()
+            self.pool.tick()
 
     def healthy(self) -> bool:
         return self.pool.replicas.healthy
@@ -224,21 +233,17 @@ async def test_a_replica_that_says_nothing_is_killed_but_one_that_waits_for_its_
     _, stalled = world.submit("stalled")
     first, second = world.launcher.replicas
     first.make(100)  # the whole window
-    world.clock.advance_ms(4900)
-    world.pool.tick()
+    world.pass_ms(4900)
     assert second.alive()
-    world.clock.advance_ms(200)
-    world.pool.tick()
+    world.pass_ms(200)
     assert second.killed
     assert first.alive()
     assert stalled.lost == ["voice-1"]
     # Its listener took something: from now on it owes audio.
     world.pool.grant(slow_job, 50)
-    world.clock.advance_ms(4900)
-    world.pool.tick()
+    world.pass_ms(4900)
     assert first.alive()
-    world.clock.advance_ms(200)
-    world.pool.tick()
+    world.pass_ms(200)
     assert first.killed
     assert slow.lost == ["voice-0"]
 
@@ -246,13 +251,11 @@ async def test_a_replica_that_says_nothing_is_killed_but_one_that_waits_for_its_
 async def test_a_replica_that_does_not_acknowledge_a_cancel_is_killed():
     world = await World().start()
     job, ear = world.submit()
-    world.clock.advance_ms(4000)
+    world.pass_ms(4000)
     world.pool.cancel(job)
-    world.clock.advance_ms(4000)
-    world.pool.tick()
+    world.pass_ms(4000)
     assert world.replica(0).alive()
-    world.clock.advance_ms(1100)
-    world.pool.tick()
+    world.pass_ms(1100)
     assert world.replica(0).killed
     assert ear.end is not None
     assert ear.end.cancelled
@@ -276,7 +279,7 @@ async def test_an_engine_that_reports_an_error_finishes_its_other_chunks_before_
     world = await World(replicas=1, slots=3).start()
     (bad, ear), (good, other) = world.submit("bad"), world.submit("good")
     replica = world.replica()
-    replica.listener.failed(bad.id, "boom", text_at_fault=False)
+    replica.listener.failed(bad.id, "boom", Fault.ENGINE)
     assert ear.lost == ["voice-0"]
     assert state_of(bad) is JobState.QUEUED
     assert replica.alive()
@@ -294,7 +297,7 @@ async def test_an_engine_that_reports_an_error_finishes_its_other_chunks_before_
 async def test_a_text_at_fault_fails_without_harm_to_the_replica():
     world = await World().start()
     job, ear = world.submit("unspeakable")
-    world.replica().listener.failed(job.id, "no such letters", text_at_fault=True)
+    world.replica().listener.failed(job.id, "no such letters", Fault.TEXT)
     assert ear.end is not None
     assert isinstance(ear.end.error, NoEngineError)
     assert world.replica().alive()
@@ -460,3 +463,104 @@ async def test_words_before_the_callers_offset_are_not_told_again():
     world.replica().say(Word(0, 3, 0), Word(4, 3, 40))
     world.replica().say(Word(8, 5, 60))
     assert [word.text_offset for word in ear.words] == [8]
+
+
+async def test_time_in_which_nobody_listened_is_no_silence_of_a_replica():
+    world = await World(stall_timeout_s=5.0).start()
+    job, _ = world.submit()
+    world.clock.advance_ms(3_600_000)  # the machine slept
+    world.pool.tick()
+    assert world.replica().alive()
+    assert state_of(job) is JobState.RUNNING
+    world.pass_ms(5500)
+    assert world.replica().killed
+
+
+async def test_what_is_loaded_for_a_chunk_may_take_as_long_as_a_start():
+    world = await World(stall_timeout_s=5.0, warmup_timeout_s=20.0).start()
+    _, ear = world.submit()
+    world.replica().listener.progress(Progress(0, 0, "the resampler"))
+    world.pass_ms(19_000)
+    assert world.replica().alive()
+    world.replica().make(10)
+    world.pass_ms(4_500)
+    assert world.replica().alive()
+    world.pass_ms(1_000)  # it made audio behind what it loaded: the usual limit holds again
+    assert ear.lost == ["voice-0"]
+
+
+async def test_what_is_loaded_for_ever_is_a_stall():
+    world = await World(stall_timeout_s=5.0, warmup_timeout_s=20.0).start()
+    _, ear = world.submit()
+    world.replica().listener.progress(Progress(0, 0, "the resampler"))
+    world.pass_ms(20_500)
+    assert ear.lost == ["voice-0"]
+
+
+async def test_a_request_that_failed_leaves_its_replica_and_the_other_chunks_alone():
+    world = await World(slots=2).start()
+    (bad, bad_ear), (_, ear) = world.submit("bad"), world.submit("good")
+    replica = world.replica()
+    replica.listener.failed(bad.id, "HTTP 503", Fault.REQUEST)
+    assert bad_ear.end is not None
+    assert "HTTP 503" in str(bad_ear.end.error)
+    assert (bad_ear.end.again, bad_ear.end.elsewhere, bad_ear.end.lost) == (True, True, 1)
+    replica.make(10)
+    replica.finish()
+    assert ear.end is not None
+    assert ear.end.error is None
+    assert replica.alive()
+    assert world.pool.snapshot().replaced_replicas == 0
+
+
+async def test_requests_that_keep_failing_open_the_breaker():
+    world = await World().start()
+    for _ in range(5):
+        job, _ = world.submit()
+        world.replica().listener.failed(job.id, "HTTP 503", Fault.REQUEST)
+    assert world.pool.snapshot().breaker == "OPEN"
+    assert world.replica().alive()
+    with pytest.raises(NoEngineError, match="keeps failing"):
+        world.submit()
+
+
+async def test_close_ends_a_chunk_that_waits_for_its_slow_listener():
+    world = await World(buffer_s=0.1).start()
+    slow_job, slow = world.submit("slow listener")
+    world.replica().make(100)
+    world.clock.advance_ms(200)
+    world.submit("waits")
+    world.replica().acknowledge()
+    assert state_of(slow_job) is JobState.PARKED
+    await world.pool.close()
+    assert slow.end is not None
+    assert slow.end.cancelled
+
+
+async def test_a_slow_listener_that_comes_back_to_no_engine_is_told():
+    world = await World(buffer_s=0.1).start()
+    slow_job, slow = world.submit("slow listener")
+    world.replica().make(100)
+    world.clock.advance_ms(200)
+    world.submit("waits")
+    world.replica().acknowledge()
+    assert state_of(slow_job) is JobState.PARKED
+    world.launcher.failures += [ReplicaStartError("gone")] * 9
+    world.replica().die()
+    await world.changes.until(lambda: not world.healthy())
+    world.pool.grant(slow_job, 100)
+    assert slow.end is not None
+    assert isinstance(slow.end.error, NoEngineError)
+    await world.pool.close()
+
+
+async def test_another_declared_breaker_counts_from_now_on():
+    world = await World().start()
+    world.pool.adopt(replace(world.pool.spec, breaker=BreakerSpec(failures=2, window_s=1.0, open_s=60.0)))
+    for pause_ms in (1500, 10, 0):
+        assert world.pool.snapshot().breaker == "CLOSED"
+        job, _ = world.submit()
+        world.replica().listener.failed(job.id, "HTTP 503", Fault.REQUEST)
+        world.clock.advance_ms(pause_ms)
+    assert world.pool.snapshot().breaker == "OPEN"
+    assert world.pool.breaker.retry_after_ms == 60_000

@@ -276,12 +276,12 @@ def test_bad_texts_fail_alone_and_a_broken_engine_says_so():
     world = World()
     shout, good, blank = world.speak("a!"), world.speak(TEXT), world.speak(" _ "[:0])
     world.run()
-    assert world.takes[shout].ends == [(wire.FAILED_TEXT, "no shouting")]
+    assert world.takes[shout].ends == [(wire.Fault.TEXT, "no shouting")]
     assert world.takes[good].pcm == spoken(TEXT).pcm
     assert world.takes[blank].ends == [Done(0, 0, cancelled=False)]
     broken = world.speak("what? is it")
     world.run()
-    assert world.takes[broken].ends == [(wire.FAILED_ENGINE, "ValueError: broken")]
+    assert world.takes[broken].ends == [(wire.Fault.ENGINE, "ValueError: broken")]
 
 
 def test_what_does_not_fit_together_is_spoken_in_parts():
@@ -296,7 +296,7 @@ def test_what_does_not_fit_together_is_spoken_in_parts():
     number = world.speak(TEXT)
     world.run()
     kind, says = world.takes[number].ends[0]
-    assert kind == wire.FAILED_TEXT
+    assert kind == wire.Fault.TEXT
     assert "memory" in says
 
 

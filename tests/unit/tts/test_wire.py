@@ -15,7 +15,7 @@ MESSAGES = [
     wire.frame_message(2**32 - 1, 2**40, b"\1\2" * 300),
     wire.words_message(7, [Word(0, 5, 0), Word(6, 1, 2**33, estimated=True)]),
     wire.done_message(7, Done(5, 6, cancelled=True)),
-    wire.failed_message(7, wire.FAILED_TEXT, "why"),
+    wire.failed_message(7, wire.Fault.TEXT, "why"),
     wire.heartbeat_message(Heartbeat(2**40, 5, {"sizes": {"4": 2}})),
 ]
 
@@ -37,7 +37,7 @@ def test_messages_survive_any_slicing(cuts):
     assert wire.parse_frame(payloads[4]) == (2**40, b"\1\2" * 300)
     assert wire.parse_words(payloads[5]) == [Word(0, 5, 0), Word(6, 1, 2**33, estimated=True)]
     assert wire.parse_done(payloads[6]) == Done(5, 6, cancelled=True)
-    assert wire.parse_failed(payloads[7]) == (wire.FAILED_TEXT, "why")
+    assert wire.parse_failed(payloads[7]) == (wire.Fault.TEXT, "why")
     assert wire.parse_heartbeat(payloads[8]) == Heartbeat(2**40, 5, {"sizes": {"4": 2}})
 
 
