@@ -55,6 +55,8 @@ class Options(NamedTuple):
     """Share of chunks that end well without a sample."""
     silence_rate: float = 0.0
     """Share of chunks that are as long as they should be, and silent."""
+    troubled_attempts: int = 1000
+    """Attempts at a chunk that may have trouble; later ones go well."""
     leak_mb: float = 0.0
     """Memory that each chunk takes and never gives back, in MB (2^20 bytes)."""
     load_s: float = 0.0
@@ -150,6 +152,8 @@ class SimulatedEngine(Engine):
         return self._options.slow_first_frame_ms if slow else self._options.first_frame_ms
 
     def _trouble(self, request: SpeakRequest, size: int) -> tuple[str, int]:
+        if request.attempt >= self._options.troubled_attempts:
+            return "", 0
         draw = random.Random(f"{self._options.seed} {request.seed} {request.attempt}")  # noqa: S311 - no secret
         chance = draw.random()
         at = int(draw.random() * 0.8 * size)
@@ -236,6 +240,7 @@ def _check_options(options: dict[str, Any]) -> Options:
         "load_s": (0, 3600, False),
         "slots": (1, 1024, True),
         "max_chars": (0, 100_000, True),
+        "troubled_attempts": (1, 1000, True),
         "seed": (0, 2**31, True),
     }
     limits |= {name: (0, 1, False) for name in Options._fields if name.endswith("_rate")}
