@@ -32,11 +32,8 @@ NEEDED: Final = ("llm", "chunker", "tts")
 """Without these no turn works; without the cache turns go on, degraded."""
 _RETRY_S: Final = 0.1
 _NEAR: Final = 5
-_NOT_READY: Final = (
-    common_pb2.VOICE_STATE_LOADING,
-    common_pb2.VOICE_STATE_DRAINING,
-    common_pb2.VOICE_STATE_FAILED,
-)
+_NEVER_READY: Final = (common_pb2.VOICE_STATE_LOADING, common_pb2.VOICE_STATE_FAILED)
+"""Of these only those can be asked for that have a revision: another voice speaks for them meanwhile."""
 
 
 class Peers:
@@ -103,12 +100,17 @@ class Peers:
         """
         if not self.voices:
             raise ServiceUnavailableError("the TTS service is not ready yet", retry_after_ms=1000)
-        found = self.voices.get((name or self._default_voice).lower())
-        if found is not None and found.state == common_pb2.VOICE_STATE_LOADING:
-            raise VoiceNotReadyError(
-                f"the voice {found.name!r} is being loaded", field=field, retry_after_ms=1000
-            )
-        if found is not None and found.state == common_pb2.VOICE_STATE_FAILED:
+        asked = (name or self._default_voice).lower()
+        found = self.voices.get(asked)
+        declared = self.voices.get(asked.partition("/")[0])
+        if found is None and declared is not None and declared.state in _NEVER_READY:
+            found = common_pb2.Voice()  # its variants are not known yet
+            found.CopyFrom(declared)
+            found.name = asked
+        if found is not None and found.state in _NEVER_READY and not found.model_revision:
+            if found.state == common_pb2.VOICE_STATE_LOADING:
+                message = f"the voice {found.name!r} is being loaded"
+                raise VoiceNotReadyError(message, field=field, retry_after_ms=1000)
             raise NoEngineError(f"the voice {found.name!r} cannot be loaded as it is declared", field=field)
         if found is None or found.state == common_pb2.VOICE_STATE_DRAINING:
             near = [voice for voice in self.voices if voice.split("/")[0] == name.lower().split("/")[0]]
@@ -125,7 +127,7 @@ class Peers:
         return [
             voice
             for _, voice in sorted(self.voices.items())
-            if (include_not_ready or voice.state not in _NOT_READY)
+            if (include_not_ready or _can_be_asked_for(voice))
             and (
                 not wanted
                 or voice.language.lower() == wanted
@@ -202,6 +204,12 @@ class Peers:
     def hear_llm(self, ready: llm_pb2.GenerateReady) -> None:
         """Note what the LLM service would answer with."""
         self.llm_revision = ready.revision
+
+
+def _can_be_asked_for(voice: common_pb2.Voice) -> bool:
+    if voice.state in _NEVER_READY:
+        return bool(voice.model_revision)
+    return voice.state != common_pb2.VOICE_STATE_DRAINING
 
 
 async def _silence() -> AsyncIterator[llm_pb2.GenerateRequest]:

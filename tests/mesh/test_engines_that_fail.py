@@ -108,3 +108,25 @@ async def test_another_voice_speaks_and_is_never_kept_for_the_one_that_was_asked
         assert {chunk.cache for chunk in kept.report.chunks} == {"memory"}
         assert heard.audio != again.audio
         assert kept.audio == again.audio == anew.audio
+
+
+async def test_a_voice_that_never_started_is_spoken_by_another() -> None:
+    away = {
+        "name": "away",
+        "engine": "openai",
+        "options": {"base_url": "http://127.0.0.1:9/v1", "max_retries": 0},
+        "fallback": ["espeak"],
+    }
+    voices = json.dumps([away, {"name": "espeak", "engine": "espeak"}])
+    async with (
+        running_mesh(VOICEMESH_TTS_VOICES=voices) as mesh,
+        VoiceMesh(mesh.address("gateway")) as client,
+    ):
+        for voice in ("", "away", "away/nova"):
+            turn = client.say("Somebody else says this.", voice=voice)
+            events = [event async for event in turn]
+            assert any(getattr(event, "audio", b"") for event in events)
+            degraded = [event for event in events if isinstance(event, Degraded)]
+            assert [event.what for event in degraded] == ["voice"]
+            assert "espeak" in degraded[0].detail
+        assert "away" in {listed.name for listed in await client.voices()}

@@ -2,20 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from services.tts import edges, loudness, resampling
+from services.tts.core.fallbacks import variant_language
 from services.tts.core.model import Capabilities, Variant, VoiceInfo, VoiceSpec
 from services.tts.core.pool import Pool
-from services.tts.core.voices import Voices, VoiceState
+from services.tts.core.voices import Voice, Voices, VoiceState
 from services.tts.pauses import PAUSES_MS
+from voicemesh.runtime.errors import NoEngineError, VoiceNotReadyError
+
+First = Callable[[str], tuple[Pool, str, bool]]
+"""See `services.tts.core.routes.Routes.first`."""
 
 
-def voices(living: Voices, default: str, language: str, *, everything: bool) -> list[VoiceInfo]:
+def voices(living: Voices, first: First, default: str, language: str, *, everything: bool) -> list[VoiceInfo]:
     """Return the voices of `language` or a narrower one, or all, by name.
 
     Args:
         living: The voices.
+        first: Says who speaks for a voice that was never ready.
         default: Name of the one that speaks where none is named.
         language: A BCP 47 tag; "" for all.
         everything: Whether those are listed that nobody can begin to speak with.
@@ -25,8 +32,8 @@ def voices(living: Voices, default: str, language: str, *, everything: bool) -> 
     for voice in living.declared.values():
         if voice.state is VoiceState.READY:
             listed += _variants(voice.pool, default, voice.state)
-        elif everything:
-            listed.append(_unknown(voice.pool, voice.state))
+        elif (info := _not_ready(voice, first, default)).model_revision or everything:
+            listed.append(info)
     if everything:
         for pool in living.draining():
             if pool.replicas.capabilities is not None and pool.spec.name not in living.declared:
@@ -60,9 +67,10 @@ def _variants(pool: Pool, default: str, state: VoiceState) -> Iterator[VoiceInfo
         )
 
 
-def _unknown(pool: Pool, state: VoiceState) -> VoiceInfo:
-    """Return a voice whose engine nobody has heard yet."""
-    return VoiceInfo(
+def _not_ready(voice: Voice, first: First, default: str) -> VoiceInfo:
+    """Return a voice that was never ready; where another speaks for it, with what is heard then."""
+    pool = voice.pool
+    unknown = VoiceInfo(
         name=pool.spec.name,
         engine=pool.spec.engine,
         language=pool.spec.language,
@@ -70,9 +78,23 @@ def _unknown(pool: Pool, state: VoiceState) -> VoiceInfo:
         sample_rate_hz=0,
         has_word_timings=False,
         ready_replicas=0,
-        is_default=False,
-        state=state.name,
+        is_default=pool.spec.name == default,
+        state=voice.state.name,
         declared_replicas=pool.spec.replicas,
+    )
+    try:
+        other, variant, _ = first(pool.spec.name)
+    except (NoEngineError, VoiceNotReadyError):
+        return unknown
+    capabilities = other.replicas.capabilities
+    assert capabilities is not None
+    return replace(
+        unknown,
+        language=variant_language(capabilities, variant),
+        model_revision=revision(other.spec, capabilities, variant),
+        sample_rate_hz=capabilities.sample_rate_hz,
+        has_word_timings=capabilities.word_timings,
+        max_chars=capabilities.max_chars,
     )
 
 

@@ -189,7 +189,7 @@ class Pool:
 
         """
         if self._closed:
-            raise DrainingError("the service is shutting down")
+            raise DrainingError(f"the model of the voice {self.spec.name!r} is not loaded any more")
         if not self.replicas.healthy:
             raise self._no_engine()
         if not self.breaker.allows:

@@ -142,7 +142,7 @@ class Relay:
     ) -> None:
         self.wasted_us = 0
         """Engine time of the legs before the last one that nobody hears."""
-        self._speakers = (speaker, *speaker.stand_ins())
+        self._speakers: tuple[Speaker, ...] = (speaker,)
         self._hedges = speaker.hedges
         self._deadline_ns = deadline_ns
         self._buffer = buffer
@@ -169,6 +169,8 @@ class Relay:
     def submit(self, *, admitted: bool) -> None:
         """Ask for it to be spoken, `admitted` as for `Pool.submit`. That nobody can is told the listener."""
         self._admitted = admitted
+        # Now: what there was when the chunk came may have been replaced while it waited.
+        self._speakers += self._leg.speaker.stand_ins()
         self._ask(self._leg)
 
     def cancel(self) -> None:

@@ -75,15 +75,18 @@ class Routes:
             raise
 
     def speaker(self, voice: str, pool: Pool, variant: str, rate_hz: int, *, is_fallback: bool) -> Speaker:
-        """Return who was found for `voice`. Its fallbacks are those that there are when it is asked."""
+        """Return who was found for `voice`. Who stands in for it is found when a chunk is asked for."""
         capabilities = pool.replicas.capabilities
         assert capabilities is not None
-        asked, language = voice.lower().partition("/")[0], variant_language(capabilities, variant)
+        asked, language = voice.lower(), variant_language(capabilities, variant)
 
         def stand_ins() -> tuple[Speaker, ...]:
-            declared = self._voices.declared.get(asked)
-            names = declared.spec.fallback if declared is not None else ()
-            found = (self._stand_in(name, language, rate_hz) for name in names)
+            declared = self._voices.declared.get(asked.partition("/")[0])
+            if declared is None:
+                return ()
+            # A model that took the place of this one goes on for it; so does a voice that was loaded late.
+            own = self._stand_in(asked, language, rate_hz, is_fallback=False)
+            found = (own, *(self._stand_in(name, language, rate_hz) for name in declared.spec.fallback))
             return tuple(speaker for speaker in found if speaker is not None and speaker.pool is not pool)
 
         return self._speaker(pool, variant, rate_hz, is_fallback, stand_ins)
@@ -109,8 +112,10 @@ class Routes:
             hedges=self._hedges,
         )
 
-    def _stand_in(self, name: str, language: str, rate_hz: int) -> Speaker | None:
-        """Return a fallback as it speaks for a voice of that language; None where it cannot."""
+    def _stand_in(
+        self, name: str, language: str, rate_hz: int, *, is_fallback: bool = True
+    ) -> Speaker | None:
+        """Return a voice as it speaks for one of that language; None where it cannot."""
         declared = self._voices.declared.get(name.split("/", maxsplit=1)[0])
         capabilities = declared.pool.replicas.capabilities if declared is not None else None
         if declared is None or capabilities is None:
@@ -123,4 +128,4 @@ class Routes:
                 variant = self._find(name)[1]
             except UnknownVoiceError:
                 return None  # its model changed, and has that variant no more
-        return self._speaker(declared.pool, variant, rate_hz, True)
+        return self._speaker(declared.pool, variant, rate_hz, is_fallback)

@@ -290,13 +290,15 @@ class Speech:
 
         With `everything` also what is being loaded, drains, or cannot be loaded.
         """
-        return catalog.voices(self._voices, self._default_name(), language, everything=everything)
+        return catalog.voices(
+            self._voices, self._routes.first, self._default_name(), language, everything=everything
+        )
 
     def _default_name(self) -> str:
         try:
             pool, variant = self.find("")
         except (NoEngineError, VoiceNotReadyError):
-            return ""
+            return self._default_voice.split("/")[0]  # nobody knows its variants yet
         return f"{pool.spec.name}/{variant}" if "/" in self._default_voice else pool.spec.name
 
     def stats(self) -> list[PoolStats]:

@@ -407,6 +407,10 @@ async def test_a_voice_that_never_started_is_spoken_by_its_fallback_and_the_serv
         world.replica("spare").finish()
         frame, _ = await rest(turn)
         assert frame.start.is_fallback
+        main, spare = world.speech.voices()[0], world.speech.voices()[1]
+        assert (main.name, main.state, main.is_default, main.ready_replicas) == ("main", "LOADING", True, 0)
+        assert (main.model_revision, main.sample_rate_hz) == (spare.model_revision, spare.sample_rate_hz)
+        assert main.model_revision == frame.start.model_revision
         assert await nothing_yet(world.speech.open_turn(world.observe))
 
 

@@ -295,3 +295,51 @@ async def test_a_stream_that_says_nothing_holds_an_old_model_for_a_while_only():
         assert world.states()["b"] == ["DRAINING"]
         world.clock.advance_ms(601_000)
         await world.until({"a": ["READY"]})
+
+
+async def test_a_stream_whose_old_model_is_gone_goes_on_with_the_new_one():
+    async with World(spec("a")) as world:
+        turn = world.turn()
+        world.speech.change([spec("a", "r2")])
+        await world.see(lambda: world.states()["a"] == ["READY", "DRAINING"])
+        world.clock.advance_ms(601_000)
+        await world.until({"a": ["READY"]})
+        turn.add(ChunkOrder(0, "text"))
+        turn.half_close()
+        (new,) = world.launcher.of("r2")
+        new.make(10)
+        new.finish()
+        frame, end = await rest(turn)
+        assert (frame.start.voice, frame.start.is_fallback) == ("a/en-us", False)
+        assert frame.start.model_revision == world.speech.voices()[0].model_revision
+        assert isinstance(end, FinishedEvent)
+
+
+async def test_a_stream_whose_voice_was_removed_is_told():
+    async with World(spec("a"), spec("b", "gone")) as world:
+        turn = world.turn("b")
+        world.speech.change([spec("a")])
+        world.clock.advance_ms(601_000)
+        await world.until({"a": ["READY"]})
+        turn.add(ChunkOrder(0, "text"))
+        turn.half_close()
+        (failed,) = await rest(turn)
+        assert "the voice 'b' is not loaded any more" in str(failed.error)
+
+
+async def test_a_chunk_goes_on_when_the_voice_that_speaks_for_another_is_removed_meanwhile():
+    main = spec("a", "broken", fallback=("b",), preload=False)
+    async with World(main, spec("b"), default="b") as world:
+        world.launcher.wrong.add("broken")
+        turn = world.turn("a")
+        turn.add(ChunkOrder(0, "text"))
+        (other,) = world.launcher.of("r1")
+        other.make(10)
+        world.speech.change([spec("b", "r2")])
+        await world.see(lambda: world.states()["b"] == ["READY", "DRAINING"])
+        other.make(10)
+        other.finish()
+        turn.half_close()
+        *frames, end = await rest(turn)
+        assert sum(len(frame.pcm) // 2 for frame in frames) == 20
+        assert isinstance(end, FinishedEvent)

@@ -148,7 +148,7 @@ class _VoiceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VoiceState
     VOICE_STATE_UNSPECIFIED: _VoiceState.ValueType  # 0
     """Not known."""
     VOICE_STATE_LOADING: _VoiceState.ValueType  # 1
-    """Its first replica is not warm yet: nobody can speak with it, its form and revision are not known."""
+    """Its first replica is not warm yet: its own form and revision are not known."""
     VOICE_STATE_READY: _VoiceState.ValueType  # 2
     """It can be asked for."""
     VOICE_STATE_DRAINING: _VoiceState.ValueType  # 3
@@ -162,7 +162,7 @@ class VoiceState(_VoiceState, metaclass=_VoiceStateEnumTypeWrapper):
 VOICE_STATE_UNSPECIFIED: VoiceState.ValueType  # 0
 """Not known."""
 VOICE_STATE_LOADING: VoiceState.ValueType  # 1
-"""Its first replica is not warm yet: nobody can speak with it, its form and revision are not known."""
+"""Its first replica is not warm yet: its own form and revision are not known."""
 VOICE_STATE_READY: VoiceState.ValueType  # 2
 """It can be asked for."""
 VOICE_STATE_DRAINING: VoiceState.ValueType  # 3
@@ -857,7 +857,10 @@ class Voice(_message.Message):
     language: _builtins.str
     """BCP 47 language tag."""
     model_revision: _builtins.str
-    """Changes whenever the same text would sound different; part of every audio cache key."""
+    """Changes whenever the same text would sound different; part of every audio cache key. Of a voice that
+    was never ready it is that of the voice that speaks for it meanwhile, as are its language and its
+    audio; empty where none does: then it cannot be asked for.
+    """
     has_word_timings: _builtins.bool
     """True where the engine reports when each word is heard."""
     ready_replicas: _builtins.int
