@@ -8,9 +8,11 @@ means the same sample every time, and a chunk that was broken off goes on bit by
 soxr does that in floating point; with 16-bit samples its result depends on the slices. So samples
 become floats here, and are rounded here.
 
-The filter sees a few milliseconds ahead, and soxr works block by block: the first sample comes out
-once 40 to 160 ms of audio went in, by the two rates (`benchmarks/audio_formats.py`). That costs no
-silence where an engine makes its audio faster than it is heard, in slices of that size.
+What comes out is behind what went in, all the time and not at the beginning alone: an engine that speaks
+in real time is heard so much later. For higher rates it is the filter that sees 240 samples ahead (11 ms of
+22,050 Hz): soxr runs as for a rate that varies. For lower ones it cannot, since its filters have no end
+then and a chunk would not go on bit by bit; with fixed rates it works block by block, 37 to 160 ms behind
+(`benchmarks/audio_formats.py`). Neither costs silence where an engine makes more than that at once.
 
 Workers import this module: standard library only. numpy and soxr are loaded with the first request
 for another rate, which the service is told: that may take seconds on a machine that is busy. An engine
@@ -26,13 +28,13 @@ from services.tts.engines.base import CannotSpeakError
 from services.tts.engines.loading import loading
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
-RENDERING: Final = 1
+RENDERING: Final = 2
 """Raised whenever this module makes other samples of the same audio."""
 
 _CONTEXT_MS: Final = 500
 """Blocks and filter together are shorter: what is further back leaves no trace, not in the last bit."""
 _QUALITY: Final = "HQ"
-"""20 bits: its errors stay below the last bit of a sample."""
+"""20 bits: its errors stay below the last bit of a sample. So they do with rates that vary: -110 dB."""
 
 
 @cache
@@ -108,6 +110,8 @@ class Resampler:
         self.context_samples = _CONTEXT_MS * engine_hz // 1000
         self._np: Any = None
         self._stream: Any = None
+        self._taken = 0
+        self._given = 0
 
     def push(self, pcm: bytes) -> bytes:
         """See `Rates`.
@@ -119,12 +123,17 @@ class Resampler:
         return self._resampled(pcm, last=False) if pcm else b""
 
     def skip(self, samples: int) -> int:
-        """See `Rates`. Silence stands for what was left out: it keeps soxr's blocks where they are."""
+        """See `Rates`. Silence stands for what was left out: it keeps soxr's clock right."""
         return len(self.push(bytes(samples * BYTES_PER_SAMPLE))) // BYTES_PER_SAMPLE
 
     def finish(self) -> bytes:
         """See `Rates`."""
-        return self._resampled(b"", last=True) if self._stream is not None else b""
+        if self._stream is None:
+            return b""
+        due = (2 * self._taken * self._wanted_hz + self._engine_hz) // (2 * self._engine_hz) - self._given
+        rest = self._resampled(b"", last=True)
+        # With rates that vary soxr gives one sample too many or too few at times.
+        return rest[: due * BYTES_PER_SAMPLE].ljust(due * BYTES_PER_SAMPLE, b"\0")
 
     def wanted(self, samples: int) -> int:
         """See `Rates`."""
@@ -139,6 +148,8 @@ class Resampler:
             self._open()
         np = self._np
         floats = self._stream.resample_chunk(np.frombuffer(pcm, "<i2").astype(np.float32), last=last)
+        self._taken += len(pcm) // BYTES_PER_SAMPLE
+        self._given += len(floats)
         # Between two loud samples the wave may go above the loudest one that there is.
         return bytes(np.clip(np.rint(floats), -32768, 32767).astype("<i2").tobytes())
 
@@ -155,7 +166,12 @@ class Resampler:
             ) from None
         self._np = np
         self._stream = soxr.ResampleStream(
-            self._engine_hz, self._wanted_hz, 1, dtype="float32", quality=_QUALITY
+            self._engine_hz,
+            self._wanted_hz,
+            1,
+            dtype="float32",
+            quality=_QUALITY,
+            vr=self._wanted_hz > self._engine_hz,
         )
 
 

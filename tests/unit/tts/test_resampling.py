@@ -5,6 +5,7 @@ import math
 import sys
 from array import array
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,3 +108,76 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "soxr", None)
     with pytest.raises(CannotSpeakError, match=r"8000 Hz .* soxr"):
         stage.push(bytes(200))
+
+
+HIGHER = list(itertools.combinations(SAMPLE_RATES_HZ, 2))
+
+
+@pytest.mark.parametrize(("engine_hz", "wanted_hz"), HIGHER)
+def test_a_higher_rate_keeps_close_behind_what_goes_in(engine_hz, wanted_hz):
+    """Not at the beginning alone: an engine that speaks in real time is heard without a gap."""
+    stage = Resampler(engine_hz, wanted_hz)
+    slice_samples = engine_hz // 500
+    pushed = made = 0
+    behind = 0.0
+    for _ in range(1000):
+        pushed += slice_samples
+        made += len(stage.push(bytes(2 * slice_samples))) // 2
+        behind = max(behind, pushed - made * engine_hz / wanted_hz)
+    assert behind <= 242
+
+
+@pytest.mark.parametrize(("engine_hz", "wanted_hz"), [*HIGHER, *((high, low) for low, high in HIGHER)])
+def test_what_is_further_back_than_the_context_leaves_no_trace(engine_hz, wanted_hz):
+    """Noise, in which every sample counts, goes on bit by bit behind samples that were left out."""
+    noise = np.random.default_rng(5).normal(0, 6000, 2 * engine_hz).astype("<i2").tobytes()
+    made = whole(engine_hz, wanted_hz, noise)
+    stage = Resampler(engine_hz, wanted_hz)
+    left_out = engine_hz
+    given = stage.skip(left_out)
+    rest = stage.push(noise[2 * left_out :]) + stage.finish()
+    assert 2 * given + len(rest) == len(made)
+    heard = 2 * (stage.wanted(left_out + stage.context_samples) + 1)
+    assert made[heard:] == rest[heard - 2 * given :]
+    assert made[2 * given :] != rest
+
+
+@pytest.mark.parametrize(
+    ("engine_hz", "wanted_hz"),
+    [(22050, 8000), (22050, 16000), (22050, 24000), (22050, 48000), (24000, 8000), (24000, 22050), (48000, 8000)],
+)
+def test_it_is_the_same_wave(engine_hz, wanted_hz):
+    """Held against the wave itself, computed at the wanted rate: level, direct current, phase and noise."""
+    tones = {200.0: 3000.0, 700.0: 4000.0, 1900.0: 4000.0, 0.42 * min(engine_hz, wanted_hz): 4000.0}
+    seconds = np.arange(2 * engine_hz) / engine_hz
+    wave = 1000 + sum(peak * np.sin(2 * np.pi * hz * seconds) for hz, peak in tones.items())
+    made = np.frombuffer(whole(engine_hz, wanted_hz, np.rint(wave).astype("<i2").tobytes()), "<i2")
+    kept = slice(wanted_hz // 4, -wanted_hz // 4)
+    heard, seconds = made[kept].astype(float), (np.arange(len(made)) / wanted_hz)[kept]
+    parts = [np.ones_like(seconds)]
+    for hz in tones:
+        parts += [np.sin(2 * np.pi * hz * seconds), np.cos(2 * np.pi * hz * seconds)]
+    fit, *_ = np.linalg.lstsq(np.stack(parts, axis=1), heard, rcond=None)
+    assert fit[0] == pytest.approx(1000, abs=0.5)
+    late_us = []
+    for index, (hz, peak) in enumerate(tones.items()):
+        sine, cosine = fit[1 + 2 * index : 3 + 2 * index]
+        assert np.hypot(sine, cosine) == pytest.approx(peak, rel=0.001)
+        late_us.append(-np.arctan2(cosine, sine) / (2 * np.pi * hz) * 1e6)
+    # It comes when it is due: within half a sample of 44,100 Hz, and every part of it.
+    assert max(map(abs, late_us)) < 12
+    assert max(late_us) - min(late_us) < 2
+    # What is left is two times the rounding of samples.
+    assert np.std(heard - np.stack(parts, axis=1) @ fit) < 0.6
+
+
+@pytest.mark.parametrize("engine_hz", [22050, 24000, 48000])
+def test_of_noise_only_what_the_wanted_rate_can_hold_is_left(engine_hz):
+    """White noise has no gaps in which an image could hide: what is heard at 8 kHz is its part below 4 kHz."""
+    noise = np.random.default_rng(1).normal(0, 6000, 4 * engine_hz)
+    spectrum = np.fft.rfft(noise)
+    hz = np.fft.rfftfreq(len(noise), 1 / engine_hz)
+    spectrum[hz < 4400] = 0
+    only_above = np.clip(np.rint(np.fft.irfft(spectrum)), -32768, 32767).astype("<i2")
+    heard = np.frombuffer(whole(engine_hz, 8000, only_above.tobytes()), "<i2")[800:-800]
+    assert np.abs(heard).max() <= 2
