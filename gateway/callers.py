@@ -21,7 +21,8 @@ class Responses:
     """The responses in an outbox, in order, their audio encoded as its turn began.
 
     `on_sent` of each is called as it is handed over; that of audio which fills no packet yet, with the
-    packet, or when nothing else is there to send.
+    packet, or when nothing else is there to send. What an interrupt drops from the outbox it drops here
+    too: a frame of PCM may have become ten packets, of which the caller has one.
     """
 
     def __init__(self, outbox: Outbox[Item]) -> None:
@@ -29,6 +30,7 @@ class Responses:
         self._encoding = Encoding()
         self._ready: deque[Any] = deque()
         self._unsent: list[Callable[[], None]] = []
+        self._discards = outbox.discards
 
     def __aiter__(self) -> Self:
         """Iterate until the end of the outbox."""
@@ -36,6 +38,7 @@ class Responses:
 
     async def __anext__(self) -> Any:
         """Return the next response, waiting for it. Raises what the outbox was closed with."""
+        self._drop_stale()
         while not self._ready:
             if not len(self._outbox):
                 self._sent()
@@ -43,8 +46,17 @@ class Responses:
             if on_sent is not None:
                 self._unsent.append(on_sent)
             self._ready.extend(await self._encoding.take(response))
+            self._drop_stale()  # an interrupt may have come meanwhile
         self._sent()
         return self._ready.popleft()
+
+    def _drop_stale(self) -> None:
+        """Follow the outbox where it dropped what was queued."""
+        if self._discards != self._outbox.discards:
+            self._discards = self._outbox.discards
+            self._ready = deque(response for response in self._ready if _is_kept(response))
+            self._unsent.clear()
+            self._encoding.drop()
 
     def _sent(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -73,8 +85,12 @@ class OutboxCaller:
 
     def drop(self) -> None:
         """Drop what is queued, but for how turns began and ended."""
-        self.outbox.discard(lambda item: item[0].WhichOneof("event") not in _KEPT)
+        self.outbox.discard(lambda item: not _is_kept(item[0]))
 
     async def room(self) -> None:
         """Wait until the caller has read enough."""
         await self.outbox.room()
+
+
+def _is_kept(response: Any) -> bool:
+    return response.WhichOneof("event") in _KEPT

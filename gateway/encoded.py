@@ -108,6 +108,10 @@ class Encoding:
                 return [*(_with(response, frame) for frame in await turn.finish()), response]
         return [response]
 
+    def drop(self) -> None:
+        """Forget what the encoders hold: an interrupt dropped the rest of their turns."""
+        self._turns.clear()
+
 
 def _with(response: Any, frame: common_pb2.Frame) -> Any:
     """Return a response as the given one, with this frame. Members of a channel share the given one."""

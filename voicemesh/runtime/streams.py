@@ -22,6 +22,8 @@ class Outbox(Generic[T]):
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         self._limit = limit
+        self.discards = 0
+        """How often `discard` was called: for a reader that keeps what it took."""
         self._items: deque[T] = deque()
         self._closed = False
         self._error: BaseException | None = None
@@ -66,6 +68,7 @@ class Outbox(Generic[T]):
 
     def discard(self, stale: Callable[[T], bool]) -> int:
         """Drop queued items for which `stale` is true. Return how many."""
+        self.discards += 1
         kept = [item for item in self._items if not stale(item)]
         dropped = len(self._items) - len(kept)
         self._items = deque(kept)

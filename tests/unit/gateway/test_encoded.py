@@ -1,5 +1,6 @@
 """The responses of a call with their audio encoded: which frame belongs where, and what an end leaves."""
 
+import asyncio
 from array import array
 from typing import Any
 
@@ -120,6 +121,55 @@ async def test_of_an_interrupted_turn_nothing_is_left():
         "turn_started",
         "frame",
     ]
+
+
+async def test_an_interrupt_drops_packets_that_are_made_already():
+    """A frame of 200 ms is ten packets: the caller has one when the interrupt comes."""
+    call = Call()
+    call.frame(0, 0, 0, 200)
+    for event in ("turn_started", "frame"):
+        assert (await anext(call.responses)).WhichOneof("event") == event
+    call.caller.drop()
+    call.caller.send("turn_completed", ended(pb.TURN_OUTCOME_INTERRUPTED))
+    assert [r.WhichOneof("event") for r in await call.all()] == ["turn_completed"]
+
+
+async def test_an_interrupt_behind_the_end_of_a_turn_drops_its_last_packets_too():
+    """All was queued, and the turn had ended; its end is told as it was, without what is in the encoder."""
+    call = Call()
+    call.frame(0, 0, 0, 30)
+    for event in ("turn_started", "frame"):
+        assert (await anext(call.responses)).WhichOneof("event") == event
+    call.frame(0, 30, 30, 100)
+    call.caller.send("turn_completed", ended())
+    call.caller.drop()
+    assert [r.WhichOneof("event") for r in await call.all()] == ["turn_completed"]
+
+
+async def test_an_interrupt_drops_what_is_being_encoded():
+    call = Call()
+    await anext(call.responses)
+    call.frame(0, 0, 0, 500)
+    reading = asyncio.create_task(call.all())
+    await asyncio.sleep(0)
+    assert not len(call.outbox)  # the first frame is being encoded, in a thread
+    call.caller.drop()
+    call.caller.send("turn_completed", ended(pb.TURN_OUTCOME_INTERRUPTED))
+    # The outbox was closed by then: the end of the call is all that is left.
+    assert await reading == []
+
+
+async def test_the_turn_behind_an_interrupt_has_a_stream_of_its_own():
+    call = Call()
+    call.frame(0, 0, 0, 200)
+    for _ in range(2):
+        await anext(call.responses)
+    call.caller.drop()
+    call.caller.send("turn_completed", ended(pb.TURN_OUTCOME_INTERRUPTED))
+    call.caller.send("turn_started", started(common.AUDIO_ENCODING_OPUS, "next"))
+    call.caller.send("frame", frame(0, 0, 0, 40, "next"))
+    responses = await call.all()
+    assert [r.frame.turn_id for r in responses if r.WhichOneof("event") == "frame"] == ["next"] * 2
 
 
 async def test_audio_that_fills_no_packet_is_told_as_sent_once_nothing_else_is_there():

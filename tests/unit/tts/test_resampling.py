@@ -144,7 +144,15 @@ def test_what_is_further_back_than_the_context_leaves_no_trace(engine_hz, wanted
 
 @pytest.mark.parametrize(
     ("engine_hz", "wanted_hz"),
-    [(22050, 8000), (22050, 16000), (22050, 24000), (22050, 48000), (24000, 8000), (24000, 22050), (48000, 8000)],
+    [
+        (22050, 8000),
+        (22050, 16000),
+        (22050, 24000),
+        (22050, 48000),
+        (24000, 8000),
+        (24000, 22050),
+        (48000, 8000),
+    ],
 )
 def test_it_is_the_same_wave(engine_hz, wanted_hz):
     """Held against the wave itself, computed at the wanted rate: level, direct current, phase and noise."""
@@ -173,7 +181,7 @@ def test_it_is_the_same_wave(engine_hz, wanted_hz):
 
 @pytest.mark.parametrize("engine_hz", [22050, 24000, 48000])
 def test_of_noise_only_what_the_wanted_rate_can_hold_is_left(engine_hz):
-    """White noise has no gaps in which an image could hide: what is heard at 8 kHz is its part below 4 kHz."""
+    """Noise has no gaps in which an image could hide: of what is above 4 kHz nothing is heard at 8,000 Hz."""
     noise = np.random.default_rng(1).normal(0, 6000, 4 * engine_hz)
     spectrum = np.fft.rfft(noise)
     hz = np.fft.rfftfreq(len(noise), 1 / engine_hz)
