@@ -15,9 +15,14 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 import structlog
+from hypothesis import settings
 
 # A module of tests that others import: its assertions are to explain themselves too.
 pytest.register_assert_rewrite("tests.contract.engine_suite", "tests.contract.engine_harness")
+
+# How long an example takes says how busy the machine is: a deadline would fail tests by chance.
+settings.register_profile("voicemesh", deadline=None)
+settings.load_profile("voicemesh")
 
 _SETTLE_S = 5.0
 """How long tasks and processes that are ending may take to end. Only a failing test waits for it."""

@@ -158,7 +158,7 @@ class Levels:
             self._tables[variant] = table(round(measured_db + self._gain_db, 1))
 
     def apply(self, variant: str, pcm: bytes) -> bytes:
-        """Return s16le mono PCM at the variant's level; that of the default one until it was measured."""
+        """Return s16le mono PCM at the variant's level; that of the default one while it is not measured."""
         lookup = self._tables.get(variant if variant in self._tables else self._default_variant)
         if lookup is None or not pcm:
             return pcm

@@ -24,13 +24,20 @@ class Request:
         request_id: For the messages.
         request: What to speak.
         voice: How.
+        now_ns: A monotonic clock.
 
     """
 
     def __init__(
-        self, send: Callable[[bytes], None], request_id: int, request: SpeakRequest, voice: Voice
+        self,
+        send: Callable[[bytes], None],
+        request_id: int,
+        request: SpeakRequest,
+        voice: Voice,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.id = request_id
+        self._now_ns = now_ns
         self._tell = send
         self._request = request
         self._delivery = Delivery(request_id, request, voice)
@@ -42,14 +49,14 @@ class Request:
 
     def run(self, engine: Engine) -> bytes:
         """Speak; return the message that ends the request."""
-        began_ns = time.monotonic_ns()
+        began_ns = self._now_ns()
         if not self._cancelled:
             self._level(engine)
             engine.synthesize(self._request, self)
             if not self._stopped:
                 self._delivery.finish()
                 self._deliver()
-        busy_ns = time.monotonic_ns() - began_ns - self._waited_ns
+        busy_ns = self._now_ns() - began_ns - self._waited_ns
         # A cancel that came behind the last sample changed nothing.
         cancelled = self._stopped or (self._cancelled and not self._delivery.made_samples)
         return self._delivery.done(busy_ns, cancelled=cancelled)
@@ -108,15 +115,15 @@ class Request:
                 if self._cancelled and self._delivery.held:
                     self._stopped = True
                     return
-                out = self._delivery.messages(time.monotonic_ns())
+                out = self._delivery.messages(self._now_ns())
             if out:
                 self._tell(out)
             if not self._delivery.held:
                 return
-            began_ns = time.monotonic_ns()
+            began_ns = self._now_ns()
             with self._changed:
                 self._changed.wait_for(lambda: self._cancelled or self._delivery.credit > 0)
-            self._waited_ns += time.monotonic_ns() - began_ns
+            self._waited_ns += self._now_ns() - began_ns
 
 
 class _Heard:

@@ -8,20 +8,27 @@ What a command changes is seen between two steps. With nothing to run the thread
 An utterance whose window is full is not run. One that resumes behind its first sample leaves out what its
 listener has, as far as every sample behind that stays the same (`services.tts.edges`).
 
+The first request of a variant waits until it is known how loud that variant is: the engine speaks a short
+text for nobody, as one utterance among the others (`services.tts.loudness`).
+
 Workers import this module: standard library only.
 """
 
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
+from services.tts import loudness
 from services.tts.delivery import Delivery, Voice, failed
 from services.tts.engines.base import CannotSpeakError, OutOfMemoryError, SteppedEngine, Utterance
 from services.tts.scheduling import Batch, Pause, Scheduler, Work
 from services.tts.wire import SpeakRequest
 
+_FOR_NOBODY: Final = 1 << 31
+"""Ids from here on are those of texts that are spoken to measure a variant. The service never gets so far."""
 _NO_ROOM: Final = "it does not fit into the device's memory, even alone; send shorter chunks"
 
 
@@ -67,6 +74,9 @@ class Stepping:
         self._speaking: dict[int, _Speaking] = {}
         self._waiting: deque[tuple[Delivery, int]] = deque()
         """Requests beyond the slots, in order."""
+        self._unlevelled: dict[str, deque[tuple[Delivery, int]]] = {}
+        """Requests of variants that are being measured, in order."""
+        self._for_nobody = itertools.count(_FOR_NOBODY)
         self._by_work: dict[Work, _Speaking] = {}
         self._out: list[bytes] = []
 
@@ -147,6 +157,14 @@ class Stepping:
         if len(self._speaking) >= self._engine.capabilities.slots:
             self._waiting.append((delivery, came_ns))
             return
+        variant = delivery.request.variant
+        if variant in self._unlevelled:
+            self._unlevelled[variant].append((delivery, came_ns))
+            return
+        if self._voice.levels.wants(variant) and not delivery.request.warm_up:
+            self._unlevelled[variant] = deque([(delivery, came_ns)])
+            asked = SpeakRequest(loudness.TEXT, variant, warm_up=True, caller=delivery.request.caller)
+            delivery = Delivery(next(self._for_nobody), asked, self._voice)
         try:
             utterance = self._engine.open(delivery.request)
         except Exception as error:  # noqa: BLE001 - the service is told
@@ -159,14 +177,16 @@ class Stepping:
         speaking = self._speaking.get(request_id)
         if speaking is not None:
             self._end(speaking, cancelled=True)
-        for waiting in [waiting for waiting in self._waiting if waiting[0].id == request_id]:
-            self._waiting.remove(waiting)
-            self._out.append(waiting[0].done(0, cancelled=True))
+        for queue in (self._waiting, *self._unlevelled.values()):
+            for waiting in [waiting for waiting in queue if waiting[0].id == request_id]:
+                queue.remove(waiting)
+                self._out.append(waiting[0].done(0, cancelled=True))
 
     def _add_credit(self, request_id: int, samples: int) -> None:
-        for delivery, _ in self._waiting:
-            if delivery.id == request_id:
-                delivery.credit += samples
+        for queue in (self._waiting, *self._unlevelled.values()):
+            for delivery, _ in queue:
+                if delivery.id == request_id:
+                    delivery.credit += samples
         speaking = self._speaking.get(request_id)
         if speaking is None:
             return
@@ -217,9 +237,10 @@ class Stepping:
         """Send what the window allows; then it is ready for its next step, held, or at its end."""
         delivery, work = speaking.delivery, speaking.work
         now_ns = self._now_ns()
-        if out := delivery.messages(now_ns):
+        out, heard = delivery.messages(now_ns), delivery.id < _FOR_NOBODY
+        if out and heard:
             self._out.append(out)
-        if work is not None and delivery.first_sent_ns:
+        if work is not None and delivery.first_sent_ns and heard:
             self._scheduler.made_audio(work, delivery.first_sent_ns + delivery.due_after_ns)
         if delivery.held or (delivery.credit <= 0 and not speaking.ended):
             return
@@ -239,13 +260,30 @@ class Stepping:
             self._scheduler.ready(speaking.work, step, now_ns, came=came)
 
     def _fail(self, delivery: Delivery, error: Exception) -> None:
+        if delivery.id >= _FOR_NOBODY:
+            self._levelled(delivery, None if isinstance(error, CannotSpeakError) else error)
+            return
         self._forget(delivery.id)
         self._out.append(failed(delivery.id, error))
 
     def _end(self, speaking: _Speaking, *, cancelled: bool) -> None:
+        if speaking.delivery.id >= _FOR_NOBODY:
+            self._levelled(speaking.delivery, None)
+            return
         self._forget(speaking.delivery.id)
         engine_ns = speaking.work.engine_ns if speaking.work is not None else 0
         self._out.append(speaking.delivery.done(engine_ns, cancelled=cancelled))
+
+    def _levelled(self, delivery: Delivery, error: Exception | None) -> None:
+        """Go on with the requests of a variant that was measured; one that cannot say the text stays as it is."""
+        variant = delivery.request.variant
+        waiting = self._unlevelled.pop(variant)
+        if error is None:
+            self._voice.levels.measure(variant, b"")  # where it was measured that changes nothing
+            self._waiting.extendleft(reversed(waiting))
+        self._forget(delivery.id)
+        for asked, _ in waiting if error is not None else ():
+            self._fail(asked, error)
 
     def _forget(self, request_id: int) -> None:
         speaking = self._speaking.pop(request_id, None)

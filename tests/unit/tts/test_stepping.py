@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.tts import wire
+from services.tts import loudness, wire
 from services.tts.delivery import Voice
 from services.tts.engines.base import (
     CannotSpeakError,
@@ -18,6 +18,7 @@ from services.tts.engines.base import (
     SpeakRequest,
     Step,
     SteppedEngine,
+    Variant,
     Word,
 )
 from services.tts.stepping import Stepping
@@ -129,19 +130,21 @@ class Take:
 
 
 class World:
-    def __init__(self, joins: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, joins: dict[str, Any] | None = None, make: "Callable[[World], Engine]" = Engine
+    ) -> None:
         self.now_ns = 1_000 * NS
-        self.engine = Engine(self)
+        self.engine = make(self)
         self.takes: dict[int, Take] = {}
         self.sends = 0
         self._parser = wire.Parser()
-        voice = Voice.declared(CAPABILITIES, joins or {})
+        voice = Voice.declared(self.engine.capabilities, joins or {})
         self.driver = Stepping(self.engine, voice, self._hear, lambda: self.now_ns)
 
     def speak(self, text: str, **values: Any) -> int:
         number = len(self.takes) + 1
         self.takes[number] = Take()
-        self.driver.speak(number, SpeakRequest(text, "", **values))
+        self.driver.speak(number, SpeakRequest(text, values.pop("variant", ""), **values))
         return number
 
     def run(self) -> "World":
@@ -372,3 +375,100 @@ def test_going_on_leaves_out_whole_steps():
     pause_blocks = 300 // 30
     assert again.engine.blocks <= blocks // 2 + pause_blocks + 3
     assert again.takes[1].pcm == world.takes[1].pcm[2 * half :]
+
+
+# ---- variants that are not equally loud ------------------------------------------------------------
+
+
+class Chorus(Engine):
+    """Three variants of one engine, each half as loud as the one before."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        names = ("loud", "softer", "softest")
+        self.capabilities = CAPABILITIES._replace(
+            slots=4, variants=tuple(Variant(name, "en") for name in names), default_variant="loud"
+        )
+        self.spoken: list[str] = []
+
+    def open(self, request: SpeakRequest) -> Speaking:
+        if request.variant == "softest" and request.warm_up:
+            raise CannotSpeakError("it has no e")
+        self.spoken.append(f"{request.variant}: {request.text}")
+        speaking = super().open(request)
+        shift = ("loud", "softer", "softest").index(request.variant)
+        samples = array("h", speaking.pcm)
+        speaking.pcm = array("h", (sample >> 2 + shift for sample in samples)).tobytes()
+        return speaking
+
+
+def chorus(**joins: Any) -> World:
+    world = World({"loudness": -14.0, **joins}, Chorus)
+    world.speak(loudness.TEXT, variant="loud", warm_up=True)
+    return world.run()
+
+
+def test_a_variant_is_measured_before_its_first_sample():
+    world = chorus()
+    numbers = [world.speak(TEXT, variant="softer") for _ in range(3)]
+    world.run()
+    first = world.takes[numbers[0]]
+    assert all(world.takes[number].pcm == first.pcm for number in numbers)
+    assert world.engine.spoken.count(f"softer: {loudness.TEXT}") == 1
+    # As loud as the default one, to what a gain is rounded to and the halves of a sample.
+    default = world.takes[world.speak(TEXT, variant="loud")]
+    world.run()
+    levels = [loudness.integrated_lufs(array("h", take.pcm), RATE_HZ) for take in (first, default)]
+    assert levels[0] == pytest.approx(levels[1], abs=0.2)
+    # The same in a worker that has spoken with nobody else, and beside other requests.
+    other = chorus()
+    others = [other.speak(text, variant="loud") for text in ("ab cd", "ef gh")]
+    alone = other.takes[other.speak(TEXT, variant="softer")]
+    other.run()
+    assert alone.pcm == first.pcm
+    assert all(other.takes[number].ends for number in others)
+
+
+def test_a_variant_that_cannot_say_the_text_is_left_as_it_is():
+    world, plain = chorus(), chorus(loudness=None)
+    takes = [each.takes[each.speak("ab", variant="softest")] for each in (world, plain)]
+    for each in (world, plain):
+        each.run()
+    assert takes[0].pcm == takes[1].pcm != b""
+
+
+def test_a_cancel_reaches_who_waits_for_a_measure_and_credit_is_kept():
+    world = chorus()
+    cancelled, short = (world.speak(TEXT, variant="softer", window_samples=samples) for samples in (9999, MS))
+    world.driver.advance()
+    world.driver.cancel(cancelled)
+    world.driver.add_credit(short, 100_000)
+    world.run()
+    assert world.takes[cancelled].ends == [Done(0, 0, cancelled=True)]
+    assert not world.takes[cancelled].frames
+    whole = world.takes[world.speak(TEXT, variant="softer")]
+    world.run()
+    assert world.takes[short].pcm == whole.pcm
+
+
+def test_an_engine_that_breaks_while_it_measures_fails_who_waits():
+    world = chorus()
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    world.engine.during = broken
+    numbers = [world.speak(TEXT, variant="softer") for _ in range(2)]
+    world.run()
+    for number in numbers:
+        assert world.takes[number].ends == [(wire.FAILED_ENGINE, "ValueError: broken")]
+
+
+def test_measures_keep_to_the_slots():
+    world = chorus()
+    numbers = [world.speak("ab cd", variant=name) for name in ("softer", "loud") * 6]
+    most = 0
+    while not all(world.takes[number].ends for number in numbers):
+        world.driver.advance()
+        most = max(most, len(world.engine.batches[-1]))
+    assert most <= 4
