@@ -4,6 +4,7 @@ import sys
 
 import grpc
 
+from gateway import encoding
 from gateway.http import HttpEdge
 from gateway.peers import Peers
 from gateway.recorder import Recorder
@@ -33,7 +34,8 @@ class Gateway(Hosted):
         add_GatewayServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Watch the services; ready when they are."""
+        """Watch the services; ready when they are, and when encoders are loaded."""
+        encoding.load()
         self._peers.start()
         if self._http is not None:
             self._http.start()

@@ -47,7 +47,7 @@ class _TurnEncoding:
         mark.offset_samples, mark.turn_offset_samples = frame.offset_samples, frame.turn_offset_samples
         self._marks.append(_Mark(self._taken, mark))
         self._taken += frame.samples
-        # The first one opens the encoder, which takes 0.2 s while its package is not loaded.
+        # The first one opens the encoder.
         if self._opened and len(frame.audio) <= self._at_once_bytes:
             packets = self._encoder.push(frame.audio)
         else:

@@ -11,14 +11,12 @@ cached chunk serves callers of every encoding, and an interrupted turn leaves no
 An encoder's stream is that of a whole turn. What fills no block yet waits for the next audio, or for
 the end of the turn.
 
-PyAV (extra `codecs`) does the packing; mu-law needs no package. It is imported once a turn asks for
-it, in a thread.
+PyAV (extra `codecs`) does the packing; mu-law needs no package. It is imported when the gateway starts
+(`load`): libraries are loaded with Python's lock held, so that a thread would not spare turns that run.
 """
 
 import importlib
-import importlib.util
 import sys
-import threading
 from array import array
 from dataclasses import dataclass
 from functools import cache
@@ -78,6 +76,9 @@ class _Codec:
         return {"libmp3lame": 1105, "aac": 1024}.get(self.name, 0)
 
 
+# What MPEG has rates for; LAME knows those of MPEG-2.5 too.
+_MPEG_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
 # The times behind these choices are in docs/audio.md.
 _CODECS: Final[dict[int, _Codec]] = {
     common_pb2.AUDIO_ENCODING_OPUS: _Codec(
@@ -90,8 +91,10 @@ _CODECS: Final[dict[int, _Codec]] = {
     ),
     # Levels up to 2 have blocks of at most 27 ms; those above have 105 ms, which a listener would wait for.
     common_pb2.AUDIO_ENCODING_FLAC: _Codec("flac", "s16", {"compression_level": "2"}),
-    common_pb2.AUDIO_ENCODING_MP3: _Codec("libmp3lame", "s16p", {"compression_level": "7"}, 64_000),
-    common_pb2.AUDIO_ENCODING_AAC: _Codec("aac", "fltp", {"aac_coder": "fast"}, 64_000),
+    common_pb2.AUDIO_ENCODING_MP3: _Codec(
+        "libmp3lame", "s16p", {"compression_level": "7"}, 64_000, _MPEG_RATES
+    ),
+    common_pb2.AUDIO_ENCODING_AAC: _Codec("aac", "fltp", {"aac_coder": "fast"}, 64_000, _MPEG_RATES),
 }
 
 
@@ -134,11 +137,11 @@ def heard_format(
 
 
 def _check_encoding(encoding: common_pb2.AudioEncoding.ValueType, codec: _Codec | None, field: str) -> None:
-    if codec is not None and not _installed():
+    if codec is not None and (trouble := load()):
         raise InvalidFieldError(
             f"{field}.encoding",
-            f"{_name(encoding)} is not to be had: the package av is not installed where the gateway runs "
-            "(pip install 'voicemesh[codecs]'); there are PCM_S16LE and MULAW",
+            f"{_name(encoding)} is not to be had: {trouble} (pip install 'voicemesh[codecs]'); "
+            "there are PCM_S16LE and MULAW",
         )
     if codec is None and encoding not in (PCM, common_pb2.AUDIO_ENCODING_MULAW):
         known = ", ".join(_name(number) for number in common_pb2.AudioEncoding.values() if number)
@@ -154,14 +157,15 @@ def _name(encoding: common_pb2.AudioEncoding.ValueType) -> str:
 
 
 @cache
-def _installed() -> bool:
-    return importlib.util.find_spec("av") is not None
-
-
-def prepare(audio: common_pb2.AudioFormat) -> None:
-    """Begin to load what `encoder_for` will need: it takes 0.2 s, once, while the turn's text is made."""
-    if audio.encoding in _CODECS and "av" not in sys.modules:
-        threading.Thread(target=importlib.import_module, args=("av",), daemon=True).start()
+def load() -> str:
+    """Load what packs, which takes 0.2 s and 19 MB; return why that cannot be done, "" where it was."""
+    try:
+        importlib.import_module("av")
+    except ModuleNotFoundError as error:
+        return f"the package {error.name} is not installed where the gateway runs"
+    except (ImportError, OSError) as error:
+        return f"the package av does not load where the gateway runs ({error})"
+    return ""
 
 
 def encoder_for(audio: common_pb2.AudioFormat) -> Encoder | None:

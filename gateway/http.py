@@ -25,13 +25,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from gateway import encoding
 from gateway.callers import Responses
 from gateway.speaking import Speaker
 from gateway.turns import Turns
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.ogg import OggOpus
-from voicemesh.runtime.errors import InvalidFieldError, MeshError, SettingsError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, NoEngineError, SettingsError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
@@ -39,6 +40,8 @@ from voicemesh.runtime.status import reason_of, to_status
 
 _log = get_logger(__name__)
 _CLOSE_S: Final = 1.0
+_NO_ENGINE_RETRY_MS: Final = 5_000
+"""Breakers of engines let a try through about so often."""
 _MAX_BODY_BYTES: Final = 1_000_000
 _MAX_INPUT_CHARS: Final = 4096
 _FIELDS: Final = {"text": "input", "speech.format.encoding": "response_format"}
@@ -82,6 +85,11 @@ def _version() -> str:
         return ""
 
 
+def _usual_format() -> Literal["mp3", "wav"]:
+    """Return what who names no format gets: MP3 as from OpenAI, where there is what makes it."""
+    return "wav" if encoding.load() else "mp3"
+
+
 class SpeechBody(BaseModel):
     """The body of `POST /v1/audio/speech`. Fields that are not here are ignored, as OpenAI does."""
 
@@ -90,7 +98,9 @@ class SpeechBody(BaseModel):
     input: Annotated[str, Field(min_length=1, max_length=_MAX_INPUT_CHARS)]
     voice: str = ""
     model: str = ""
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "wav"
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = Field(
+        default_factory=_usual_format
+    )
     speed: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     stream_format: Literal["audio", "sse"] = "audio"
 
@@ -208,10 +218,10 @@ class HttpEdge:
             return _error(error)
         headers = {"x-voicemesh-turn-id": started.turn_id, "x-voicemesh-trace-id": started.trace_id}
         audio = self._audio(speaker, responses, started.format, first)
-        if body.stream_format == "sse":
-            return StreamingResponse(_sse(audio), headers=headers, media_type="text/event-stream")
         if body.response_format == "wav":
             audio = _wav(audio, started.format.sample_rate_hz)
+        if body.stream_format == "sse":
+            return StreamingResponse(_sse(audio), headers=headers, media_type="text/event-stream")
         return StreamingResponse(audio, headers=headers, media_type=_MEDIA_TYPES[body.response_format])
 
     async def _audio(
@@ -298,15 +308,27 @@ def _parse(body: bytes) -> SpeechBody:
 
 
 async def _first(responses: Responses) -> tuple[pb.TurnStarted, common_pb2.Frame | None]:
-    """Wait for the first audio, or for the end of a turn that has none."""
+    """Wait for the first audio, or for the end of a turn that has none.
+
+    Raises:
+        NoEngineError: It has none because the caller would have to speak by itself.
+
+    """
     started = pb.TurnStarted()
+    left_to_caller = False
     async for response in responses:
         match response.WhichOneof("event"):
             case "turn_started":
                 started = response.turn_started
             case "frame":
                 return started, response.frame
+            case "speak_locally":
+                left_to_caller = True
             case "turn_completed":
+                if left_to_caller:
+                    raise NoEngineError(
+                        "no engine can speak this text now", retry_after_ms=_NO_ENGINE_RETRY_MS
+                    )
                 return started, None
     return started, None
 

@@ -8,7 +8,6 @@ from typing import Final
 
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
-from gateway.encoding import prepare
 from gateway.openers import Openers
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
@@ -125,7 +124,6 @@ class Turns:
             history_limit=self.settings.gateway_history_messages,
             history_chars=self.settings.gateway_history_chars,
         )
-        prepare(speech.heard)
         span = self._recorder.begin(spec, speech, request.traceparent)
         driver = TurnDriver(
             spec,

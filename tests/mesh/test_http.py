@@ -8,10 +8,12 @@ import wave
 from collections.abc import AsyncIterator
 
 import httpx2
+import numpy as np
 import openai
 import pytest
 import pytest_asyncio
 
+from tests.support.decoding import decoded_file
 from tests.support.mesh import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -57,11 +59,51 @@ async def test_pcm_and_server_sent_events_have_the_same_samples(http: httpx2.Asy
     pcm = await http.post("/v1/audio/speech", json={"input": TEXT, "response_format": "pcm"})
     assert pcm.headers["content-type"] == "audio/pcm"
     assert pcm.headers["x-voicemesh-turn-id"]
-    sse = await http.post("/v1/audio/speech", json={"input": TEXT, "stream_format": "sse"})
+    assert await from_events(http, "pcm") == pcm.content
+
+
+async def from_events(http: httpx2.AsyncClient, response_format: str) -> bytes:
+    body = {"input": TEXT, "stream_format": "sse", "response_format": response_format}
+    sse = await http.post("/v1/audio/speech", json=body)
+    assert sse.headers["content-type"].startswith("text/event-stream")
     events = [json.loads(line.removeprefix("data: ")) for line in sse.text.splitlines() if line]
     assert events[-1] == {"type": "speech.audio.done"}
-    audio = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
-    assert audio == pcm.content
+    assert all(event["type"] == "speech.audio.delta" and event["audio"] for event in events[:-1])
+    return b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
+
+
+@pytest.mark.parametrize("name", ["wav", "mp3", "opus", "aac", "flac"])
+async def test_the_events_of_a_stream_are_the_file_in_parts(http: httpx2.AsyncClient, name: str) -> None:
+    heard, rate_hz = decoded_file(await from_events(http, name))
+    pcm = await http.post("/v1/audio/speech", json={"input": TEXT, "response_format": "pcm"})
+    assert len(heard) / rate_hz == pytest.approx(len(pcm.content) / 2 / 22050, abs=0.12)
+    assert np.abs(heard).max() > 5000
+
+
+async def test_who_names_no_format_gets_mp3_as_from_openai(client: openai.AsyncOpenAI) -> None:
+    response = await client.audio.speech.create(input=TEXT, model="voicemesh", voice="espeak/en-gb")
+    assert response.response.headers["content-type"] == "audio/mpeg"
+    heard, _ = decoded_file(response.content)
+    assert np.abs(heard).max() > 5000
+
+
+@pytest.mark.parametrize("name", ["wav", "mp3", "opus", "aac", "flac", "pcm"])
+async def test_openais_client_streams_every_format(client: openai.AsyncOpenAI, name: str) -> None:
+    parts = []
+    async with client.audio.speech.with_streaming_response.create(
+        input=TEXT,
+        model="tts-1",
+        voice="espeak/en-gb",
+        response_format=name,
+        speed=1.5,  # type: ignore[arg-type]
+    ) as response:
+        parts = [part async for part in response.iter_bytes()]
+    assert len(parts) > 1
+    if name == "pcm":
+        assert len(b"".join(parts)) > 22050
+    else:
+        heard, rate_hz = decoded_file(b"".join(parts))
+        assert 0.3 < len(heard) / rate_hz < 2
 
 
 @pytest.mark.parametrize(

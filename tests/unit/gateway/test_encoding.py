@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from array import array
 
 import av
@@ -170,6 +171,24 @@ def test_what_is_not_to_be_had_is_named_with_what_is(wanted, field, message):
     assert caught.value.field == f"configure.speech.format.{field}"
 
 
+@pytest.mark.parametrize("code", [common.AUDIO_ENCODING_MP3, common.AUDIO_ENCODING_AAC])
+def test_a_voice_of_a_rate_that_mpeg_does_not_know_is_heard_at_the_next(code):
+    """A server of one's own may make 20,000 samples a second."""
+    audio = heard_format(common.AudioFormat(encoding=code), 20000, "own", "speech.format")
+    assert audio.sample_rate_hz == 22050
+    with pytest.raises(InvalidFieldError, match="20000 is not to be had") as caught:
+        heard_format(common.AudioFormat(encoding=code, sample_rate_hz=20000), 20000, "own", "speech.format")
+    assert caught.value.field == "speech.format.sample_rate_hz"
+
+
+@pytest.mark.parametrize("rate_hz", [-1, 1, 7999, 48001, 2**31 - 1])
+@pytest.mark.parametrize("code", list(common.AudioEncoding.values()))
+def test_rates_that_nobody_makes_are_refused(code, rate_hz):
+    with pytest.raises((InvalidFieldError, ValueError)) as caught:
+        heard_format(common.AudioFormat(encoding=code, sample_rate_hz=rate_hz), 22050, "v", "f")
+    assert "rate" in str(caught.value) or "range" in str(caught.value).lower()
+
+
 def test_an_unknown_encoding_is_refused():
     with pytest.raises(InvalidFieldError, match="77 is no encoding; there are PCM_S16LE, MULAW, OPUS"):
         form(77)
@@ -177,8 +196,10 @@ def test_an_unknown_encoding_is_refused():
 
 @every_packed
 def test_without_the_package_it_says_what_to_install(code, monkeypatch):
-    monkeypatch.setattr(encoding, "_installed", lambda: False)
-    with pytest.raises(InvalidFieldError, match=r"av is not installed.*voicemesh\[codecs\].*MULAW") as caught:
+    encoding.load.cache_clear()
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(encoding, "load", encoding.load.__wrapped__)
+    with pytest.raises(InvalidFieldError, match=r"package av.*voicemesh\[codecs\].*MULAW") as caught:
         form(code)
     assert caught.value.field == "speech.format.encoding"
     assert form(common.AUDIO_ENCODING_MULAW, 8000).sample_rate_hz == 8000
