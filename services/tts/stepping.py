@@ -275,7 +275,7 @@ class Stepping:
         self._out.append(speaking.delivery.done(engine_ns, cancelled=cancelled))
 
     def _levelled(self, delivery: Delivery, error: Exception | None) -> None:
-        """Go on with the requests of a variant that was measured; one that cannot say the text stays as it is."""
+        """Go on with the requests of a variant; one that cannot say the text stays as loud as it is."""
         variant = delivery.request.variant
         waiting = self._unlevelled.pop(variant)
         if error is None:

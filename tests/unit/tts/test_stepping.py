@@ -461,7 +461,7 @@ def test_an_engine_that_breaks_while_it_measures_fails_who_waits():
     numbers = [world.speak(TEXT, variant="softer") for _ in range(2)]
     world.run()
     for number in numbers:
-        assert world.takes[number].ends == [(wire.FAILED_ENGINE, "ValueError: broken")]
+        assert world.takes[number].ends == [(wire.Fault.ENGINE, "ValueError: broken")]
 
 
 def test_measures_keep_to_the_slots():
