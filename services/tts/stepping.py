@@ -282,8 +282,9 @@ class Stepping:
             self._voice.levels.measure(variant, b"")  # where it was measured that changes nothing
             self._waiting.extendleft(reversed(waiting))
         self._forget(delivery.id)
-        for asked, _ in waiting if error is not None else ():
-            self._fail(asked, error)
+        if error is not None:
+            for asked, _ in waiting:
+                self._fail(asked, error)
 
     def _forget(self, request_id: int) -> None:
         speaking = self._speaking.pop(request_id, None)

@@ -87,6 +87,7 @@ class Engine(SteppedEngine):
         self.blocks = 0
         self.batches: list[list[str]] = []
         self.prepared: list[tuple[Step, int]] = []
+        self.spoken: list[str] = []
         self.during: Callable[[], None] = lambda: None
         self._world = world
 
@@ -389,7 +390,6 @@ class Chorus(Engine):
         self.capabilities = CAPABILITIES._replace(
             slots=4, variants=tuple(Variant(name, "en") for name in names), default_variant="loud"
         )
-        self.spoken: list[str] = []
 
     def open(self, request: SpeakRequest) -> Speaking:
         if request.variant == "softest" and request.warm_up:
