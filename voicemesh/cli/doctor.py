@@ -22,7 +22,7 @@ from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
 from voicemesh.cli.doctor_coqui import coqui_checks
 from voicemesh.cli.exits import DONE, FAILED, Failure
-from voicemesh.cli.findings import MISSING, NOTE, OK, Check
+from voicemesh.cli.findings import MISSING, NOTE, OK, Check, is_declared
 from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
 from voicemesh.cli.plan import MeshPlan, is_free, plan
 from voicemesh.cli.play import find_player
@@ -63,6 +63,7 @@ async def _look() -> list[Check]:
         *_packages(),
         _speech(),
         _codecs(),
+        _piper(),
         *coqui,
         _servers(),
         *_model(),
@@ -114,6 +115,16 @@ def _codecs() -> Check:
         return Check("codecs", OK, f"av {version}: Opus, FLAC, MP3 and AAC")
     fix = "make setup (in a checkout), or pip install 'voicemesh[codecs]'"
     return Check("codecs", NOTE, "the package av is not installed: PCM and mu-law only", fix)
+
+
+def _piper() -> Check:
+    if absent := [name for name in ("piper-tts", "onnxruntime") if not _version(name)]:
+        state, what = (MISSING, "needed by VOICEMESH_TTS_VOICES and ") if is_declared("piper") else (NOTE, "")
+        fix = "pip install piper-tts (in a checkout, into its .venv), or pip install 'voicemesh[piper]'"
+        return Check("piper voices", state, f"{what}not installed: {', '.join(absent)}", fix)
+    return Check(
+        "piper voices", OK, f"piper-tts {_version('piper-tts')}, onnxruntime {_version('onnxruntime')}"
+    )
 
 
 def _servers() -> Check:

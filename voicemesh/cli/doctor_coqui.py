@@ -1,14 +1,13 @@
 """What `voicemesh doctor` says of voices of Coqui TTS: the extra, the device, torchaudio, phonemes."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any, Final
 
-from voicemesh.cli.findings import MISSING, NOTE, OK, Check
+from voicemesh.cli.findings import MISSING, NOTE, OK, Check, is_declared
 
 _PACKAGES: Final = ("coqui-tts", "torch", "torchaudio", "six")
 _INSTALL: Final = "make setup-coqui (in a checkout), or pip install 'voicemesh[coqui]'"
@@ -28,7 +27,7 @@ print(json.dumps(found))
 
 def coqui_checks() -> Iterator[Check]:
     """Look; what is missing is only required where a voice is declared that needs it."""
-    required = _is_declared()
+    required = is_declared("coqui")
     absent = [name for name in _PACKAGES if not _version(name)]
     if absent:
         state, what = (MISSING, "needed by VOICEMESH_TTS_VOICES and") if required else (NOTE, "")
@@ -74,14 +73,6 @@ def _probe() -> dict[str, Any]:
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def _is_declared() -> bool:
-    try:
-        voices = json.loads(os.environ.get("VOICEMESH_TTS_VOICES", "") or "[]")
-        return any(voice.get("engine") == "coqui" for voice in voices)
-    except (ValueError, AttributeError, TypeError):
-        return False  # what is wrong with it is said where it is read
 
 
 def _version(package: str) -> str:

@@ -1,5 +1,7 @@
 """What `voicemesh doctor` finds."""
 
+import json
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,3 +26,12 @@ class Check:
     state: str
     detail: str
     fix: str = ""
+
+
+def is_declared(engine: str) -> bool:
+    """Return whether a voice of this engine is declared: what it needs is required then."""
+    try:
+        voices = json.loads(os.environ.get("VOICEMESH_TTS_VOICES", "") or "[]")
+        return any(voice.get("engine") == engine for voice in voices)
+    except (ValueError, AttributeError, TypeError):
+        return False  # what is wrong with it is said where it is read

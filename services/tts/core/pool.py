@@ -299,7 +299,9 @@ class Pool:
         job.state = JobState.RUNNING
         job.leased_ns = job.heard_ns = self._clock.now_ns()
         member.jobs[job.id] = job
-        member.replica.speak(job.id, job.next_request())
+        request = job.next_request()
+        self.replicas.is_asked_for(request.sample_rate_hz)
+        member.replica.speak(job.id, request)
         job.listener.job_leased(Lease(member.name, job.leased_ns))
 
     def _make_room(self) -> None:

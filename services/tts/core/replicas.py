@@ -69,8 +69,18 @@ class Replicas:
         self._looked_ns = clock.now_ns()
         self._ending: set[asyncio.Task[Any]] = set()
         self._urgency = REPLACEMENT
+        self._other_hz = 0
         for _ in range(spec.replicas):
             self._add()
+
+    def is_asked_for(self, sample_rate_hz: int) -> None:
+        """Note the rate of a request: where it is not the voice's own, replicas to come are warmed at it.
+
+        What resamples takes 0.1 s and 17 MB to load. So no caller waits for it twice, and none that are
+        asked for no other rate hold it.
+        """
+        if self.capabilities is not None and sample_rate_hz not in (0, self.capabilities.sample_rate_hz):
+            self._other_hz = sample_rate_hz
 
     @property
     def healthy(self) -> bool:
@@ -143,7 +153,10 @@ class Replicas:
                     replica = await self._launch(self._spec, member)
                     member.warmed = asyncio.get_running_loop().create_future()
                     variant = replica.capabilities.default_variant
-                    replica.speak(WARM_UP_ID, SpeakRequest(loudness.TEXT, variant, warm_up=True))
+                    warm_up = SpeakRequest(
+                        loudness.TEXT, variant, warm_up=True, sample_rate_hz=self._other_hz
+                    )
+                    replica.speak(WARM_UP_ID, warm_up)
                     await member.warmed
         except (ReplicaStartError, TimeoutError) as error:
             late = f"not warm after {self._limits.warmup_timeout_s:g} s"

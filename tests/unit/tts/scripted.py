@@ -47,10 +47,12 @@ class ScriptedReplica:
         self.killed = False
         self.closed = False
         self.warm_samples = 100
+        self.warmed_with: SpeakRequest | None = None
         self.spoke = asyncio.Event()
 
     def speak(self, request_id: int, request: SpeakRequest) -> None:
         if request.warm_up:
+            self.warmed_with = request
             self.listener.done(request_id, Done(self.warm_samples, 1, cancelled=False))
         else:
             self.asked[request_id] = request

@@ -9,7 +9,7 @@ import pytest
 from services.tts.core.model import ReplicaStartError, SpeakRequest
 from services.tts.core.pool import Pool
 from services.tts.core.starting import DeviceMemory, Names, Place, StartGate
-from tests.unit.tts.scripted import LIMITS, SPEC, Changes, ScriptedLauncher, ScriptedReplica
+from tests.unit.tts.scripted import CAPABILITIES, LIMITS, SPEC, Changes, ScriptedLauncher, ScriptedReplica
 from tests.unit.tts.test_pool import Ear
 from voicemesh.runtime.clock import ManualClock
 
@@ -39,9 +39,9 @@ class World:
     def names(self) -> list[str]:
         return [member.name for member in self.pool.replicas.members]
 
-    def submit(self) -> Ear:
+    def submit(self, **values: Any) -> Ear:
         ear = Ear()
-        self.pool.submit(SpeakRequest("text", "en-us"), self.clock.now_ns(), ear)
+        self.pool.submit(SpeakRequest("text", "en-us", **values), self.clock.now_ns(), ear)
         return ear
 
     async def pass_s(self, seconds: float, *beating: ScriptedReplica, **memory: int) -> None:
@@ -226,3 +226,26 @@ def test_names_are_the_lowest_that_are_free():
     names.give_back("a-voice-1")
     assert names.take() == "a-voice-1"
     assert names.take() == "a-voice-3"
+
+
+async def test_replicas_that_come_later_are_warmed_at_the_rate_that_callers_want():
+    """What resamples is loaded with the first request for another rate; nobody waits for it again."""
+    world = await World().start()
+    own_hz = CAPABILITIES.sample_rate_hz
+    rates = []
+    for count, asked_hz in enumerate((0, own_hz, 8000, own_hz), start=2):
+        rates.append(warmed_hz(world.replica()))
+        world.submit(sample_rate_hz=asked_hz)
+        world.replica().make(100)
+        world.replica().finish()
+        world.replica().die()
+        await world.pass_s(2)
+        await world.until_started(count)
+    rates.append(warmed_hz(world.replica()))
+    assert rates == [0, 0, 0, 8000, 8000]
+    await world.pool.close()
+
+
+def warmed_hz(replica: ScriptedReplica) -> int:
+    assert replica.warmed_with is not None
+    return replica.warmed_with.sample_rate_hz
