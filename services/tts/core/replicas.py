@@ -17,7 +17,7 @@ from services.tts.core.model import (
     SpeakRequest,
     VoiceSpec,
 )
-from services.tts.core.starting import REPLACEMENT, Place
+from services.tts.core.starting import BACKGROUND, REPLACEMENT, Place
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
@@ -68,7 +68,6 @@ class Replicas:
         self._marks = Marks(spec, clock)
         self._looked_ns = clock.now_ns()
         self._ending: set[asyncio.Task[Any]] = set()
-        self._urgency = REPLACEMENT
         self._other_hz = 0
         for _ in range(spec.replicas):
             self._add()
@@ -126,9 +125,7 @@ class Replicas:
             ReplicaStartError: The declaration of the voice is wrong.
 
         """
-        self._urgency = urgency
-        starts = [self._start(member) for member in self.members]
-        self._urgency = REPLACEMENT
+        starts = [self._start(member, urgency) for member in self.members]
         for error in await asyncio.gather(*starts):
             if error is not None and error.declaration_at_fault:
                 raise error
@@ -138,9 +135,11 @@ class Replicas:
         self.members.append(member)
         return member
 
-    def _start(self, member: Member) -> asyncio.Task[ReplicaStartError | None]:
+    def _start(self, member: Member, urgency: int | None = None) -> asyncio.Task[ReplicaStartError | None]:
+        if urgency is None:  # a voice that does not start lets others go first
+            urgency = BACKGROUND if self.capabilities is None else REPLACEMENT
         member.state, member.beat, member.prepared = MemberState.STARTING, None, None
-        member.starting = asyncio.get_running_loop().create_task(self._bring_up(member, self._urgency))
+        member.starting = asyncio.get_running_loop().create_task(self._bring_up(member, urgency))
         return member.starting
 
     async def _bring_up(self, member: Member, urgency: int) -> ReplicaStartError | None:
@@ -318,11 +317,14 @@ class Replicas:
         if member.replica is not None:
             self._leave(member)
             return
-        if member.starting is not None:
+        self._give_up(member)
+        self._remove(member)
+
+    def _give_up(self, member: Member) -> None:
+        if member.starting is not None and not member.starting.done():
             member.starting.cancel()
             self._ending.add(member.starting)
             member.starting.add_done_callback(self._ending.discard)
-        self._remove(member)
 
     def _discard(self, replica: Replica | None) -> None:
         if replica is not None:
@@ -330,18 +332,15 @@ class Replicas:
             _spawn(replica.close(), self._ending)
 
     async def close(self) -> None:
-        """End every replica and wait until each process is gone."""
+        """End every replica and wait until each process is gone; after a cancelled call once more."""
         members, self.members = self.members, []
-        replicas = [member.replica for member in members if member.replica is not None]
-        starting = [member.starting for member in members if member.starting is not None]
         for member in members:
-            member.state, member.replica = MemberState.CLOSED, None
-        for task in starting:
-            task.cancel()
-        await asyncio.gather(*starting, return_exceptions=True)
-        await asyncio.gather(
-            *(replica.close() for replica in replicas), *self._ending, return_exceptions=True
-        )
+            replica, member.state, member.replica = member.replica, MemberState.CLOSED, None
+            if replica is not None:
+                _spawn(replica.close(), self._ending)
+            self._give_up(member)
+        while self._ending:  # a start that is given up has a replica to end, too
+            await asyncio.wait(self._ending)
         for member in members:
             self._place.give_back(self._spec, member.name)
 

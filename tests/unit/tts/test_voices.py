@@ -35,10 +35,15 @@ class Launcher:
 
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     wrong: set[str] = field(default_factory=set)
+    fails: set[str] = field(default_factory=set)
+    tried: list[str] = field(default_factory=list)
     started: list[tuple[VoiceSpec, ScriptedReplica]] = field(default_factory=list)
 
     async def __call__(self, spec: VoiceSpec, listener: ReplicaListener) -> ScriptedReplica:
         revision = str(spec.options.get("revision", "r1"))
+        self.tried.append(revision)
+        if revision in self.fails:
+            raise ReplicaStartError("not now")
         if revision in self.held:
             await self.held[revision].wait()
         if revision in self.wrong:
@@ -59,11 +64,19 @@ def spec(name: str, revision: str = "r1", **values: Any) -> VoiceSpec:
 
 
 class World:
-    def __init__(self, *specs: VoiceSpec, default: str = "", **memory_mb: int) -> None:
+    def __init__(self, *specs: VoiceSpec, default: str = "", at_once: int = 2, **memory_mb: int) -> None:
         self.clock = ManualClock(10**12)
         self.launcher = Launcher()
         self.health = Changes()
-        self.speech = Speech(specs, default, self.launcher, self.clock, Limits(), self.health, memory_mb)
+        self.speech = Speech(
+            specs,
+            default,
+            self.launcher,
+            self.clock,
+            Limits(starting_replicas=at_once),
+            self.health,
+            memory_mb,
+        )
 
     async def __aenter__(self) -> Self:
         await self.speech.start()
@@ -343,3 +356,28 @@ async def test_a_chunk_goes_on_when_the_voice_that_speaks_for_another_is_removed
         *frames, end = await rest(turn)
         assert sum(len(frame.pcm) // 2 for frame in frames) == 20
         assert isinstance(end, FinishedEvent)
+
+
+async def test_the_service_ends_while_a_voice_drains_and_nothing_is_left():
+    async with World(spec("a"), spec("b", "gone", replicas=2)) as world:
+        world.speech.change([spec("a")])
+        world.speech.tick()
+        await asyncio.sleep(0)  # its end has begun
+    assert all(replica.closed for _, replica in world.launcher.started)
+
+
+async def test_a_voice_that_does_not_start_lets_others_start_first():
+    hold = asyncio.Event()
+    world = World(spec("a"), at_once=1)
+    world.launcher.held["slow"] = hold
+    async with world:
+        world.launcher.fails.add("broken")
+        world.speech.change([spec("a"), spec("b", "broken", replicas=2), spec("c", "slow"), spec("d", "r4")])
+        await world.see(lambda: world.launcher.tried[-1:] == ["slow"])
+        world.clock.advance_ms(60_000)  # the broken ones are due again
+        world.speech.tick()
+        await asyncio.sleep(0)
+        tried = len(world.launcher.tried)
+        hold.set()
+        await world.see(lambda: bool(world.launcher.of("r4")))
+        assert world.launcher.tried[tried] == "r4"
