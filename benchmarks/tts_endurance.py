@@ -171,13 +171,18 @@ async def endure(
     orders = [draw.choice(list(solo)) for _ in range(requests)]
     cancels = [draw.randint(1, 12) if draw.random() < CANCELLED_SHARE else None for _ in range(requests)]
     waiting = list(zip(orders, cancels, strict=True))
-    kill_at = {requests * (number + 1) // (kills + 1) for number in range(kills)}
+    kill_at = [requests * (number + 1) // (kills + 1) for number in range(kills)]
 
     async def call() -> None:
         while waiting:
-            if len(waiting) in kill_at:
-                kill_at.discard(len(waiting))
-                outcome.kills += await kill_one(stub, draw)
+            # While one caller kills, others take requests: what was due meanwhile is due now.
+            while kill_at and len(waiting) <= kill_at[-1]:
+                kill_at.pop()
+                while not await kill_one(stub, draw):
+                    pass  # it ended just before, and its replacement is on its way
+                outcome.kills += 1
+                if not waiting:
+                    return
             wanted, cancel_after = waiting.pop()
             audio, end = await speak(stub, wanted, cancel_after)
             judge(outcome, wanted, audio, end, solo[wanted])
@@ -204,18 +209,18 @@ def judge(outcome: Outcome, wanted: Wanted, audio: bytes, end: Any, alone: bytes
             outcome.spoilt.append(str(wanted))
 
 
-async def kill_one(stub: Any, draw: random.Random) -> int:
-    """Kill a worker that has work, else any; return how many were killed."""
+async def kill_one(stub: Any, draw: random.Random) -> bool:
+    """Kill a worker that has work, else any; return whether one was there."""
     stats = await stub.GetPoolStats(tts_pb2.GetPoolStatsRequest())
     replicas = [replica for pool in stats.pools for replica in pool.replicas if replica.pid]
     busy = [replica for replica in replicas if replica.active_leases]
     if not replicas:
-        return 0
+        return False
     try:
         os.kill(draw.choice(busy or replicas).pid, signal.SIGKILL)
     except ProcessLookupError:
-        return 0
-    return 1
+        return False
+    return True
 
 
 def memory_mb(process: psutil.Process) -> tuple[float, dict[int, float]]:

@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A module of tests that others import: its assertions are to explain themselves too.
 pytest.register_assert_rewrite("tests.contract.engine_suite", "tests.contract.engine_harness")
 
 # How long an example takes says how busy the machine is: a deadline would fail tests by chance.
-settings.register_profile("voicemesh", deadline=None)
+settings.register_profile("voicemesh", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
 settings.load_profile("voicemesh")
 
 _SETTLE_S = 5.0
