@@ -233,14 +233,19 @@ class HttpEdge:
     ) -> AsyncIterator[bytes]:
         opus = form.encoding == common_pb2.AUDIO_ENCODING_OPUS
         ogg = OggOpus(form.sample_rate_hz, form.preskip_samples) if opus else None
+        left_to_caller = False
         try:
             if first is not None:
                 yield _contained(first, ogg)
                 async for response in responses:
-                    if response.WhichOneof("event") == "frame" and (part := _contained(response.frame, ogg)):
+                    event = response.WhichOneof("event")
+                    left_to_caller |= event == "speak_locally"
+                    if event == "frame" and (part := _contained(response.frame, ogg)):
                         yield part
             if ogg is not None:
                 yield ogg.finish()
+            if left_to_caller:
+                raise _no_engine()
         except MeshError as error:
             # The status line is long gone: an incomplete response is how HTTP says so.
             _log.warning("speech broke off", reason=error.reason)
@@ -331,6 +336,11 @@ async def _first(responses: Responses) -> tuple[pb.TurnStarted, common_pb2.Frame
                     )
                 return started, None
     return started, None
+
+
+def _no_engine() -> NoEngineError:
+    """Return the error of a text, or a part of it, that the caller would have to speak by itself."""
+    return NoEngineError("no engine can speak all of this text now", retry_after_ms=_NO_ENGINE_RETRY_MS)
 
 
 def _contained(frame: common_pb2.Frame, ogg: OggOpus | None) -> bytes:

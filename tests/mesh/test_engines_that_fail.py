@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import httpx2
+import pytest
+
 from tests.support.mesh import running_mesh
 from voicemesh.client import Degraded, SpeakLocally, SpeechOptions, TurnReport, VoiceMesh
 
@@ -35,10 +38,7 @@ async def say(client: VoiceMesh, *, cache: bool = True) -> Heard:
     return Heard(audio, turn.report, local, degraded)
 
 
-@asynccontextmanager
-async def fused_mesh(
-    fuse: pathlib.Path, letters: int, fallback: list[str] | None = None
-) -> AsyncIterator[VoiceMesh]:
+def fused_voices(fuse: pathlib.Path, letters: int, fallback: list[str] | None = None) -> str:
     fused = {
         "name": "fused",
         "engine": "tests.contract.own_engine_with_a_fuse:FusedEngine",
@@ -46,7 +46,14 @@ async def fused_mesh(
         "fallback": fallback or [],
         "breaker": {"failures": 1, "open_s": 0.2},
     }
-    voices = json.dumps([fused, {"name": "espeak", "engine": "espeak"}])
+    return json.dumps([fused, {"name": "espeak", "engine": "espeak"}])
+
+
+@asynccontextmanager
+async def fused_mesh(
+    fuse: pathlib.Path, letters: int, fallback: list[str] | None = None
+) -> AsyncIterator[VoiceMesh]:
+    voices = fused_voices(fuse, letters, fallback)
     async with (
         running_mesh(VOICEMESH_TTS_VOICES=voices, VOICEMESH_TTS_MAX_ATTEMPTS="0") as mesh,
         VoiceMesh(mesh.address("gateway")) as client,
@@ -130,3 +137,38 @@ async def test_a_voice_that_never_started_is_spoken_by_another() -> None:
             assert [event.what for event in degraded] == ["voice"]
             assert "espeak" in degraded[0].detail
         assert "away" in {listed.name for listed in await client.voices()}
+
+
+@asynccontextmanager
+async def blown_http(fuse: pathlib.Path, letters: int) -> AsyncIterator[httpx2.AsyncClient]:
+    voices = fused_voices(fuse, letters)
+    async with running_mesh(VOICEMESH_TTS_VOICES=voices, VOICEMESH_TTS_MAX_ATTEMPTS="0") as mesh:
+        await asyncio.to_thread(fuse.touch)
+        transport = httpx2.AsyncHTTPTransport(uds=f"{mesh.folder}/http.sock")
+        async with httpx2.AsyncClient(transport=transport, base_url="http://mesh", timeout=30) as http:
+            yield http
+
+
+async def test_over_http_a_text_that_nobody_speaks_is_an_error(tmp_path) -> None:
+    """Its callers cannot be asked to speak themselves."""
+    async with blown_http(tmp_path / "fuse", letters=0) as http:
+        refused = await http.post("/v1/audio/speech", json={"input": TEXT})
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "no_engine"
+    assert int(refused.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("response_format", ["pcm", "opus"])
+async def test_over_http_audio_that_lacks_a_part_does_not_end_as_if_it_were_whole(
+    tmp_path, response_format
+) -> None:
+    async def listen(http: httpx2.AsyncClient) -> None:
+        body = {"input": TEXT, "response_format": response_format}
+        async with http.stream("POST", "/v1/audio/speech", json=body) as response:
+            assert response.status_code == 200
+            async for part in response.aiter_bytes():
+                assert part
+
+    async with blown_http(tmp_path / "fuse", letters=20) as http:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await listen(http)
