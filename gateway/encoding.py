@@ -15,9 +15,12 @@ PyAV (extra `codecs`) does the packing; mu-law needs no package. It is imported 
 (`load`): libraries are loaded with Python's lock held, so that a thread would not spare turns that run.
 """
 
+import contextlib
 import importlib
+import os
 import sys
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
@@ -227,6 +230,7 @@ class CodecEncoder:
         self._taken = 0
         self._told = 0
         self._header = b""
+        self._begun = False
 
     def push(self, pcm: bytes) -> list[Packet]:
         """See `Encoder`."""
@@ -276,7 +280,9 @@ class CodecEncoder:
             native = array("f", map(_TO_FLOAT.__mul__, _samples(pcm))).tobytes()
         frame.planes[0].update(native)
         self._taken += samples
-        return self._framed(self._context.encode(frame))
+        with contextlib.nullcontext() if self._begun else _one_cpu():
+            self._begun = True
+            return self._framed(self._context.encode(frame))
 
     def _framed(self, packets: list[Any]) -> list[bytes]:
         if self._codec.name != "aac":
@@ -295,6 +301,25 @@ class CodecEncoder:
         header, self._header = self._header, b""
         audio = b"".join((header, *(packet.audio for packet in packets)))
         return [Packet(audio, sum(packet.samples for packet in packets))]
+
+
+@contextlib.contextmanager
+def _one_cpu() -> Iterator[None]:
+    """Have the calling thread see one CPU only.
+
+    PyAV puts a filter graph in front of every encoder, which starts a thread for each CPU that it sees, up to
+    16 for a turn, and gives them nothing to do. It has no setting for that (tried with 18.1).
+    """
+    try:
+        cpus = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cpus)})
+    except (AttributeError, OSError):  # not Linux, or not allowed: more threads, and no harm
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 def _samples(pcm: bytes) -> "array[int]":

@@ -7,6 +7,7 @@ from array import array
 
 import av
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,6 +193,18 @@ def test_rates_that_nobody_makes_are_refused(code, rate_hz):
 def test_an_unknown_encoding_is_refused():
     with pytest.raises(InvalidFieldError, match="77 is no encoding; there are PCM_S16LE, MULAW, OPUS"):
         form(77)
+
+
+@every_packed
+def test_an_encoder_starts_no_thread_and_leaves_its_callers_cpus_alone(code):
+    process = psutil.Process()
+    before, cpus = process.num_threads(), process.cpu_affinity()
+    made = [encoder_for(form(code)) for _ in range(10)]
+    for encoder in made:
+        assert encoder is not None
+        encoder.push(bytes(2 * 24000))
+    assert process.num_threads() == before
+    assert process.cpu_affinity() == cpus
 
 
 @every_packed
