@@ -1,5 +1,9 @@
 """What a declaration of a voice may name, and what its revision tells."""
 
+import contextlib
+import os
+import signal
+
 import pytest
 
 from services.tts.core.model import ReplicaStartError, VoiceSpec
@@ -57,3 +61,25 @@ async def test_revisions_tell_what_sounds_different():
     assert len(set(revisions)) == 5
     async with speaker(sim(first_frame_ms=5, rtf=0.1, failure_rate=0.1)) as voice:
         assert voice.replica.capabilities.revision == revisions[2]
+
+
+async def test_what_is_loaded_behind_the_start_is_told_and_breaks_nothing() -> None:
+    engine = "tests.contract.own_engine_that_loads_late:LateEngine"
+    async with speaker(VoiceSpec("late", engine, 1, "en", {})) as voice:
+        assert (await voice.speak("Word by word.")).samples
+        assert voice.ear.progress_told[-1].what == "what it needs now"
+        assert not voice.ear.gone
+
+
+async def test_a_process_that_has_just_ended_is_killed_without_a_complaint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    replicas = [await launch_worker(sim(), Ear()) for _ in range(3)]
+    for replica in replicas:
+        os.kill(replica.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # it has ended, and who reaps it is open
+            os.waitid(os.P_PID, replica.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop must not reap it
+        replica.kill()
+    for replica in replicas:
+        await replica.close()
+    assert not [record for record in caplog.records if "Unknown child" in record.getMessage()]
