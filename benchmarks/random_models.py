@@ -45,6 +45,8 @@ def make_vits(
     speakers: int = 0,
     languages: tuple[str, ...] = (),
     stochastic: bool | None = None,
+    vectors: int = 0,
+    config: dict[str, Any] | None = None,
     seed: int = 0,
     **arguments: Any,
 ) -> Path:
@@ -56,6 +58,8 @@ def make_vits(
         phonemes: The language that espeak-ng speaks; "" for a model of letters.
         speakers: Voices of the model, named "Speaker 0" and on; 0 for one without names.
         languages: Its languages; () for one without.
+        vectors: Voices that are given by a vector each, in a file, named "Vector 0" and on.
+        config: For `VitsConfig`, over the usual.
         stochastic: Whether durations are drawn; where it is absent, as usual for the size.
         seed: Another one, other weights.
         arguments: For `VitsArgs`, over those of the size.
@@ -78,37 +82,55 @@ def make_vits(
         (folder / "language_ids.json").write_text(json.dumps({tag: n for n, tag in enumerate(languages)}))
         values |= {"use_language_embedding": True, "embedded_language_dim": 4}
         values |= {"language_ids_file": str(folder / "language_ids.json")}
-    config = _vits_config({**values, **arguments}, phonemes, languages)
-    model = Vits(config)
+    if vectors:
+        draw = torch.Generator().manual_seed(seed)
+        clips = {
+            f"clip{number}": {
+                "name": f"Vector {number}",
+                "embedding": torch.randn(16, generator=draw).tolist(),
+            }
+            for number in range(vectors)
+        }
+        (folder / "vectors.json").write_text(json.dumps(clips))
+        values |= {"use_d_vector_file": True, "d_vector_dim": 16}
+        values |= {"d_vector_file": [str(folder / "vectors.json")]}
+    made = _vits_config({**values, **arguments}, phonemes, languages, config or {})
+    model = Vits(made)
     model.eval()
     with torch.no_grad():
         _enliven(model)
-    config.save_json(str(folder / "config.json"))
+    made.save_json(str(folder / "config.json"))
     # Tensors and plain values alone: what is loaded later must be nothing but weights.
-    torch.save({"model": model.state_dict(), "config": config.to_dict(), "step": 0}, folder / "model.pth")
+    torch.save({"model": model.state_dict(), "config": made.to_dict(), "step": 0}, folder / "model.pth")
     return folder
 
 
-def _vits_config(values: dict[str, Any], phonemes: str, languages: tuple[str, ...]) -> Any:
+def _vits_config(
+    values: dict[str, Any], phonemes: str, languages: tuple[str, ...], over: dict[str, Any]
+) -> Any:
     from TTS.config.shared_configs import BaseAudioConfig  # noqa: PLC0415 - heavy
     from TTS.tts.configs.shared_configs import CharactersConfig  # noqa: PLC0415
     from TTS.tts.configs.vits_config import VitsArgs, VitsConfig  # noqa: PLC0415
     from TTS.tts.utils.text import characters  # noqa: PLC0415
 
-    return VitsConfig(
-        model_args=VitsArgs(**values),
-        run_name="random",
-        audio=BaseAudioConfig(
-            sample_rate=22050, hop_length=256, win_length=1024, fft_size=1024, do_trim_silence=False
+    usual: dict[str, Any] = {
+        "model_args": VitsArgs(**values),
+        "run_name": "random",
+        "audio": BaseAudioConfig(
+            sample_rate=22050,
+            hop_length=math.prod(values.get("upsample_rates_decoder", [256])),
+            win_length=1024,
+            fft_size=1024,
+            do_trim_silence=False,
         ),
-        use_phonemes=bool(phonemes),
-        phonemizer="espeak" if phonemes else None,
-        phoneme_language=phonemes or None,
-        languages=list(languages or (phonemes or "en",)),
-        compute_input_seq_cache=False,
-        text_cleaner="phoneme_cleaners" if phonemes else "basic_cleaners",
-        add_blank=True,
-        characters=CharactersConfig(
+        "use_phonemes": bool(phonemes),
+        "phonemizer": "espeak" if phonemes else None,
+        "phoneme_language": phonemes or None,
+        "languages": list(languages or (phonemes or "en",)),
+        "compute_input_seq_cache": False,
+        "text_cleaner": "phoneme_cleaners" if phonemes else "basic_cleaners",
+        "add_blank": True,
+        "characters": CharactersConfig(
             characters_class="TTS.tts.models.vits.VitsCharacters",
             pad=characters._pad,  # noqa: SLF001 - the set that the library's models are trained with
             characters=characters._characters,  # noqa: SLF001
@@ -120,7 +142,8 @@ def _vits_config(values: dict[str, Any], phonemes: str, languages: tuple[str, ..
             is_unique=False,
             is_sorted=True,
         ),
-    )
+    }
+    return VitsConfig(**{**usual, **over})
 
 
 def _enliven(model: Any) -> None:
@@ -147,6 +170,7 @@ def _enliven(model: Any) -> None:
         {
             "x_lengths": torch.tensor([41]),
             "speaker_ids": one if model.args.use_speaker_embedding else None,
+            "d_vectors": torch.ones(1, 16) if model.args.use_d_vector_file else None,
             "language_ids": one if model.args.use_language_embedding else None,
         },
     )

@@ -98,6 +98,7 @@ async def service(voices: list[dict[str, Any]], **settings: str) -> AsyncIterato
             "VOICEMESH_TTS_VOICES": json.dumps(voices),
             "VOICEMESH_TTS_MAX_ATTEMPTS": "10",
             "VOICEMESH_TTS_MAX_QUEUED_CHUNKS": "10000",
+            "VOICEMESH_TTS_MAX_LATENESS_MS": "0",  # what waits long is no loss here
             "VOICEMESH_LOG_LEVEL": "error",
             **settings,
         }
@@ -233,7 +234,8 @@ async def run(options: argparse.Namespace) -> int:
     draw = random.Random(options.seed)
     voices = json.loads(options.voices) if options.voices else list(VOICES)
     if options.coqui:
-        voices.append({"name": "coqui", "engine": "coqui", "options": {"model": str(options.coqui)}})
+        model = {"model": str(options.coqui), "device": "cpu", "threads": 1}
+        voices.append({"name": "coqui", "engine": "coqui", "replicas": 2, "options": model})
     async with service(voices) as (stub, process):
         solo = {}
         for wanted in texts(voices, options.texts, draw):

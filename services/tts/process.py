@@ -176,6 +176,7 @@ def _declaration(spec: VoiceSpec) -> dict[str, object]:
         "engine": spec.engine,
         "language": spec.language,
         "options": spec.options,
+        "replicas": spec.replicas,
         "joins": {
             "trim_silence": spec.trim_silence,
             "pauses_ms": dict(spec.pauses_ms),

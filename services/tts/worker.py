@@ -23,6 +23,7 @@ from typing import Any, Final
 from services.tts import heartbeat, resampling, wire
 from services.tts.delivery import Voice
 from services.tts.engines.base import Engine, OptionsError, SteppedEngine
+from services.tts.engines.cores import share_cores
 from services.tts.engines.loading import listen
 from services.tts.requests import Threads
 from services.tts.stepping import Stepping
@@ -75,6 +76,7 @@ class Worker:
     def _load(self, declaration: dict[str, Any]) -> None:
         """Load the engine; the thread of a stepped one is this one, from first to last."""
         listen(lambda what: self._progress(0, 0, what))
+        share_cores(declaration.get("replicas", 1))
         try:
             engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
             resampling.prepare()

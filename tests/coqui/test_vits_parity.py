@@ -7,6 +7,7 @@ import pytest
 import torch
 import TTS.tts.layers.vits.stochastic_duration_predictor as durations_module
 import TTS.tts.models.vits as vits_module
+from TTS.tts.configs.shared_configs import CharactersConfig
 
 from services.tts.engines.base import SpeakRequest, Step
 from services.tts.engines.coqui.decoder import WindowedDecoder
@@ -20,6 +21,15 @@ ROUNDED = 32767 * BOUND + 0.5
 BF16_BOUND = 0.05
 BF16_SNR_DB = 25
 
+MARKED = CharactersConfig(
+    characters_class="TTS.tts.utils.text.characters.Graphemes",
+    pad="_",
+    eos="~",
+    bos="^",
+    blank="<BLNK>",
+    characters="ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+    punctuations="!'(),-.:;? ",
+)
 MODELS: dict[str, dict[str, Any]] = {
     "letters": {},
     "drawn durations": {"stochastic": True},
@@ -33,9 +43,20 @@ MODELS: dict[str, dict[str, Any]] = {
         "upsample_rates_decoder": [8, 8, 2, 2],
         "upsample_kernel_sizes_decoder": [16, 16, 4, 4],
     },
+    "odd upsampling": {
+        "upsample_rates_decoder": [5, 5, 3, 2],
+        "upsample_kernel_sizes_decoder": [11, 9, 7, 4],
+    },
+    "vectors": {"vectors": 3, "stochastic": True, "condition_dp_on_speaker": True},
+    "no blanks": {"config": {"add_blank": False}},
+    "begin and end": {"config": {"enable_eos_bos_chars": True, "characters": MARKED}},
+    "cut off": {"max_inference_len": 40},
     "phonemes": {"phonemes": "en-us"},
+    "German phonemes": {"phonemes": "de", "stochastic": True},
+    "French phonemes": {"phonemes": "fr-fr", "config": {"text_cleaner": "multilingual_cleaners"}},
 }
 TEXTS = [
+    "a",
     "One",
     "Two, and three.",
     SENTENCE,
@@ -76,6 +97,10 @@ def original(load_original, monkeypatch):
         number = None if speaker is None else torch.tensor([speaker])
         tongue = None if language is None else torch.tensor([model.language_manager.name_to_id[language]])
         aux = {"x_lengths": torch.tensor([len(ids)]), "speaker_ids": number, "language_ids": tongue}
+        if model.args.use_d_vector_file:
+            aux["d_vectors"] = torch.tensor(model.speaker_manager.get_mean_embedding("Vector 1"))[
+                None
+            ].float()
         made = model.inference(torch.tensor(ids)[None], aux)["model_outputs"][0, 0]
         return (made * 32767).numpy()
 
@@ -93,9 +118,10 @@ def test_every_kind_of_model_speaks_as_the_library_has_it(make_model, original, 
     engine = load(folder, "en")
     for seed, text in enumerate(TEXTS):
         speaker = 1 if MODELS[kind].get("speakers") else None
+        vector = "vector_1" if MODELS[kind].get("vectors") else ""
         language = "en" if MODELS[kind].get("languages") else None
         variant = "-".join(([f"speaker_{speaker}"] if speaker else []) + ([language] if language else []))
-        mine, _ = speak(engine, text, seed=seed, variant=variant)
+        mine, _ = speak(engine, text, seed=seed, variant=vector or variant)
         theirs = original(folder, engine, text, seed, speaker, language)
         assert furthest(mine, theirs) <= ROUNDED, text
 

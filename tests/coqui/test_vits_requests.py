@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.tts.engines import coqui
-from services.tts.engines.base import CannotSpeakError, OptionsError
+from services.tts.engines.base import CannotSpeakError, OptionsError, OutOfMemoryError
 from services.tts.engines.coqui.reading import MAX_TOKENS
 from tests.coqui.speaking import SENTENCE, begin, load, samples, speak, together
 
@@ -57,6 +58,81 @@ def test_what_is_left_out_changes_nothing_behind_it(engine, text, share):
     for start, made in heard:
         assert np.array_equal(made, whole[start : start + len(made)])
     assert bool(skipped) == (wanted >= 26 * 256)
+
+
+@pytest.mark.parametrize("stage", ["text", "flow", "window"])
+@pytest.mark.parametrize("most", [1, 8])
+def test_a_step_that_did_not_fit_is_taken_again_as_if_it_had_not_been(make_model, monkeypatch, stage, most):
+    """Also where memory ends behind the computation, while results are handed out."""
+    engine = load(make_model(stochastic=True), max_batch=8)
+    texts = [SENTENCE, "And another one.", LONG]
+    alone = [speak(engine, text, seed=7) for text in texts]
+    utterances = [begin(engine, text, seed=7) for text in texts]
+    calls = 0
+
+    def does_not_fit(holder, name):
+        function = getattr(holder, name)
+
+        def fail_every_other_time(*args, **values):
+            nonlocal calls
+            calls += 1
+            if calls % 2:
+                raise torch.OutOfMemoryError("there is no more")
+            return function(*args, **values)
+
+        monkeypatch.setattr(holder, name, fail_every_other_time)
+
+    if stage == "text":
+        does_not_fit(torch, "repeat_interleave")
+    elif stage == "flow":
+        does_not_fit(engine._model, "flow")
+    else:
+        does_not_fit(engine._model.decoder, "decode")
+    run, failed = engine.run, 0
+
+    def run_again(batch):
+        nonlocal failed
+        for _ in range(20):
+            before = [one.step for one in batch]
+            try:
+                return run(batch)
+            except OutOfMemoryError:
+                failed += 1
+                assert [one.step for one in batch] == before  # none has advanced
+                batch[:] = batch[: max(1, len(batch) // 2)]
+        raise AssertionError("it never fits")
+
+    monkeypatch.setattr(engine, "run", run_again)
+    made = together(engine, utterances, most)
+    assert failed >= 2
+    for (mine, words), (theirs, their_words) in zip(made, alone, strict=True):
+        assert words == their_words
+        assert len(mine) == len(theirs)
+        assert abs(mine.astype(int) - theirs.astype(int)).max() <= (1 if most > 1 else 0)
+
+
+def test_what_a_model_leaves_out_at_the_end_of_a_part_is_not_counted(make_model):
+    """A part with more frames than the model is configured to speak, and one that goes on behind it."""
+    engine = load(make_model(max_inference_len=40))
+    whole, words = speak(engine, LONG, seed=2)
+    parts = begin(engine, LONG, seed=2)._parts
+    assert len(whole) == len(parts) * 40 * 256
+    assert all(word.offset_samples < len(whole) for word in words)
+    assert [word.offset_samples for word in words] == sorted(word.offset_samples for word in words)
+    for wanted in (256 * 45, 256 * 80, 256 * 100):
+        utterance = begin(engine, LONG, seed=2)
+        at, timed = 0, []
+        while utterance.step is not None:
+            at = utterance.skip_to(wanted)
+            if utterance.step is None:
+                break
+            engine.run([utterance])
+            pcm, more = utterance.take()
+            made, timed = samples(pcm), timed + more
+            assert np.array_equal(made, whole[at : at + len(made)])
+            at += len(made)
+        assert at == len(whole)
+        assert timed == words
 
 
 def test_words_are_those_of_the_text_in_order(engine):

@@ -3,6 +3,7 @@
     __init__        which engine speaks a model                     standard library only
     model_files     where its files are, and what kind it is        standard library only, but for names
     library         the library made loadable on any machine
+    phonemes        what its models take phonemes from
     options         the options of a voice, each checked            standard library only
 
 A model is spoken by the engine for its kind: `vits` and `xtts` have inference paths of their own, in steps;
@@ -18,6 +19,7 @@ from typing import Any
 from services.tts.engines.base import Engine, SteppedEngine
 from services.tts.engines.coqui.library import load_library
 from services.tts.engines.coqui.model_files import find_model
+from services.tts.engines.coqui.phonemes import use_own_phonemes
 
 
 def load(language: str, options: dict[str, Any]) -> Engine | SteppedEngine:
@@ -30,6 +32,7 @@ def load(language: str, options: dict[str, Any]) -> Engine | SteppedEngine:
     """
     files = find_model(options)
     load_library()
+    use_own_phonemes()
     if files.kind == "vits":
         from services.tts.engines.coqui.vits import VitsEngine  # noqa: PLC0415 - heavy
 

@@ -6,13 +6,13 @@ spectrograms) is Python, so the compiled part is left out then.
 """
 
 import importlib
-import os
 import sys
 import types
 from typing import Any, Final
 
 from services.tts.engines.base import OptionsError
 from services.tts.engines.coqui.options import Options
+from services.tts.engines.cores import own_cores
 from services.tts.engines.loading import loading
 
 INSTALL: Final = "pip install 'voicemesh[coqui]' (in a checkout: make setup-coqui)"
@@ -70,8 +70,7 @@ def take_device(options: Options) -> Any:
     import torch  # noqa: PLC0415 - heavy
 
     wanted = options.text("device", "auto")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = options.whole("threads", 1, 256, cores)
+    threads = options.whole("threads", 1, 256, min(256, own_cores()))
     kind, _, index = wanted.partition(":")
     if wanted not in ("auto", "cpu") and (kind != "cuda" or (index and not index.isdecimal())):
         raise OptionsError(f"option device: must be cpu, cuda, cuda:N or auto, not {wanted!r}")
@@ -79,9 +78,13 @@ def take_device(options: Options) -> Any:
     if kind == "cuda" and int(index or 0) >= count:
         has = f"this machine has {count}" if count else "torch finds none on this machine"
         raise OptionsError(f"option device: {wanted} is not there; {has}")
-    if count:
-        device = torch.device("cuda", int(index or 0))
-        torch.cuda.set_device(device)
-        return device
     torch.set_num_threads(threads)
-    return torch.device("cpu")
+    if not count:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(index or 0))
+    torch.cuda.set_device(device)
+    # Convolutions would be in TF32 by default: 1e-3 off, and durations would differ. And some of their
+    # kernels add in any order.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    return device

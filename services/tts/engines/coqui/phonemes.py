@@ -7,6 +7,7 @@ same result: the same voice, the same mode, the language marks taken out. What t
 """
 
 import functools
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -56,9 +57,13 @@ def use_own_phonemes() -> None:
         return
     phonemizers._register_phonemizers()  # noqa: SLF001 - else it would register over ours later
     phonemizers.PHONEMIZERS[NAME] = own
-    for language in own.supported_languages():
-        phonemizers.DEF_LANG_TO_PHONEMIZER.setdefault(language, NAME)
-    phonemizers.DEF_LANG_TO_PHONEMIZER.setdefault("en", NAME)
+    if importlib.util.find_spec("espeakng_loader") is None:
+        return  # models of letters need none of it; one of phonemes says what is missing when it is made
+    # As the library has it where the executable is there: before gruut, behind what is for one language.
+    known = phonemizers.DEF_LANG_TO_PHONEMIZER
+    for language in (*own.supported_languages(), "en"):
+        if known.get(language, "gruut") == "gruut":
+            known[language] = NAME
 
 
 @functools.cache

@@ -59,7 +59,9 @@ class Spoken:
         self.scale = scale
         self.step: Step | None = None
         self.frames = 0
-        """Of the part at work, once it is encoded."""
+        """Of the part at work that are heard, once it is encoded."""
+        self.flowing = 0
+        """Of the part at work with those that the model is configured to leave out."""
         self.frame = 0
         """Of this part, where the next window begins."""
         self.statistics: Any = None
@@ -74,6 +76,7 @@ class Spoken:
         self._pcm: list[bytes] = []
         self._words: list[Word] = []
         self._generator = torch.Generator()
+        self._noise: Any = None
         self._next_part()
 
     @property
@@ -82,34 +85,38 @@ class Spoken:
         return self._parts[self._number]
 
     def noise(self, channels: int, length: int) -> Any:
-        """Return the next normal noise of this utterance: [channels, length], on the CPU.
+        """Return the normal noise of the step that is next: [channels, length], on the CPU.
 
-        Drawn at its own length by its own generator, so it is the same in any batch and on any device.
+        Drawn at its own length by its own generator, so it is the same in any batch and on any device. Drawn
+        once: a step that did not fit into memory is taken again, with the same noise.
         """
-        return torch.randn(channels, length, generator=self._generator)
+        if self._noise is None:
+            self._noise = torch.randn(channels, length, generator=self._generator)
+        return self._noise
 
     def prepare(self, statistics: Any, frames: int) -> None:
         """Stand for any utterance with so many frames, where an engine warms up."""
-        self.statistics, self.latent, self.frames = statistics, statistics[0], frames
+        self.statistics, self.latent = statistics, statistics[0]
+        self.frames = self.flowing = frames
 
     def encoded(self, statistics: Any, durations: Sequence[int]) -> None:
         """Take what the text stage made: the statistics of every frame, and the frames of every token."""
-        self.statistics = statistics
-        self.frames = sum(durations)
+        self.statistics, self._noise = statistics, None
+        self.flowing = sum(durations)
+        most = self._sizes.most_frames
+        self.frames = self.flowing if most is None else min(self.flowing, most)
         starts = [0]
         for count in durations:
             starts.append(starts[-1] + count)
         for token, offset, length in self.part.words:
-            self._words.append(Word(offset, length, self._at(starts[token])))
-        self.step = Step(FLOW, bucket(self.frames, self._sizes.frames))
+            if starts[token] < self.frames:
+                self._words.append(Word(offset, length, self._at(starts[token])))
+        self.step = Step(FLOW, bucket(self.flowing, self._sizes.frames))
 
     def flowed(self, latent: Any) -> None:
         """Take what the flow made."""
-        self.statistics = None
-        most = self._sizes.most_frames
-        self.latent = latent if most is None else latent[:, :most]
-        self.frames = self.latent.shape[-1]
-        self._words = [word for word in self._words if word.offset_samples < self._at(self.frames)]
+        self.statistics = self._noise = None
+        self.latent = latent[:, : self.frames]
         self._next_window()
 
     def decoded(self, samples: Any) -> None:
@@ -155,8 +162,8 @@ class Spoken:
 
     def _next_part(self) -> None:
         self._number += 1
-        self.frame = self.frames = 0
-        self.statistics = self.latent = None
+        self.frame = self.frames = self.flowing = 0
+        self.statistics = self.latent = self._noise = None
         if self._number >= len(self._parts):
             self.step = None
             return

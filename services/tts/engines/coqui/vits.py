@@ -157,18 +157,22 @@ class VitsEngine(SteppedEngine):
         noise = [one.noise(2, len(one.part.ids)) * self._noise_scale_dp for one in utterances]
         inputs = self._text_inputs(step, utterances, tokens, noise)
         batch = len(inputs[1])
-        statistics, durations = self._graphs.run(step, batch, self._model.text, inputs)
-        found = durations.cpu()  # the one wait: nobody knows the lengths before
+        statistics, lengths = self._graphs.run(step, batch, self._model.text, inputs)
+        found = lengths.cpu()  # the one wait: nobody knows the lengths before
         if not torch.isfinite(found).all() or found.sum(1).max() > _MOST_FRAMES:
             raise RuntimeError("the model gave durations that cannot be: its weights are broken")
-        for number, (utterance, ids) in enumerate(zip(utterances, tokens, strict=True)):
+        made = []
+        for number, ids in enumerate(tokens):
             own = found[number, : len(ids)].long()
             own[0] += int(not own.any())
             # Each token's statistics as often as it has frames. The sum is known: nothing waits for it.
             frames = torch.repeat_interleave(
                 statistics[number, :, :, : len(ids)], self._put(own), dim=-1, output_size=int(own.sum())
             )
-            utterance.encoded(frames, own.tolist())
+            made.append((frames, own.tolist()))
+        # All or none: nothing has advanced where memory ends above.
+        for utterance, (frames, durations) in zip(utterances, made, strict=True):
+            utterance.encoded(frames, durations)
 
     def _text_inputs(
         self, step: Step, utterances: list[Spoken], tokens: list[Any], noise: list[Any]
@@ -185,16 +189,17 @@ class VitsEngine(SteppedEngine):
         )
 
     def _flow(self, step: Step, utterances: list[Spoken]) -> None:
-        noise = [one.noise(self._model.channels, one.frames) * self._noise_scale for one in utterances]
+        noise = [one.noise(self._model.channels, one.flowing) * self._noise_scale for one in utterances]
         inputs = self._flow_inputs(step, utterances, noise)
         latent = self._graphs.run(step, len(inputs[1]), self._model.flow, inputs)
-        for number, utterance in enumerate(utterances):
-            # A copy: the batch's memory, or a graph's, is not for keeping.
-            utterance.flowed(latent[number, :, : utterance.frames].clone())
+        # Copies: the batch's memory, or a graph's, is not for keeping. All or none, as above.
+        own = [latent[number, :, : one.flowing].clone() for number, one in enumerate(utterances)]
+        for utterance, frames in zip(utterances, own, strict=True):
+            utterance.flowed(frames)
 
     def _flow_inputs(self, step: Step, utterances: list[Spoken], noise: list[Any]) -> tuple[Any, ...]:
         batch = self._graphs.batch(step, len(utterances))
-        lengths = [one.frames for one in utterances] + [1] * (batch - len(utterances))
+        lengths = [one.flowing for one in utterances] + [1] * (batch - len(utterances))
         room = step.size if self._graphs.recording else max(lengths)
         return (
             self._stack([one.statistics for one in utterances], room, batch),

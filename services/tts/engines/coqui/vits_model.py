@@ -14,9 +14,9 @@ J. Kim, J. Kong, J. Son: Conditional Variational Autoencoder with Adversarial Le
 Text-to-Speech, 2021, https://arxiv.org/abs/2106.06103
 """
 
-import copy
+import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch.nn.utils import parametrize
@@ -27,6 +27,10 @@ from services.tts.engines.base import OptionsError
 from services.tts.engines.coqui.decoder import Plan, WindowedDecoder
 from services.tts.engines.coqui.model_files import ModelFiles
 from services.tts.engines.coqui.spline import draw_durations
+from services.tts.engines.coqui.weights import read_weights, reason, without_random_weights
+
+_LEAST_RATE_HZ: Final = 4000
+_MOST_RATE_HZ: Final = 192_000
 
 
 class Speaker(NamedTuple):
@@ -67,7 +71,7 @@ class VitsModel:
         self._model = model
         decoder = model.waveform_decoder
         if precision == "bf16":
-            decoder = copy.deepcopy(decoder).to(torch.bfloat16)
+            decoder = decoder.to(torch.bfloat16)
         try:
             self.decoder = WindowedDecoder(decoder)
         except ValueError as error:
@@ -141,22 +145,41 @@ def load_vits(files: ModelFiles) -> Any:
         OptionsError: The files are not those of a VITS that can be spoken in windows.
 
     """
-    config = load_config(str(files.config))
+    try:
+        config = load_config(str(files.config))
+    except Exception as error:  # noqa: BLE001 - of json and of coqpit, in many ways
+        raise OptionsError(f"option model: {files.config} is no config of a VITS: {reason(error)}") from None
+    # As the file has it: the library passes over a value of a wrong type, and takes its own.
+    audio = json.loads(files.config.read_text(encoding="utf-8")).get("audio", {})
+    rate_hz = audio.get("sample_rate", config.audio["sample_rate"]) if isinstance(audio, dict) else audio
+    if not isinstance(rate_hz, int) or not _LEAST_RATE_HZ <= rate_hz <= _MOST_RATE_HZ:
+        raise OptionsError(
+            f"option model: {files.config} has the sample_rate {rate_hz!r}; "
+            f"it may be {_LEAST_RATE_HZ} to {_MOST_RATE_HZ}"
+        )
     _find_beside(config, files.folder)
     if config.model_args.encoder_sample_rate:
         raise OptionsError(
             "option model: a VITS that changes its rate within (encoder_sample_rate) has no windows"
         )
     config.model_args.init_discriminator = False
-    model = Vits(config)
-    state = torch.load(str(files.checkpoint), map_location="cpu", weights_only=True)
-    weights = state.get("model", state)
+    assert files.checkpoint is not None
+    weights = read_weights(files.checkpoint)
     unused = ("disc.", "speaker_encoder.")
     weights = {name: value for name, value in weights.items() if not name.startswith(unused)}
     try:
+        with without_random_weights():
+            model = Vits(config)
+    except OptionsError:
+        raise
+    except Exception as error:  # the library takes what a config says as it is
+        raise OptionsError(f"option model: no VITS can be made of {files.config}: {reason(error)}") from error
+    try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise OptionsError(f"option model: {files.checkpoint} is not of this config.json: {error}") from None
+        raise OptionsError(
+            f"option model: {files.checkpoint} is not of this config.json: {reason(error)}"
+        ) from None
     model.eval()
     return model.float()
 

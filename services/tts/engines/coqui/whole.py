@@ -35,6 +35,7 @@ from services.tts.engines.base import (
 from services.tts.engines.coqui.library import take_device
 from services.tts.engines.coqui.model_files import ModelFiles, find_model
 from services.tts.engines.coqui.options import Options
+from services.tts.engines.coqui.weights import read_saved
 from services.tts.engines.coqui.xtts_speakers import slug
 from services.tts.engines.coqui.xtts_text import pieces, spell_long_numbers
 from services.tts.pauses import pause_ms
@@ -164,6 +165,11 @@ def _load(files: ModelFiles, vocoder: ModelFiles | None, *, cuda: bool) -> Any:
     from TTS.api import TTS  # noqa: PLC0415 - heavy
     from TTS.utils.synthesizer import Synthesizer  # noqa: PLC0415
 
+    # Nothing of a file is executed: the library reads weights alone, since torch can. Looked at before, so
+    # that what is wrong is said of the file that it is wrong with.
+    for one in (files, vocoder):
+        if one is not None and one.checkpoint is not None:
+            read_saved(one.checkpoint)
     if files.name and vocoder is None:
         # By its name: the library adds the vocoder that it lists with the model.
         named = TTS(files.name, progress_bar=False)

@@ -42,6 +42,7 @@ from services.tts.engines.coqui.xtts_gpt import Scores, XttsGpt
 from services.tts.engines.coqui.xtts_model import load_xtts, missing_package
 from services.tts.engines.coqui.xtts_speakers import Speaker, own_speakers, slug, speaker_of_clips
 from services.tts.engines.coqui.xtts_words import XttsWords
+from services.tts.engines.loading import loading
 from services.tts.text_limits import xtts_max_chars
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
@@ -88,6 +89,7 @@ class XttsEngine(SteppedEngine):
         own = _language(language, loaded.languages, tuple(model.config.languages))
         model.to(device)
         if clips:
+            loading("the reference clips")
             folder = Path(cache).expanduser() if cache else None
             paths = [Path(clip).expanduser() for clip in clips]
             self.speakers = [speaker_of_clips(model, paths, folder, loaded.digest)]
@@ -132,8 +134,9 @@ class XttsEngine(SteppedEngine):
         ours = [utterance for utterance in utterances if isinstance(utterance, XttsUtterance)]
         try:
             self._run(ours)
-        except torch.cuda.OutOfMemoryError as error:
-            raise OutOfMemoryError(str(error)) from error
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise OutOfMemoryError(str(error)) from None
 
     def _run(self, utterances: Sequence["XttsUtterance"]) -> None:
         step = utterances[0].step
@@ -283,9 +286,10 @@ class XttsUtterance:
     def settle(self) -> None:
         """Take a slot, before the first step: an utterance that has just ended may hold its own till then."""
         if self._release is None:
-            self.slot, self._release = self._engine.take_slot(self)
+            # The slot is last: where memory ends before it, the step is taken again from its beginning.
             self._latents = self._engine.room()
             self._embedding = self.speaker.embedding.to(self._latents.device)
+            self.slot, self._release = self._engine.take_slot(self)
 
     def drew(self, scores: Scores) -> None:
         """Take the scores of the next token: draw it."""

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from services.tts.engines.base import OptionsError
+from services.tts.engines.coqui.weights import check_finite, reason, without_random_weights
+from services.tts.engines.loading import loading
 
 _NEEDED: Final = {"ja": ("cutlet", "ja"), "zh": ("pypinyin", "zh"), "ko": ("ko_speech_tools", "ko")}
 """What the library needs for a language, beside itself: the module, and the library's extra that has it."""
@@ -49,7 +51,10 @@ def load_xtts(folder: Path, config_path: Path, checkpoint: Path | None) -> Loade
 
     checkpoint = checkpoint or folder / "model.pth"
     config = XttsConfig()
-    config.load_json(str(config_path))
+    try:
+        config.load_json(str(config_path))
+    except Exception as error:  # noqa: BLE001 - of json and of coqpit, in many ways
+        raise OptionsError(f"option model: {config_path} is no config of XTTS: {reason(error)}") from None
     vocabulary = folder / "vocab.json"
     if not vocabulary.is_file():
         vocabulary = Path(config.model_args.tokenizer_file or vocabulary)
@@ -57,9 +62,13 @@ def load_xtts(folder: Path, config_path: Path, checkpoint: Path | None) -> Loade
         if not path.is_file():
             raise OptionsError(f"option model: {folder} has no {path.name}")
     weights = _weights(checkpoint)
-    model = Xtts(config)
-    model.tokenizer = VoiceBpeTokenizer(vocab_file=str(vocabulary))
-    model.init_models()
+    try:
+        model = Xtts(config)
+        model.tokenizer = VoiceBpeTokenizer(vocab_file=str(vocabulary))
+        with without_random_weights():
+            model.init_models()
+    except Exception as error:  # the library takes what a config says as it is
+        raise OptionsError(f"option model: no XTTS can be made of {config_path}: {reason(error)}") from error
     args = model.args
     # The library knows one width of the decoder. A slimmer one is told by its weights.
     width = weights["hifigan_decoder.waveform_decoder.conv_pre.weight"].shape[0]
@@ -77,7 +86,7 @@ def load_xtts(folder: Path, config_path: Path, checkpoint: Path | None) -> Loade
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise OptionsError(f"option model: {checkpoint} does not fit its config: {error}") from None
+        raise OptionsError(f"option model: {checkpoint} does not fit its config: {reason(error)}") from None
     # Not `model.eval()`: it prepares transformers' loop.
     model.gpt.train(mode=False)
     model.hifigan_decoder.train(mode=False)
@@ -97,13 +106,14 @@ def missing_package(language: str) -> str | None:
 def _weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     from TTS.tts.models import xtts  # noqa: PLC0415 - heavy
 
+    loading(f"the weights of {checkpoint.name}")
     try:
         # The first checkpoints hold the config as an object of the library's; nothing else is unpickled.
         with xtts._legacy_safe_globals():  # noqa: SLF001 - there is no other way to name the old places
             saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         state = saved["model"]
-    except Exception as error:
-        raise OptionsError(f"option model: {checkpoint} is no checkpoint: {error}") from error
+    except Exception as error:  # noqa: BLE001 - of pickle, zip files and torch, in many ways
+        raise OptionsError(f"option model: {checkpoint} is no checkpoint: {reason(error)}") from None
     weights = {}
     for name, tensor in state.items():
         plain = name.removeprefix("xtts.")
@@ -114,6 +124,7 @@ def _weights(checkpoint: Path) -> dict[str, torch.Tensor]:
             weights[plain] = tensor
     if "hifigan_decoder.waveform_decoder.conv_pre.weight" not in weights:
         raise OptionsError(f"option model: {checkpoint} holds no weights of XTTS")
+    check_finite(weights, checkpoint)
     return weights
 
 
