@@ -147,7 +147,8 @@ def test_windows_are_what_decoding_the_whole_gives(loaded: LoadedXtts, speed: fl
 
 def test_the_context_is_as_long_as_it_must_be(loaded: LoadedXtts) -> None:
     decoder = XttsDecoder(loaded.model.hifigan_decoder, 602)
-    frames, speaker = torch.randn(64, 200), torch.randn(1, 512, 1)
+    draw = torch.Generator().manual_seed(0)
+    frames, speaker = torch.randn(64, 200, generator=draw), torch.randn(1, 512, 1, generator=draw)
     whole = decoder.decode(frames, speaker)
 
     def error(context: int) -> float:
@@ -156,7 +157,7 @@ def test_the_context_is_as_long_as_it_must_be(loaded: LoadedXtts) -> None:
         return float((part[context * hop : -context * hop] - whole[80 * hop : 100 * hop]).abs().max())
 
     assert error(decoder.context) <= 1e-5
-    assert error(decoder.context // 2) > 1e-4
+    assert error(decoder.context // 2) > 2e-5
 
 
 def test_the_work_of_decoding_grows_with_the_length_and_no_faster(loaded: LoadedXtts) -> None:
