@@ -1,5 +1,7 @@
 """Requests of a VITS: the same again, words, parts of long texts, variants, options, hostile texts."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.tts.engines import coqui
-from services.tts.engines.base import CannotSpeakError, OptionsError, OutOfMemoryError
+from services.tts.engines.base import CannotSpeakError, OptionsError, OutOfMemoryError, Word
 from services.tts.engines.coqui.reading import MAX_TOKENS
 from tests.coqui.speaking import SENTENCE, begin, load, samples, speak, together
 
@@ -70,7 +72,7 @@ def test_a_step_that_did_not_fit_is_taken_again_as_if_it_had_not_been(make_model
     utterances = [begin(engine, text, seed=7) for text in texts]
     calls = 0
 
-    def does_not_fit(holder, name):
+    def does_not_fit(holder: Any, name: str) -> None:
         function = getattr(holder, name)
 
         def fail_every_other_time(*args, **values):
@@ -121,7 +123,7 @@ def test_what_a_model_leaves_out_at_the_end_of_a_part_is_not_counted(make_model)
     assert [word.offset_samples for word in words] == sorted(word.offset_samples for word in words)
     for wanted in (256 * 45, 256 * 80, 256 * 100):
         utterance = begin(engine, LONG, seed=2)
-        at, timed = 0, []
+        at, timed = 0, list[Word]()
         while utterance.step is not None:
             at = utterance.skip_to(wanted)
             if utterance.step is None:
