@@ -13,6 +13,8 @@ not to be found (a stripped library, another format than ELF), `repeatable` is F
 """
 
 import ctypes
+import functools
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,8 @@ _EVENT_END, _EVENT_WORD = 0, 1
 _RATE, _PITCH = 1, 3
 _FAST: Final = 450  # words a minute; above, the library speeds up what it has made
 _IPA: Final = 2  # bit 1 of the mode of phonemes; bits 8 to 23 are what stands between two of them
+_STRESS: Final = "\N{MODIFIER LETTER VERTICAL LINE}"
+_TONE_LANGUAGES: Final = frozenset({"cmn", "hak", "shn", "th", "vi", "yue", "zh", "zhy"})
 _STATICS: Final = ("Flutter_ix", "agc", "cycle_count", "h_switch_sign")
 
 
@@ -85,6 +89,7 @@ class _Voice(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
+_PhonemeCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)
 
 
 class EspeakLibrary:
@@ -120,6 +125,10 @@ class EspeakLibrary:
         )
         lib.espeak_TextToPhonemes.argtypes = (ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int)
         lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        lib.espeak_SetPhonemeTrace.argtypes = (ctypes.c_int, ctypes.c_void_p)
+        lib.espeak_SetPhonemeTrace.restype = None
+        lib.espeak_SetPhonemeCallback.argtypes = (_PhonemeCallback,)
+        lib.espeak_SetPhonemeCallback.restype = None
         lib.espeak_SetVoiceByProperties.argtypes = (ctypes.POINTER(_Voice),)
         self._seed: Any = getattr(lib, "espeak_ng_SetRandSeed", None)  # since 1.52
         if self._seed is not None:
@@ -135,6 +144,7 @@ class EspeakLibrary:
         self.version = lib.espeak_Info(None).decode()
         self._on_buffer: OnBuffer | None = None
         self._fast = False
+        self._tonal = False
         self._error: Exception | None = None
         self._callback = _Callback(self._called_back)  # kept: the library holds only its address
         lib.espeak_SetSynthCallback(self._callback)
@@ -174,6 +184,7 @@ class EspeakLibrary:
             ValueError: There is none for it.
 
         """
+        self._tonal = language.partition("-")[0] in _TONE_LANGUAGES
         if not self._lib.espeak_SetVoiceByName(language.encode()):
             return
         wanted = ctypes.create_string_buffer(language.encode() + b"\0")
@@ -186,14 +197,48 @@ class EspeakLibrary:
 
         Words are separated by spaces, phonemes of a word by `separator`. A word of another language is
         marked, as in "(en)jes(fr)". Markup and phoneme input are off, as for `speak`.
+
+        They are what `espeak-ng --ipa` prints: those of the moment before a clause becomes sound.
+        `espeak_TextToPhonemes` is quick, but gives them earlier, before the intonation stresses a clause
+        that has no stress ("the"), and before it moves the tones of tone languages (1.52.0,
+        src/libespeak-ng/intonation.c, `CalcPitches`). Such a text is spoken, and its sound thrown away.
+
+        Raises:
+            RuntimeError: The library failed.
+
         """
+        mode = _IPA | (ord(separator) << 8 if separator else 0)
+        clauses = self._early_phonemes(text, mode)
+        if self._tonal or any(clause.strip() and _STRESS not in clause for clause in clauses):
+            return self._late_phonemes(text, mode)
+        return clauses
+
+    def _early_phonemes(self, text: str, mode: int) -> list[str]:
         buffer = ctypes.create_string_buffer(text.encode())
         rest = ctypes.c_void_p(ctypes.addressof(buffer))
-        mode = _IPA | (ord(separator) << 8 if separator else 0)
         clauses = []
         while rest.value:
             said = self._lib.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, mode)
             clauses.append(said.decode("utf-8", "replace") if said else "")
+        return clauses
+
+    def _late_phonemes(self, text: str, mode: int) -> list[str]:
+        clauses: list[str] = []
+
+        def note(said: bytes | None) -> int:
+            clauses.append((said or b"").decode("utf-8", "replace"))
+            return 0
+
+        callback = _PhonemeCallback(note)
+        # The library calls back only where it prints as well.
+        self._lib.espeak_SetPhonemeTrace(mode, _nowhere())
+        self._lib.espeak_SetPhonemeCallback(callback)
+        try:
+            # To its end: a stop would leave out the clauses behind.
+            self._synthesize(text, lambda pcm, words: True, end_pause=False)  # noqa: ARG005
+        finally:
+            self._lib.espeak_SetPhonemeCallback(_PhonemeCallback())
+            self._lib.espeak_SetPhonemeTrace(0, None)
         return clauses
 
     def set_speech(self, words_per_minute: int, pitch: int) -> None:
@@ -241,6 +286,18 @@ class EspeakLibrary:
         except Exception as error:  # noqa: BLE001 - raised again by `speak`
             self._error = error
             return 1
+
+
+@functools.cache
+def _nowhere() -> int:
+    """Return a C stream (`FILE *`) that keeps nothing; open as long as the process."""
+    c = ctypes.CDLL(None)
+    c.fopen.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+    c.fopen.restype = ctypes.c_void_p
+    stream: int | None = c.fopen(os.devnull.encode(), b"w")
+    if not stream:
+        raise RuntimeError(f"{os.devnull} cannot be opened")
+    return stream
 
 
 def _languages(packed: Any) -> Iterator[tuple[int, str]]:

@@ -1,9 +1,12 @@
 """Phonemes by libespeak-ng within the process, in place of the executable that the library starts.
 
 The library runs `espeak-ng` once for every fragment between two marks: 11 ms each, and the executable must
-be on the PATH. Here the same fragments go to the library that is in the wheel `espeakng-loader`, with the
-same result: the same voice, the same mode, the language marks taken out. What the library does around it
-(cleaning, marks kept apart and put back) stays its own.
+be on the PATH. Here the same fragments go to libespeak-ng in the wheel `espeakng-loader`, with the same
+voice and the same mode, the language marks taken out. What the library does around it (cleaning, marks kept
+apart and put back) stays its own.
+
+The phonemes are those that the executable of the same version prints, but for text in double brackets: it
+obeys "[[…]]" as phonemes, here it is read out. Another version can say a word in another way.
 """
 
 import functools
