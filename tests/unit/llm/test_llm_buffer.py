@@ -4,7 +4,8 @@ import pytest
 
 from services.llm.core.buffer import MESSAGE_CHARS, ReplyBuffer
 from services.llm.core.model import Delta, Finished, FinishReason, GenerationEvent, RetryNotice, Timing
-from tests.unit.llm.virtual import run_virtual, until
+from tests.support.virtual_time import run_virtual
+from tests.unit.llm.virtual import until
 
 TIMING = Timing(1, 2)
 FINISHED = Finished(FinishReason.STOP, "p", "m", 1)

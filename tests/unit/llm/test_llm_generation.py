@@ -19,17 +19,16 @@ from services.llm.core.model import (
     Timing,
     Usage,
 )
+from tests.support.virtual_time import LoopClock, run_virtual
 from tests.unit.llm.virtual import (
     END,
     USAGE,
-    LoopClock,
     RecordingObserver,
     ScriptedProvider,
     Step,
     failed,
     pieces,
     request,
-    run_virtual,
 )
 from voicemesh.runtime.errors import (
     DeadlineError,

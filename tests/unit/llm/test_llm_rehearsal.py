@@ -22,7 +22,8 @@ from services.llm.core.model import (
 from services.llm.core.rehearsal import RehearsalProvider
 from services.llm.core.rehearsal_text import OPENING, compose, tokens_of
 from services.llm.core.topics import question_kind_of, topics_of
-from tests.unit.llm.virtual import LoopClock, request, run_virtual
+from tests.support.virtual_time import LoopClock, run_virtual
+from tests.unit.llm.virtual import request
 from voicemesh.runtime.errors import UnknownModelError
 
 PROMPTS = [
