@@ -24,10 +24,11 @@ class HostedTts(Hosted):
         self._saying: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._file = VoicesFile(Path(settings.tts_voices_file)) if settings.tts_voices_file else None
+        self._source = self._file.source if self._file is not None else "VOICEMESH_TTS_VOICES"
         voices = settings.tts_voices
         if self._file is not None:
             voices = self._file.read()
-            settings.check_voices(voices, settings.tts_voices_file)
+            settings.check_voices(voices, self._file.source)
         self._speech = Speech(
             [voice.spec() for voice in voices],
             settings.tts_default_voice,
@@ -36,6 +37,7 @@ class HostedTts(Hosted):
             settings.limits(),
             self._say_health,
             settings.tts_device_memory_mb,
+            self._source,
         )
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -53,7 +55,7 @@ class HostedTts(Hosted):
     def _change(self, voices: tuple[VoiceDeclaration, ...]) -> None:
         """Have these voices from now on. Raises `SettingsError` where they cannot be."""
         try:
-            self._settings.check_voices(voices, self._settings.tts_voices_file)
+            self._settings.check_voices(voices, self._source)
         except SettingsError as error:
             raise self._speech.refuse(str(error)) from None
         self._speech.change([voice.spec() for voice in voices])

@@ -4,12 +4,22 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from services.tts.core.fallbacks import check_fallbacks
 from services.tts.core.model import BreakerSpec, Limits, VoiceSpec
 from services.tts.loudness import TARGET_LUFS
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
+from services.tts.problems import explain
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
@@ -124,7 +134,16 @@ class VoiceDeclaration(BaseModel):
         )
 
 
-VOICES_TYPE = Annotated[tuple[VoiceDeclaration, ...], Field(min_length=1, max_length=64)]
+def _named(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        raise ValueError(explain(error, value, VoiceDeclaration)) from None
+
+
+VOICES_TYPE = Annotated[
+    tuple[VoiceDeclaration, ...], Field(min_length=1, max_length=64), WrapValidator(_named)
+]
 """The declarations of a service: a list that names each voice once."""
 
 

@@ -32,10 +32,14 @@ class VoicesFile:
     Args:
         path: The file.
 
+    Attributes:
+        source: The variable that names it, and the file: how what is wrong with it begins.
+
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.source = f"{_VARIABLE}: {path}"
         self._mark: _Mark = None
         self._content = b""
 
@@ -53,9 +57,9 @@ class VoicesFile:
                 self._content = file.read(_MAX_BYTES + 1)
         except OSError as error:
             self._content = b""
-            raise SettingsError(f"{_VARIABLE}: {self._path}: {error.strerror or error}") from None
+            raise SettingsError(f"{self.source}: {error.strerror or error}") from None
         if len(self._content) > _MAX_BYTES:
-            raise SettingsError(f"{_VARIABLE}: {self._path}: more than {_MAX_BYTES} bytes")
+            raise SettingsError(f"{self.source}: more than {_MAX_BYTES} bytes")
         return self._parse(self._content)
 
     def changed(self) -> bool:
@@ -80,11 +84,11 @@ class VoicesFile:
         try:
             return _VOICES.validate_python(json.loads(content))
         except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False)
-            text = "; ".join(f"{_place(problem['loc'])}{problem['msg']}" for problem in problems)
-            raise SettingsError(f"{_VARIABLE}: {self._path}: {text}") from None
+            (problem,) = error.errors(include_url=False, include_input=False)  # all of them, in one text
+            text = problem["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"{self.source}: {text}") from None
         except ValueError as error:
-            raise SettingsError(f"{_VARIABLE}: {self._path}: not valid JSON: {error}") from None
+            raise SettingsError(f"{self.source}: not valid JSON: {error}") from None
 
     async def watch(
         self,
@@ -114,7 +118,3 @@ class VoicesFile:
                 _log.error("voices file is refused, the voices go on as they are", reason=str(error))
             else:
                 _log.info("voices file is applied", voices=[voice.name for voice in voices])
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return f"{'.'.join(map(str, location))}: " if location else ""

@@ -154,7 +154,7 @@ async def test_voices_change_while_turns_run_and_no_turn_notices(tmp_path):
 
             mounted.write('[{"name": "sim", "engine": "simulated", "replicas": 0}]')
             stats = await until(stub, lambda stats: stats.refused_voice_changes == 1)
-            assert "0.replicas: Input should be greater than or equal to 1" in stats.refusal
+            assert "voice 'sim': replicas: Input should be greater than or equal to 1" in stats.refusal
             mounted.write([ADDED])
             stats = await until(stub, lambda stats: stats.refused_voice_changes == 2)
             assert "'sim' is the default voice" in stats.refusal
@@ -180,6 +180,7 @@ async def test_voices_change_while_turns_run_and_no_turn_notices(tmp_path):
         ([{**FIRST, "memory_mb": 600}], "2 * 600 (sim) = 1200 MB"),
         ([FIRST], "'sim' needs memory_mb"),
         ([{**FIRST, "preload": False, "memory_mb": 1}], "needs preload"),
+        ([{**FIRST, "memory_mb": 1, "options": {"rtff": 1}}], "did you mean rtf?"),
     ],
 )
 async def test_a_file_that_is_wrong_at_the_start_ends_the_process_with_its_reason(tmp_path, content, says):
@@ -189,7 +190,9 @@ async def test_a_file_that_is_wrong_at_the_start_ends_the_process_with_its_reaso
     environment = {"VOICEMESH_TTS_VOICES_FILE": str(path), "VOICEMESH_TTS_DEVICE_MEMORY_MB": '{"cpu": 1000}'}
     async with process(tmp_path, **environment) as (_, child, _):
         assert await asyncio.wait_for(child.wait(), GUARD_S) == 2
-        assert says in (tmp_path / "log").read_text()
+        log = (tmp_path / "log").read_text()
+        assert says in log
+        assert f"VOICEMESH_TTS_VOICES_FILE: {path}: " in log
 
 
 def test_a_list_and_a_file_are_not_set_together(monkeypatch):

@@ -67,6 +67,7 @@ class Speech:
         limits: Limits,
         on_health: Callable[[bool], None],
         device_memory_mb: Mapping[str, int] | None = None,
+        source: str = "VOICEMESH_TTS_VOICES",
     ) -> None:
         self._voices = Voices(
             voices,
@@ -76,6 +77,7 @@ class Speech:
             clock,
             self._health_changed,
         )
+        self._source = source
         self._default_voice = default_voice or voices[0].name
         self._clock = clock
         self._limits = limits
@@ -102,7 +104,7 @@ class Speech:
         try:
             await self._voices.start()
         except ReplicaStartError as error:
-            raise SettingsError(f"VOICEMESH_TTS_VOICES: {error}") from None
+            raise SettingsError(f"{self._source}: {error}") from None
         default = self._voices.declared[self._default_voice.split("/")[0]]
         if default.pool.replicas.capabilities is not None:
             try:
@@ -112,16 +114,15 @@ class Speech:
         try:
             self._routes.check()
         except SettingsError as error:
-            raise SettingsError(f"VOICEMESH_TTS_VOICES: {error}") from None
+            raise SettingsError(f"{self._source}: {error}") from None
         self._started = True
         self._health_changed()
 
-    @staticmethod
-    def _check(specs: Sequence[VoiceSpec]) -> None:
+    def _check(self, specs: Sequence[VoiceSpec]) -> None:
         try:
             check_fallbacks(specs)
         except SettingsError as error:
-            raise SettingsError(f"VOICEMESH_TTS_VOICES: {error}") from None
+            raise SettingsError(f"{self._source}: {error}") from None
 
     @property
     def healthy(self) -> bool:

@@ -22,6 +22,7 @@ from services.tts.engines.base import (
     Word,
 )
 from services.tts.engines.espeak_library import EspeakLibrary, ListedVoice, WordEvent
+from services.tts.nearest import did_you_mean
 from services.tts.text import WordBounds, neutralise, pauses_at_end, speakable
 
 _WORDS_PER_MINUTE: Final = 175
@@ -94,7 +95,8 @@ class EspeakEngine(Engine):
 def _check_options(options: dict[str, Any], timbres_path: Path) -> tuple[int, str]:
     unknown = sorted(options.keys() - {"pitch", "timbre"})
     if unknown:
-        raise OptionsError(f"option {unknown[0]}: espeak has the options pitch and timbre")
+        near = did_you_mean(unknown[0], ("pitch", "timbre"))
+        raise OptionsError(f"option {unknown[0]}: espeak has the options pitch and timbre{near}")
     pitch = options.get("pitch", 50)
     if not isinstance(pitch, int) or isinstance(pitch, bool) or not 0 <= pitch <= 99:
         raise OptionsError("option pitch: must be a whole number from 0 to 99")

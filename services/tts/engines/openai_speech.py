@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from services.tts.engines.base import Capabilities, Engine, OptionsError, Output, SpeakRequest, Variant
 from services.tts.engines.speech_stream import Server, SpeechClient
+from services.tts.nearest import did_you_mean
 from services.tts.text import neutralise
 from services.tts.text_pieces import pieces_of
 
@@ -221,7 +222,8 @@ def _check_address(base_url: str, key_name: str, key: str) -> None:
 
 def _check_options(options: dict[str, Any]) -> Options:
     if unknown := sorted(options.keys() - set(Options._fields)):
-        raise OptionsError(f"option {unknown[0]}: openai has the options {', '.join(Options._fields)}")
+        near = did_you_mean(unknown[0], Options._fields)
+        raise OptionsError(f"option {unknown[0]}: openai has the options {', '.join(Options._fields)}{near}")
     checked = Options(**options)
     for name in ("base_url", "api_key_env", "model", "instructions"):
         value = getattr(checked, name)

@@ -27,6 +27,7 @@ from services.tts.engines.base import (
     SpeakRequest,
     Variant,
 )
+from services.tts.nearest import did_you_mean
 from services.tts.text import neutralise
 from services.tts.text_pieces import pieces_of
 
@@ -202,7 +203,8 @@ def _revision(path: Path, described: dict[str, Any], scales: tuple[float, ...]) 
 
 def _check_options(options: dict[str, Any]) -> Options:
     if unknown := sorted(options.keys() - set(Options._fields)):
-        raise OptionsError(f"option {unknown[0]}: piper has the options {', '.join(Options._fields)}")
+        near = did_you_mean(unknown[0], Options._fields)
+        raise OptionsError(f"option {unknown[0]}: piper has the options {', '.join(Options._fields)}{near}")
     checked = Options(**options)
     for name in ("model", "config", "speaker"):
         if not isinstance(getattr(checked, name), str):

@@ -15,6 +15,7 @@ from array import array
 from typing import Any, Final, NamedTuple
 
 from services.tts.engines.base import Capabilities, Engine, OptionsError, Output, SpeakRequest, Word
+from services.tts.nearest import did_you_mean
 from services.tts.text import words_of
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE, frame_samples
 
@@ -224,7 +225,10 @@ def tones(request: SpeakRequest, rate: int, char_ms: float) -> tuple[bytes, list
 def _check_options(options: dict[str, Any]) -> Options:
     unknown = sorted(options.keys() - set(Options._fields))
     if unknown:
-        raise OptionsError(f"option {unknown[0]}: simulated has the options {', '.join(Options._fields)}")
+        near = did_you_mean(unknown[0], Options._fields)
+        raise OptionsError(
+            f"option {unknown[0]}: simulated has the options {', '.join(Options._fields)}{near}"
+        )
     checked = Options(**options)
     if checked.audio not in ("tone", "espeak"):
         raise OptionsError('option audio: must be "tone" or "espeak"')

@@ -39,7 +39,22 @@ def test_a_voice_sets_its_pauses(monkeypatch):
         ("VOICEMESH_TTS_VOICES", '[{"name": "a/b", "engine": "espeak"}]', "must be 1 to 64 of a-z"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "none"}]', "or a class as package.module:Class"),
         ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "my-engine:It"}]', "package.module:Class"),
-        ("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "espeak", "replica": 2}]', "not permitted"),
+        (
+            "VOICEMESH_TTS_VOICES",
+            '[{"name": "a", "engine": "espeak", "replica": 2}]',
+            "voice 'a': replica: there is no such field; did you mean replicas?",
+        ),
+        (
+            "VOICEMESH_TTS_VOICES",
+            '[{"name": "a", "engine": "espeak", "breaker": {"failure": 2}}]',
+            "voice 'a': breaker.failure: there is no such field; did you mean failures?",
+        ),
+        (
+            "VOICEMESH_TTS_VOICES",
+            '[{"name": "a", "engine": "espeak", "zzz": 2}]',
+            "zzz: there is no such field",
+        ),
+        ("VOICEMESH_TTS_VOICES", '[{"engine": "espeak"}]', "voice number 1: name: Field required"),
         (
             "VOICEMESH_TTS_VOICES",
             '[{"name": "a", "engine": "espeak", "pauses_ms": {"comma": 9}}]',
@@ -67,3 +82,10 @@ def test_wrong_values_are_named(monkeypatch, variable, value, says):
         load(TtsSettings)
     assert variable in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_what_follows_from_a_wrong_voice_is_not_said(monkeypatch):
+    monkeypatch.setenv("VOICEMESH_TTS_VOICES", '[{"name": "a", "engine": "espeak", "replica": 2}]')
+    with pytest.raises(SettingsError) as caught:
+        load(TtsSettings)
+    assert "at least" not in str(caught.value)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.tts.engines.base import OptionsError
+from services.tts.nearest import did_you_mean
 
 
 class Options:
@@ -100,7 +101,8 @@ class Options:
         """
         if unknown := sorted(self._options.keys() - set(self._known)):
             known = ", ".join(sorted(self._known))
-            raise OptionsError(f"option {unknown[0]}: {engine} has the options {known}")
+            near = did_you_mean(unknown[0], self._known)
+            raise OptionsError(f"option {unknown[0]}: {engine} has the options {known}{near}")
 
     def _take(self, name: str, default: Any) -> Any:
         self._known.append(name)
