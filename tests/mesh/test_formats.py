@@ -136,3 +136,6 @@ async def test_the_command_line_writes_the_file_that_is_named(mesh: Mesh, tmp_pa
     else:
         heard, rate_hz = decoded_file(out.read_bytes())
     assert len(heard) / rate_hz == pytest.approx(float(length[1]), abs=0.2)
+    if end == "flac":
+        # Players that look at the header alone know how long it is.
+        assert int.from_bytes(out.read_bytes()[18:26], "big") & (2**36 - 1) == len(heard)

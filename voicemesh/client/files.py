@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from os import PathLike, fspath
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final
 
 from voicemesh.client.events import AudioFormat
@@ -20,6 +20,10 @@ ENCODINGS: Final = {
     ".ulaw": "mulaw",
 }
 """The encoding to ask for, by the end of a file's name."""
+
+_FLAC_LENGTH_AT: Final = 18
+_FLAC_LENGTH_BYTES: Final = 8
+_FLAC_LENGTH_BITS: Final = 36
 
 
 def encoding_of(path: str | PathLike[str]) -> str:
@@ -53,7 +57,24 @@ def write_audio(
     with open(path, "wb") as file:  # noqa: PTH123 - a path may be a plain string
         if fmt.encoding != "opus":
             file.writelines(frames)
-            return
-        ogg = OggOpus(fmt.sample_rate_hz, fmt.preskip_samples)
-        file.writelines(ogg.push(frame, count) for frame, count in zip(frames, samples, strict=True))
-        file.write(ogg.finish())
+        else:
+            ogg = OggOpus(fmt.sample_rate_hz, fmt.preskip_samples)
+            file.writelines(ogg.push(frame, count) for frame, count in zip(frames, samples, strict=True))
+            file.write(ogg.finish())
+    if fmt.encoding == "flac" and Path(path).is_file():
+        _tell_length(Path(path), sum(samples))
+
+
+def _tell_length(path: Path, samples: int) -> None:
+    """Write into the header of a FLAC file how many samples it has: a stream does not know when it begins.
+
+    STREAMINFO is the first block, behind 8 bytes; behind 10 of its own it has 28 bits of rate, channels and
+    depth, then 36 bits of samples (RFC 9639, section 8.2).
+    """
+    with path.open("r+b") as file:
+        file.seek(_FLAC_LENGTH_AT)
+        field = file.read(_FLAC_LENGTH_BYTES)
+        if len(field) == _FLAC_LENGTH_BYTES:
+            known = int.from_bytes(field, "big") >> _FLAC_LENGTH_BITS << _FLAC_LENGTH_BITS
+            file.seek(_FLAC_LENGTH_AT)
+            file.write((known | samples).to_bytes(_FLAC_LENGTH_BYTES, "big"))

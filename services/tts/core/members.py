@@ -93,6 +93,8 @@ class Member:
         """How far the preparation of its replica is; None before it told."""
         self.loads_ns = -1
         """When it began last to load something that was needed for the first time."""
+        self.worked_ns = -1
+        """When an engine that takes steps last told of further ones, for whomever; -1 where it never did."""
         self.warmed: asyncio.Future[None] | None = None
         self._start_limit: asyncio.Timeout | None = None
         self._start_limit_s = 0.0
@@ -158,6 +160,9 @@ class Member:
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """See `ReplicaListener`."""
+        batches = beat.figures.get("batches", 0)
+        if batches and (self.beat is None or batches != self.beat.figures.get("batches", 0)):
+            self.worked_ns = self._clock.now_ns()
         self.beat = beat
         self.beat_ns = self._clock.now_ns()
 

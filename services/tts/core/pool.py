@@ -141,7 +141,9 @@ class Pool:
         # With a full window a replica owes nothing, except to acknowledge that it was told to stop.
         if job.credit <= 0 and job.state is JobState.RUNNING:
             return 0
-        since_ns, limit_s = job.heard_ns, self._limits.stall_timeout_s
+        # One thread advances all requests of an engine that takes steps: a chunk that is not urgent waits its
+        # turn, for as long as others are spoken.
+        since_ns, limit_s = max(job.heard_ns, member.worked_ns), self._limits.stall_timeout_s
         if member.loads_ns >= since_ns:  # it loads what the job needs, which may take as long as a start
             since_ns, limit_s = member.loads_ns, self._limits.warmup_timeout_s
         return limit_s if self._clock.now_ns() - since_ns > limit_s * 1e9 else 0

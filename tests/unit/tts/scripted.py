@@ -48,6 +48,8 @@ class ScriptedReplica:
         self.closed = False
         self.warm_samples = 100
         self.warmed_with: SpeakRequest | None = None
+        self.batches = 0
+        """That it took so far, of an engine of steps."""
         self.spoke = asyncio.Event()
 
     def speak(self, request_id: int, request: SpeakRequest) -> None:
@@ -73,7 +75,8 @@ class ScriptedReplica:
     # ---- what a test lets it do
 
     def beat(self, resident_mb: int = 0, device_mb: int = 0) -> None:
-        self.listener.heartbeat(Heartbeat(resident_mb * 2**20, device_mb * 2**20, {}))
+        figures = {"batches": self.batches} if self.batches else {}
+        self.listener.heartbeat(Heartbeat(resident_mb * 2**20, device_mb * 2**20, figures))
 
     def alive(self) -> bool:
         return not self.killed

@@ -489,6 +489,17 @@ async def test_what_is_loaded_for_a_chunk_may_take_as_long_as_a_start():
     assert ear.lost == ["voice-0"]
 
 
+async def test_a_chunk_that_waits_its_turn_in_an_engine_of_steps_is_no_stall():
+    world = await World(stall_timeout_s=5.0).start()
+    _, ear = world.submit()
+    for _ in range(20):
+        world.replica().batches += 1  # others are spoken
+        world.pass_ms(1000)
+    assert world.replica().alive()
+    world.pass_ms(5500)
+    assert ear.lost == ["voice-0"]
+
+
 async def test_what_is_loaded_for_ever_is_a_stall():
     world = await World(stall_timeout_s=5.0, warmup_timeout_s=20.0).start()
     _, ear = world.submit()
