@@ -256,6 +256,40 @@ async def test_voices(cli):
     assert [voice["name"] for voice in coded["voices"]] == ["espeak/de"]
 
 
+async def test_nothing_was_played_is_said_on_a_terminal_alone(cli):
+    main, side = os.openpty()
+    try:
+        for arguments, hinted in ((("say", "Hi"), True), (("say", "Hi", "--json"), False)):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "voicemesh.cli", *arguments, "--addr", cli.address,
+                stdin=DEVNULL, stdout=DEVNULL, stderr=side, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+            assert await process.wait() == 0
+            os.write(side, b"end")
+            said = b""
+            while not said.endswith(b"end"):
+                said += os.read(main, 4096)
+            assert (b"--play plays it" in said) is hinted
+    finally:
+        os.close(main)
+        os.close(side)
+    assert (await cli.run("say", "Hi")).err == ""
+
+
+async def test_voices_says_that_a_change_of_the_file_was_refused(cli, tmp_path):
+    async with serving(tmp_path, sim()) as service:
+        target = ("--tts-addr", f"unix:{tmp_path}/tts.sock")
+        assert "refused" not in (await cli.run("voices", *target)).out
+        service.speech.refuse("voices.json: voice 'a': " + "long " * 30 + "reason")
+        shown = await cli.run("voices", *target)
+        (line,) = [line for line in shown.out.splitlines() if "refused" in line]
+        assert line.endswith("voices.json: voice 'a': " + "long " * 30 + "reason")
+    # Where it cannot be known, nothing is said, and the voices are listed all the same.
+    for arguments in ((), target):
+        gone = await cli.run("voices", *arguments)
+        assert (gone.status, "refused" in gone.out, "espeak/en-us" in gone.out) == (0, False, True)
+
+
 async def test_voices_with_pools_asks_the_tts_service(tmp_path):
     async with serving(tmp_path, sim(2)) as service:
         await say(service, TEXT)

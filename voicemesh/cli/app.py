@@ -103,6 +103,12 @@ def command(run: Callable[P, int]) -> Callable[P, None]:
     return wrapped
 
 
+def _source(context: typer.Context, parameter: str) -> str:
+    """Return where the value of an option is from: COMMANDLINE, ENVIRONMENT, DEFAULT."""
+    source = context.get_parameter_source(parameter)
+    return source.name if source is not None else ""
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         try:
@@ -283,6 +289,7 @@ def explain(
 @app.command(epilog="Examples: `voicemesh voices --language en` · `voicemesh voices --pools`")
 @command
 def voices(
+    context: typer.Context,
     language: Annotated[
         str, typer.Option("--language", metavar="TAG", help="Only this language; en finds en-us too.")
     ] = "",
@@ -294,18 +301,29 @@ def voices(
     tts_addr: Annotated[
         str,
         typer.Option(
-            "--tts-addr", envvar="VOICEMESH_TTS_ADDR", metavar="HOST:PORT", help="Where the TTS service is."
+            "--tts-addr",
+            envvar="VOICEMESH_TTS_ADDR",
+            metavar="HOST:PORT",
+            help="Where the TTS service is, which --pools asks.",
         ),
     ] = "127.0.0.1:50053",
 ) -> int:
     """List what can speak."""
+    tts_is_named = _source(context, "tts_addr") != "DEFAULT"
     if pools:
+        if _source(context, "addr") == "COMMANDLINE" and not tts_is_named:
+            raise exits.usage(
+                f"--pools asks the TTS service, and --addr {addr} is the gateway",
+                "say where the TTS service is with --tts-addr or VOICEMESH_TTS_ADDR",
+            )
         from voicemesh.cli.pools import run_pools
 
         return run_pools(tts_addr, as_json=as_json)
     from voicemesh.cli.lookup import run_voices
 
-    return run_voices(language, addr, as_json=as_json)
+    # A mesh elsewhere has its TTS service elsewhere, too.
+    known = tts_is_named or _source(context, "addr") == "DEFAULT"
+    return run_voices(language, addr, tts_addr if known else "", as_json=as_json)
 
 
 @app.command(epilog="Exit status: 0 all that is required is here · 1 something is missing.")

@@ -1,9 +1,13 @@
 """Consoles: one place decides about width and encoding."""
 
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
+
+_WIDEST: Final = 10_000
 
 
 def console_for(stream: TextIO | None = None) -> Console:
@@ -12,3 +16,23 @@ def console_for(stream: TextIO | None = None) -> Console:
     console = Console(file=stream, highlight=False, soft_wrap=False)
     console.width = min(console.width, 120)
     return console
+
+
+def table_of(*columns: str, left: int) -> Table:
+    """Return a table whose first `left` columns are names, and the others numbers.
+
+    Nothing in it is cut short: names go on in the next line where there is no room, numbers stay whole.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for place, name in enumerate(columns):
+        is_name = place < left
+        table.add_column(name, justify="left" if is_name else "right", no_wrap=not is_name, overflow="fold")
+    return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; where it is no terminal, as wide as it needs."""
+    if not console.is_terminal:
+        needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+        console.width = max(console.width, needed)
+    console.print(table)

@@ -5,12 +5,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from rich import box
-from rich.table import Table
-
-from voicemesh.cli.console import console_for
+from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE
 from voicemesh.cli.failures import failure_of
+from voicemesh.cli.pools import refusal, said_refused
 from voicemesh.cli.waterfall import printable, show
 from voicemesh.client import VoiceMesh, VoiceMeshError
 
@@ -29,8 +27,20 @@ def run_explain(turn_id: str, addr: str, *, as_json: bool) -> int:
     return DONE
 
 
-def run_voices(language: str, addr: str, *, as_json: bool) -> int:
-    """Print what can speak. Raises Failure."""
+def run_voices(language: str, addr: str, tts_addr: str, *, as_json: bool) -> int:
+    """Print what can speak.
+
+    Args:
+        language: Only this one; "" for all.
+        addr: Where the mesh is.
+        tts_addr: Where its TTS service is, which alone knows what became of the voices file; "" where
+            that is not known.
+        as_json: True to print one JSON object.
+
+    Raises:
+        Failure: The mesh cannot be asked.
+
+    """
     voices = asyncio.run(_call(addr, lambda mesh: mesh.voices(language, include_not_ready=True)))
     if as_json:
         rows = [
@@ -49,25 +59,27 @@ def run_voices(language: str, addr: str, *, as_json: bool) -> int:
         ]
         print(json.dumps({"voices": rows}))
         return DONE
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("voice", "language", "engine", "rate", "words", "warm", "state"):
-        table.add_column(name, justify="right" if name in ("rate", "warm") else "left")
+    table = table_of("voice", "language", "engine", "state", "words", "rate", "warm", left=5)
     for voice in voices:
         table.add_row(
             voice.name + (" (default)" if voice.is_default else ""),
             voice.language,
             voice.engine,
-            f"{voice.format.sample_rate_hz} Hz" if voice.format.sample_rate_hz else "-",
+            voice.state,
             "timed" if voice.has_word_timings else "-",
+            f"{voice.format.sample_rate_hz} Hz" if voice.format.sample_rate_hz else "-",
             f"{voice.ready_replicas}/{voice.declared_replicas}"
             if voice.declared_replicas
             else str(voice.ready_replicas),
-            voice.state,
         )
     console = console_for()
-    console.print(table)
+    print_table(console, table)
     if not voices:
         console.print(f"no voice speaks {language!r}" if language else "no voice is there")
+    if reason := asyncio.run(refusal(tts_addr)) if tts_addr else "":
+        console.print(said_refused(reason), markup=False, soft_wrap=True)
+    if any(voice.state == "failed" for voice in voices):
+        console.print("`voicemesh voices --pools` says why a voice failed", markup=False)
     return DONE
 
 

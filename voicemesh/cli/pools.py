@@ -6,15 +6,16 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.json_format import MessageToDict
-from rich import box
+from rich.console import Console
 from rich.table import Table
 
-from voicemesh.cli.console import console_for
+from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure
 from voicemesh.common.v1 import common_pb2
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 _TIMEOUT_S: Final = 5.0
+_REFUSAL_TIMEOUT_S: Final = 1.0
 _MB: Final = 2**20
 
 
@@ -25,30 +26,52 @@ def run_pools(addr: str, *, as_json: bool) -> int:
         # Numbers as numbers: 64-bit ones would be strings in protobuf's own JSON.
         print(json.dumps(_numbers(MessageToDict(stats, preserving_proto_field_name=True))))
         return DONE
-    console = console_for()
-    console.print(_pools(stats))
-    console.print(_replicas(stats))
-    for pool in stats.pools:
-        if pool.fault:
-            console.print(f"{pool.voice}: {pool.fault}", markup=False)
-    if stats.refusal:
-        console.print(f"the last change was refused: {stats.refusal}", markup=False)
+    show(console_for(), stats)
     return DONE
 
 
-async def _ask(addr: str) -> tts_pb2.GetPoolStatsResponse:
+def show(console: Console, stats: tts_pb2.GetPoolStatsResponse) -> None:
+    """Print the figures for people: what is, what has been since the start, each replica."""
+    for table in (_now(stats), _since(stats), _replicas(stats)):
+        print_table(console, table)
+        console.print()
+    for pool in stats.pools:
+        if pool.fault:
+            console.print(f"{pool.voice}: {pool.fault}", markup=False, soft_wrap=True)
+    if stats.refusal:
+        console.print(said_refused(stats.refusal), markup=False, soft_wrap=True)
+
+
+def said_refused(reason: str) -> str:
+    """Return the line about a change of the voices file that was refused."""
+    return f"the last change of the voices file was refused: {reason}"
+
+
+async def refusal(addr: str) -> str:
+    """Return why the last change of the voices file was refused; "" where it was not, or nobody knows."""
+    try:
+        return (await _stats(addr, _REFUSAL_TIMEOUT_S)).refusal
+    except grpc.aio.AioRpcError:
+        return ""
+
+
+async def _stats(addr: str, timeout_s: float) -> tts_pb2.GetPoolStatsResponse:
     async with grpc.aio.insecure_channel(addr) as channel:
         stub = tts_pb2_grpc.TtsServiceStub(channel)
-        try:
-            return await stub.GetPoolStats(tts_pb2.GetPoolStatsRequest(), timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            unreachable = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-            raise Failure(
-                UNREACHABLE if unreachable else FAILED,
-                "SERVICE_UNAVAILABLE" if unreachable else error.code().name,
-                f"the TTS service does not answer at {addr}",
-                "is `voicemesh up` running? --tts-addr or VOICEMESH_TTS_ADDR name another address",
-            ) from None
+        return await stub.GetPoolStats(tts_pb2.GetPoolStatsRequest(), timeout=timeout_s)
+
+
+async def _ask(addr: str) -> tts_pb2.GetPoolStatsResponse:
+    try:
+        return await _stats(addr, _TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        unreachable = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        raise Failure(
+            UNREACHABLE if unreachable else FAILED,
+            "SERVICE_UNAVAILABLE" if unreachable else error.code().name,
+            f"the TTS service does not answer at {addr}",
+            "is `voicemesh up` running? --tts-addr or VOICEMESH_TTS_ADDR name another address",
+        ) from None
 
 
 def _numbers(value: Any) -> Any:
@@ -59,18 +82,8 @@ def _numbers(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
-def _table(*columns: str, left: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place < left else "right")
-    return table
-
-
-def _pools(stats: tts_pb2.GetPoolStatsResponse) -> Table:
-    table = _table(
-        "voice", "state", "warm", "queue", "leases", "RTF", "spoken", "failed", "wasted", "replaced",
-        "stalled", "recycled", left=2,
-    )  # fmt: skip
+def _now(stats: tts_pb2.GetPoolStatsResponse) -> Table:
+    table = table_of("voice", "state", "warm", "queue", "leases", "RTF", left=2)
     for pool in stats.pools:
         table.add_row(
             pool.voice,
@@ -79,6 +92,15 @@ def _pools(stats: tts_pb2.GetPoolStatsResponse) -> Table:
             str(pool.queued_chunks),
             f"{pool.active_leases}/{pool.slots}",
             f"{pool.rtf:.3f}",
+        )
+    return table
+
+
+def _since(stats: tts_pb2.GetPoolStatsResponse) -> Table:
+    table = table_of("voice", "spoken", "failed", "wasted", "replaced", "stalled", "recycled", left=1)
+    for pool in stats.pools:
+        table.add_row(
+            pool.voice,
             str(pool.completed_chunks),
             str(pool.failed_chunks),
             f"{pool.wasted_us / 1e6:.1f} s",
@@ -90,21 +112,25 @@ def _pools(stats: tts_pb2.GetPoolStatsResponse) -> Table:
 
 
 def _replicas(stats: tts_pb2.GetPoolStatsResponse) -> Table:
-    table = _table(
-        "replica", "state", "pid", "leases", "memory", "device", "loaded", "batches", "mean batch", left=2
-    )
+    table = table_of("replica", "state", "pid", "leases", "memory", "device", "batches", "mean", left=2)
     for pool in stats.pools:
         for replica in pool.replicas:
             batches = replica.batches
             table.add_row(
                 replica.name,
-                tts_pb2.ReplicaState.Name(replica.state).removeprefix("REPLICA_STATE_").lower(),
+                _state(replica),
                 str(replica.pid or "-"),
                 f"{replica.active_leases}/{replica.slots}",
                 f"{replica.resident_bytes // _MB} MB",
                 f"{replica.device_bytes // _MB} MB",
-                f"{replica.steps_done}/{replica.steps_total}" if replica.steps_total else "-",
                 str(batches) if batches else "-",
                 f"{replica.batched_steps / batches:.1f}" if batches else "-",
             )
     return table
+
+
+def _state(replica: tts_pb2.ReplicaStats) -> str:
+    state = tts_pb2.ReplicaState.Name(replica.state).removeprefix("REPLICA_STATE_").lower()
+    if replica.state == tts_pb2.REPLICA_STATE_STARTING and replica.steps_total:
+        return f"{state} {replica.steps_done}/{replica.steps_total}"
+    return state

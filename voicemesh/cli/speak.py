@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from voicemesh.cli import play
 from voicemesh.cli.console import console_for
@@ -29,6 +30,16 @@ from voicemesh.client import (
     write_audio,
 )
 from voicemesh.client.files import encoding_of
+
+MIN_RATE_HZ: Final = 8000
+MAX_RATE_HZ: Final = 48000
+_MPEG_RATES_HZ: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+RATES_HZ: Final = {
+    "opus": (8000, 12000, 16000, 24000, 48000),
+    "mp3": _MPEG_RATES_HZ,
+    "aac": _MPEG_RATES_HZ,
+}
+"""The only rates of an encoding; the others have the voice's own too, which the gateway knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,7 @@ class SpeakOptions:
         encoding = self.encoding or (encoding_of(self.out) if self.out is not None else "")
         if self.play and encoding not in ("", "pcm_s16le"):
             raise usage(f"--play takes PCM, and {encoding} was asked for", "leave one of the two out")
+        check_rate(self.rate_hz, encoding)
         options = SpeechOptions(
             voice=self.voice,
             policy=self.policy,
@@ -92,6 +104,15 @@ def check_out(path: Path, encoding: str) -> None:
         raise usage(f"--out: {error}") from None
     if encoding not in ("", held):
         raise usage(f"--out: {path} takes {held}, and --encoding is {encoding}", "leave one of the two out")
+
+
+def check_rate(rate_hz: int, encoding: str) -> None:
+    """Raise Failure for a rate that no voice has, or that the encoding has not; 0 is the voice's own."""
+    if rate_hz and not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise usage(f"--rate: must be {MIN_RATE_HZ} to {MAX_RATE_HZ}, or 0 for the voice's own")
+    rates_hz = RATES_HZ.get(encoding, ())
+    if rate_hz and rates_hz and rate_hz not in rates_hz:
+        raise usage(f"--rate: {encoding} has {', '.join(map(str, rates_hz))}, and not {rate_hz}")
 
 
 def check(options: SpeechOptions) -> None:
@@ -188,6 +209,8 @@ class Sink:
             if self._wrote_text:
                 console.print("\n")
             show(console, report)
+            if self._player is None and self._options.out is None and sys.stderr.isatty():
+                print("hint: nothing was played: --play plays it, --out FILE.wav keeps it", file=sys.stderr)
         if self._options.out is not None and report.outcome != "failed":
             self._write(self._options.out, report)
 

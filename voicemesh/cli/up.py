@@ -14,7 +14,7 @@ from typing import Final
 from voicemesh.cli.checkout import find_checkout
 from voicemesh.cli.exits import DONE, FAILED, STOPPED, Failure, report, usage
 from voicemesh.cli.logs import LogLine
-from voicemesh.cli.plan import MeshPlan, plan, plan_on_free_ports
+from voicemesh.cli.plan import DEFAULT_LISTEN, MeshPlan, plan, plan_on_free_ports
 from voicemesh.cli.supervisor import Child, Supervisor
 
 _DEFAULT_GRACE_S: Final = 30.0
@@ -163,6 +163,14 @@ class Progress:
             return
         print(f"  {'http':<8} http://{mesh.address('http')}/")
         print(f'try: voicemesh ask "Hello" --addr {mesh.address("gateway")}   (Ctrl-C stops the mesh)')
+        elsewhere = {
+            variable: mesh.address(name)
+            for name, variable in (("gateway", "VOICEMESH_ADDR"), ("tts", "VOICEMESH_TTS_ADDR"))
+            if mesh.address(name) != DEFAULT_LISTEN[name]
+        }
+        if elsewhere:
+            exports = " ".join(f"{variable}={address}" for variable, address in elsewhere.items())
+            print(f"for all commands: export {exports}")
         print("voicemesh ready", flush=True)
 
 
