@@ -148,6 +148,9 @@ async def run_turn(options: SpeakOptions, begin: Callable[[VoiceMesh], Turn]) ->
             await mesh.connect()
             report = await sink.take(turn)
         except VoiceMeshError as error:
+            # Ctrl-C cancels the turn, and may be told as the end of its call.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError from error
             failed = error.report or TurnReport(turn_id=turn.turn_id, error=error)
             sink.finish(failed)
             fail(failure_of(error, options.addr))
