@@ -1,7 +1,7 @@
 """How soon a device speaks, and how many streams it speaks in real time: a VITS on a GPU, or a CPU.
 
     .venv/bin/python -m benchmarks.tts_device [--device auto] [--size ljspeech] [--model FOLDER]
-        [--streams 1,100,500,1000,2000] [--seconds 10] [--precision fp32] [--service]
+        [--streams 1,100,500,1000,2000] [--seconds 20] [--precision fp32] [--service]
 
 One replica's engine, driven as its worker drives it (`services.tts.stepping`), with the messages that the
 service would get; needs the extra `coqui`. Without `--model` the weights are random, of the usual size.
@@ -279,7 +279,9 @@ def measure(engine: SteppedEngine, counts: Sequence[int], seconds: float, gflop:
         figures, heard = streams.driver.figures(), streams.heard
         idle_ms = streams.cancel()
         if not heard.first_ms:
-            print(f"{count:>8}  nobody heard a second sentence in {seconds:g} s: too much for this device")
+            print(
+                f"{count:>8}  nobody heard a second sentence in {seconds:g} s: give more --seconds, or too much"
+            )
             return smooth
         busy_s = figures["busy_ns"] / 1e9
         made_s = heard.samples / streams.rate_hz * took_s / max(took_s - spread_s, 1e-9)
@@ -305,7 +307,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="ljspeech")
     parser.add_argument("--model", type=Path, help="a folder with config.json and model.pth")
     parser.add_argument("--streams", default="1,2,4,8,100,500,1000,2000")
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--service", action="store_true", help="also through the TTS service")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
