@@ -280,7 +280,7 @@ def measure(engine: SteppedEngine, counts: Sequence[int], seconds: float, gflop:
         idle_ms = streams.cancel()
         if not heard.first_ms:
             print(
-                f"{count:>8}  nobody heard a second sentence in {seconds:g} s: give more --seconds, or too much"
+                f"{count:>8}  no second sentence was heard in {seconds:g} s: too few --seconds, or too much"
             )
             return smooth
         busy_s = figures["busy_ns"] / 1e9
