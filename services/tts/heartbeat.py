@@ -53,6 +53,6 @@ def start(send: Callable[[bytes], None], figures: Callable[[], Mapping[str, Any]
     def beat_forever() -> None:
         while True:
             send(wire.heartbeat_message(wire.Heartbeat(resident_bytes(), device_bytes(), dict(figures()))))
-            time.sleep(INTERVAL_S)
+            time.sleep(INTERVAL_S)  # a thread of its own: nothing else waits
 
     threading.Thread(target=beat_forever, name="heartbeat", daemon=True).start()

@@ -5,8 +5,8 @@ import enum
 from typing import Final, Protocol
 
 from services.tts.core.figures import ReplicaStats
-from services.tts.core.job import Job
-from services.tts.core.model import Done, Fault, Heartbeat, Progress, Replica, ReplicaStartError, Word
+from services.tts.core.job import Job, JobState
+from services.tts.core.model import Done, Fault, Heartbeat, Limits, Progress, Replica, ReplicaStartError, Word
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
@@ -107,6 +107,21 @@ class Member:
         if self.state is not MemberState.READY or self.replica is None:
             return 0
         return self.replica.capabilities.slots - len(self.jobs)
+
+    def stalled_s(self, limits: Limits) -> float:
+        """Return the limit, in seconds, that its silence about one of its jobs has passed; 0 where none."""
+        return next(filter(None, (self._stalled_s(job, limits) for job in self.jobs.values())), 0)
+
+    def _stalled_s(self, job: Job, limits: Limits) -> float:
+        # With a full window a replica owes nothing, except to acknowledge that it was told to stop.
+        if job.credit <= 0 and job.state is JobState.RUNNING:
+            return 0
+        # One thread advances all requests of an engine that takes steps: a chunk that is not urgent waits its
+        # turn, for as long as others are spoken.
+        since_ns, limit_s = max(job.heard_ns, self.worked_ns), limits.stall_timeout_s
+        if self.loads_ns >= since_ns:  # it loads what the job needs, which may take as long as a start
+            since_ns, limit_s = self.loads_ns, limits.warmup_timeout_s
+        return limit_s if self._clock.now_ns() - since_ns > limit_s * 1e9 else 0
 
     def start_within(self, seconds: float) -> asyncio.Timeout:
         """Return what ends a start that takes so long, counted anew from each progress."""

@@ -28,6 +28,7 @@ from services.tts.core.model import Done, Fault, Launcher, Limits, SpeakRequest,
 from services.tts.core.queue import JobQueue
 from services.tts.core.replicas import Member, MemberState, Replicas
 from services.tts.core.starting import REPLACEMENT, Place
+from services.tts.core.uses import Use
 from services.tts.text import speakable
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, QueueFullError
@@ -38,20 +39,6 @@ _log = get_logger(__name__)
 _ASSUMED_CHUNK_US: Final = 100_000
 _SLOW_NS: Final = 100_000_000
 """A full window is a slow listener after 100 ms; before that its answer may be on its way."""
-
-
-class Use:
-    """A stream that speaks with a pool."""
-
-    def __init__(self, pool: "Pool") -> None:
-        self._pool: Pool | None = pool
-        pool.users += 1
-
-    def end(self) -> None:
-        """End it; once more means nothing."""
-        if self._pool is not None:
-            self._pool.users -= 1
-            self._pool = None
 
 
 class Pool:
@@ -109,7 +96,7 @@ class Pool:
             self._end(job, cancelled=True)
         await self.replicas.close()
 
-    def use(self) -> "Use":
+    def use(self) -> Use:
         """Begin to speak with it: a pool that drains is there until the last use has ended."""
         return Use(self)
 
@@ -132,21 +119,9 @@ class Pool:
             self._replace(member, reason)
         self._dispatch()
         for member in list(self.replicas.members):
-            if limit_s := next(filter(None, (self._stalls(member, job) for job in member.jobs.values())), 0):
+            if limit_s := member.stalled_s(self._limits):
                 self.replicas.stalled += 1
                 self._replace(member, f"it said nothing for {limit_s:g} s")
-
-    def _stalls(self, member: Member, job: Job) -> float:
-        """Return the limit, in seconds, that the silence of a job's replica has passed; 0 where none."""
-        # With a full window a replica owes nothing, except to acknowledge that it was told to stop.
-        if job.credit <= 0 and job.state is JobState.RUNNING:
-            return 0
-        # One thread advances all requests of an engine that takes steps: a chunk that is not urgent waits its
-        # turn, for as long as others are spoken.
-        since_ns, limit_s = max(job.heard_ns, member.worked_ns), self._limits.stall_timeout_s
-        if member.loads_ns >= since_ns:  # it loads what the job needs, which may take as long as a start
-            since_ns, limit_s = member.loads_ns, self._limits.warmup_timeout_s
-        return limit_s if self._clock.now_ns() - since_ns > limit_s * 1e9 else 0
 
     # ---- what listeners ask for ---------------------------------------------------------------
 
@@ -435,7 +410,6 @@ class Pool:
         self._queue.spoke(job, done.engine_us * 1000)
         if not done.cancelled:
             self._queue.lease.learn(self._clock.now_ns() - job.leased_ns)
-        if not done.cancelled:
             member.failures = 0
         if job.state is JobState.YIELDING and done.cancelled:
             job.state = JobState.PARKED
@@ -485,8 +459,7 @@ class Pool:
     def on_health(self) -> None:
         """Give out leases, or end what waits in vain."""
         if not self.replicas.healthy:
-            jobs = self._queue.drain()
-            for job in jobs:
+            for job in self._queue.drain():
                 self._end(job, error=self._no_engine())
         self._dispatch()
         self._changed()

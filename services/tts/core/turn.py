@@ -8,9 +8,9 @@ from typing import Final
 
 from services.tts.core.chunk import Chunk, Observe
 from services.tts.core.model import AudioFormat, ChunkEvent, ChunkOrder, Limits
-from services.tts.core.pool import Use
 from services.tts.core.seeds import seed_of
 from services.tts.core.speaker import Speaker
+from services.tts.core.uses import Use
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, QueueFullError
 

@@ -83,7 +83,7 @@ class SimulatedEngine(Engine):
         self._speech: Engine | None = None
         self._one_speaker = threading.Lock()
         self._leaked: list[bytearray] = []
-        time.sleep(self._options.load_s)
+        time.sleep(self._options.load_s)  # what loading a model costs, in the thread that would load it
         rate, language_tag, revision = self._options.sample_rate_hz, language, ""
         if self._options.audio == "espeak":
             # Imported here: tones need no extra.

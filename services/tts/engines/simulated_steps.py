@@ -187,7 +187,7 @@ class SimulatedSteps(SteppedEngine):
         decode_ms = self._options.step_ms + (batch - 1) * self._options.item_ms
         cost_ms = self._options.text_ms if step.stage == "text" else decode_ms
         if cost_ms:
-            time.sleep(cost_ms / 1000)
+            time.sleep(cost_ms / 1000)  # what the step costs, in the thread that would run it
 
 
 def _check_options(options: dict[str, Any]) -> Options:

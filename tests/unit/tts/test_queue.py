@@ -7,9 +7,9 @@ import pytest
 from services.tts.core.job import Job
 from services.tts.core.model import AudioFormat, ChunkOrder, SpeakRequest
 from services.tts.core.queue import JobQueue
+from tests.unit.tts.pooling import Ear, World
 from tests.unit.tts.speaking import World as SpeechWorld
 from tests.unit.tts.speaking import take
-from tests.unit.tts.test_pool import Ear, World
 from voicemesh.runtime.errors import QueueFullError
 
 MS = 1_000_000

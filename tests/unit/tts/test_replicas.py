@@ -9,8 +9,8 @@ import pytest
 from services.tts.core.model import ReplicaStartError, SpeakRequest
 from services.tts.core.pool import Pool
 from services.tts.core.starting import DeviceMemory, Names, Place, StartGate
+from tests.unit.tts.pooling import Ear
 from tests.unit.tts.scripted import CAPABILITIES, LIMITS, SPEC, Changes, ScriptedLauncher, ScriptedReplica
-from tests.unit.tts.test_pool import Ear
 from voicemesh.runtime.clock import ManualClock
 
 
