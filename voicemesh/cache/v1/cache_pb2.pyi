@@ -444,8 +444,13 @@ class Get(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     ON_MISS_FIELD_NUMBER: _builtins.int
+    HEAD_MS_FIELD_NUMBER: _builtins.int
     on_miss: Global___Get.OnMiss.ValueType
     """What to do when it is not there."""
+    head_ms: _builtins.int
+    """For audio whose samples can be counted: milliseconds of it that are enough to begin with. 0: the
+    `hit` has the whole entry. Otherwise a longer entry may come as a head of at least as much.
+    """
     @_builtins.property
     def key(self) -> Global___CacheKey:
         """The entry."""
@@ -455,10 +460,11 @@ class Get(_message.Message):
         *,
         key: Global___CacheKey | None = ...,
         on_miss: Global___Get.OnMiss.ValueType = ...,
+        head_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_ms", b"head_ms", "key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -665,10 +671,15 @@ class Hit(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     tier: Global___CacheTier.ValueType
     """Where it was."""
     version: _builtins.int
     """Version of a history; 0 for other kinds."""
+    more: _builtins.bool
+    """True where `value` is the head of the entry, with the words that begin in it: `part`s follow, and
+    then `sealed`.
+    """
     @_builtins.property
     def value(self) -> Global___CacheValue:
         """Its value."""
@@ -679,10 +690,11 @@ class Hit(_message.Message):
         value: Global___CacheValue | None = ...,
         tier: Global___CacheTier.ValueType = ...,
         version: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tier", b"tier", "value", b"value", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "tier", b"tier", "value", b"value", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,6 +26,10 @@ class CacheServiceStub:
     `following`, then `part` as the holder appends, then `sealed`; or `granted` if the holder gave
     up, which tells the offset to go on from. The end of the stream releases its leases and
     follows. An unusable request is answered by `error`; the stream goes on.
+
+    A `hit` with `more`, which only a `get` with `head_ms` gets, is followed by `part`s with the rest
+    and then `sealed`; or by `error` where the rest was lost on its way: what came so far is right,
+    and the caller makes the rest itself.
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
     """Counts since the start, and sizes now."""
@@ -50,6 +54,10 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         `following`, then `part` as the holder appends, then `sealed`; or `granted` if the holder gave
         up, which tells the offset to go on from. The end of the stream releases its leases and
         follows. An unusable request is answered by `error`; the stream goes on.
+
+        A `hit` with `more`, which only a `get` with `head_ms` gets, is followed by `part`s with the rest
+        and then `sealed`; or by `error` where the rest was lost on its way: what came so far is right,
+        and the caller makes the rest itself.
         """
 
     @_abc_1.abstractmethod
