@@ -19,7 +19,7 @@ from services.tts.core.fallbacks import check_fallbacks
 from services.tts.core.model import BreakerSpec, Limits, VoiceSpec
 from services.tts.loudness import TARGET_LUFS
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
-from services.tts.problems import explain
+from voicemesh.runtime.declarations import explain
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
@@ -138,7 +138,7 @@ def _named(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
         return handler(value)
     except ValidationError as error:
-        raise ValueError(explain(error, value, VoiceDeclaration)) from None
+        raise ValueError(explain(error, value, VoiceDeclaration, "voice")) from None
 
 
 VOICES_TYPE = Annotated[

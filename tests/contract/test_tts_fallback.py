@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from services.tts.core.breaker import BreakerSpec
 from services.tts.core.model import VoiceSpec
 from services.tts.text import words_of
 from tests.contract.tts_harness import (
@@ -21,6 +20,7 @@ from tests.contract.tts_harness import (
     serving,
     sim,
 )
+from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.status import reason_of
 from voicemesh.tts.v1 import tts_pb2
 

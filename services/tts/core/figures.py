@@ -69,7 +69,7 @@ class PoolStats:
     """Why it could not be loaded as it was declared last."""
     replicas: tuple[ReplicaStats, ...] = ()
     breaker: str = "CLOSED"
-    """Name of its `services.tts.core.breaker.BreakerState`."""
+    """Name of its `voicemesh.runtime.breaker.BreakerState`."""
     breaker_opened: int = 0
     """How often its engine was left alone."""
     fallback_chunks: int = 0

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from services.tts.core.breaker import BreakerSpec
 from services.tts.engines.base import Capabilities, Variant
 from services.tts.wire import Done, Fault, Heartbeat, Progress, SpeakRequest, Word
+from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.errors import MeshError
 
 __all__ = [

@@ -10,7 +10,7 @@ or ends a speakable text without a sample, takes no new chunk and is replaced wh
 ended. In both cases the chunk goes on elsewhere, at the sample behind the last one that came.
 
 Each of that is a fault, and so is a replica that does not start: a pool with many faults takes no
-chunk for a while (`services.tts.core.breaker`), and those that wait are given back.
+chunk for a while (`voicemesh.runtime.breaker`), and those that wait are given back.
 
 A chunk whose listener is slow fills its window and stops; when others wait, its lease is taken from
 it after a moment, and it goes on at its sample offset once its listener took half of the window, in
@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from services.tts.core.breaker import Breaker, BreakerState
 from services.tts.core.figures import PoolStats
 from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
 from services.tts.core.model import Done, Fault, Launcher, Limits, SpeakRequest, VoiceSpec, Word
@@ -30,6 +29,7 @@ from services.tts.core.replicas import Member, MemberState, Replicas
 from services.tts.core.starting import REPLACEMENT, Place
 from services.tts.core.uses import Use
 from services.tts.text import speakable
+from voicemesh.runtime.breaker import Breaker, BreakerState
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DrainingError, MeshError, NoEngineError, QueueFullError
 from voicemesh.runtime.logs import get_logger

@@ -16,12 +16,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from services.tts.core.breaker import BreakerSpec
 from services.tts.core.figures import PoolStats
 from services.tts.core.model import ReplicaStartError, VoiceSpec
 from services.tts.core.pool import Pool
 from services.tts.core.roll import Roll
 from services.tts.core.starting import BACKGROUND, PRELOAD, DeviceMemory, Place, StartGate
+from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 

@@ -22,8 +22,8 @@ from services.tts.engines.base import (
     Word,
 )
 from services.tts.engines.espeak_library import EspeakLibrary, ListedVoice, WordEvent
-from services.tts.nearest import did_you_mean
 from services.tts.text import WordBounds, neutralise, pauses_at_end, speakable
+from voicemesh.runtime.nearest import did_you_mean
 
 _WORDS_PER_MINUTE: Final = 175
 _RENDERING: Final = 1

@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 
 from services.tts.engines.base import Capabilities, Engine, OptionsError, Output, SpeakRequest, Variant
 from services.tts.engines.speech_stream import Server, SpeechClient
-from services.tts.nearest import did_you_mean
 from services.tts.text import neutralise
 from services.tts.text_pieces import pieces_of
+from voicemesh.runtime.nearest import did_you_mean
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _RENDERING: Final = 1

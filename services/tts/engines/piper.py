@@ -27,9 +27,9 @@ from services.tts.engines.base import (
     SpeakRequest,
     Variant,
 )
-from services.tts.nearest import did_you_mean
 from services.tts.text import neutralise
 from services.tts.text_pieces import pieces_of
+from voicemesh.runtime.nearest import did_you_mean
 
 _RENDERING: Final = 1
 _MOST_CHARS: Final = 300

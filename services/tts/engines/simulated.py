@@ -15,9 +15,9 @@ from array import array
 from typing import Any, Final, NamedTuple
 
 from services.tts.engines.base import Capabilities, Engine, OptionsError, Output, SpeakRequest, Word
-from services.tts.nearest import did_you_mean
 from services.tts.text import words_of
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE, frame_samples
+from voicemesh.runtime.nearest import did_you_mean
 
 _RENDERING: Final = 1
 _AMPLITUDE: Final = 8000

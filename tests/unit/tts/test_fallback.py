@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import pytest
 
-from services.tts.core.breaker import BreakerSpec
 from services.tts.core.figures import PoolStats
 from services.tts.core.model import (
     AudioFormat,
@@ -26,6 +25,7 @@ from services.tts.core.speaker import Speaker
 from services.tts.core.turn import Turn
 from tests.unit.tts.scripted import CAPABILITIES, LIMITS, Changes, ScriptedLauncher, ScriptedReplica, Watcher
 from tests.unit.tts.speaking import nothing_yet, rest, take
+from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.clock import ManualClock
 from voicemesh.runtime.errors import NoEngineError, QueueFullError, SettingsError
 

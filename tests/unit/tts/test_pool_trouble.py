@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from services.tts.core.breaker import BreakerSpec
 from services.tts.core.job import JobState
 from services.tts.core.model import Fault, Progress, ReplicaStartError, Word
 from services.tts.core.pool import Pool
 from tests.unit.tts.pooling import World, state_of
 from tests.unit.tts.scripted import LIMITS, SPEC
+from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.errors import NoEngineError
 
 

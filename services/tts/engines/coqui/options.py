@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.tts.engines.base import OptionsError
-from services.tts.nearest import did_you_mean
+from voicemesh.runtime.nearest import did_you_mean
 
 
 class Options:

@@ -1,31 +1,32 @@
-"""What is wrong in a list of declarations, by the voice's name."""
+"""What is wrong in a list of declarations, by the name of the one at fault."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from services.tts.nearest import did_you_mean
+from voicemesh.runtime.nearest import did_you_mean
 
 _FOLLOWS: Final = "too_short"
 
 
-def explain(error: ValidationError, voices: object, declaration: type[BaseModel]) -> str:
+def explain(error: ValidationError, declared: object, declaration: type[BaseModel], what: str) -> str:
     """Return the problems in one line.
 
     Args:
         error: What pydantic found.
-        voices: What was declared, as it was read.
+        declared: The list, as it was read.
         declaration: What each of them should have been.
+        what: What each of them declares, for people: "voice".
 
     """
     problems = error.errors(include_url=False, include_input=False)
     # A list without its wrong members is too short as well: that is no news.
     own = [problem for problem in problems if problem["type"] != _FOLLOWS or problem["loc"]]
-    return "; ".join(_line(problem, voices, declaration) for problem in own or problems)
+    return "; ".join(_line(problem, declared, declaration, what) for problem in own or problems)
 
 
-def _line(problem: Any, voices: object, declaration: type[BaseModel]) -> str:
+def _line(problem: Any, declared: object, declaration: type[BaseModel], what: str) -> str:
     location = list(problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -33,7 +34,9 @@ def _line(problem: Any, voices: object, declaration: type[BaseModel]) -> str:
         message = f"there is no such field{did_you_mean(str(location[-1]), fields)}"
     if not location:
         return message
-    return ": ".join(filter(None, (_name(location[0], voices), ".".join(map(str, location[1:])), message)))
+    return ": ".join(
+        filter(None, (_name(location[0], declared, what), ".".join(map(str, location[1:])), message))
+    )
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[object]) -> Sequence[str]:
@@ -46,10 +49,10 @@ def _fields_at(model: type[BaseModel], location: Sequence[object]) -> Sequence[s
     return tuple(model.model_fields)
 
 
-def _name(place: object, voices: object) -> str:
-    """Return what the voice at `place` is called; its number, from 1, where it has no name."""
+def _name(place: object, declared: object, what: str) -> str:
+    """Return what the member at `place` is called; its number, from 1, where it has no name."""
     if not isinstance(place, int):
         return str(place)
-    voice = voices[place] if isinstance(voices, Sequence) and place < len(voices) else None
-    name = voice.get("name") if isinstance(voice, Mapping) else None
-    return f"voice {name!r}" if isinstance(name, str) else f"voice number {place + 1}"
+    member = declared[place] if isinstance(declared, Sequence) and place < len(declared) else None
+    name = member.get("name") if isinstance(member, Mapping) else None
+    return f"{what} {name!r}" if isinstance(name, str) else f"{what} number {place + 1}"

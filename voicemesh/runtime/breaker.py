@@ -1,15 +1,15 @@
-"""A circuit breaker for the engine of one declared voice: no chunk waits for what is broken.
+"""A circuit breaker for one thing that is used often, as an engine is: nobody waits for what is broken.
 
     CLOSED ── many failures within the window, and half of all ends ──> OPEN for d
       ^                                                                  │ d is over
       │                                                                  v
-      └────────────────────── the probe went well ───────────────── HALF_OPEN: one chunk is let through
+      └────────────────────── the probe went well ───────────────── HALF_OPEN: one user is let through
                                                                          │
                               OPEN for 2 d, at most 8 times the first <──┘ the probe failed
 
-Failures are the engine's alone: a replica that died, stalled, failed, gave no audio or did not start.
-What callers do (cancels, texts that cannot be spoken) says nothing. Failures must also be half of what
-ended within the window: a pool that speaks thousands of chunks and loses some replicas is not broken.
+Failures are those of the thing alone: what callers do (cancels, requests that cannot be met) says nothing.
+Failures must also be half of what ended within the window: what answers thousands and fails some is not
+broken.
 """
 
 import enum
@@ -34,7 +34,7 @@ class BreakerState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerSpec:
-    """When an engine is left alone, and for how long."""
+    """When something is left alone, and for how long."""
 
     failures: int = 5
     """So many failures within the window open it."""
@@ -79,30 +79,30 @@ class Breaker:
 
     @property
     def allows(self) -> bool:
-        """Whether a chunk may be given to the engine now."""
+        """Whether it may be used now."""
         state = self.state
         return state is BreakerState.CLOSED or (state is BreakerState.HALF_OPEN and not self._probing)
 
     @property
     def retry_after_ms(self) -> int:
-        """Milliseconds until the engine is tried again; 0 where nobody knows better."""
+        """Milliseconds until it is tried again; 0 where nobody knows better."""
         if self.state is not BreakerState.OPEN:
             return 0
         return max(1, (self._open_until_ns - self._clock.now_ns()) // 1_000_000)
 
     def admit(self) -> bool:
-        """Note that a chunk is given to the engine; return whether it is the probe."""
+        """Note that it is used; return whether that is the probe."""
         if self.state is not BreakerState.HALF_OPEN:
             return False
         self._probing = True
         return True
 
     def release(self) -> None:
-        """Note that the probe ended and says nothing: the next chunk is the probe."""
+        """Note that the probe ended and says nothing: the next use is the probe."""
         self._probing = False
 
     def succeeded(self) -> None:
-        """Note a chunk that was spoken to its end."""
+        """Note a use that went well."""
         state = self.state
         if state is BreakerState.HALF_OPEN:
             self._state = BreakerState.CLOSED
@@ -112,7 +112,7 @@ class Breaker:
             self._count(0, 1)
 
     def failed(self) -> bool:
-        """Note a failure of the engine; return whether the breaker opened by it."""
+        """Note a failure; return whether the breaker opened by it."""
         state = self.state
         if state is BreakerState.OPEN:
             return False

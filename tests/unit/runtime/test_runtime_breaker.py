@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.core.breaker import Breaker, BreakerSpec, BreakerState
+from voicemesh.runtime.breaker import Breaker, BreakerSpec, BreakerState
 from voicemesh.runtime.clock import ManualClock
 
 SPEC = BreakerSpec(failures=3, window_s=10, open_s=2)
