@@ -32,12 +32,14 @@ _LEAD_MS: Final = 5_000
 class Channel:
     """One channel; its floor's caller."""
 
-    def __init__(self, turns: Turns, configure: pb.Configure, session: Session, backlog_ms: float) -> None:
+    def __init__(
+        self, turns: Turns, tenant: str, configure: pb.Configure, session: Session, backlog_ms: float
+    ) -> None:
         configure = _paced(configure, turns)
         self.listeners: set[Listener] = set()
         self._log = ChannelLog(backlog_ms)
         self._session = session
-        self.floor = Floor(turns, configure, self, session, lambda: None)
+        self.floor = Floor(turns, tenant, configure, self, session, lambda: None)
 
     def send(self, event: str, message: ProtoMessage, on_sent: Callable[[], None] | None = None) -> None:
         """Tell every listener, without waiting for any."""
@@ -150,7 +152,7 @@ def _is_complete(message: Any) -> bool:
 
 
 class Channels:
-    """All channels of this process, by name.
+    """All channels of this process, by tenant and name.
 
     Args:
         turns: Begins turns.
@@ -161,14 +163,14 @@ class Channels:
     def __init__(self, turns: Turns, sessions: SessionRegistry) -> None:
         self._turns = turns
         self._sessions = sessions
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[tuple[str, str], Channel] = {}
 
     def __len__(self) -> int:
         """Channels that have a member."""
         return len(self._channels)
 
-    def join(self, configure: pb.Configure, caller: OutboxCaller) -> Listener:
-        """Take a stream into the channel that it names; the first one makes it.
+    def join(self, tenant: str, configure: pb.Configure, caller: OutboxCaller) -> Listener:
+        """Take a tenant's stream into the channel that it names; the first one makes it.
 
         Raises:
             InvalidFieldError: A field is unusable, or other than the channel's.
@@ -184,7 +186,7 @@ class Channels:
             raise InvalidFieldError(
                 "configure.channel_join", f"is none of {known}, but number {configure.channel_join}"
             )
-        channel = self._channels.get(name)
+        channel = self._channels.get((tenant, name))
         if channel is None:
             if len(self._channels) >= settings.gateway_max_channels:
                 raise TooManyTurnsError(
@@ -192,8 +194,8 @@ class Channels:
                     retry_after_ms=_RETRY_MS,
                 )
             backlog_ms = settings.gateway_channel_backlog_s * 1000
-            channel = Channel(self._turns, configure, self._sessions.open(), backlog_ms)
-            self._channels[name] = channel
+            channel = Channel(self._turns, tenant, configure, self._sessions.open(), backlog_ms)
+            self._channels[tenant, name] = channel
         else:
             if len(channel.listeners) >= settings.gateway_max_listeners:
                 raise TooManyTurnsError(
@@ -209,8 +211,9 @@ class Channels:
         """Let a stream go; the channel ends with the last one."""
         channel = listener.channel
         channel.leave(listener)
-        if not channel.listeners and self._channels.get(channel.floor.configure.channel) is channel:
-            del self._channels[channel.floor.configure.channel]
+        name = channel.floor.tenant, channel.floor.configure.channel
+        if not channel.listeners and self._channels.get(name) is channel:
+            del self._channels[name]
             channel.end()
 
 

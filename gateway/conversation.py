@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
+from gateway import tenancy
 from gateway.callers import OutboxCaller
 from gateway.channels import Channels, Listener
 from gateway.floor import Floor, Member
@@ -33,17 +34,18 @@ class Conversation:
         turns: Begins turns.
         channels: Where streams share turns.
         session: Owns the tasks.
-        timeout_s: What is left of the call's deadline; None where it has none.
+        context: The call's.
 
     """
 
-    def __init__(self, turns: Turns, channels: Channels, session: Session, timeout_s: float | None) -> None:
+    def __init__(self, turns: Turns, channels: Channels, session: Session, context: Any) -> None:
         self.caller = OutboxCaller(_response)
         self._turns = turns
         self._channels = channels
         self._session = session
-        self._timeout_s = timeout_s
-        self._deadline_ns = turns.clock.now_ns() + round((timeout_s or 0) * 1e9)
+        self._context = context
+        self._timeout_s: float | None = context.time_remaining()
+        self._deadline_ns = turns.clock.now_ns() + round((self._timeout_s or 0) * 1e9)
         self._floor: Floor | None = None
         self._member = Member(self.caller)
         self._listener: Listener | None = None
@@ -119,8 +121,9 @@ class Conversation:
     def _configure(self, configure: pb.Configure) -> None:
         if self._floor is not None:
             raise OutOfOrderError("`configure` came twice; it must be first and only once", field="configure")
+        tenant = tenancy.of_call(self._context)
         if configure.channel:
-            listener = self._channels.join(configure, self.caller)
+            listener = self._channels.join(tenant, configure, self.caller)
             self._listener = self._member = listener
             self._floor = listener.channel.floor
             self._listen_only = configure.listen_only
@@ -129,7 +132,7 @@ class Conversation:
         for field in ("channel_join", "listen_only"):
             if getattr(configure, field):
                 raise InvalidFieldError(f"configure.{field}", "is for a stream that names a `channel`")
-        self._floor = Floor(self._turns, configure, self.caller, self._session, self._remaining_s)
+        self._floor = Floor(self._turns, tenant, configure, self.caller, self._session, self._remaining_s)
 
     def _remaining_s(self) -> float | None:
         if self._timeout_s is None:

@@ -141,7 +141,7 @@ class TurnDriver:
             self._open_cache, peers.cache_breaker, settings.gateway_cache_timeout_ms / 1000
         )
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
-        self._foresight = Foresight(openers, (text.system_prompt, text.model))
+        self._foresight = Foresight(openers, (spec.tenant, text.system_prompt, text.model))
         self._asking = Asking(
             spec,
             text,

@@ -57,6 +57,7 @@ class Floor:
 
     Args:
         turns: Begins turns.
+        tenant: Whose turns they are.
         configure: What holds for all turns.
         caller: Is told every turn.
         session: Owns the tasks.
@@ -72,12 +73,14 @@ class Floor:
     def __init__(
         self,
         turns: Turns,
+        tenant: str,
         configure: pb.Configure,
         caller: Caller,
         session: Session,
         remaining_s: Callable[[], float | None],
     ) -> None:
         self.configure = configure
+        self.tenant = tenant
         self.session_id = configure.session_id or uuid.uuid4().hex
         self._turns = turns
         self._text = text_choice(configure, turns.settings)
@@ -250,6 +253,7 @@ class Floor:
         draft: bool = False,
     ) -> TurnDriver:
         request = TurnRequest(
+            self.tenant,
             turn_id,
             self.session_id,
             received_ns,
@@ -304,7 +308,7 @@ class Floor:
 
     def _refuse(self, member: Member, turn_id: str, error: MeshError, traceparent: str = "") -> None:
         """Tell a member of a turn that could not begin."""
-        failed = self._turns.refuse(turn_id, self.session_id, traceparent, error)
+        failed = self._turns.refuse(self.tenant, turn_id, self.session_id, traceparent, error)
         member.caller.send("turn_failed", failed)
 
     # ------------------------------------------------------------ the end

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateway import encoding
+from gateway import encoding, tenancy
 from gateway.callers import Responses
 from gateway.speaking import Speaker
 from gateway.turns import Turns
@@ -37,6 +37,7 @@ from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.status import reason_of, to_status
+from voicemesh.tenant import HTTP_HEADER
 
 _log = get_logger(__name__)
 _CLOSE_S: Final = 1.0
@@ -195,7 +196,8 @@ class HttpEdge:
         speaker = None
         try:
             body = _parse(await _read(request))
-            speaker = Speaker(self._turns, self._sessions.open(), None)
+            tenant = tenancy.one_of(request.headers.getlist(HTTP_HEADER), HTTP_HEADER)
+            speaker = Speaker(self._turns, self._sessions.open(), tenant, None)
             self._speakers.add(speaker)
             speaker.speak(
                 pb.SpeakRequest(

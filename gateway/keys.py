@@ -3,20 +3,24 @@
 from collections.abc import Iterable
 
 from gateway import translation
-from gateway.core.values import Message
+from gateway.core.values import Message, TurnSpec
 from gateway.options import SpeechChoice, TextChoice
+from voicemesh import tenant
 from voicemesh.cache.v1 import cache_pb2
 
 
-def history_key(session_id: str) -> cache_pb2.CacheKey:
-    """Return the key of a session's history."""
-    return cache_pb2.CacheKey(history=cache_pb2.HistoryKey(session_id=session_id))
+def history_key(spec: TurnSpec) -> cache_pb2.CacheKey:
+    """Return the key of a session's history. It is never shared."""
+    return cache_pb2.CacheKey(history=cache_pb2.HistoryKey(tenant=spec.tenant, session_id=spec.session_id))
 
 
-def reply_key(llm_revision: str, text: TextChoice, messages: Iterable[Message]) -> cache_pb2.CacheKey:
+def reply_key(
+    spec: TurnSpec, llm_revision: str, text: TextChoice, messages: Iterable[Message]
+) -> cache_pb2.CacheKey:
     """Return the key of the reply to `messages`, the system prompt among them."""
     return cache_pb2.CacheKey(
         reply=cache_pb2.ReplyKey(
+            tenant=tenant.SHARED if spec.shares_replies else spec.tenant,
             llm_revision=llm_revision,
             model=text.model,
             parameters=text.parameters,
@@ -32,7 +36,7 @@ def chunking(speech: SpeechChoice) -> str:
     return "|".join(str(part) for part in (*parts, speech.speech_text))
 
 
-def audio_key(speech: SpeechChoice, text: str) -> cache_pb2.CacheKey:
+def audio_key(spec: TurnSpec, speech: SpeechChoice, text: str) -> cache_pb2.CacheKey:
     """Return the key of `text` spoken as chosen."""
     return cache_pb2.CacheKey(
         audio=cache_pb2.AudioKey(
@@ -43,5 +47,6 @@ def audio_key(speech: SpeechChoice, text: str) -> cache_pb2.CacheKey:
             speed_permille=round(speech.speed * 1000),
             format=speech.format,
             text=text,
+            tenant=tenant.SHARED if spec.shares_audio else spec.tenant,
         )
     )

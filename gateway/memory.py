@@ -52,19 +52,19 @@ class Memory:
         """Ask the cache; the answer is an event."""
         match action:
             case do.LoadHistory():
-                self._cache.request(_get(keys.history_key(self._spec.session_id)), self._history_answered)
+                self._cache.request(_get(keys.history_key(self._spec)), self._history_answered)
             case do.LookUpReply(messages):
                 if not self._peers.llm_revision:
                     self._handle(on.ReplyMissing())  # not known yet what would answer
                     return
-                key = keys.reply_key(self._peers.llm_revision, self._text, messages)
+                key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
                 self._cache.request(_get(key), self._reply_answered)
             case do.LookUpAudio(index, text):
 
                 def answered(response: Response, why: str) -> None:
                     self._audio_answered(index, response, why)
 
-                self._cache.request(_get(keys.audio_key(self._speech, text)), answered)
+                self._cache.request(_get(keys.audio_key(self._spec, self._speech, text)), answered)
 
     def _history_answered(self, response: Response, why: str) -> None:
         why = why or _trouble(response)
@@ -100,7 +100,7 @@ class Memory:
         """Give the cache something to keep; only the history's fate is an event."""
         match action:
             case do.StoreReply(messages, text, usage, chunks):
-                key = keys.reply_key(self._peers.llm_revision, self._text, messages)
+                key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
                 cut = cache_pb2.ReplyChunks(
                     chunks=[translation.chunk_to("", chunk) for chunk in chunks],
                     chunked_for=keys.chunking(self._speech),
@@ -113,7 +113,7 @@ class Memory:
                 value = cache_pb2.AudioValue(
                     format=self._speech.format, audio=audio, words=translation.words_to(words)
                 )
-                key = keys.audio_key(self._speech, text)
+                key = keys.audio_key(self._spec, self._speech, text)
                 self._cache.request(_put(key, cache_pb2.CacheValue(audio=value)))
             case do.SaveHistory(messages, added, expected_version):
                 self._save(messages, added, expected_version, _SAVE_TRIES)
@@ -121,7 +121,7 @@ class Memory:
     def _save(
         self, messages: tuple[Message, ...], added: tuple[Message, ...], version: int, tries: int
     ) -> None:
-        key = keys.history_key(self._spec.session_id)
+        key = keys.history_key(self._spec)
 
         def saved(response: Response, why: str) -> None:
             result = response.WhichOneof("result") if response is not None else None

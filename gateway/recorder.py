@@ -20,6 +20,8 @@ from voicemesh.runtime.telemetry import Telemetry, end_span, extract_traceparent
 _log = get_logger(__name__)
 _SPAN_NAME: Final = "turn"
 MAX_TURN_ID_CHARS: Final = 200
+_TurnName = tuple[str, str]
+"""Tenant and id of a turn: no tenant finds another's."""
 
 
 class Recorder:
@@ -29,20 +31,21 @@ class Recorder:
         self._settings = settings
         self._telemetry = telemetry
         # Serialised: a message of Python objects takes several times the memory.
-        self._reports: OrderedDict[str, bytes] = OrderedDict()
+        self._reports: OrderedDict[_TurnName, bytes] = OrderedDict()
         # By themselves: a burst of refusals must not push out what the turns before it were like.
-        self._refused: OrderedDict[str, bytes] = OrderedDict()
+        self._refused: OrderedDict[_TurnName, bytes] = OrderedDict()
 
-    def find(self, turn_id: str) -> pb.TurnReport:
-        """Return the report of a turn; of the last one that ran and ended, for "".
+    def find(self, tenant: str, turn_id: str) -> pb.TurnReport:
+        """Return the report of a tenant's turn; of its last one that ran and ended, for "".
 
         Raises:
             UnknownTurnError: It is not remembered here.
 
         """
-        if not turn_id and self._reports:
-            turn_id = next(reversed(self._reports))
-        report = self._reports.get(turn_id) or self._refused.get(turn_id)
+        name = tenant, turn_id
+        if not turn_id:
+            name = next((name for name in reversed(self._reports) if name[0] == tenant), name)
+        report = self._reports.get(name) or self._refused.get(name)
         if report is None:
             kept = self._settings.gateway_remembered_turns
             raise UnknownTurnError(
@@ -62,6 +65,7 @@ class Recorder:
             attributes={
                 "voicemesh.turn_id": spec.turn_id,
                 "gen_ai.conversation.id": spec.session_id,
+                "voicemesh.tenant": spec.tenant,
                 "voicemesh.voice": speech.voice.name,
                 "voicemesh.turn.kind": "prompt" if spec.prompt is not None else "text",
             },
@@ -77,12 +81,14 @@ class Recorder:
             return None
         told = translation.report_to(report, trace_id_of(span), self._cost_usd(report))
         told.format.CopyFrom(heard)
-        self._remember(told, self._reports)
+        self._remember((report.tenant, told.turn_id), told, self._reports)
         self._end_span(report, told, span)
         self._log_line(report, told, span)
         return told
 
-    def refuse(self, turn_id: str, session_id: str, traceparent: str, error: MeshError) -> pb.TurnReport:
+    def refuse(
+        self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError
+    ) -> pb.TurnReport:
         """Take a turn that could not begin, and why; return its report, which says no more than that."""
         span = self._telemetry.tracer.start_span(
             _SPAN_NAME,
@@ -91,6 +97,7 @@ class Recorder:
             attributes={
                 "voicemesh.turn_id": turn_id[:MAX_TURN_ID_CHARS],
                 "gen_ai.conversation.id": session_id,
+                "voicemesh.tenant": tenant,
                 "voicemesh.outcome": "refused",
             },
         )
@@ -103,16 +110,16 @@ class Recorder:
             error=to_status(error, trace_id),
         )
         if len(turn_id) <= MAX_TURN_ID_CHARS:
-            self._remember(told, self._refused)
-        log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id)
+            self._remember((tenant, turn_id), told, self._refused)
+        log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id, tenant=tenant)
         log.warning("turn refused", reason=error.reason)
         end_span(span, error)
         return told
 
-    def _remember(self, told: pb.TurnReport, reports: OrderedDict[str, bytes]) -> None:
+    def _remember(self, name: _TurnName, told: pb.TurnReport, reports: OrderedDict[_TurnName, bytes]) -> None:
         for known in (self._reports, self._refused):
-            known.pop(told.turn_id, None)  # an id that came again counts from now
-        reports[told.turn_id] = told.SerializeToString()
+            known.pop(name, None)  # an id that came again counts from now
+        reports[name] = told.SerializeToString()
         if len(reports) > self._settings.gateway_remembered_turns:
             reports.popitem(last=False)
 
@@ -120,7 +127,7 @@ class Recorder:
         """Note a draft that nobody wanted: in its trace and in the log, and nowhere else."""
         span.set_attributes({"voicemesh.outcome": report.outcome, "voicemesh.characters": report.characters})
         span.end()
-        log = with_span(_log, span, turn_id=report.turn_id, session_id=report.session_id)
+        log = with_span(_log, span, **_names(report))
         log.info("draft discarded", age_ms=report.total_us / 1000, tts_chars=report.characters)
 
     def _cost_usd(self, report: TurnReport) -> float:
@@ -162,7 +169,7 @@ class Recorder:
         span.end()
 
     def _log_line(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
-        log = with_span(_log, span, turn_id=report.turn_id, session_id=report.session_id)
+        log = with_span(_log, span, **_names(report))
         first = report.chunks[0] if report.chunks else None
         fields = {
             "outcome": report.outcome,
@@ -181,3 +188,8 @@ class Recorder:
             log.warning("turn failed", reason=reason_of(told.error), **fields)
         else:
             log.info("turn ended", **fields)
+
+
+def _names(report: TurnReport) -> dict[str, str]:
+    """Return what a line of the log is found by."""
+    return {"turn_id": report.turn_id, "session_id": report.session_id, "tenant": report.tenant}

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from gateway import tenancy
 from gateway.callers import Responses
 from gateway.channels import Channels
 from gateway.conversation import Conversation
@@ -28,7 +29,7 @@ class GatewayServicer(GatewayServiceServicer):
     ) -> AsyncIterator[pb.ConverseResponse]:
         """Carry any number of turns, one after another."""
         session = self._sessions.open()
-        conversation = Conversation(self._turns, self._channels, session, context.time_remaining())
+        conversation = Conversation(self._turns, self._channels, session, context)
         reader = session.spawn(conversation.read(request_iterator), name="converse")
         drainer = session.spawn(conversation.drain(), name="drain converse")
         try:
@@ -43,7 +44,8 @@ class GatewayServicer(GatewayServiceServicer):
     async def Speak(self, request: pb.SpeakRequest, context: Any) -> AsyncIterator[pb.SpeakResponse]:
         """Speak one text."""
         received_ns = self._turns.clock.now_ns()
-        speaker = Speaker(self._turns, self._sessions.open(), context.time_remaining())
+        tenant = tenancy.of_call(context)
+        speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
         speaker.speak(request, received_ns)
         try:
             async for response in Responses(speaker.outbox):
@@ -55,7 +57,8 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.SpeakBatchRequest, context: Any
     ) -> AsyncIterator[pb.SpeakBatchResponse]:
         """Speak many texts."""
-        speaker = Speaker(self._turns, self._sessions.open(), context.time_remaining())
+        tenant = tenancy.of_call(context)
+        speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
         speaker.speak_batch(request)
         try:
             async for response in Responses(speaker.outbox):
@@ -71,6 +74,7 @@ class GatewayServicer(GatewayServiceServicer):
             )
         )
 
-    async def ExplainTurn(self, request: pb.ExplainTurnRequest, context: Any) -> pb.ExplainTurnResponse:  # noqa: ARG002
-        """Return the report of a turn."""
-        return pb.ExplainTurnResponse(report=self._recorder.find(request.turn_id))
+    async def ExplainTurn(self, request: pb.ExplainTurnRequest, context: Any) -> pb.ExplainTurnResponse:
+        """Return the report of a turn of the caller's tenant."""
+        report = self._recorder.find(tenancy.of_call(context), request.turn_id)
+        return pb.ExplainTurnResponse(report=report)

@@ -1,6 +1,6 @@
 """Settings of the gateway."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -61,6 +61,8 @@ class GatewaySettings(ServerSettings):
     """Longest that a turn waits for an answer of the cache."""
     gateway_cache_breaker_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
     """How long the cache is left alone after it failed; doubles, up to 30 times this, while it fails."""
+    gateway_shared_cache: Literal["none", "audio", "all"] = "none"
+    """What all tenants find of each other in the cache: nothing, `audio`, or `all`, which is replies too."""
     gateway_standby_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
     """How long a stream to the LLM service stands by for a caller's next prompt; 0: none does."""
     gateway_voices_poll_s: Annotated[float, Field(gt=0, le=3_600)] = 1.0

@@ -37,15 +37,22 @@ _BATCH_EVENTS: Final = {
 class Speaker:
     """Speaks texts, each as a turn of its own.
 
+    Args:
+        turns: Begins turns.
+        session: Owns the tasks.
+        tenant: Whose turns they are.
+        timeout_s: What is left of the call's deadline; None where it has none.
+
     Attributes:
         outbox: The responses of the call.
 
     """
 
-    def __init__(self, turns: Turns, session: Session, timeout_s: float | None) -> None:
+    def __init__(self, turns: Turns, session: Session, tenant: str, timeout_s: float | None) -> None:
         self.outbox: Outbox[Item] = Outbox(_OUTBOX_LIMIT)
         self._turns = turns
         self._session = session
+        self._tenant = tenant
         self._timeout_s = timeout_s
         self._text = text_choice(pb.Configure(), turns.settings)
         self._running: set[TurnDriver] = set()
@@ -65,12 +72,14 @@ class Speaker:
                 return None
             return pb.SpeakResponse(**{event: message})  # type: ignore[arg-type] # events are named by their field
 
-        turn = TurnRequest(request.turn_id, "", received_ns, None, request.traceparent, keep_history=False)
+        turn = TurnRequest(
+            self._tenant, request.turn_id, "", received_ns, None, request.traceparent, keep_history=False
+        )
         try:
             self._check(request.text, "text")
             driver = self._begin(turn, request.text, self._choice(request.speech), wrap)
         except MeshError as error:
-            self._turns.refuse(turn.turn_id, turn.session_id, turn.traceparent, error)
+            self._turns.refuse(turn.tenant, turn.turn_id, turn.session_id, turn.traceparent, error)
             raise
         self._session.spawn(self._close(driver), name="speak")
 
@@ -145,7 +154,7 @@ class Speaker:
             self._check(text, f"texts[{positions[0]}]")
             driver = await self._place(turn_id, text, speech, wrap)
         except MeshError as error:
-            failed = self._turns.refuse(turn_id, "", "", error)
+            failed = self._turns.refuse(self._tenant, turn_id, "", "", error)
             self.outbox.push((wrap("turn_failed", failed), None))
             return
         await driver.finished.wait()
@@ -158,7 +167,15 @@ class Speaker:
         tries = 0
         while True:
             received_ns = self._turns.clock.now_ns()
-            turn = TurnRequest(turn_id, "", received_ns, None, keep_history=False, patience_ms=_PATIENCE_MS)
+            turn = TurnRequest(
+                self._tenant,
+                turn_id,
+                "",
+                received_ns,
+                None,
+                keep_history=False,
+                patience_ms=_PATIENCE_MS,
+            )
             try:
                 return self._begin(turn, text, speech, wrap)
             except TooManyTurnsError as error:

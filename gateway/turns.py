@@ -27,6 +27,7 @@ _RETRY_MS: Final = 1_000
 class TurnRequest:
     """What a caller asks for."""
 
+    tenant: str
     turn_id: str
     session_id: str
     received_ns: int
@@ -106,6 +107,9 @@ class Turns:
         spec = TurnSpec(
             turn_id=request.turn_id or uuid.uuid4().hex,
             session_id=request.session_id,
+            tenant=request.tenant,
+            shares_audio=self.settings.gateway_shared_cache in ("audio", "all"),
+            shares_replies=self.settings.gateway_shared_cache == "all",
             received_ns=request.received_ns,
             sample_rate_hz=speech.format.sample_rate_hz,
             prompt=request.prompt,
@@ -151,9 +155,11 @@ class Turns:
         driver.start()
         return driver
 
-    def refuse(self, turn_id: str, session_id: str, traceparent: str, error: MeshError) -> pb.TurnFailed:
+    def refuse(
+        self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError
+    ) -> pb.TurnFailed:
         """Take note of a turn that could not begin; return what the caller is told."""
-        report = self._recorder.refuse(turn_id or uuid.uuid4().hex, session_id, traceparent, error)
+        report = self._recorder.refuse(tenant, turn_id or uuid.uuid4().hex, session_id, traceparent, error)
         return pb.TurnFailed(turn_id=report.turn_id, status=report.error, report=report)
 
     def _ended(self, driver: TurnDriver, told: pb.TurnReport | None) -> pb.TurnReport | None:

@@ -35,7 +35,7 @@ KNOWN: Final = frozenset(
 {listed}    }}
 )
 '''
-CALLERS = {"VOICEMESH_ADDR"}
+CALLERS = {"VOICEMESH_ADDR", "VOICEMESH_TENANT"}
 """What the command line reads, which has no settings class."""
 HEADER = """\
 # Settings

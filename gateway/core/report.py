@@ -60,5 +60,6 @@ class TurnReport:
     heard: str
     """The text as far as it was heard: what the history keeps."""
     error: Exception | None
+    tenant: str = ""
     head_start_us: int = 0
     """How long before its confirmation a draft came, which is where durations begin; 0: it was none."""

@@ -463,6 +463,7 @@ class TurnEngine:
         return TurnReport(
             turn_id=spec.turn_id,
             session_id=spec.session_id,
+            tenant=spec.tenant,
             outcome=self._outcome,
             text="".join(self._text),
             ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if asked else 0,

@@ -113,6 +113,12 @@ class TurnSpec:
     """When the prompt was read: the zero of every duration of the turn."""
     sample_rate_hz: int
     """Of the turn's audio: 16-bit mono PCM."""
+    tenant: str = ""
+    """Whose turn it is; the session and what is cached are this tenant's. "": who names none."""
+    shares_audio: bool = False
+    """True where audio is cached for all tenants."""
+    shares_replies: bool = False
+    """True where replies are cached for all tenants."""
     prompt: Message | None = None
     """What the LLM is to answer; None where the caller brings its own words."""
     system_prompt: str = ""

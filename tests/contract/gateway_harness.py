@@ -89,6 +89,8 @@ class Services(
     """So many streams to the LLM fail when they are asked, without a word."""
     brief_lookups: int = 0
     """So many streams to the cache end behind their first answer."""
+    asked: list[cache_pb2.CacheKey] = field(default_factory=list)
+    """The keys that the cache was asked for, or given."""
     reply_takes_s: float = 0.0
     """Seconds that pass, on the clock of the gateway, while the LLM thinks."""
 
@@ -161,8 +163,10 @@ class Services(
         async for request in request_iterator:
             answer = cache_pb2.ExchangeResponse(request_id=request.request_id)
             if request.WhichOneof("operation") == "get":
+                self.asked.append(request.get.key)
                 answer.miss.SetInParent()
             else:
+                self.asked.append(request.put.key)
                 answer.done.SetInParent()
             yield answer
             if brief:

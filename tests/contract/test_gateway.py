@@ -136,7 +136,7 @@ async def test_streams_are_not_opened_behind_the_end_of_their_turn(socket_folder
         services.time_left.clear()
         configure = pb.Configure(bypass_reply_cache=True)
         speech = speech_choice(pb.SpeechOptions(), gateway.peers, gateway.turns.settings, "speech")
-        begun = TurnRequest("", "s", 0, Message("user", ("What is rain?",)), new_session=True)
+        begun = TurnRequest("", "", "s", 0, Message("user", ("What is rain?",)), new_session=True)
         caller = OutboxCaller(lambda event, message: pb.ConverseResponse(**{event: message}))  # type: ignore[arg-type] # events are named by their field
         driver = gateway.turns.begin(
             begun,

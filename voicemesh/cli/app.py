@@ -2,17 +2,30 @@
 
 # ruff: noqa: PLC0415 - so that `--help` is quick and `up` spawns before it imports gRPC
 
-import functools
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
 from voicemesh.cli import exits, inputs
-
-P = ParamSpec("P")
+from voicemesh.cli.options import (
+    DEFAULT_ADDR,
+    Addr,
+    Encoding,
+    Json,
+    NoCache,
+    Out,
+    Play,
+    Policy,
+    Rate,
+    Session,
+    SpeechText,
+    Tenant,
+    VoiceName,
+    command,
+    source,
+)
 
 app = typer.Typer(
     name="voicemesh",
@@ -27,86 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Addr = Annotated[
-    str, typer.Option("--addr", envvar="VOICEMESH_ADDR", metavar="HOST:PORT", help="Where the mesh is.")
-]
-Json = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print JSON with stable names instead of text.")
-]
-VoiceName = Annotated[
-    str, typer.Option("--voice", metavar="NAME", help="Who speaks; `voicemesh voices` lists them.")
-]
-Policy = Annotated[
-    str,
-    typer.Option(
-        "--policy", metavar="POLICY", help="How text is cut: adaptive, sentence, clause or words:N."
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FILE.wav",
-        help="Write the audio to a file: .wav, .flac, .opus, .mp3, .aac or .ulaw.",
-    ),
-]
-Encoding = Annotated[
-    str,
-    typer.Option(
-        "--encoding",
-        metavar="NAME",
-        help="pcm_s16le, mulaw, opus, flac, mp3 or aac; without it, what the file's name says.",
-    ),
-]
-Rate = Annotated[
-    int,
-    typer.Option(
-        "--rate", metavar="HZ", min=0, help="Samples per second, 8000 to 48000; 0: the voice's own."
-    ),
-]
-Play = Annotated[bool, typer.Option("--play", metavar="", help="Play the audio on this machine.")]
-Session = Annotated[
-    str, typer.Option("--session", metavar="ID", help="Go on with this conversation's history.")
-]
-NoCache = Annotated[
-    bool, typer.Option("--no-cache", metavar="", help="Neither read nor write cached replies and audio.")
-]
-SpeechText = Annotated[
-    bool,
-    typer.Option(
-        "--speech-text/--no-speech-text",
-        metavar="",
-        help="Turn markup, links, tables and pictographs into what is said.",
-    ),
-]
-DEFAULT_ADDR = "127.0.0.1:50050"
-
-
-def command(run: Callable[P, int]) -> Callable[P, None]:
-    """Make a command of a function that returns an exit status or raises Failure."""
-
-    @functools.wraps(run)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            status = run(*args, **kwargs)
-        except exits.Failure as failure:
-            exits.report(failure)
-            status = failure.status
-        except KeyboardInterrupt:
-            status = exits.STOPPED
-        except BrokenPipeError:
-            # Who reads us has seen enough (`voicemesh ask … | head -1`).
-            status = exits.FAILED
-        raise typer.Exit(status)
-
-    return wrapped
-
-
-def _source(context: typer.Context, parameter: str) -> str:
-    """Return where the value of an option is from: COMMANDLINE, ENVIRONMENT, DEFAULT."""
-    source = context.get_parameter_source(parameter)
-    return source.name if source is not None else ""
 
 
 def _version(wanted: bool) -> None:
@@ -173,6 +106,7 @@ def ask(
     no_cache: NoCache = False,
     encoding: Encoding = "",
     rate: Rate = 0,
+    tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Ask the model, hear the answer, see where the time went."""
@@ -183,6 +117,7 @@ def ask(
         prompt,
         SpeakOptions(
             addr=addr,
+            tenant=tenant,
             voice=voice,
             policy=policy,
             session=session,
@@ -212,6 +147,7 @@ def say(
     no_cache: NoCache = False,
     encoding: Encoding = "",
     rate: Rate = 0,
+    tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Speak a text of your own."""
@@ -222,6 +158,7 @@ def say(
         text,
         SpeakOptions(
             addr=addr,
+            tenant=tenant,
             voice=voice,
             policy=policy,
             out=out,
@@ -245,6 +182,7 @@ def chat(
     session: Session = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
+    tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Talk with the model, line by line; it remembers what was said.
@@ -258,6 +196,7 @@ def chat(
     return run_chat(
         SpeakOptions(
             addr=addr,
+            tenant=tenant,
             voice=voice,
             policy=policy,
             session=session,
@@ -276,6 +215,7 @@ def explain(
         str, typer.Argument(metavar="TURN_ID", help="The turn; without it, the last one that ended.")
     ] = "",
     as_json: Json = False,
+    tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Show where the time of a turn went, as the gateway saw it."""
@@ -283,7 +223,7 @@ def explain(
         inputs.checked("TURN_ID", turn_id)
     from voicemesh.cli.lookup import run_explain
 
-    return run_explain(turn_id, addr, as_json=as_json)
+    return run_explain(turn_id, addr, tenant, as_json=as_json)
 
 
 @app.command(epilog="Examples: `voicemesh voices --language en` · `voicemesh voices --pools`")
@@ -309,9 +249,9 @@ def voices(
     ] = "127.0.0.1:50053",
 ) -> int:
     """List what can speak."""
-    tts_is_named = _source(context, "tts_addr") != "DEFAULT"
+    tts_is_named = source(context, "tts_addr") != "DEFAULT"
     if pools:
-        if _source(context, "addr") == "COMMANDLINE" and not tts_is_named:
+        if source(context, "addr") == "COMMANDLINE" and not tts_is_named:
             raise exits.usage(
                 f"--pools asks the TTS service, and --addr {addr} is the gateway",
                 "say where the TTS service is with --tts-addr or VOICEMESH_TTS_ADDR",
@@ -322,7 +262,7 @@ def voices(
     from voicemesh.cli.lookup import run_voices
 
     # A mesh elsewhere has its TTS service elsewhere, too.
-    known = tts_is_named or _source(context, "addr") == "DEFAULT"
+    known = tts_is_named or source(context, "addr") == "DEFAULT"
     return run_voices(language, addr, tts_addr if known else "", as_json=as_json)
 
 
@@ -390,6 +330,7 @@ def bench(
         typer.Option("--duration-guard", min=0.1, metavar="S", help="End the run after S seconds."),
     ] = None,
     as_json: Json = False,
+    tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
     """Put load on a mesh and report percentiles, stages, cache hits, and advice.
@@ -410,6 +351,7 @@ def bench(
     check(speech)
     options = BenchOptions(
         addr=addr,
+        tenant=tenant,
         turns=turns,
         concurrency=concurrency or 1,
         rate_per_s=rate,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from voicemesh.cli.speak import mesh_at
 from voicemesh.client import SpeechOptions, Turn, TurnReport, VoiceMesh, VoiceMeshError
 
 _FIRST_GUESS_S: Final = 0.5
@@ -31,6 +32,7 @@ class BenchOptions:
 
     Attributes:
         addr: Where the mesh is.
+        tenant: Whose turns they are.
         turns: How many turns.
         concurrency: Callers of a closed loop.
         rate_per_s: Turns a second of an open loop; None for a closed one.
@@ -44,6 +46,7 @@ class BenchOptions:
     """
 
     addr: str
+    tenant: str = ""
     turns: int
     concurrency: int
     rate_per_s: float | None
@@ -103,7 +106,7 @@ class Bench:
         """Run it. Raises `VoiceMeshError` where the mesh cannot be reached at the start."""
         options = self._options
         cut_short = False
-        async with VoiceMesh(options.addr) as mesh:
+        async with mesh_at(options.addr, options.tenant) as mesh:
             await mesh.connect()
             began_s = time.monotonic()
             try:

@@ -12,7 +12,7 @@ from voicemesh.cli import play
 from voicemesh.cli.exits import DONE, FAILED, usage
 from voicemesh.cli.exits import report as fail
 from voicemesh.cli.failures import failure_of
-from voicemesh.cli.speak import SpeakOptions
+from voicemesh.cli.speak import SpeakOptions, mesh_at
 from voicemesh.cli.waterfall import printable
 from voicemesh.client import (
     Conversation,
@@ -21,7 +21,6 @@ from voicemesh.client import (
     Turn,
     TurnReport,
     TurnStarted,
-    VoiceMesh,
     VoiceMeshError,
 )
 
@@ -82,7 +81,7 @@ class _Chat:
 
     async def run(self) -> int:
         options = self._options
-        async with VoiceMesh(options.addr) as mesh:
+        async with mesh_at(options.addr, options.tenant) as mesh:
             try:
                 await mesh.connect()
             except VoiceMeshError as error:

@@ -9,15 +9,16 @@ from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.pools import refusal, said_refused
+from voicemesh.cli.speak import mesh_at
 from voicemesh.cli.waterfall import printable, show
 from voicemesh.client import VoiceMesh, VoiceMeshError
 
 T = TypeVar("T")
 
 
-def run_explain(turn_id: str, addr: str, *, as_json: bool) -> int:
-    """Print the account of a turn; "" for the last one. Raises Failure."""
-    report = asyncio.run(_call(addr, lambda mesh: mesh.explain(turn_id)))
+def run_explain(turn_id: str, addr: str, tenant: str, *, as_json: bool) -> int:
+    """Print the account of a turn of a tenant; "" for the last one. Raises Failure."""
+    report = asyncio.run(_call(addr, lambda mesh: mesh.explain(turn_id), tenant))
     if as_json:
         print(json.dumps(report.to_json()))
     else:
@@ -83,8 +84,8 @@ def run_voices(language: str, addr: str, tts_addr: str, *, as_json: bool) -> int
     return DONE
 
 
-async def _call(addr: str, call: Callable[[VoiceMesh], Awaitable[T]]) -> T:
-    async with VoiceMesh(addr) as mesh:
+async def _call(addr: str, call: Callable[[VoiceMesh], Awaitable[T]], tenant: str = "") -> T:
+    async with mesh_at(addr, tenant) as mesh:
         try:
             await mesh.connect()
             return await call(mesh)

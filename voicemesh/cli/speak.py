@@ -48,6 +48,7 @@ class SpeakOptions:
 
     Attributes:
         addr: Where the mesh is.
+        tenant: Whose turn it is.
         voice: Name of the voice; "" for the default.
         policy: How text is cut; "" for the default.
         session: Session whose history the turn continues.
@@ -62,6 +63,7 @@ class SpeakOptions:
     """
 
     addr: str
+    tenant: str = ""
     voice: str = ""
     policy: str = ""
     session: str = ""
@@ -123,6 +125,14 @@ def check(options: SpeechOptions) -> None:
         raise usage(str(error)) from None
 
 
+def mesh_at(addr: str, tenant: str) -> VoiceMesh:
+    """Return a client of the mesh. Raises Failure for a tenant that cannot be."""
+    try:
+        return VoiceMesh(addr, tenant=tenant)
+    except ValueError as error:
+        raise usage(f"--{error}") from None
+
+
 def run_ask(prompt: str, options: SpeakOptions) -> int:
     """Ask `prompt`; return the exit status."""
     speech = options.speech()
@@ -142,7 +152,7 @@ def run_say(text: str, options: SpeakOptions) -> int:
 async def run_turn(options: SpeakOptions, begin: Callable[[VoiceMesh], Turn]) -> int:
     """Begin a turn, take it to its end, print its account; return the exit status."""
     sink = Sink(options)
-    async with VoiceMesh(options.addr) as mesh:
+    async with mesh_at(options.addr, options.tenant) as mesh:
         turn = begin(mesh)
         try:
             await mesh.connect()

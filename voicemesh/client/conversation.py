@@ -16,6 +16,9 @@ from voicemesh.client.turn import Turn
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
+Metadata = tuple[tuple[str, str], ...]
+"""What goes with a call beside its messages."""
+
 _OTHERS_LIMIT: Final = 64
 """Turns that others began in a channel and nobody has looked at; behind that the call waits."""
 _HALF_CLOSE_S: Final = 1.0
@@ -50,12 +53,14 @@ class Conversation:
         self,
         stub: GatewayServiceStub,
         options: ConversationOptions,
+        metadata: Metadata,
         address: str,
         clock: Clock,
         on_close: Callable[["Conversation"], None],
     ) -> None:
         self._configure: gateway_pb2.Configure | None = options.to_proto()
         self._stub = stub
+        self._metadata = metadata
         self._address = address
         self._clock = clock
         self._on_close = on_close
@@ -97,7 +102,7 @@ class Conversation:
     def _open(self) -> None:
         if self._call is None:
             converse: Any = self._stub.Converse  # the stubs ask for an iterator of requests
-            self._call = converse()
+            self._call = converse(metadata=self._metadata)
             self._reader = asyncio.create_task(self._read(), name="voicemesh-conversation")
 
     async def ask(

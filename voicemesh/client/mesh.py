@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import grpc
 
-from voicemesh.client.conversation import Conversation, end_call, new_turn_id
+from voicemesh.client.conversation import Conversation, Metadata, end_call, new_turn_id
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, lost, unreachable
 from voicemesh.client.events import (
     AudioFormat,
@@ -33,6 +33,7 @@ from voicemesh.client.report import FAILED, TurnReport, report_from_proto
 from voicemesh.client.turn import Recording, Turn, recording
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from voicemesh.tenant import METADATA_KEY, problem
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50050"
 
@@ -75,8 +76,12 @@ class VoiceMesh:
 
     Args:
         address: `HOST:PORT`, or anything that gRPC resolves, for example `dns:///name:port`.
+        tenant: Whose calls they are: sessions, channels and what is cached are each tenant's own. At most 64
+            ASCII letters, digits, '.', '_' and '-'; "" for the tenant without a name. The mesh believes it.
         credentials: Channel credentials; None for a connection without TLS.
         clock: Monotonic nanoseconds, for the times that the caller observes.
+
+    Raises ValueError for a tenant that cannot be.
 
     """
 
@@ -84,9 +89,13 @@ class VoiceMesh:
         self,
         address: str = DEFAULT_ADDRESS,
         *,
+        tenant: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
+        if wrong := problem(tenant):
+            raise ValueError(f"tenant: {tenant[:80]!r} {wrong}")
+        self._metadata: Metadata = ((METADATA_KEY, tenant),) if tenant else ()
         self.address = address
         self._credentials = credentials
         self._clock = clock
@@ -162,7 +171,9 @@ class VoiceMesh:
             join=join,
             listen_only=listen_only,
         )
-        conversation = Conversation(self._stub(), options, self.address, self._clock, self._open.discard)
+        conversation = Conversation(
+            self._stub(), options, self._metadata, self.address, self._clock, self._open.discard
+        )
         self._open.add(conversation)
         return conversation
 
@@ -197,7 +208,7 @@ class VoiceMesh:
             turn_id=turn_id or new_turn_id(),
             traceparent=traceparent,
         )
-        spoken = _Spoken(self._stub(), request, self.address, self._clock, self._open.discard)
+        spoken = _Spoken(self._stub(), request, self._metadata, self.address, self._clock, self._open.discard)
         self._open.add(spoken)
         return spoken.turn
 
@@ -211,7 +222,7 @@ class VoiceMesh:
         if isinstance(texts, str):
             raise TypeError("texts: must be a sequence of texts, not one text")
         request = gateway_pb2.SpeakBatchRequest(texts=texts, speech=_with_voice(speech, voice).to_proto())
-        call: Any = self._stub().SpeakBatch(request)
+        call: Any = self._stub().SpeakBatch(request, metadata=self._metadata)
         parts: dict[tuple[int, ...], _BatchParts] = {}
         try:
             async for message in call:
@@ -231,13 +242,17 @@ class VoiceMesh:
         With `include_not_ready` also what is being loaded, drains, or cannot be loaded: see `Voice.state`.
         """
         request = gateway_pb2.ListVoicesRequest(language=language, include_not_ready=include_not_ready)
-        response = await self._unary(self._stub().ListVoices(request, timeout=_UNARY_TIMEOUT_S))
+        response = await self._unary(
+            self._stub().ListVoices(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
+        )
         return [voice_from_proto(voice) for voice in response.voices]
 
     async def explain(self, turn_id: str = "") -> TurnReport:
         """Return the account of a turn that ended lately, as the gateway saw it; "" for the last one."""
         request = gateway_pb2.ExplainTurnRequest(turn_id=turn_id)
-        response = await self._unary(self._stub().ExplainTurn(request, timeout=_UNARY_TIMEOUT_S))
+        response = await self._unary(
+            self._stub().ExplainTurn(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
+        )
         return report_from_proto(response.report)
 
     async def _unary(self, call: Any) -> Any:
@@ -258,6 +273,7 @@ class _Spoken:
         self,
         stub: GatewayServiceStub,
         request: gateway_pb2.SpeakRequest,
+        metadata: Metadata,
         address: str,
         clock: Clock,
         on_close: Callable[[Any], None],
@@ -268,6 +284,7 @@ class _Spoken:
         )
         self._stub = stub
         self._request = request
+        self._metadata = metadata
         self._address = address
         self._on_close = on_close
         self._call: Any = None
@@ -276,7 +293,7 @@ class _Spoken:
     async def _start(self) -> None:
         if self._call is None:
             self.turn.observer.begin()
-            self._call = self._stub.Speak(self._request)
+            self._call = self._stub.Speak(self._request, metadata=self._metadata)
             self._reader = asyncio.create_task(self._read(), name="voicemesh-speak")
 
     async def aclose(self) -> None:

@@ -72,7 +72,7 @@ class AudioKey(_message.Message):
     text: _builtins.str
     """The text as it is given to the engine."""
     tenant: _builtins.str
-    """Tenant that the entry belongs to; empty where it is shared by all."""
+    """Tenant that the entry belongs to; "*" where it is shared by all, empty for the tenant without a name."""
     @_builtins.property
     def format(self) -> _common_pb2.AudioFormat:
         """Format of the audio."""
@@ -109,7 +109,7 @@ class ReplyKey(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Tenant that the entry belongs to."""
+    """Tenant that the entry belongs to; "*" where it is shared by all, empty for the tenant without a name."""
     llm_revision: _builtins.str
     """Revision of the LLM service, as in GenerateReady: provider, model and settings."""
     model: _builtins.str

@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class GatewayServiceStub:
     """Turns a prompt into speech, and says where the time went.
+
+    The metadata `voicemesh-tenant` of a call says whose it is: at most 64 letters and digits of ASCII,
+    '.', '_' and '-'. Without it, it is that of the tenant without a name. The name is believed.
     """
 
     def __init__(self, channel):
@@ -64,6 +67,9 @@ class GatewayServiceStub:
 
 class GatewayServiceServicer:
     """Turns a prompt into speech, and says where the time went.
+
+    The metadata `voicemesh-tenant` of a call says whose it is: at most 64 letters and digits of ASCII,
+    '.', '_' and '-'. Without it, it is that of the tenant without a name. The name is believed.
     """
 
     def Converse(self, request_iterator, context):
@@ -124,7 +130,7 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainTurn(self, request, context):
-        """The report of a turn that ended here lately.
+        """The report of a turn of the caller's tenant that ended here lately.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +174,9 @@ def add_GatewayServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
     """Turns a prompt into speech, and says where the time went.
+
+    The metadata `voicemesh-tenant` of a call says whose it is: at most 64 letters and digits of ASCII,
+    '.', '_' and '-'. Without it, it is that of the tenant without a name. The name is believed.
     """
 
     @staticmethod

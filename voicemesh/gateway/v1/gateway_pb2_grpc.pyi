@@ -13,7 +13,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayServiceStub:
-    """Turns a prompt into speech, and says where the time went."""
+    """Turns a prompt into speech, and says where the time went.
+
+    The metadata `voicemesh-tenant` of a call says whose it is: at most 64 letters and digits of ASCII,
+    '.', '_' and '-'. Without it, it is that of the tenant without a name. The name is believed.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Converse: _aio.StreamStreamMultiCallable[_gateway_pb2.ConverseRequest, _gateway_pb2.ConverseResponse]
@@ -55,10 +59,14 @@ class GatewayServiceStub:
     ListVoices: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListVoicesRequest, _gateway_pb2.ListVoicesResponse]
     """What can speak."""
     ExplainTurn: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainTurnRequest, _gateway_pb2.ExplainTurnResponse]
-    """The report of a turn that ended here lately."""
+    """The report of a turn of the caller's tenant that ended here lately."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Turns a prompt into speech, and says where the time went."""
+    """Turns a prompt into speech, and says where the time went.
+
+    The metadata `voicemesh-tenant` of a call says whose it is: at most 64 letters and digits of ASCII,
+    '.', '_' and '-'. Without it, it is that of the tenant without a name. The name is believed.
+    """
 
     @_abc_1.abstractmethod
     def Converse(
@@ -128,6 +136,6 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ExplainTurnRequest,
         context: _aio.ServicerContext[_gateway_pb2.ExplainTurnRequest, _abc.Awaitable[_gateway_pb2.ExplainTurnResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.ExplainTurnResponse]:
-        """The report of a turn that ended here lately."""
+        """The report of a turn of the caller's tenant that ended here lately."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,164 @@
+"""Tenants at the edges of the gateway: who is believed to be whom, and what they have in common."""
+
+import asyncio
+import json
+import pathlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import httpx2
+import pytest
+
+from gateway.http import HttpEdge
+from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
+from voicemesh.client import VoiceMesh, VoiceMeshError
+from voicemesh.common.v1 import common_pb2
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+
+BAD = [
+    ((("voicemesh-tenant", "a b"),), "must begin with"),
+    ((("voicemesh-tenant", "x" * 65),), "65 characters; at most 64"),
+    ((("voicemesh-tenant", "*"),), "must begin with"),
+    ((("voicemesh-tenant", "a"), ("voicemesh-tenant", "b")), "more than once"),
+]
+
+
+async def spoken(gateway: Gateway, tenant: str, turn_id: str) -> None:
+    """Say something as a tenant."""
+    async with asyncio.timeout(GUARD_S):
+        request = pb.SpeakRequest(text="Hello.", turn_id=turn_id)
+        async for _ in gateway.stub.Speak(request, metadata=(("voicemesh-tenant", tenant),)):
+            pass
+
+
+async def _configured(prompt: bool = False) -> AsyncIterator[pb.ConverseRequest]:
+    yield pb.ConverseRequest(configure=pb.Configure())
+    if prompt:
+        part = common_pb2.ContentPart(text="Why?")
+        yield pb.ConverseRequest(prompt=pb.Prompt(parts=[part]))
+
+
+@pytest.mark.parametrize(("metadata", "said"), BAD)
+@pytest.mark.parametrize("method", ["Converse", "Speak", "SpeakBatch", "ExplainTurn"])
+async def test_a_tenant_that_cannot_be_is_refused_by_name(
+    socket_folder: pathlib.Path, method: str, metadata: Any, said: str
+) -> None:
+    requests: dict[str, Any] = {
+        "Converse": _configured(),
+        "Speak": pb.SpeakRequest(text="Hello."),
+        "SpeakBatch": pb.SpeakBatchRequest(texts=["Hello."]),
+        "ExplainTurn": pb.ExplainTurnRequest(),
+    }
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        call = getattr(gateway.stub, method)(requests[method], metadata=metadata)
+        answer = call if method == "ExplainTurn" else anext(aiter(call))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await asyncio.wait_for(answer, GUARD_S)
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "voicemesh-tenant: " in (raised.value.details() or "")
+        assert said in (raised.value.details() or "")
+
+
+async def test_a_turn_is_its_tenants_in_trace_and_account(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        await spoken(gateway, "acme", "one")
+        await spoken(gateway, "rival", "two")
+        assert [(span.attributes or {})["voicemesh.tenant"] for span in gateway.spans("turn")] == [
+            "acme",
+            "rival",
+        ]
+        async with VoiceMesh(f"unix:{socket_folder}/gateway", tenant="acme") as mesh:
+            assert (await mesh.explain()).turn_id == "one"
+            assert (await mesh.explain("one")).turn_id == "one"
+            with pytest.raises(VoiceMeshError, match="two"):
+                await mesh.explain("two")
+        async with VoiceMesh(f"unix:{socket_folder}/gateway") as mesh:
+            with pytest.raises(VoiceMeshError, match="no turn has ended here"):
+                await mesh.explain()
+
+
+async def test_an_id_that_two_tenants_use_names_two_turns(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        await spoken(gateway, "acme", "same")
+        await spoken(gateway, "rival", "same")
+        seen = []
+        for tenant in ("acme", "rival"):
+            async with VoiceMesh(f"unix:{socket_folder}/gateway", tenant=tenant) as mesh:
+                seen.append((await mesh.explain("same")).trace_id)
+        assert len(set(seen)) == 2
+
+
+async def test_a_channel_of_one_name_is_each_tenants_own(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        address = f"unix:{socket_folder}/gateway"
+        async with (
+            asyncio.timeout(GUARD_S),
+            VoiceMesh(address, tenant="acme") as mine,
+            VoiceMesh(address, tenant="rival") as theirs,
+            mine.converse(channel="c", session_id="s") as host,
+        ):
+            await (await host.ask("Why?")).collect()
+            # Another session would be refused in the same channel.
+            async with theirs.converse(channel="c", session_id="other") as guest:
+                await (await guest.ask("Why?")).collect()
+            async with mine.converse(channel="c", session_id="other") as guest:
+                with pytest.raises(VoiceMeshError, match=r"configure\.session_id"):
+                    await (await guest.ask("Why?")).collect()
+
+
+async def test_each_key_names_its_tenant(socket_folder: pathlib.Path) -> None:
+    services = Services()
+    async with running_gateway(str(socket_folder), services) as gateway:
+        await gateway.serving()
+        async with (
+            asyncio.timeout(GUARD_S),
+            VoiceMesh(f"unix:{socket_folder}/gateway", tenant="acme") as mesh,
+            mesh.converse(session_id="s") as conversation,
+        ):
+            await (await conversation.ask("Why?")).collect()
+    asked = {
+        (key.WhichOneof("key"), getattr(key, key.WhichOneof("key") or "").tenant) for key in services.asked
+    }
+    assert asked == {("history", "acme"), ("reply", "acme"), ("audio", "acme")}
+
+
+async def test_http_names_its_tenant_in_a_header(socket_folder: pathlib.Path) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        path = f"{socket_folder}/http"
+        lost: list[str] = []
+        edge = HttpEdge(
+            gateway.turns,
+            gateway.sessions,
+            gateway.readiness,
+            f"unix:{path}",
+            lambda what, _: lost.append(what),
+        )
+        edge.start()
+        body = {"input": "Hello.", "response_format": "pcm"}
+        transport = httpx2.AsyncHTTPTransport(uds=path)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://mesh", timeout=GUARD_S) as http:
+            fine = await http.post("/v1/audio/speech", json=body, headers={"X-Voicemesh-Tenant": "acme"})
+            bad = await http.post("/v1/audio/speech", json=body, headers={"X-Voicemesh-Tenant": "a b"})
+            both = [("X-Voicemesh-Tenant", "acme"), ("x-voicemesh-tenant", "rival")]
+            two = await http.post("/v1/audio/speech", json=body, headers=both)
+        await edge.drain()
+        await edge.close()
+        assert not lost
+        assert fine.status_code == 200
+        attributes = [span.attributes or {} for span in gateway.spans("turn")]
+        assert [found["voicemesh.tenant"] for found in attributes] == ["acme"]
+        assert bad.status_code == two.status_code == 400
+        assert json.loads(bad.content)["error"]["param"] == "X-Voicemesh-Tenant"
+        assert "more than once" in json.loads(two.content)["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["a b", "*", "x" * 65])
+def test_the_client_refuses_a_tenant_that_cannot_be(name: str) -> None:
+    with pytest.raises(ValueError, match="tenant: "):
+        VoiceMesh(tenant=name)
