@@ -1,21 +1,27 @@
 """How an entry is written in Redis: a fixed header, a JSON header, then raw bytes.
 
      0  3  "VMC"
-     3  1  version of this layout
+     3  1  version of this layout: 2
      4  1  kind: 1 audio, 2 reply, 3 history
      5  8  version of a history, unsigned big-endian; 0 for other kinds
-    13  4  CRC-32 of everything from byte 17 on
+    13  4  CRC-32 of bytes 17 to 21+n
     17  4  length n of the JSON header, unsigned big-endian
     21  n  JSON header
   21+n  …  raw bytes: the audio, or the pictures of a history one behind the other
 
-The version is outside of the CRC so that the script that compares and sets can write it. Reading
-trusts nothing: whatever is not exactly this is a `CorruptEntryError`, never code that runs.
+The raw bytes are in segments, of 16 KiB, 32 KiB, 64 KiB and so on, the last as long as is left; the JSON
+header has the CRC-32 of each. So the first bytes of an entry can be trusted without the others, and the
+others are known to belong to them. The version is outside of the CRC so that the script that compares
+and sets can write it. Reading trusts nothing: whatever is not exactly this is a `CorruptEntryError`,
+never code that runs. An entry of another layout, left by an older or newer process, is none
+(`OtherLayoutError`): it may be read by those that know it until it ages out.
 """
 
 import json
 import struct
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from services.cache.values import (
@@ -32,7 +38,10 @@ from services.cache.values import (
     kind_of,
 )
 
-MAGIC: Final = b"VMC\x01"
+MAGIC: Final = b"VMC\x02"
+HEAD_BYTES: Final = 64 * 1024
+"""What to read of an entry for its head: its headers, nearly always, and 1 s of audio at 24 kHz."""
+_FIRST_SEGMENT: Final = 16 * 1024
 _FIXED: Final = struct.Struct(">4sBQII")
 _CRC_FROM: Final = 17
 _KIND_CODES: Final[dict[Kind, int]] = {"audio": 1, "reply": 2, "history": 3}
@@ -40,6 +49,29 @@ _KIND_CODES: Final[dict[Kind, int]] = {"audio": 1, "reply": 2, "history": 3}
 
 class CorruptEntryError(Exception):
     """The bytes are not an entry of the expected kind."""
+
+
+class OtherLayoutError(CorruptEntryError):
+    """The bytes may be an entry, of another version of the layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first bytes of an entry of audio, without those that could not be checked."""
+
+    value: AudioValue
+    """Whole segments of the audio, with every word of the entry."""
+    start: int
+    """Where in the entry the bytes begin that are not in `value`."""
+    header: dict[str, Any]
+
+    @property
+    def heard(self) -> AudioValue:
+        """The audio with the words that begin in it."""
+        form, audio = self.value.format, self.value.audio
+        samples = len(audio) // form.sample_bytes if form.sample_bytes else 0
+        words = tuple(word for word in self.value.words if word.offset_samples < samples)
+        return AudioValue(form, audio, words)
 
 
 def encode(value: Value, version: int = 0) -> bytes:
@@ -66,9 +98,10 @@ def encode(value: Value, version: int = 0) -> bytes:
         pictures = (part for message in value.messages for part in message.parts if isinstance(part, Image))
         body = b"".join(picture.data or b"" for picture in pictures)
     header["bytes"] = len(body)
+    header["crcs"] = [zlib.crc32(memoryview(body)[start:end]) for start, end in _segments(len(body))]
     encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     length = struct.pack(">I", len(encoded))
-    crc = zlib.crc32(body, zlib.crc32(encoded, zlib.crc32(length)))
+    crc = zlib.crc32(encoded, zlib.crc32(length))
     return b"".join(
         (_FIXED.pack(MAGIC, _KIND_CODES[kind_of(value)], version, crc, len(encoded)), encoded, body)
     )
@@ -82,16 +115,96 @@ def decode(data: bytes, kind: Kind) -> tuple[Value, int]:
 
     """
     try:
-        magic, code, version, crc, length = _FIXED.unpack_from(data)
-        if magic != MAGIC or code != _KIND_CODES[kind] or crc != zlib.crc32(memoryview(data)[_CRC_FROM:]):
-            raise CorruptEntryError("not an entry of this kind")
-        header = json.loads(data[_FIXED.size : _FIXED.size + length])
-        body = data[_FIXED.size + length :]
+        header, start, version = _header(data, kind)
+        body = data[start:]
         if header["bytes"] != len(body):
             raise CorruptEntryError("not whole")
+        if _trusted(header, body) != len(body):
+            raise CorruptEntryError("not as it was written")
         return _value(kind, header, body), version
     except (struct.error, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CorruptEntryError(type(error).__name__) from None
+
+
+def decode_head(data: bytes, entry_bytes: int) -> Head | None:
+    """Return what the first bytes of an entry of audio hold; None where they are too few to tell.
+
+    Args:
+        data: The first bytes; all of them, if `entry_bytes` is not more.
+        entry_bytes: Length of the whole entry.
+
+    Raises:
+        CorruptEntryError: They are not those of an entry of audio of that length.
+
+    """
+    try:
+        if _FIXED.size <= len(data) < entry_bytes:
+            magic, *_, length = _FIXED.unpack_from(data)
+            if magic == MAGIC and len(data) < _FIXED.size + length <= entry_bytes:
+                return None
+        header, start, _ = _header(data, "audio")
+        if header["bytes"] != entry_bytes - start:
+            raise CorruptEntryError("not whole")
+        body = data[start:]
+        trusted = _trusted(header, body)
+        value = _value("audio", header, body[:trusted])
+        assert isinstance(value, AudioValue)
+        return Head(value, start + trusted, header)
+    except (struct.error, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise CorruptEntryError(type(error).__name__) from None
+
+
+def decode_rest(head: Head, data: bytes) -> AudioValue:
+    """Return the whole entry: that of `head`, and `data` from `head.start` on.
+
+    Raises:
+        CorruptEntryError: `data` is not what `head` belongs to.
+
+    """
+    body = head.value.audio + data
+    if len(body) != head.header["bytes"] or _trusted(head.header, body) != len(body):
+        raise CorruptEntryError("not what the head belongs to")
+    return AudioValue(head.value.format, body, head.value.words)
+
+
+def _header(data: bytes, kind: Kind) -> tuple[dict[str, Any], int, int]:
+    """Return the JSON header, where the raw bytes begin, and the version."""
+    magic, code, version, crc, length = _FIXED.unpack_from(data)
+    start = _FIXED.size + length
+    if magic[:3] == MAGIC[:3] and magic != MAGIC:
+        raise OtherLayoutError(f"layout {magic[3]}")
+    if magic != MAGIC or code != _KIND_CODES[kind] or crc != zlib.crc32(memoryview(data)[_CRC_FROM:start]):
+        raise CorruptEntryError("not an entry of this kind")
+    header = json.loads(data[_FIXED.size : start])
+    if not isinstance(header, dict):
+        raise TypeError("not a header")
+    return header, start, version
+
+
+def _segments(size: int) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each segment of `size` raw bytes."""
+    start, length = 0, _FIRST_SEGMENT
+    while start < size:
+        yield start, min(start + length, size)
+        start, length = start + length, 2 * length
+
+
+def _trusted(header: dict[str, Any], body: bytes) -> int:
+    """Return the length of the segments that `body` has whole.
+
+    Raises:
+        CorruptEntryError: One of them is not as it was written.
+
+    """
+    segments = tuple(_segments(header["bytes"]))
+    trusted = 0
+    for (start, end), crc in zip(segments, header["crcs"], strict=True):
+        if end > len(body):
+            break
+        if zlib.crc32(memoryview(body)[start:end]) != crc:
+            raise CorruptEntryError("not as it was written")
+        trusted = end
+    return trusted
 
 
 def _value(kind: Kind, header: dict[str, Any], body: bytes) -> Value:

@@ -11,7 +11,8 @@ answers from what is here, or returns None, and the one that waits.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from services.cache.durable import DurableEntry, DurableTier, DurableUnavailableError, RoundTrips
@@ -26,6 +27,8 @@ from voicemesh.runtime.logs import get_logger
 _STEP: Final = 1000
 """Entries that are looked at without letting other work in between."""
 _MAINTENANCE_S: Final = 10.0
+WHOLE_BYTES: Final = 64 * 1024
+"""Audio in memory up to which a head is not worth the messages of the rest."""
 
 _log = get_logger(__name__)
 
@@ -52,6 +55,9 @@ class Hit:
     value: Value
     tier: Literal["memory", "redis"]
     version: int = 0
+    whole: Callable[[], Awaitable[AudioValue]] | None = None
+    """Where `value` is a head: returns the whole entry. Raises `ServiceUnavailableError` where the rest
+    was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,13 @@ class Stats:
     active_leases: int
 
 
+def _at_hand(value: AudioValue) -> Callable[[], Awaitable[AudioValue]]:
+    async def whole() -> AudioValue:
+        return value
+
+    return whole
+
+
 class CacheCore:
     """All entries of this process, and those in Redis where there is a tier for it.
 
@@ -144,41 +157,65 @@ class CacheCore:
     def _degraded(self) -> bool:
         return self._durable is not None and not self._durable.available
 
-    def get_now(self, key: StoredKey) -> Hit | Miss | None:
+    def get_now(self, key: StoredKey, head_ms: int = 0) -> Hit | Miss | None:
         """Read an entry without waiting; None where Redis is to be asked: then `get` it."""
         tier = self._asks_redis
         if key.kind == "history" and tier is not None:
             return None
         entry = self._memory.get(key)
         if entry is not None:
-            self._memory.counts[key.kind].memory_hits += 1
-            return Hit(entry.value, "memory", entry.version)
+            return self._memory_hit(entry, head_ms)
         if tier is not None:
             return None
         self._memory.counts[key.kind].misses += 1
         return Miss(self._degraded)
 
-    async def get(self, key: StoredKey, trips: RoundTrips) -> Hit | Miss:
+    def _memory_hit(self, entry: Entry, head_ms: int = 0) -> Hit:
+        self._memory.counts[entry.key.kind].memory_hits += 1
+        value = entry.value
+        if head_ms and isinstance(value, AudioValue) and len(value.audio) > WHOLE_BYTES:
+            head_bytes = value.format.bytes_of(head_ms)
+            if 0 < head_bytes < len(value.audio):
+                return Hit(value.cut(0, head_bytes), "memory", whole=_at_hand(value))
+        return Hit(value, "memory", entry.version)
+
+    async def get(self, key: StoredKey, trips: RoundTrips, head_ms: int = 0) -> Hit | Miss:
         """Read an entry. Waits for Redis at most as long as its timeout; never fails."""
-        found = self.get_now(key)
+        found = self.get_now(key, head_ms)
         tier = self._asks_redis
         if found is not None or tier is None:
             return found or Miss(self._degraded)
         counts, removals = self._memory.counts[key.kind], self._removals
         try:
-            theirs = await tier.get(key, trips)
+            theirs = await tier.get(key, trips, head_ms)
         except DurableUnavailableError:
             entry, degraded = self._memory.get(key), True
         else:
+            if theirs is not None and theirs.whole is not None:
+                counts.redis_hits += 1
+                return Hit(theirs.value, "redis", whole=self._rest(key, theirs, removals))
             entry, degraded = self._merge(key, theirs, keep=removals == self._removals), False
             if theirs is not None and (entry is None or entry.version <= theirs.version):
                 counts.redis_hits += 1
                 return Hit(theirs.value, "redis", theirs.version)
         if entry is not None:
-            counts.memory_hits += 1
-            return Hit(entry.value, "memory", entry.version)
+            return self._memory_hit(entry, head_ms)
         counts.misses += 1
         return Miss(degraded)
+
+    def _rest(self, key: StoredKey, head: DurableEntry, removals: int) -> Callable[[], Awaitable[AudioValue]]:
+        async def whole() -> AudioValue:
+            assert head.whole is not None
+            try:
+                value = await head.whole()
+            except DurableUnavailableError:
+                value = None
+            if value is None:
+                raise ServiceUnavailableError("the rest of the entry was lost; what came is right")
+            self._merge(key, replace(head, value=value), keep=removals == self._removals)
+            return value
+
+        return whole
 
     def _merge(self, key: StoredKey, theirs: DurableEntry | None, *, keep: bool) -> Entry | None:
         """Bring memory up to what Redis has; return what memory has then, if that counts.
@@ -275,24 +312,24 @@ class CacheCore:
             self._durable.write_behind(key, value, ttl_ms)
         return Done(degraded=self._degraded)
 
-    def acquire_now(self, key: StoredKey, form: AudioFormat) -> Hit | Joined | None:
+    def acquire_now(self, key: StoredKey, form: AudioFormat, head_ms: int = 0) -> Hit | Joined | None:
         """Read audio, or take or follow its lease, without waiting; None where Redis is to be asked."""
         entry = self._memory.get(key)
-        counts = self._memory.counts[key.kind]
         if entry is not None:
-            counts.memory_hits += 1
-            return Hit(entry.value, "memory")
+            return self._memory_hit(entry, head_ms)
         if self._asks_redis is not None and not self.leases.filling(key):
             return None
-        counts.misses += 1
+        self._memory.counts[key.kind].misses += 1
         return Joined(*self.leases.acquire(key, form))
 
-    async def acquire(self, key: StoredKey, form: AudioFormat, trips: RoundTrips) -> Hit | Joined:
+    async def acquire(
+        self, key: StoredKey, form: AudioFormat, trips: RoundTrips, head_ms: int = 0
+    ) -> Hit | Joined:
         """Read audio, or take or follow its lease. Waits for Redis at most as long as its timeout."""
-        joined = self.acquire_now(key, form)
+        joined = self.acquire_now(key, form, head_ms)
         if joined is not None:
             return joined
-        found = await self.get(key, trips)
+        found = await self.get(key, trips, head_ms)
         if isinstance(found, Hit):
             return found
         # Meanwhile another may have begun, or ended, to make it.

@@ -1,11 +1,12 @@
 """What the core needs of the tier behind memory. The tier of `redis_tier.py` is one."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.cache.keys import Selector, StoredKey
-from services.cache.values import HistoryValue, Value
+from services.cache.values import AudioValue, HistoryValue, Value
 
 
 class DurableUnavailableError(Exception):
@@ -36,6 +37,9 @@ class DurableEntry:
     version: int
     ttl_ms: int | None
     """Milliseconds that it has left to live; None where it lives on."""
+    whole: Callable[[], Awaitable[AudioValue | None]] | None = None
+    """Where `value` is a head: reads the rest and returns the whole entry, or None where that is not
+    what the head belongs to any more. Raises `DurableUnavailableError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,10 @@ class DurableTier(Protocol):
         """False while the tier is held off."""
         ...
 
-    async def get(self, key: StoredKey, trips: RoundTrips) -> DurableEntry | None:
+    async def get(self, key: StoredKey, trips: RoundTrips, head_ms: int = 0) -> DurableEntry | None:
         """Return the entry of `key`, None where there is none.
+
+        With `head_ms`, of a long audio entry only a head of at least that much.
 
         Raises:
             DurableUnavailableError: Within the tier's timeout there was no answer.

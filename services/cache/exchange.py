@@ -1,7 +1,8 @@
 """One stream of requests: what can be answered at once is, the rest runs beside it.
 
     requests ──> serve ──┬─ from memory, leases ─────────────────┐
-                         ├─ needs Redis: a task, `limit` at most ┼──> outbox ──> responses
+                         ├─ needs Redis, or is the rest of a     │
+                         │  head: a task, `limit` at most ───────┼──> outbox ──> responses
                          └─ follows: a task each, bounded ───────┘
 
 A full outbox, or `limit` tasks, stop the reading: that is the caller's backpressure. The leases of a
@@ -15,9 +16,9 @@ from typing import Final
 
 from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Miss
 from services.cache.durable import RoundTrips
-from services.cache.leases import FollowEvent, Following, Granted, Lease
+from services.cache.leases import FollowEvent, Following, Granted, Lease, Part, Sealed
 from services.cache.requests import Append, Get, Put, Release, Request, Seal
-from services.cache.values import HistoryValue
+from services.cache.values import AudioValue, HistoryValue
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError
 from voicemesh.runtime.logs import get_logger
@@ -31,6 +32,9 @@ MAX_LEASES: Final = 256
 MAX_SPARSE_IDS: Final = 65_536
 """Request ids that are remembered beyond the gapless run from 1 on."""
 OUTBOX_LIMIT: Final = 32
+REST_PART_BYTES: Final = 256 * 1024
+"""What comes behind a head comes in parts of this size, so that other answers get between them.
+A multiple of every sample's size."""
 
 _log = get_logger(__name__)
 
@@ -124,6 +128,10 @@ class Exchange:
                 answer = self._answer_now(request)
                 if answer is not None:
                     await self._send(request.request_id, arrived_ns, answer)
+                    if isinstance(answer, Hit) and answer.whole is not None:
+                        await self._slots.acquire()
+                        rest = self._finish(answer, request.request_id, arrived_ns)
+                        self._session.spawn(rest, "cache-rest")
                     continue
                 assert isinstance(request.operation, Get | Put)
                 await self._slots.acquire()
@@ -150,9 +158,10 @@ class Exchange:
             self._ids.use(request.request_id)
             if isinstance(operation, Get):
                 if operation.lease_format is None:
-                    return self._core.get_now(operation.key)
+                    return self._core.get_now(operation.key, operation.head_ms)
                 self._check_room()
-                return self._join(self._core.acquire_now(operation.key, operation.lease_format))
+                found = self._core.acquire_now(operation.key, operation.lease_format, operation.head_ms)
+                return self._join(found)
             if isinstance(operation, Put):
                 return self._core.put_now(operation.key, operation.value, operation.expected_version)
             if isinstance(operation, MeshError):
@@ -180,15 +189,35 @@ class Exchange:
 
     async def _wait(self, operation: Get | Put, request_id: int, arrived_ns: int) -> None:
         try:
-            result = await self._perform(operation)
-        except MeshError as error:
-            result = Failed(error)
-        except Exception as error:  # noqa: BLE001 - one request's fault does not end the stream
-            _log.exception("request failed", operation=type(operation).__name__)
-            result = Failed(error)
+            try:
+                result = await self._perform(operation)
+            except Exception as error:  # noqa: BLE001 - one request's fault does not end the stream
+                result = _failed(error)
+            await self._send(request_id, arrived_ns, result)
+            if isinstance(result, Hit) and result.whole is not None:
+                await self._send_rest(result, request_id, arrived_ns)
         finally:
             self._slots.release()
-        await self._send(request_id, arrived_ns, result)
+
+    async def _finish(self, head: Hit, request_id: int, arrived_ns: int) -> None:
+        try:
+            await self._send_rest(head, request_id, arrived_ns)
+        finally:
+            self._slots.release()
+
+    async def _send_rest(self, head: Hit, request_id: int, arrived_ns: int) -> None:
+        """Send what comes behind a head."""
+        assert head.whole is not None
+        assert isinstance(head.value, AudioValue)
+        try:
+            whole = await head.whole()
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._send(request_id, arrived_ns, _failed(error))
+            return
+        for start in range(len(head.value.audio), len(whole.audio), REST_PART_BYTES):
+            part = whole.cut(start, start + REST_PART_BYTES)
+            await self._send(request_id, arrived_ns, Part(part))
+        await self._send(request_id, arrived_ns, Sealed())
 
     async def _perform(self, operation: Get | Put) -> Result:
         if isinstance(operation, Put):
@@ -197,8 +226,10 @@ class Exchange:
                 operation.key, operation.value, operation.expected_version, self._trips
             )
         if operation.lease_format is None:
-            return await self._core.get(operation.key, self._trips)
-        found = await self._core.acquire(operation.key, operation.lease_format, self._trips)
+            return await self._core.get(operation.key, self._trips, operation.head_ms)
+        found = await self._core.acquire(
+            operation.key, operation.lease_format, self._trips, operation.head_ms
+        )
         joined = self._join(found)
         assert joined is not None
         return joined
@@ -243,3 +274,9 @@ class Exchange:
             tally.granted += 1
         elif isinstance(result, Following):
             tally.following += 1
+
+
+def _failed(error: Exception) -> Failed:
+    if not isinstance(error, MeshError):
+        _log.error("request failed", exc_info=error)
+    return Failed(error)

@@ -27,7 +27,7 @@ from services.cache import codec
 from services.cache.breaker import Breaker
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
 from services.cache.keys import Selector, StoredKey
-from services.cache.values import HistoryValue, Value
+from services.cache.values import AudioValue, HistoryValue, Value
 from services.cache.writeback import Write, WriteQueue
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
@@ -36,6 +36,8 @@ CONNECTIONS: Final = 50
 _BACKGROUND_TIMEOUT_S: Final = 1.0
 """For what no caller waits for: probes, writes behind, removal."""
 _SCAN_COUNT: Final = 500
+_NOT_THERE: Final = -2
+"""What PTTL answers for a key that does not exist."""
 
 # KEYS[1] the entry; ARGV: bytes before the version, bytes behind it, lifetime in ms, mode, expected
 # version, floor (or, to restore, the version to write). SET replaces a value of any type, so foreign
@@ -164,33 +166,75 @@ class RedisTier:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose(close_connection_pool=True)
 
-    async def get(self, key: StoredKey, trips: RoundTrips) -> DurableEntry | None:
+    async def get(self, key: StoredKey, trips: RoundTrips, head_ms: int = 0) -> DurableEntry | None:
         """Return the entry of `key`; see `DurableTier`."""
+        if head_ms and key.kind == "audio":
+            return await self._get_head(key, trips, head_ms)
         with trips.redis("GET", key):
-            data, ttl_ms = await self._ask(self._read(key.name))
+            data, ttl_ms = await self._ask(self._read(("GET", key.name), ("PTTL", key.name)))
         if data is None:
             return None
         try:
             value, version = codec.decode(data, key.kind)
         except codec.CorruptEntryError as error:
-            self.corrupt += 1
-            _log.warning("entry in Redis cannot be read; removed", kind=key.kind, reason=str(error))
-            with contextlib.suppress(DurableUnavailableError):
-                await self._ask(self._redis.unlink(key.name))
+            await self._spoiled(key, error)
             return None
         return DurableEntry(value, version, ttl_ms if ttl_ms >= 0 else None)
 
-    async def _read(self, name: str) -> tuple[bytes | None, int]:
+    async def _get_head(self, key: StoredKey, trips: RoundTrips, head_ms: int) -> DurableEntry | None:
+        first = ("GETRANGE", key.name, 0, codec.HEAD_BYTES - 1)
+        with trips.redis("GETRANGE", key):
+            data, size, ttl_ms = await self._ask(self._read(first, ("STRLEN", key.name), ("PTTL", key.name)))
+        if ttl_ms == _NOT_THERE:
+            return None
+        lifetime_ms = ttl_ms if ttl_ms >= 0 else None
+        try:
+            head = codec.decode_head(data, size)
+        except codec.CorruptEntryError as error:
+            await self._spoiled(key, error)
+            return None
+        if head is not None and head.start == size:
+            return DurableEntry(head.value, 0, lifetime_ms)
+        if head is None or len(head.value.audio) < head.value.format.bytes_of(head_ms):
+            return await self.get(key, trips)
+        # The listener has the head to hear meanwhile: half of it, and the other half is left to find
+        # other means where the rest does not come.
+        timeout_s = max(self._timeout_s, head_ms / 2000)
+
+        async def whole() -> AudioValue | None:
+            with trips.redis("GETRANGE", key):
+                (data,) = await self._ask(self._read(("GETRANGE", key.name, head.start, -1)), timeout_s)
+            try:
+                return codec.decode_rest(head, data)
+            except codec.CorruptEntryError as error:
+                if data:  # else it has expired
+                    await self._spoiled(key, error)
+                return None
+
+        return DurableEntry(head.heard, 0, lifetime_ms, whole)
+
+    async def _read(self, *commands: tuple[str | int, ...]) -> list[Any]:
+        """Send commands in one round trip. The first reads the entry: b"" where that is of another type."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.get(name)
-            pipeline.pttl(name)
-            data, ttl_ms = await pipeline.execute(raise_on_error=False)
-        if isinstance(data, ResponseError) and str(data).startswith("WRONGTYPE"):
-            return b"", 0  # not an entry: what cannot be decoded is counted and removed
-        for answer in (data, ttl_ms):
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        if isinstance(answers[0], ResponseError) and str(answers[0]).startswith("WRONGTYPE"):
+            # Not an entry: what cannot be decoded is counted and removed.
+            return [b""] + [0 if isinstance(answer, ResponseError) else answer for answer in answers[1:]]
+        for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        return data, ttl_ms
+        return answers
+
+    async def _spoiled(self, key: StoredKey, error: codec.CorruptEntryError) -> None:
+        """Remove what is not an entry, unless another version of this service may know what it is."""
+        if isinstance(error, codec.OtherLayoutError):
+            return
+        self.corrupt += 1
+        _log.warning("entry in Redis cannot be read; removed", kind=key.kind, reason=str(error))
+        with contextlib.suppress(DurableUnavailableError):
+            await self._ask(self._redis.unlink(key.name))
 
     def write_behind(self, key: StoredKey, value: Value, ttl_ms: int) -> None:
         """Write an entry soon; never waits."""

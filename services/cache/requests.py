@@ -20,6 +20,8 @@ class Get:
 
     key: StoredKey
     lease_format: AudioFormat | None = None
+    head_ms: int = 0
+    """Milliseconds of audio that are enough to begin with; 0: the whole entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +72,25 @@ class Limits:
     max_text_chars: int
 
 
-def checked_get(key: Key, limits: Limits, *, lease: bool) -> Get:
+def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0) -> Get:
     """Return the request to read an entry.
 
     Raises:
-        InvalidFieldError: The key is unusable, or the lease is not for audio whose samples can be
-            counted.
+        InvalidFieldError: The key is unusable, or the lease or the head is not for audio whose samples
+            can be counted.
 
     """
     stored = stored_key(key, "get.key", max_text_chars=limits.max_text_chars)
-    if not lease:
+    if not lease and not head_ms:
         return Get(stored)
     if not isinstance(key, AudioKey):
-        raise InvalidFieldError("get.on_miss", "a lease is for audio only")
+        path, what = ("get.on_miss", "a lease") if lease else ("get.head_ms", "a head")
+        raise InvalidFieldError(path, f"{what} is for audio only")
     form = canonical_format(key.format)
     if not form.sample_bytes:
-        raise InvalidFieldError("get.key.audio.format.encoding", "a lease needs PCM s16le or mu-law")
-    return Get(stored, form)
+        what = "a lease" if lease else "a head"
+        raise InvalidFieldError("get.key.audio.format.encoding", f"{what} needs PCM s16le or mu-law")
+    return Get(stored, form if lease else None, head_ms)
 
 
 def checked_put(key: Key, value: Value, expected_version: int | None, limits: Limits) -> Put:

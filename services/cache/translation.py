@@ -56,7 +56,8 @@ def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put 
     which = message.WhichOneof("operation")
     if which == "get":
         lease = message.get.on_miss == cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW
-        return checked_get(_key(message.get.key, "get.key"), limits, lease=lease)
+        key = _key(message.get.key, "get.key")
+        return checked_get(key, limits, lease=lease, head_ms=message.get.head_ms)
     if which == "put":
         put = message.put
         expected = put.expected_version if put.HasField("expected_version") else None
@@ -173,6 +174,7 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
     if isinstance(result, core.Hit):
         message.hit.tier = _TIERS[result.tier]
         message.hit.version = result.version
+        message.hit.more = result.whole is not None
         _fill_value(message.hit.value, result.value)
     elif isinstance(result, core.Miss):
         message.miss.degraded = result.degraded

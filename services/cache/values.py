@@ -35,6 +35,10 @@ class AudioFormat:
         """Bytes of one sample of all channels; 0 where the encoding's samples cannot be counted."""
         return {PCM_S16LE: 2, MULAW: 1}.get(self.encoding, 0) * self.channels
 
+    def bytes_of(self, duration_ms: int) -> int:
+        """Return the bytes of that much audio, whole samples; 0 where they cannot be counted."""
+        return duration_ms * self.sample_rate_hz // 1000 * self.sample_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class WordTiming:
@@ -54,6 +58,21 @@ class AudioValue:
     format: AudioFormat
     audio: bytes = field(repr=False)
     words: tuple[WordTiming, ...] = ()
+
+    def cut(self, start: int, end: int) -> "AudioValue":
+        """Return the bytes from `start` to `end`, whole samples, with the words that begin in them.
+
+        The first piece has the words that begin before it as well, the last those that begin behind it.
+        """
+        size = self.format.sample_bytes
+        first = start // size if start > 0 else -1
+        last = end // size if end < len(self.audio) else None
+        words = tuple(
+            word
+            for word in self.words
+            if word.offset_samples >= first and (last is None or word.offset_samples < last)
+        )
+        return AudioValue(self.format, self.audio[start:end], words)
 
 
 @dataclass(frozen=True, slots=True)

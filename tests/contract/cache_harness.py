@@ -1,7 +1,7 @@
 """The cache service over in-process gRPC, and a client that keeps answers apart by request id."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -12,8 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import SecretStr
 
 from services.cache.hosted import CacheService, build
+from services.cache.keys import stored_key
 from services.cache.servicer import FULL_NAME
 from services.cache.settings import CacheSettings
+from services.cache.translation import _key
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.channels import open_channel
@@ -60,6 +62,31 @@ def sound(samples: int = 100, word: str = "") -> cache_pb2.AudioValue:
     return cache_pb2.AudioValue(format=FORMAT, audio=b"\x01\x02" * samples, words=words)
 
 
+def speech(seconds: float) -> cache_pb2.CacheValue:
+    """Audio in which no two places are the same, with a word every 100 ms."""
+    samples = int(seconds * FORMAT.sample_rate_hz)
+    sound = b"".join((number % 65_521).to_bytes(2, "little") for number in range(samples))
+    words = [
+        common_pb2.WordTiming(word=f"w{at}", text_offset=at, text_length=1, offset_samples=at)
+        for at in range(0, samples, FORMAT.sample_rate_hz // 10)
+    ]
+    return cache_pb2.CacheValue(audio=cache_pb2.AudioValue(format=FORMAT, audio=sound, words=words))
+
+
+def joined(answers: list[cache_pb2.ExchangeResponse]) -> cache_pb2.CacheValue:
+    """Return what a head and its parts are together."""
+    assert answers[-1].HasField("sealed")
+    whole = cache_pb2.AudioValue()
+    for answer in answers[:-1]:
+        piece = answer.hit.value.audio if answer.HasField("hit") else answer.part
+        samples = len(whole.audio) // 2, (len(whole.audio) + len(piece.audio)) // 2
+        assert all(samples[0] <= word.offset_samples < samples[1] for word in piece.words)
+        whole.format.CopyFrom(piece.format)
+        whole.audio += piece.audio
+        whole.words.extend(piece.words)
+    return cache_pb2.CacheValue(audio=whole)
+
+
 def audio(samples: int = 100) -> cache_pb2.CacheValue:
     return cache_pb2.CacheValue(audio=sound(samples, "Hello."))
 
@@ -75,6 +102,20 @@ def history(*texts: str) -> cache_pb2.CacheValue:
         for text in texts
     ]
     return cache_pb2.CacheValue(history=cache_pb2.HistoryValue(messages=messages))
+
+
+def name_of(key: cache_pb2.CacheKey) -> str:
+    return stored_key(_key(key, "key"), "key", max_text_chars=1000).name
+
+
+async def until(condition: Callable[[], Awaitable[object] | object]) -> None:
+    """Wait for something that a background task does."""
+    async with asyncio.timeout(GUARD_S):
+        while True:
+            met = condition()
+            if await met if isinstance(met, Awaitable) else met:
+                return
+            await asyncio.sleep(0.005)  # another process, or a background task: neither has an event
 
 
 class Asked:
@@ -133,6 +174,16 @@ class Stream:
 
     async def get(self, key: cache_pb2.CacheKey, on_miss: Any = 0) -> cache_pb2.ExchangeResponse:
         return await self.ask(get=cache_pb2.Get(key=key, on_miss=on_miss))
+
+    async def get_head(
+        self, key: cache_pb2.CacheKey, head_ms: int = 200, on_miss: Any = 0
+    ) -> list[cache_pb2.ExchangeResponse]:
+        """Ask for a head; return all that came: the head, parts, and the end."""
+        asked = await self.send(get=cache_pb2.Get(key=key, on_miss=on_miss, head_ms=head_ms))
+        answers = [await asked.next()]
+        while answers[-1].hit.more or answers[-1].HasField("part"):
+            answers.append(await asked.next())
+        return answers
 
     async def put(
         self, key: cache_pb2.CacheKey, value: cache_pb2.CacheValue, expected: int | None = None

@@ -4,18 +4,15 @@ import asyncio
 import contextlib
 import pathlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
-from services.cache.keys import stored_key
 from services.cache.settings import CacheSettings
-from services.cache.translation import _key
 from tests.contract.cache_harness import (
-    GUARD_S,
     LEASE,
     Cache,
     Stream,
@@ -23,10 +20,12 @@ from tests.contract.cache_harness import (
     audio_key,
     history,
     history_key,
+    name_of,
     reply,
     reply_key,
     running_cache,
     sound,
+    until,
 )
 from tests.support.redis_server import RedisServer, redis_server
 from voicemesh.cache.v1 import cache_pb2
@@ -51,20 +50,6 @@ async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
 async def second(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
     async with running_cache(f"{unix_address}-2", redis_url=redis.url) as running:
         yield running
-
-
-def name_of(key: cache_pb2.CacheKey) -> str:
-    return stored_key(_key(key, "key"), "key", max_text_chars=1000).name
-
-
-async def until(condition: Callable[[], Awaitable[object] | object]) -> None:
-    """Wait for something that a background task does."""
-    async with asyncio.timeout(GUARD_S):
-        while True:
-            met = condition()
-            if await met if isinstance(met, Awaitable) else met:
-                return
-            await asyncio.sleep(0.005)  # another process, or a background task: neither has an event
 
 
 async def stored(redis: RedisServer, key: cache_pb2.CacheKey) -> bytes:

@@ -32,7 +32,7 @@ class FakeDurable:
             self.held_off = True
             raise DurableUnavailableError("down")
 
-    async def get(self, key: StoredKey, trips: RoundTrips) -> DurableEntry | None:
+    async def get(self, key: StoredKey, trips: RoundTrips, head_ms: int = 0) -> DurableEntry | None:
         with trips.redis("GET", key):
             found = self.entries.get(key.name)
             await self._answer("get")
