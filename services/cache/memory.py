@@ -1,19 +1,22 @@
-"""The memory tier: one least-recently-used list a kind, each within its own bytes and lifetime.
+"""The memory tier: entries of three kinds, each kind within its own bytes and lifetime.
 
-    total limit ┬─ audio    3/4
-                ├─ replies  1/8    a flood of one kind never pushes another out
-                └─ history  1/8
+    total limit ┬─ audio    3/4    S3-FIFO: what is asked for again stays
+                ├─ replies  1/8    S3-FIFO
+                └─ history  1/8    the least recently used goes: who has just spoken speaks on
+
+A flood of one kind never pushes another out. Who makes room within a kind is the business of
+`eviction.py`; here is what there is, how large it is and how long it lives.
 
 An entry that is larger than an eighth of the total limit (or than its kind's share) is not kept: it
 would push out many to serve one. Lifetimes count from the write; reading does not prolong them.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from services.cache.eviction import LeastRecent, Order, S3Fifo
 from services.cache.keys import Selector, StoredKey
 from services.cache.values import KINDS, Kind, Value, size_bytes
 from voicemesh.runtime.clock import Clock
@@ -56,7 +59,12 @@ class MemoryTier:
         self._budgets: dict[Kind, int] = {
             kind: limit_bytes * share // 8 for kind, share in _SHARES_OF_8.items()
         }
-        self._entries: dict[Kind, OrderedDict[str, Entry]] = {kind: OrderedDict() for kind in KINDS}
+        self._entries: dict[Kind, dict[str, Entry]] = {kind: {} for kind in KINDS}
+        self._orders: dict[Kind, Order] = {
+            "audio": S3Fifo(self._budgets["audio"]),
+            "reply": S3Fifo(self._budgets["reply"]),
+            "history": LeastRecent(),
+        }
         self.counts: dict[Kind, KindCounts] = {kind: KindCounts() for kind in KINDS}
 
     @property
@@ -70,14 +78,13 @@ class MemoryTier:
 
     def get(self, key: StoredKey) -> Entry | None:
         """Return the entry of `key` and mark it as used; None where there is none. Counts nothing."""
-        entries = self._entries[key.kind]
-        entry = entries.get(key.name)
+        entry = self._entries[key.kind].get(key.name)
         if entry is None:
             return None
         if entry.expires_ns <= self._clock.now_ns():
-            self._remove(entry)
+            self.remove(key)
             return None
-        entries.move_to_end(key.name)
+        self._orders[key.kind].use(key.name)
         return entry
 
     def put(
@@ -89,18 +96,20 @@ class MemoryTier:
             False where it is too large to be kept. What was there before is gone then as well.
 
         """
-        entries, counts = self._entries[key.kind], self.counts[key.kind]
-        old = entries.get(key.name)
-        if old is not None:
-            self._remove(old)
+        entries, order = self._entries[key.kind], self._orders[key.kind]
+        counts, budget = self.counts[key.kind], self._budgets[key.kind]
         size = size_bytes(value) + len(key.name)
         if size > self.largest_bytes(key.kind):
+            self.remove(key)
             return False
-        while counts.bytes + size > self._budgets[key.kind]:
-            oldest = next(iter(entries.values()))
-            self._remove(oldest)
-            if oldest.expires_ns > self._clock.now_ns():
-                counts.evictions += 1
+        self._take_out(key)  # and leave it in the order: what is replaced has been used
+        while counts.bytes + size > budget:
+            victim = entries.get(order.evict())  # None: the very one that is replaced
+            if victim is not None:
+                self._take_out(victim.key)
+                if victim.expires_ns > self._clock.now_ns():
+                    counts.evictions += 1
+        order.add(key.name, size)
         expires_ns = self._clock.now_ns() + ttl_ms * 1_000_000
         entries[key.name] = Entry(key, value, size, expires_ns, version, durable)
         counts.entries += 1
@@ -109,10 +118,8 @@ class MemoryTier:
 
     def remove(self, key: StoredKey) -> bool:
         """Remove the entry of `key`; return whether there was one."""
-        entry = self._entries[key.kind].get(key.name)
-        if entry is not None:
-            self._remove(entry)
-        return entry is not None
+        self._orders[key.kind].remove(key.name)
+        return self._take_out(key)
 
     def remove_matching(self, selector: Selector, step: int) -> Iterator[int]:
         """Remove all entries that match: looks at `step` entries a step, yields how many it removed.
@@ -144,8 +151,11 @@ class MemoryTier:
                 entry.key, entry.value, entry.size_bytes, entry.expires_ns, entry.version, durable
             )
 
-    def _remove(self, entry: Entry) -> None:
-        del self._entries[entry.key.kind][entry.key.name]
-        counts = self.counts[entry.key.kind]
+    def _take_out(self, key: StoredKey) -> bool:
+        entry = self._entries[key.kind].pop(key.name, None)
+        if entry is None:
+            return False
+        counts = self.counts[key.kind]
         counts.entries -= 1
         counts.bytes -= entry.size_bytes
+        return True
