@@ -85,7 +85,8 @@ def speech_choice(
             encoding=PCM, sample_rate_hz=heard.sample_rate_hz, channels=heard.channels
         ),
         heard=heard,
-        speed=options.speed or 1.0,
+        # As exact as the cache's keys are: what is spoken is what is found again.
+        speed=round(options.speed, 3) or 1.0,
         policy=options.chunk_policy,
         audio_cache=not options.bypass_audio_cache,
         max_lead_ms=options.max_lead_ms if options.HasField("max_lead_ms") else settings.gateway_max_lead_ms,

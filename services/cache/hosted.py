@@ -91,7 +91,9 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         ),
         durable=redis,
     )
-    limits = Limits(settings.cache_max_value_bytes, settings.cache_max_text_chars)
+    limits = Limits(
+        settings.cache_max_value_bytes, settings.cache_max_text_chars, settings.cache_prompt_match
+    )
     return CacheService(core, redis, runtime, limits)
 
 

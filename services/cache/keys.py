@@ -1,7 +1,7 @@
 r"""What makes two results equal: the one place that turns a request into the key of its entry.
 
     AudioKey / ReplyKey / HistoryKey ─ canonical bytes ─ SHA-256 ─┐
-    voicemesh:v1:<kind>:<tenant tag>:<voice tag>:<revision tag>:<digest>
+    voicemesh:v2:<kind>:<tenant tag>:<voice tag>:<revision tag>:<digest>
 
 The canonical bytes are a typed, length-prefixed encoding, so that two different requests never give
 the same bytes ("ab" + "c" is not "a" + "bc", absent is not zero). The tags are short hashes of the
@@ -9,26 +9,30 @@ names that `Invalidate` can ask for; they let both tiers find the entries of a v
 revision or a tenant without an index that could get out of step with the entries. Nothing of a key
 can be read from what is stored: no text, no name.
 
-Audio: every field counts exactly, the text as it is given to the engine.
+Audio: every field counts exactly. The text is as it is given to the engine: what became of markup,
+links and pictographs is in it, so no version of what made it so need be. The revision stands for
+all else that is heard: weights, settings and library of the engine, the variant, loudness, edges,
+pauses, resampling (`services.tts.core.catalog`).
 
-Replies: every field and message counts exactly, but for the last message of the user, whose texts
-are first put into Unicode normal form C and whose runs of white space become one space. That is
-typing, not meaning. Nothing more is folded: case ("US" and "us"), punctuation ("2.5" and "25", "?"
-and "!"), accents and word order all can change what is asked, and a wrong answer from a cache costs
-more than a miss. Raise `SCHEME_VERSION` whenever any of this changes: old entries then just age out.
+Replies: every field and message counts exactly, but for what the user typed, which counts as
+`services.cache.prompts` says. Of a conversation, all that the user typed: else a prompt that is found
+in spite of its spelling would make every later one of its session another.
+
+Raise `SCHEME_VERSION` whenever any of this changes, the folding of prompts included: old entries then
+just age out.
 """
 
 import hashlib
 import math
 import struct
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from services.cache.prompts import Match, normalise
 from services.cache.values import PCM_S16LE, ROLE_USER, AudioFormat, Image, Kind, Message
 from voicemesh.runtime.errors import InvalidFieldError
 
-SCHEME_VERSION: Final = 1
+SCHEME_VERSION: Final = 2
 PREFIX: Final = f"voicemesh:v{SCHEME_VERSION}"
 MAX_NAME_CHARS: Final = 512
 """Limit of every name in a key: engine, voice, revision, language, tenant, session, model."""
@@ -132,13 +136,14 @@ def select(target: Literal["voice", "model_revision", "tenant"], name: str) -> S
     return Selector(target, tag(name))
 
 
-def stored_key(key: Key, path: str, *, max_text_chars: int) -> StoredKey:
+def stored_key(key: Key, path: str, *, max_text_chars: int, match: Match = "typing") -> StoredKey:
     """Return the key under which the entry of `key` is stored.
 
     Args:
         key: The request's key.
         path: Where it stands in the request, for errors: "get.key".
         max_text_chars: Limit of the text of an `AudioKey`.
+        match: Which prompts ask the same.
 
     Raises:
         InvalidFieldError: A field is missing, malformed or over its limit.
@@ -147,7 +152,7 @@ def stored_key(key: Key, path: str, *, max_text_chars: int) -> StoredKey:
     if isinstance(key, AudioKey):
         return _audio(key, f"{path}.audio", max_text_chars)
     if isinstance(key, ReplyKey):
-        return _reply(key, f"{path}.reply")
+        return _reply(key, f"{path}.reply", match)
     _check_name(f"{path}.history.tenant", key.tenant, may_be_empty=True)
     _check_name(f"{path}.history.session_id", key.session_id)
     return _named("history", (key.tenant, key.session_id), tag(key.tenant))
@@ -156,11 +161,6 @@ def stored_key(key: Key, path: str, *, max_text_chars: int) -> StoredKey:
 def canonical_format(format_: AudioFormat) -> AudioFormat:
     """Return `format_` with the contract's meanings of 0 written out: PCM s16le, one channel."""
     return AudioFormat(format_.encoding or PCM_S16LE, format_.sample_rate_hz, format_.channels or 1)
-
-
-def normalise_prompt(text: str) -> str:
-    """Return `text` in Unicode normal form C, white space collapsed and stripped."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def tag(name: str) -> str:
@@ -212,7 +212,7 @@ def _audio(key: AudioKey, path: str, max_text_chars: int) -> StoredKey:
     return _named("audio", fields, tag(key.tenant), tag(key.voice), tag(key.model_revision))
 
 
-def _reply(key: ReplyKey, path: str) -> StoredKey:
+def _reply(key: ReplyKey, path: str, match: Match) -> StoredKey:
     _check_name(f"{path}.tenant", key.tenant, may_be_empty=True)
     _check_name(f"{path}.llm_revision", key.llm_revision)
     _check_name(f"{path}.model", key.model, may_be_empty=True)
@@ -222,14 +222,16 @@ def _reply(key: ReplyKey, path: str) -> StoredKey:
         if number is not None and not math.isfinite(number):
             raise InvalidFieldError(f"{path}.parameters.{name}", "must be a finite number")
     check_messages(key.messages, f"{path}.messages")
-    users = [index for index, message in enumerate(key.messages) if message.role == ROLE_USER]
-    last = users[-1] if users else -1
     messages = tuple(
-        (message.role, tuple(_part(part, normalise=index == last) for part in message.parts))
-        for index, message in enumerate(key.messages)
+        (
+            message.role,
+            tuple(_part(part, match if message.role == ROLE_USER else "exact") for part in message.parts),
+        )
+        for message in key.messages
     )
     parameters = (wish.max_tokens, wish.temperature, wish.top_p, wish.stop, wish.seed)
-    fields = (key.tenant, key.llm_revision, key.model, parameters, messages)
+    # A replica that folds otherwise has entries of its own.
+    fields = (key.tenant, key.llm_revision, key.model, parameters, match, messages)
     return _named("reply", fields, tag(key.tenant))
 
 
@@ -249,10 +251,10 @@ def check_messages(messages: tuple[Message, ...], path: str, *, may_be_empty: bo
             raise InvalidFieldError(f"{path}[{index}].parts", "must not be empty")
 
 
-def _part(part: str | Image, *, normalise: bool) -> Canonical:
+def _part(part: str | Image, match: Match) -> Canonical:
     if isinstance(part, Image):
         return (part.data, part.url, part.media_type)
-    return normalise_prompt(part) if normalise else part
+    return normalise(part, match)
 
 
 def _named(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.cache.keys import AudioKey, Key, StoredKey, canonical_format, check_messages, stored_key
+from services.cache.prompts import Match
 from services.cache.values import (
     AudioFormat,
     AudioValue,
@@ -70,6 +71,12 @@ class Limits:
 
     max_value_bytes: int
     max_text_chars: int
+    match: Match = "typing"
+    """Which prompts ask the same."""
+
+    def stored(self, key: Key, path: str) -> StoredKey:
+        """Return the key under which the entry of `key` is stored; errors as `stored_key`."""
+        return stored_key(key, path, max_text_chars=self.max_text_chars, match=self.match)
 
 
 def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0) -> Get:
@@ -80,7 +87,7 @@ def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0) -> G
             can be counted.
 
     """
-    stored = stored_key(key, "get.key", max_text_chars=limits.max_text_chars)
+    stored = limits.stored(key, "get.key")
     if not lease and not head_ms:
         return Get(stored)
     if not isinstance(key, AudioKey):
@@ -100,7 +107,7 @@ def checked_put(key: Key, value: Value, expected_version: int | None, limits: Li
         InvalidFieldError: The key is unusable, or the value is not of its kind, empty or too large.
 
     """
-    stored = stored_key(key, "put.key", max_text_chars=limits.max_text_chars)
+    stored = limits.stored(key, "put.key")
     kind = kind_of(value)
     if kind != stored.kind:
         raise InvalidFieldError("put.value", f"is of the kind {kind}, but its key is of {stored.kind}")

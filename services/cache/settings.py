@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.cache.prompts import Match
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
 _HEADROOM_BYTES = 512 * 1024
@@ -25,6 +26,9 @@ class CacheSettings(ServerSettings):
     """Largest value; must leave 512 KiB below `max_message_bytes`."""
     cache_max_text_chars: Annotated[int, Field(ge=1)] = 16_384
     """Longest text of an audio key, in characters."""
+    cache_prompt_match: Match = "typing"
+    """Which prompts share a reply: `exact`, `typing` (spaces, quotes, dashes, a capital at the beginning, a
+    full stop at the end do not count), or `loose` (words and numbers alone do). See docs/cache.md."""
     cache_audio_ttl_s: Annotated[int, Field(ge=1)] = 7200
     """How long audio is kept."""
     cache_reply_ttl_s: Annotated[int, Field(ge=1)] = 1800

@@ -12,7 +12,6 @@ from services.cache.keys import (
     ReplyKey,
     Selector,
     select,
-    stored_key,
 )
 from services.cache.requests import (
     Append,
@@ -82,8 +81,7 @@ def selector(message: cache_pb2.InvalidateRequest, limits: Limits) -> Selector:
     if which is None:
         raise InvalidFieldError("target", "must be set")
     if which == "key":
-        stored = stored_key(_key(message.key, "key"), "key", max_text_chars=limits.max_text_chars)
-        return Selector("key", stored.name)
+        return Selector("key", limits.stored(_key(message.key, "key"), "key").name)
     if which == "all":
         if not message.all:
             raise InvalidFieldError("all", "must be true")

@@ -6,6 +6,9 @@ from typing import Final
 
 from services.tts.wire import Word
 
+RENDERING: Final = 1
+"""Raised whenever this module gives engines another text for the same one."""
+
 # Control characters (U+0001 starts a command to espeak-ng), and the private use area, which engines
 # use for marks of their own. Tab and line ends are white space and stay.
 _UNSPEAKABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ue000-\uf8ff]")

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from services.tts import edges, loudness, resampling
+from services.tts import edges, loudness, resampling, text
 from services.tts.core.fallbacks import variant_language
 from services.tts.core.model import Capabilities, Variant, VoiceInfo, VoiceSpec
 from services.tts.core.pool import Pool
 from services.tts.core.voices import Voice, Voices, VoiceState
 from services.tts.pauses import PAUSES_MS
+from services.tts.versions import version_of
 from voicemesh.runtime.errors import NoEngineError, VoiceNotReadyError
 
 First = Callable[[str], tuple[Pool, str, bool]]
@@ -102,7 +103,9 @@ def revision(spec: VoiceSpec, capabilities: Capabilities, variant: str) -> str:
     """Return the revision of a variant: another one whenever the same text would sound different."""
     joins = [
         edges.RENDERING,
+        text.RENDERING,
         resampling.RENDERING,
+        version_of("soxr"),
         *(loudness.RENDERING, spec.loudness, spec.gain_db),
         spec.trim_silence,
         sorted({**PAUSES_MS, **spec.pauses_ms}.items()),

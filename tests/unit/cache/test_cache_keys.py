@@ -75,8 +75,9 @@ def last(*parts: str | Image) -> tuple[Message, ...]:
         replace(REPLY, parameters=replace(REPLY.parameters, stop=("ab",))),
         replace(REPLY, parameters=replace(REPLY.parameters, seed=None)),
         replace(REPLY, messages=REPLY.messages[1:]),
-        replace(REPLY, messages=last("what is rain?")),
+        replace(REPLY, messages=last("What is RAIN?")),
         replace(REPLY, messages=last("What is rain")),
+        replace(REPLY, messages=(*REPLY.messages, Message(ROLE_ASSISTANT, ("Water.",)))),
         replace(REPLY, messages=last("What is ra in?")),
         replace(REPLY, messages=last("What is", "rain?")),
         replace(REPLY, messages=last("What is rain?", Image(data=b"1", media_type="image/png"))),
@@ -89,20 +90,31 @@ def test_everything_of_a_reply_key_counts(other: ReplyKey) -> None:
     assert name(other) != name(REPLY)
 
 
-@pytest.mark.parametrize("typed", ["What is rain?", "  What\tis \n rain?  ", "What\u00a0is rain?"])
-def test_white_space_of_the_last_prompt_does_not_count(typed: str) -> None:
+@pytest.mark.parametrize("typed", ["what is rain?", "  What\tis \n rain?  ", "What\u00a0is rain ?"])
+def test_how_a_prompt_was_typed_does_not_count(typed: str) -> None:
     assert name(replace(REPLY, messages=last(typed))) == name(REPLY)
 
 
-def test_only_the_last_user_message_is_normalised() -> None:
-    def ask(first: str, second: str) -> str:
-        middle = Message(ROLE_ASSISTANT, ("Yes.",))
-        return name(
-            replace(REPLY, messages=(Message(ROLE_USER, (first,)), middle, Message(ROLE_USER, (second,))))
-        )
+def test_only_what_the_user_typed_is_folded_and_all_of_it() -> None:
+    def ask(first: str, reply: str, second: str) -> str:
+        spoken = (Message(ROLE_USER, (first,)), Message(ROLE_ASSISTANT, (reply,)))
+        return name(replace(REPLY, messages=(*spoken, Message(ROLE_USER, (second,)))))
 
-    assert ask("a b", "cafe\u0301  x") == ask("a b", "caf\u00e9 x")
-    assert ask("a  b", "c") != ask("a b", "c")
+    assert ask("A  dog", "Yes.", "Why so?") == ask("A dog", "Yes.", "why so ?")
+    assert ask("a dog", "Yes.", "Why?") != ask("a dog", "yes.", "Why?")
+    assert ask("a dog", "Yes.", "Why?") != ask("a dog", "Yes. ", "Why?")
+    assert ask("a dog", "Yes.", "Why?") != ask("a cat", "Yes.", "Why?")
+
+
+def test_each_way_to_fold_has_keys_of_its_own() -> None:
+    lower = replace(REPLY, messages=last("what is rain"))
+    found = {
+        (match, stored_key(key, "key", max_text_chars=1000, match=match).name)
+        for match in ("exact", "typing", "loose")
+        for key in (REPLY, lower)
+    }
+    assert len({stored for _, stored in found}) == 5
+    assert len({stored for match, stored in found if match == "loose"}) == 1
 
 
 @given(canonicals, canonicals)
@@ -121,9 +133,9 @@ def test_borders_between_fields_count(engine: str, revision: str, language: str,
 
 def test_nothing_can_be_read_from_a_stored_name() -> None:
     for stored in (name(AUDIO), name(REPLY), name(HistoryKey("acme", "session-7"))):
-        assert stored.startswith("voicemesh:v1:")
+        assert stored.startswith("voicemesh:v2:")
         for secret in ("Hello", "rain", "acme", "espeak", "session", "r1"):
-            assert secret not in stored.removeprefix("voicemesh:v1:audio")
+            assert secret not in stored.removeprefix("voicemesh:v2:audio")
 
 
 @pytest.mark.parametrize(

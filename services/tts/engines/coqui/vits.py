@@ -36,6 +36,7 @@ from services.tts.engines.coqui.options import Options
 from services.tts.engines.coqui.reading import MAX_TOKENS, Reader
 from services.tts.engines.coqui.utterance import FIRST, FLOW, TEXT, WINDOW, Sizes, Spoken
 from services.tts.engines.coqui.variants import listed, wanted
+from services.tts.engines.coqui.versions import LIBRARIES
 from services.tts.engines.coqui.vits_model import VitsModel
 from services.tts.engines.coqui.windows import FIRST_FRAMES, WINDOW_FRAMES, Grid
 from services.tts.engines.espeak import bcp47
@@ -284,7 +285,7 @@ class VitsEngine(SteppedEngine):
 
 def _digest(files: ModelFiles, device: str, sound: tuple[Any, ...]) -> str:
     """Return what changes with the weights, the configuration and what else is heard."""
-    digest = hashlib.blake2b(repr((_RENDERING, device, sound)).encode(), digest_size=8)
+    digest = hashlib.blake2b(repr((_RENDERING, LIBRARIES, device, sound)).encode(), digest_size=8)
     for path in sorted({files.config, *files.folder.glob("*.json"), *files.folder.glob("speakers*")}):
         digest.update(path.read_bytes())
     assert files.checkpoint is not None

@@ -35,6 +35,7 @@ from services.tts.engines.base import (
 from services.tts.engines.coqui.library import take_device
 from services.tts.engines.coqui.model_files import ModelFiles, find_model
 from services.tts.engines.coqui.options import Options
+from services.tts.engines.coqui.versions import LIBRARIES
 from services.tts.engines.coqui.weights import read_saved
 from services.tts.engines.coqui.xtts_speakers import slug
 from services.tts.engines.coqui.xtts_text import pieces, spell_long_numbers
@@ -229,7 +230,7 @@ def _letters(tokenizer: Any) -> frozenset[int] | None:
 
 
 def _revision(files: ModelFiles, vocoder: ModelFiles | None, facts: list[str], device: str) -> str:
-    digest = hashlib.blake2b(f"{_RENDERING} {facts} {device}".encode(), digest_size=6)
+    digest = hashlib.blake2b(f"{_RENDERING} {LIBRARIES} {facts} {device}".encode(), digest_size=6)
     for one in (files, vocoder):
         for path in (one.config, one.checkpoint) if one is not None else ():
             if path is not None:

@@ -37,6 +37,7 @@ from services.tts.engines.coqui.library import take_device
 from services.tts.engines.coqui.model_files import ModelFiles
 from services.tts.engines.coqui.options import Options
 from services.tts.engines.coqui.sampling import Sampler, Sampling
+from services.tts.engines.coqui.versions import LIBRARIES
 from services.tts.engines.coqui.xtts_decoder import WINDOWS, Windows, XttsDecoder
 from services.tts.engines.coqui.xtts_gpt import Scores, XttsGpt
 from services.tts.engines.coqui.xtts_model import load_xtts, missing_package
@@ -227,7 +228,7 @@ class XttsEngine(SteppedEngine):
         return self._gpt.stop_token
 
     def _revision(self, digest: str, precision: str) -> str:
-        facts = f"{_RENDERING} {digest} {precision} {self._device.type} {self._sampling}"
+        facts = f"{_RENDERING} {LIBRARIES} {digest} {precision} {self._device.type} {self._sampling}"
         found = hashlib.blake2b(facts.encode(), digest_size=6)
         for speaker in self.speakers:
             found.update(speaker.latents.cpu().numpy().tobytes() + speaker.embedding.cpu().numpy().tobytes())
