@@ -142,7 +142,7 @@ $(BIN)/python:
 
 $(VENV)/.setup: $(PINS) | $(BIN)/python
 	@echo "Installing the mesh …"
-	@$(PIP) --editable '.[cli,server,espeak,codecs]'
+	@$(PIP) --editable '.[cli,server,espeak,codecs,flags]'
 	@touch $@
 
 # A torch that is there stays; where there is none and no NVIDIA GPU, the one that the tests ran with is taken
@@ -151,7 +151,7 @@ $(VENV)/.coqui: $(PINS) constraints-coqui.txt | $(VENV)/.setup
 	@echo "Installing Coqui TTS and PyTorch: this takes a few minutes …"
 	@command -v nvidia-smi >/dev/null || $(BIN)/python -c 'import torch' 2>/dev/null || \
 		$(PIP_COQUI) "$$(grep '^torch==' constraints-coqui.txt)"
-	@$(PIP_COQUI) --editable '.[cli,server,espeak,codecs,coqui]'
+	@$(PIP_COQUI) --editable '.[cli,server,espeak,codecs,flags,coqui]'
 	@touch $@
 
 $(VENV)/.piper: $(PINS) constraints-coqui.txt | $(VENV)/.setup

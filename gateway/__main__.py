@@ -5,6 +5,7 @@ import sys
 import grpc
 
 from gateway import encoding
+from gateway.flags import open_flags
 from gateway.http import HttpEdge
 from gateway.peers import Peers
 from gateway.recorder import Recorder
@@ -20,8 +21,9 @@ class Gateway(Hosted):
 
     def __init__(self, settings: GatewaySettings, runtime: Runtime) -> None:
         self._peers = Peers(settings, runtime.readiness, runtime.clock)
+        self._flags = open_flags(settings, runtime.clock)
         recorder = Recorder(settings, runtime.telemetry)
-        self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock)
+        self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock, self._flags)
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
         self._http: HttpEdge | None = None
         if settings.http_enabled:
@@ -37,6 +39,7 @@ class Gateway(Hosted):
         """Watch the services; ready when they are, and when encoders are loaded."""
         encoding.load()
         self._peers.start()
+        self._flags.start()
         if self._http is not None:
             self._http.start()
 
@@ -50,6 +53,7 @@ class Gateway(Hosted):
         """Close the HTTP edge and the channels."""
         if self._http is not None:
             await self._http.close()
+        await self._flags.close()
         await self._peers.close()
 
 

@@ -249,6 +249,7 @@ def _check_same(configure: pb.Configure, floor: Floor, turns: Turns) -> None:
             configure.parameters,
             host.parameters,
         ),
+        ("attributes", bool(configure.attributes), configure.attributes, host.attributes),
         ("bypass_reply_cache", configure.bypass_reply_cache, True, host.bypass_reply_cache),
         ("speech.speed", bool(asked.speed), asked.speed, speech.speed),
         (

@@ -9,12 +9,13 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from gateway import translation
+from gateway.choosing import Choice, check_attributes
 from gateway.core import events as on
 from gateway.core.values import Image, Message
 from gateway.driver import Caller, TurnDriver
-from gateway.options import SpeechChoice, speech_choice, text_choice
 from gateway.turns import TurnRequest, Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, UnknownTurnError
@@ -22,6 +23,7 @@ from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
 
 _log = get_logger(__name__)
+_SPEECH_FIELD: Final = "configure.speech"
 
 
 @dataclass(eq=False, slots=True)
@@ -83,8 +85,8 @@ class Floor:
         self.tenant = tenant
         self.session_id = configure.session_id or uuid.uuid4().hex
         self._turns = turns
-        self._text = text_choice(configure, turns.settings)
-        self.speech = self._speech_now()
+        check_attributes(configure.attributes)
+        self.speech = turns.choosing.plain(configure, _SPEECH_FIELD).speech
         self._caller = caller
         self._session = session
         self._remaining_s = remaining_s
@@ -145,7 +147,7 @@ class Floor:
         await self._end_present()
         try:
             message = self._checked(prompt)
-            self._begin(member, prompt.turn_id, received_ns, message, prompt.traceparent)
+            await self._begin(member, prompt.turn_id, received_ns, message, prompt.traceparent)
         except MeshError as error:
             self._refuse(member, prompt.turn_id, error, prompt.traceparent)
 
@@ -171,7 +173,7 @@ class Floor:
                 return
             await self._end_present()
             try:
-                self._begin(member, text.turn_id, received_ns, None, text.traceparent)
+                await self._begin(member, text.turn_id, received_ns, None, text.traceparent)
             except MeshError as error:
                 self._refuse(member, text.turn_id, error, text.traceparent)
                 self._drop_rest(member, text)
@@ -214,7 +216,9 @@ class Floor:
         driver = None
         try:
             message = self._checked(prompt)
-            driver = self._begin(member, prompt.turn_id, received_ns, message, prompt.traceparent, draft=True)
+            driver = await self._begin(
+                member, prompt.turn_id, received_ns, message, prompt.traceparent, draft=True
+            )
         except MeshError as error:
             _log.info("draft refused", turn_id=prompt.turn_id, reason=error.reason)
         self._draft = _Draft(prompt, driver)
@@ -242,7 +246,7 @@ class Floor:
 
     # ------------------------------------------------------------ turns
 
-    def _begin(
+    async def _begin(
         self,
         member: Member,
         turn_id: str,
@@ -263,20 +267,24 @@ class Floor:
             new_session=not self._known_session,
             draft=draft,
         )
-        self.speech = self._speech_now()
+        choice = await self._choose(words=prompt is None)
+        self.speech = choice.speech
         self._turn = self._turns.begin(
-            request, self._text, self.speech, self._caller, self._session, self._standby, self._remaining_s()
+            request, choice, self._caller, self._session, self._standby, self._remaining_s()
         )
         self._leader = member
         self._known_session = self._known_session or not draft
         return self._turn
 
-    def _speech_now(self) -> SpeechChoice:
-        """Return how the next turn is spoken: a voice may have another model since the last one."""
-        turns = self._turns
-        choice = speech_choice(self.configure.speech, turns.peers, turns.settings, "configure.speech")
+    async def _choose(self, *, words: bool) -> Choice:
+        """Return how the next turn is made: a voice or a flag may be another since the last one."""
+        choice = await self._turns.choosing.choose(
+            self.configure, tenant=self.tenant, sticky=self.session_id, words=words, field=_SPEECH_FIELD
+        )
+        if not self.configure.channel:
+            return choice
         # Each member of a channel says for itself whether it wants words.
-        return replace(choice, word_timings=True) if self.configure.channel else choice
+        return replace(choice, speech=replace(choice.speech, word_timings=True))
 
     async def _end_present(self) -> None:
         """Interrupt the present turn, if one runs, and wait for its end: the next one needs its history."""

@@ -182,7 +182,9 @@ class HttpEdge:
     async def _health(self, _request: Request) -> Response:
         serving = self._readiness.serving
         status = "serving" if serving else "not serving"
-        return JSONResponse({"status": status}, status_code=200 if serving else 503)
+        # Flags that are broken are no reason to send callers elsewhere.
+        flags = {"flags": state} if (state := self._turns.flags.state) is not None else {}
+        return JSONResponse({"status": status, **flags}, status_code=200 if serving else 503)
 
     async def _voices(self, _request: Request) -> Response:
         voices = [
@@ -199,7 +201,7 @@ class HttpEdge:
             tenant = tenancy.one_of(request.headers.getlist(HTTP_HEADER), HTTP_HEADER)
             speaker = Speaker(self._turns, self._sessions.open(), tenant, None)
             self._speakers.add(speaker)
-            speaker.speak(
+            await speaker.speak(
                 pb.SpeakRequest(
                     text=body.input,
                     speech=pb.SpeechOptions(

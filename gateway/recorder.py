@@ -1,6 +1,7 @@
 """What stays of a turn: its report, its span, one line in the log."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -8,6 +9,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from gateway import translation
 from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
+from gateway.flags import Evaluation
 from gateway.options import SpeechChoice
 from gateway.settings import GatewaySettings
 from voicemesh.common.v1 import common_pb2
@@ -20,6 +22,8 @@ from voicemesh.runtime.telemetry import Telemetry, end_span, extract_traceparent
 _log = get_logger(__name__)
 _SPAN_NAME: Final = "turn"
 MAX_TURN_ID_CHARS: Final = 200
+_VARIANT: Final = "voicemesh.variant"
+"""Attributes of the turn's span: what each feature flag gave it."""
 _TurnName = tuple[str, str]
 """Tenant and id of a turn: no tenant finds another's."""
 
@@ -56,9 +60,11 @@ class Recorder:
             )
         return pb.TurnReport.FromString(report)
 
-    def begin(self, spec: TurnSpec, speech: SpeechChoice, traceparent: str) -> Span:
+    def begin(
+        self, spec: TurnSpec, speech: SpeechChoice, traceparent: str, flags: Iterable[Evaluation] = ()
+    ) -> Span:
         """Start the span of a turn: below the caller's, or of a trace of its own."""
-        return self._telemetry.tracer.start_span(
+        span = self._telemetry.tracer.start_span(
             _SPAN_NAME,
             context=extract_traceparent(traceparent),
             kind=SpanKind.SERVER,
@@ -68,8 +74,22 @@ class Recorder:
                 "voicemesh.tenant": spec.tenant,
                 "voicemesh.voice": speech.voice.name,
                 "voicemesh.turn.kind": "prompt" if spec.prompt is not None else "text",
+                **{f"{_VARIANT}.{key.removeprefix('voicemesh.')}": variant for key, variant in spec.variants},
             },
         )
+        for flag in flags:
+            # https://opentelemetry.io/docs/specs/semconv/feature-flags/feature-flags-events/
+            span.add_event(
+                "feature_flag.evaluation",
+                {
+                    "feature_flag.key": flag.key,
+                    "feature_flag.result.variant": flag.variant,
+                    "feature_flag.result.reason": flag.reason,
+                    "feature_flag.provider.name": flag.provider,
+                    "feature_flag.context.id": spec.session_id or spec.turn_id,
+                },
+            )
+        return span
 
     def end(self, report: TurnReport, span: Span, heard: common_pb2.AudioFormat) -> pb.TurnReport | None:
         """Take the report of a turn that ended, and the format of its frames.
@@ -183,6 +203,7 @@ class Recorder:
             "tts_chars": report.characters,
             "cache_hit": report.reply_cache in ("memory", "redis"),
             "degraded": list(report.degraded),
+            "variants": dict(report.variants),
         }
         if report.outcome == "failed":
             log.warning("turn failed", reason=reason_of(told.error), **fields)

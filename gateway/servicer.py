@@ -46,7 +46,7 @@ class GatewayServicer(GatewayServiceServicer):
         received_ns = self._turns.clock.now_ns()
         tenant = tenancy.of_call(context)
         speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
-        speaker.speak(request, received_ns)
+        await speaker.speak(request, received_ns)
         try:
             async for response in Responses(speaker.outbox):
                 yield response

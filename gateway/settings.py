@@ -63,6 +63,12 @@ class GatewaySettings(ServerSettings):
     """How long the cache is left alone after it failed; doubles, up to 30 times this, while it fails."""
     gateway_shared_cache: Literal["none", "audio", "all"] = "none"
     """What all tenants find of each other in the cache: nothing, `audio`, or `all`, which is replies too."""
+    flags_file: str = ""
+    """A JSON file of feature flags, which is watched: see docs/flags.md."""
+    flags_provider: str = ""
+    """Another provider of OpenFeature, as `module:factory`; then `VOICEMESH_FLAGS_FILE` is not read."""
+    flags_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Longest that a turn waits for such a provider; then its session keeps what it was last given."""
     gateway_standby_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
     """How long a stream to the LLM service stands by for a caller's next prompt; 0: none does."""
     gateway_voices_poll_s: Annotated[float, Field(gt=0, le=3_600)] = 1.0

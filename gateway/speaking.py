@@ -8,9 +8,9 @@ from typing import Any, Final
 from google.protobuf.message import Message as ProtoMessage
 
 from gateway.callers import Item, OutboxCaller
+from gateway.choosing import Choice
 from gateway.core import events as on
 from gateway.driver import TurnDriver
-from gateway.options import SpeechChoice, speech_choice, text_choice
 from gateway.turns import TurnRequest, Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, TooManyTurnsError
@@ -25,6 +25,7 @@ _AT_ONCE: Final = 4
 _PATIENCE_MS: Final = 2_000
 """How much later than that of a turn somebody listens to a text of a batch is due."""
 _PLACE_TRIES: Final = 60
+_SPEECH_FIELD: Final = "speech"
 _BATCH_EVENTS: Final = {
     "turn_started": "started",
     "frame": "frame",
@@ -54,11 +55,10 @@ class Speaker:
         self._session = session
         self._tenant = tenant
         self._timeout_s = timeout_s
-        self._text = text_choice(pb.Configure(), turns.settings)
         self._running: set[TurnDriver] = set()
         self._batch: asyncio.Task[None] | None = None
 
-    def speak(self, request: pb.SpeakRequest, received_ns: int) -> None:
+    async def speak(self, request: pb.SpeakRequest, received_ns: int) -> None:
         """Begin to speak one text; failure of the turn becomes that of the call.
 
         Raises:
@@ -72,12 +72,14 @@ class Speaker:
                 return None
             return pb.SpeakResponse(**{event: message})  # type: ignore[arg-type] # events are named by their field
 
+        turn_id = request.turn_id or uuid.uuid4().hex
         turn = TurnRequest(
-            self._tenant, request.turn_id, "", received_ns, None, request.traceparent, keep_history=False
+            self._tenant, turn_id, "", received_ns, None, request.traceparent, keep_history=False
         )
         try:
             self._check(request.text, "text")
-            driver = self._begin(turn, request.text, self._choice(request.speech), wrap)
+            choice = await self._choose(request.speech, turn_id)
+            driver = self._begin(turn, request.text, choice, wrap)
         except MeshError as error:
             self._turns.refuse(turn.tenant, turn.turn_id, turn.session_id, turn.traceparent, error)
             raise
@@ -92,11 +94,11 @@ class Speaker:
         """
         if not 1 <= len(request.texts) <= _MAX_TEXTS:
             raise InvalidFieldError("texts", f"has {len(request.texts)} texts; 1 to {_MAX_TEXTS} are taken")
-        speech = self._choice(request.speech)
+        self._turns.choosing.plain(pb.Configure(speech=request.speech), _SPEECH_FIELD)
         indexes: dict[str, list[int]] = {}
         for index, text in enumerate(request.texts):
             indexes.setdefault(text, []).append(index)
-        self._batch = self._session.spawn(self._run_batch(indexes, speech), name="batch")
+        self._batch = self._session.spawn(self._run_batch(indexes, request.speech), name="batch")
 
     def abandon(self) -> None:
         """End everything at once: the caller is gone. Does not wait."""
@@ -112,11 +114,11 @@ class Speaker:
         self,
         turn: TurnRequest,
         text: str,
-        speech: SpeechChoice,
+        choice: Choice,
         wrap: Callable[[str, ProtoMessage], Any],
     ) -> TurnDriver:
         caller = OutboxCaller(wrap, self.outbox)
-        driver = self._turns.begin(turn, self._text, speech, caller, self._session, None, self._timeout_s)
+        driver = self._turns.begin(turn, choice, caller, self._session, None, self._timeout_s)
         self._running.add(driver)
         driver.handle(on.TextArrived(text))
         driver.handle(on.TextEnded())
@@ -129,7 +131,7 @@ class Speaker:
             self._running.discard(driver)
             self.outbox.close()
 
-    async def _run_batch(self, indexes: dict[str, list[int]], speech: SpeechChoice) -> None:
+    async def _run_batch(self, indexes: dict[str, list[int]], speech: pb.SpeechOptions) -> None:
         # However small this gateway is, a batch leaves most of it to those who listen.
         places = asyncio.Semaphore(min(_AT_ONCE, max(1, self._turns.settings.gateway_max_turns // 4)))
 
@@ -144,7 +146,7 @@ class Speaker:
         finally:
             self.outbox.close()
 
-    async def _batch_text(self, text: str, positions: Sequence[int], speech: SpeechChoice) -> None:
+    async def _batch_text(self, text: str, positions: Sequence[int], speech: pb.SpeechOptions) -> None:
         def wrap(event: str, message: ProtoMessage) -> pb.SpeakBatchResponse | None:
             field = _BATCH_EVENTS.get(event)
             return pb.SpeakBatchResponse(text_indexes=positions, **{field: message}) if field else None  # type: ignore[arg-type] # as above
@@ -152,7 +154,8 @@ class Speaker:
         turn_id = uuid.uuid4().hex
         try:
             self._check(text, f"texts[{positions[0]}]")
-            driver = await self._place(turn_id, text, speech, wrap)
+            choice = await self._choose(speech, turn_id)
+            driver = await self._place(turn_id, text, choice, wrap)
         except MeshError as error:
             failed = self._turns.refuse(self._tenant, turn_id, "", "", error)
             self.outbox.push((wrap("turn_failed", failed), None))
@@ -161,7 +164,7 @@ class Speaker:
         self._running.discard(driver)
 
     async def _place(
-        self, turn_id: str, text: str, speech: SpeechChoice, wrap: Callable[[str, ProtoMessage], Any]
+        self, turn_id: str, text: str, choice: Choice, wrap: Callable[[str, ProtoMessage], Any]
     ) -> TurnDriver:
         """Begin a text of a batch; while every place is taken by others, wait rather than refuse."""
         tries = 0
@@ -177,7 +180,7 @@ class Speaker:
                 patience_ms=_PATIENCE_MS,
             )
             try:
-                return self._begin(turn, text, speech, wrap)
+                return self._begin(turn, text, choice, wrap)
             except TooManyTurnsError as error:
                 tries += 1
                 if tries == _PLACE_TRIES:
@@ -191,5 +194,8 @@ class Speaker:
         if len(text) > limit:
             raise InvalidFieldError(field, f"has {len(text)} characters; at most {limit} are taken")
 
-    def _choice(self, options: pb.SpeechOptions) -> SpeechChoice:
-        return speech_choice(options, self._turns.peers, self._turns.settings, "speech")
+    async def _choose(self, speech: pb.SpeechOptions, turn_id: str) -> Choice:
+        """Return how a text is spoken. There is no session: each is given a variant by itself."""
+        return await self._turns.choosing.choose(
+            pb.Configure(speech=speech), tenant=self._tenant, sticky=turn_id, words=True, field=_SPEECH_FIELD
+        )

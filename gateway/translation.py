@@ -221,6 +221,7 @@ def report_to(report: TurnReport, trace_id: str, cost_usd: float) -> pb.TurnRepo
         text=report.text,
         error=to_status(report.error, trace_id) if report.error is not None else None,
         head_start_us=report.head_start_us,
+        variants=dict(report.variants),
     )
 
 

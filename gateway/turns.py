@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.choosing import Choice, Choosing
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
+from gateway.flags import Flags
 from gateway.openers import Openers
-from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.recorder import MAX_TURN_ID_CHARS, Recorder
 from gateway.settings import GatewaySettings
@@ -50,6 +51,11 @@ class Turns:
         recorder: Is told of every turn.
         telemetry: Makes spans.
         clock: Stamps everything.
+        flags: Have a say in how turns are made.
+
+    Attributes:
+        choosing: Says how a turn is made.
+        flags: As given.
 
     """
 
@@ -60,7 +66,10 @@ class Turns:
         recorder: Recorder,
         telemetry: Telemetry,
         clock: Clock,
+        flags: Flags,
     ) -> None:
+        self.flags = flags
+        self.choosing = Choosing(settings, peers, flags)
         self.settings = settings
         self.peers = peers
         self.clock = clock
@@ -81,8 +90,7 @@ class Turns:
     def begin(
         self,
         request: TurnRequest,
-        text: TextChoice,
-        speech: SpeechChoice,
+        choice: Choice,
         caller: Caller,
         session: Session,
         standby: Standby | None,
@@ -96,6 +104,7 @@ class Turns:
             InvalidFieldError: The turn id is too long.
 
         """
+        text, speech = choice.text, choice.speech
         if self.draining.is_set():
             raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
         if len(self._running) >= self.settings.gateway_max_turns:
@@ -127,8 +136,9 @@ class Turns:
             patience_ms=request.patience_ms,
             history_limit=self.settings.gateway_history_messages,
             history_chars=self.settings.gateway_history_chars,
+            variants=tuple((flag.key, flag.variant) for flag in choice.flags),
         )
-        span = self._recorder.begin(spec, speech, request.traceparent)
+        span = self._recorder.begin(spec, speech, request.traceparent, choice.flags)
         driver = TurnDriver(
             spec,
             text,

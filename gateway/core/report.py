@@ -61,5 +61,7 @@ class TurnReport:
     """The text as far as it was heard: what the history keeps."""
     error: Exception | None
     tenant: str = ""
+    variants: tuple[tuple[str, str], ...] = ()
+    """Feature flags that had a say in the turn, and the variant that each gave it."""
     head_start_us: int = 0
     """How long before its confirmation a draft came, which is where durations begin; 0: it was none."""

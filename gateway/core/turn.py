@@ -480,5 +480,6 @@ class TurnEngine:
             characters=speech.characters,
             heard=self._heard,
             error=self._error,
+            variants=spec.variants,
             head_start_us=self._head_start_ns // 1000,
         )

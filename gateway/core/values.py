@@ -144,3 +144,5 @@ class TurnSpec:
     """Most messages that a history keeps."""
     history_chars: int = 100_000
     """Most characters that a history keeps."""
+    variants: tuple[tuple[str, str], ...] = ()
+    """Feature flags that had a say in the turn, and the variant that each gave it."""

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from gateway.flags import open_flags
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
@@ -220,13 +221,15 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     readiness, sessions = Readiness("gateway"), SessionRegistry()
     peers = Peers(settings, readiness, services.clock)
     recorder = Recorder(settings, telemetry)
-    turns = Turns(settings, peers, recorder, telemetry, services.clock)
+    flags = open_flags(settings, services.clock)
+    turns = Turns(settings, peers, recorder, telemetry, services.clock, flags)
     add_GatewayServiceServicer_to_server(GatewayServicer(turns, recorder, sessions), server)
     server.add_insecure_port(front)
     await peer_server.start()
     await server.start()
     await healthy.set(True, "scripted")
     peers.start()
+    flags.start()
     try:
         async with open_channel(front) as channel:
             stub = GatewayServiceStub(channel)
@@ -235,5 +238,6 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
         await server.stop(None)
         await sessions.join(timeout_s=1)
         await healthy.drain()
+        await flags.close()
         await peers.close()
         await peer_server.stop(None)

@@ -24,7 +24,7 @@ GUARD_S = 60.0
 TURN_FIELDS = {
     "turn_id", "trace_id", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms", "ttfa_audible_ms",
     "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages", "unattributed_ms", "chunks",
-    "reply_cache", "tokens", "characters", "cost_usd",
+    "reply_cache", "tokens", "characters", "cost_usd", "variants",
 }  # fmt: skip
 
 

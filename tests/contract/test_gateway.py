@@ -16,7 +16,6 @@ from gateway.callers import OutboxCaller
 from gateway.core import events as on
 from gateway.core.values import Message
 from gateway.http import HttpEdge
-from gateway.options import speech_choice, text_choice
 from gateway.turns import TurnRequest
 from tests.contract.gateway_harness import GUARD_S, VOICE, Gateway, Services, running_gateway
 from tests.contract.tts_harness import RPC_STATUS
@@ -135,18 +134,10 @@ async def test_streams_are_not_opened_behind_the_end_of_their_turn(socket_folder
         await gateway.serving()
         services.time_left.clear()
         configure = pb.Configure(bypass_reply_cache=True)
-        speech = speech_choice(pb.SpeechOptions(), gateway.peers, gateway.turns.settings, "speech")
+        choice = gateway.turns.choosing.plain(configure, "speech")
         begun = TurnRequest("", "", "s", 0, Message("user", ("What is rain?",)), new_session=True)
         caller = OutboxCaller(lambda event, message: pb.ConverseResponse(**{event: message}))  # type: ignore[arg-type] # events are named by their field
-        driver = gateway.turns.begin(
-            begun,
-            text_choice(configure, gateway.turns.settings),
-            speech,
-            caller,
-            gateway.sessions.open(),
-            None,
-            None,
-        )
+        driver = gateway.turns.begin(begun, choice, caller, gateway.sessions.open(), None, None)
         # The LLM is asked, the next streams are about to be opened; now the user speaks.
         driver.handle(on.Interrupted())
         async with asyncio.timeout(GUARD_S):

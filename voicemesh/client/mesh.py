@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic_ns
 from types import TracebackType
@@ -154,6 +154,7 @@ class VoiceMesh:
         channel: str = "",
         join: str = "now",
         listen_only: bool = False,
+        attributes: Mapping[str, str] | None = None,
     ) -> Conversation:
         """Return a conversation; it begins with `async with`, or with its first turn.
 
@@ -170,6 +171,7 @@ class VoiceMesh:
             channel=channel,
             join=join,
             listen_only=listen_only,
+            attributes=attributes or {},
         )
         conversation = Conversation(
             self._stub(), options, self._metadata, self.address, self._clock, self._open.discard

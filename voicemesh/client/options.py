@@ -1,7 +1,7 @@
 """What a caller can ask for: plain data, and how it is said on the wire."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -191,6 +191,7 @@ class ConversationOptions:
             knows the name can join. The first member sets the other options for all.
         join: What is heard of a turn that runs already: it goes on from "now", or from its "beginning".
         listen_only: True for a member of a channel that begins no turns.
+        attributes: What rules of feature flags may look at: at most 16 names with texts.
 
     """
 
@@ -203,6 +204,7 @@ class ConversationOptions:
     channel: str = ""
     join: str = "now"
     listen_only: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     def to_proto(self) -> gateway_pb2.Configure:
         """Return the message. Raises ValueError as `SpeechOptions.to_proto` does, and for unknown joins."""
@@ -218,4 +220,5 @@ class ConversationOptions:
             channel=self.channel,
             channel_join=_JOINS[self.join] if self.channel else gateway_pb2.CHANNEL_JOIN_UNSPECIFIED,
             listen_only=self.listen_only,
+            attributes=self.attributes,
         )

@@ -98,6 +98,7 @@ class TurnReport:
         cached_tokens: Those of `input_tokens` that the provider had in its cache.
         characters: Characters given to engines.
         cost_usd: Cost in US dollars by the price table of the mesh.
+        variants: Feature flags that had a say in the turn, and the variant that each gave it.
 
     """
 
@@ -127,6 +128,7 @@ class TurnReport:
     cached_tokens: int = 0
     characters: int = 0
     cost_usd: float = 0.0
+    variants: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form: stable names, every field and every stage always there, times in ms."""
@@ -157,6 +159,7 @@ class TurnReport:
             },
             "characters": self.characters,
             "cost_usd": self.cost_usd,
+            "variants": dict(self.variants),
         }
 
 
@@ -217,6 +220,7 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         cached_tokens=message.usage.cached_input_tokens,
         characters=message.characters,
         cost_usd=message.cost_usd,
+        variants=dict(message.variants),
     )
 
 

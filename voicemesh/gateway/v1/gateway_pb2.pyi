@@ -217,6 +217,26 @@ class Configure(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SPEECH_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_FIELD_NUMBER: _builtins.int
@@ -226,6 +246,7 @@ class Configure(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     CHANNEL_JOIN_FIELD_NUMBER: _builtins.int
     LISTEN_ONLY_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session whose history the turns continue; empty for a new one."""
     system_prompt: _builtins.str
@@ -251,6 +272,13 @@ class Configure(_message.Message):
     def parameters(self) -> _common_pb2.GenerationParameters:
         """Settings of the generation."""
 
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What rules of feature flags may look at, as the caller says it: at most 16 names of 1 to 64
+        characters, values of at most 256. `tenant`, `voice`, `language`, `session` and `turn` are the
+        gateway's own names.
+        """
+
     def __init__(
         self,
         *,
@@ -263,10 +291,11 @@ class Configure(_message.Message):
         channel: _builtins.str = ...,
         channel_join: Global___ChannelJoin.ValueType = ...,
         listen_only: _builtins.bool = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -759,6 +788,26 @@ class TurnReport(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class VariantsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TURN_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
@@ -783,6 +832,7 @@ class TurnReport(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     HEAD_START_US_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    VARIANTS_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -851,6 +901,10 @@ class TurnReport(_message.Message):
     def format(self) -> _common_pb2.AudioFormat:
         """Format of the turn's frames; absent for a turn that was refused."""
 
+    @_builtins.property
+    def variants(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The feature flags that had a say in the turn, and the variant that each gave it; empty: none had."""
+
     def __init__(
         self,
         *,
@@ -878,10 +932,11 @@ class TurnReport(_message.Message):
         error: _status_pb2.Status | None = ...,
         head_start_us: _builtins.int = ...,
         format: _common_pb2.AudioFormat | None = ...,
+        variants: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
