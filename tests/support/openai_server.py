@@ -5,7 +5,8 @@
         ...  # point a client at server.base_url
         await server.requests[1].disconnected.wait()
 
-Replies are taken from the script one by one; behind its end every request gets `server.default`.
+Replies are taken from the script one by one; behind its end every request gets `server.default`, which may be
+a function of the request.
 Speech has a script of its own: `server.script_speech(Speech(...), Reply.error(429))`.
 Also a process of its own: `python -m tests.support.openai_server --port 8000 --tokens-per-s 50`.
 """
@@ -17,7 +18,7 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -98,7 +99,7 @@ class Request:
 class OpenAiServer:
     """The server; an async context manager. Port 0 takes a free one."""
 
-    def __init__(self, port: int = 0, *, default: Reply | None = None) -> None:
+    def __init__(self, port: int = 0, *, default: Reply | Callable[[Request], Reply] | None = None) -> None:
         self.default = default or Reply()
         self.models = Reply.raw(b'{"object": "list", "data": []}', "application/json")
         """The answer to `GET /models`."""
@@ -202,7 +203,9 @@ class OpenAiServer:
         """Note a request; return how it is answered."""
         if request.path.endswith("/chat/completions"):
             self.requests.append(request)
-            return self._script.popleft() if self._script else self.default
+            if self._script:
+                return self._script.popleft()
+            return self.default(request) if callable(self.default) else self.default
         if request.path.endswith("/audio/speech"):
             self.speeches.append(request)
             return self._speech_script.popleft() if self._speech_script else Speech()
