@@ -134,6 +134,7 @@ class Player:
 
     async def _session(self, mesh: VoiceMesh, session: list[tuple[int, Turn]], begins_s: float) -> None:
         first = session[0][1]
+        await self._until(first, begins_s)  # nobody is there before
         options = {"session_id": f"{self._name} {first.session}"} if first.history else {}
         async with mesh.converse(
             speech=self._speech,
@@ -142,8 +143,7 @@ class Player:
             **options,  # type: ignore[arg-type] # of one string
         ) as conversation:
             for place, turn in session:
-                due_s = begins_s + turn.at_ms / 1000 / self._speedup
-                await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
+                await self._until(turn, begins_s)
                 if turn.use == "phrase":
                     asked = mesh.say(turn.text, speech=self._speech)
                 else:
@@ -152,6 +152,10 @@ class Player:
                     pass
                 assert asked.report is not None
                 self.played.reports[place] = asked.report
+
+    async def _until(self, turn: Turn, begins_s: float) -> None:
+        due_s = begins_s + turn.at_ms / 1000 / self._speedup
+        await asyncio.sleep(max(0.0, due_s - asyncio.get_running_loop().time()))
 
 
 @contextlib.asynccontextmanager

@@ -119,31 +119,50 @@ class Admission:
     """Decides what audio each tier is given.
 
     Args:
-        record: Of the requests.
+        record: Of the requests; None where one is enough for either tier.
         memory_requests: Requests within the window that memory keeps audio from; 1: at once.
         redis_requests: The same for Redis.
 
     """
 
-    def __init__(self, record: RequestRecord, *, memory_requests: int = 1, redis_requests: int = 1) -> None:
+    def __init__(
+        self, record: RequestRecord | None = None, *, memory_requests: int = 1, redis_requests: int = 1
+    ) -> None:
         self._record = record
         self._memory_requests = memory_requests
         self._redis_requests = redis_requests
-        self._counts_requests = max(memory_requests, redis_requests) > 1
+        self._most_requests = max(memory_requests, redis_requests)
         self.counts = AdmissionCounts()
 
-    def asked(self, key: StoredKey) -> None:
-        """Note a request, a hit or not."""
-        if self._counts_requests and key.kind == "audio":
+    def asked(self, key: StoredKey, *, keep: bool = False) -> None:
+        """Note a request, a hit or not; `keep`: it counts as often as it must for every tier."""
+        if self._record is None or self._most_requests == 1 or key.kind != "audio":
+            return
+        for _ in range(self._most_requests if keep else 1):
             self._record.add(key.name)
 
-    def to_memory(self, key: StoredKey) -> bool:
-        """Return whether memory keeps what is stored under `key`."""
-        return self._often(key, self._memory_requests)
+    def admit(self, key: StoredKey, *, redis: bool) -> tuple[bool, bool]:
+        """Return whether memory and Redis are given what is stored now, and count what they are not.
 
-    def to_redis(self, key: StoredKey) -> bool:
-        """Return whether Redis is given what is stored under `key`."""
-        return self._often(key, self._redis_requests)
+        Args:
+            key: Of what is stored.
+            redis: There is a Redis.
+
+        """
+        to_memory = self._often(key, self._memory_requests)
+        to_redis = redis and self._often(key, self._redis_requests)
+        self.counts.memory_refused += not to_memory
+        self.counts.redis_refused += redis and not to_redis
+        return to_memory, to_redis
+
+    def later(self, key: StoredKey) -> bool:
+        """Return whether Redis is to be given what memory alone has of audio, and count it then."""
+        if key.kind != "audio" or not self._often(key, self._redis_requests):
+            return False
+        self.counts.redis_later += 1
+        return True
 
     def _often(self, key: StoredKey, requests: int) -> bool:
-        return requests <= 1 or key.kind != "audio" or self._record.count(key.name) >= requests
+        if self._record is None or requests == 1 or key.kind != "audio":
+            return True
+        return self._record.count(key.name) >= requests

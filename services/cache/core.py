@@ -12,9 +12,10 @@ answers from what is here, or returns None, and the one that waits.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from services.cache.admission import Admission, AdmissionCounts
 from services.cache.durable import DurableEntry, DurableTier, DurableUnavailableError, RoundTrips
 from services.cache.keys import Selector, StoredKey
 from services.cache.leases import Following, Granted, Lease, LeaseTable
@@ -29,6 +30,8 @@ _STEP: Final = 1000
 _MAINTENANCE_S: Final = 10.0
 WHOLE_BYTES: Final = 64 * 1024
 """Audio in memory up to which a head is not worth the messages of the rest."""
+
+Tier = Literal["memory", "redis"]
 
 _log = get_logger(__name__)
 
@@ -53,7 +56,7 @@ class Hit:
     """The entry is there."""
 
     value: Value
-    tier: Literal["memory", "redis"]
+    tier: Tier
     version: int = 0
     whole: Callable[[], Awaitable[AudioValue]] | None = None
     """Where `value` is a head: returns the whole entry. Raises `ServiceUnavailableError` where the rest
@@ -69,10 +72,14 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It was done; `degraded` where it is kept in memory but is not on its way to Redis."""
+    """It was done; `degraded` where it is kept in memory but is not on its way to Redis.
+
+    `not_admitted` are the tiers that were not given it, because it was not asked for often enough.
+    """
 
     version: int = 0
     degraded: bool = False
+    not_admitted: tuple[Tier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class Stats:
     redis_corrupt: int
     redis_dropped: int
     active_leases: int
+    admission: AdmissionCounts = field(default_factory=AdmissionCounts)
 
 
 def _at_hand(value: AudioValue) -> Callable[[], Awaitable[AudioValue]]:
@@ -129,6 +137,7 @@ class CacheCore:
         leases: The leases of this process.
         lifetimes: How long entries live.
         durable: The tier behind memory; None for memory alone.
+        admission: Says what audio each tier is given; None: all of it.
 
     """
 
@@ -140,10 +149,12 @@ class CacheCore:
         leases: LeaseTable,
         lifetimes: Lifetimes,
         durable: DurableTier | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._clock = clock
         self._memory = memory
         self._durable = durable
+        self._admission = admission or Admission()
         self._lifetimes = lifetimes
         self._removals = 0
         self.leases = leases
@@ -156,6 +167,10 @@ class CacheCore:
     @property
     def _degraded(self) -> bool:
         return self._durable is not None and not self._durable.available
+
+    def asked(self, key: StoredKey, *, keep: bool = False) -> None:
+        """Note a request to read, once, before it is answered; `keep`: it is worth keeping by itself."""
+        self._admission.asked(key, keep=keep)
 
     def get_now(self, key: StoredKey, head_ms: int = 0) -> Hit | Miss | None:
         """Read an entry without waiting; None where Redis is to be asked: then `get` it."""
@@ -172,6 +187,7 @@ class CacheCore:
 
     def _memory_hit(self, entry: Entry, head_ms: int = 0) -> Hit:
         self._memory.counts[entry.key.kind].memory_hits += 1
+        self._write_later(entry)
         value = entry.value
         if head_ms and isinstance(value, AudioValue) and len(value.audio) > WHOLE_BYTES:
             head_bytes = value.format.bytes_of(head_ms)
@@ -307,10 +323,25 @@ class CacheCore:
 
     def _store(self, key: StoredKey, value: Value) -> Done:
         ttl_ms = self._lifetimes.of(key.kind)
-        self._memory.put(key, value, ttl_ms)
-        if self._durable is not None:
+        to_memory, to_redis = self._admission.admit(key, redis=self._durable is not None)
+        if to_memory:
+            self._memory.put(key, value, ttl_ms, durable=to_redis)
+        if self._durable is not None and to_redis:
             self._durable.write_behind(key, value, ttl_ms)
-        return Done(degraded=self._degraded)
+        refused: tuple[Tier, ...] = () if to_memory else ("memory",)
+        if self._durable is not None and not to_redis:
+            refused = (*refused, "redis")
+        return Done(degraded=self._degraded, not_admitted=refused)
+
+    def _write_later(self, entry: Entry) -> None:
+        """Give Redis what memory alone has, once it was asked for often enough."""
+        tier = self._asks_redis
+        if tier is None or entry.durable or not self._admission.later(entry.key):
+            return
+        ttl_ms = (entry.expires_ns - self._clock.now_ns()) // 1_000_000
+        if ttl_ms >= 1:
+            tier.write_behind(entry.key, entry.value, ttl_ms)
+            self._memory.mark(entry, durable=True)
 
     def acquire_now(self, key: StoredKey, form: AudioFormat, head_ms: int = 0) -> Hit | Joined | None:
         """Read audio, or take or follow its lease, without waiting; None where Redis is to be asked."""
@@ -389,6 +420,7 @@ class CacheCore:
             redis_corrupt=durable.corrupt if durable is not None else 0,
             redis_dropped=durable.dropped if durable is not None else 0,
             active_leases=self.leases.active,
+            admission=self._admission.counts,
         )
 
     def redis_lost(self) -> None:

@@ -157,6 +157,7 @@ class Exchange:
         try:
             self._ids.use(request.request_id)
             if isinstance(operation, Get):
+                self._core.asked(operation.key, keep=operation.keep)
                 if operation.lease_format is None:
                     return self._core.get_now(operation.key, operation.head_ms)
                 self._check_room()

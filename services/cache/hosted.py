@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from services.cache.admission import Admission, RequestRecord
 from services.cache.breaker import Breaker
 from services.cache.core import CacheCore, Lifetimes
 from services.cache.leases import LeaseTable
@@ -15,6 +16,7 @@ from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings
 from services.cache.writeback import WriteQueue
 from voicemesh.cache.v1 import cache_pb2_grpc
+from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.server import Hosted, Runtime
 
@@ -90,11 +92,24 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
             history_copy_ms=min(settings.cache_history_copy_ttl_s, settings.cache_history_ttl_s) * 1000,
         ),
         durable=redis,
+        admission=_admission(settings, clock),
     )
     limits = Limits(
         settings.cache_max_value_bytes, settings.cache_max_text_chars, settings.cache_prompt_match
     )
     return CacheService(core, redis, runtime, limits)
+
+
+def _admission(settings: CacheSettings, clock: Clock) -> Admission:
+    memory_requests, redis_requests = settings.cache_admit_memory_requests, settings.cache_admit_requests
+    if settings.redis_url is None:
+        redis_requests = 1  # nobody asks
+    if max(memory_requests, redis_requests) == 1:
+        return Admission()
+    record = RequestRecord(
+        clock, window_ms=settings.cache_admit_window_s * 1000, keys=settings.cache_admit_keys
+    )
+    return Admission(record, memory_requests=memory_requests, redis_requests=redis_requests)
 
 
 def _redis(settings: CacheSettings, runtime: Runtime) -> "RedisTier":

@@ -23,6 +23,8 @@ class Get:
     lease_format: AudioFormat | None = None
     head_ms: int = 0
     """Milliseconds of audio that are enough to begin with; 0: the whole entry."""
+    keep: bool = False
+    """What is stored under the key is kept, whether or not it was asked for before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Limits:
         return stored_key(key, path, max_text_chars=self.max_text_chars, match=self.match)
 
 
-def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0) -> Get:
+def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0, keep: bool = False) -> Get:
     """Return the request to read an entry.
 
     Raises:
@@ -89,7 +91,7 @@ def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0) -> G
     """
     stored = limits.stored(key, "get.key")
     if not lease and not head_ms:
-        return Get(stored)
+        return Get(stored, keep=keep)
     if not isinstance(key, AudioKey):
         path, what = ("get.on_miss", "a lease") if lease else ("get.head_ms", "a head")
         raise InvalidFieldError(path, f"{what} is for audio only")
@@ -97,7 +99,7 @@ def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0) -> G
     if not form.sample_bytes:
         what = "a lease" if lease else "a head"
         raise InvalidFieldError("get.key.audio.format.encoding", f"{what} needs PCM s16le or mu-law")
-    return Get(stored, form if lease else None, head_ms)
+    return Get(stored, form if lease else None, head_ms, keep)
 
 
 def checked_put(key: Key, value: Value, expected_version: int | None, limits: Limits) -> Put:

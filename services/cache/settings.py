@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.cache.admission import MOST_REQUESTS
 from services.cache.prompts import Match
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
@@ -37,6 +38,14 @@ class CacheSettings(ServerSettings):
     """How long a session's history is kept after its last turn."""
     cache_history_copy_ttl_s: Annotated[int, Field(ge=1)] = 300
     """How long memory keeps a copy of a history that Redis has."""
+    cache_admit_requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] = 2
+    """Requests for audio within the window from which on Redis is given it; 1: at once."""
+    cache_admit_memory_requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] = 1
+    """Requests for audio within the window from which on memory keeps it; 1: at once."""
+    cache_admit_window_s: Annotated[int, Field(ge=1)] = 7200
+    """How long a request for audio counts; at most twice as long."""
+    cache_admit_keys: Annotated[int, Field(ge=1024, le=16_777_216)] = 32_768
+    """Different audio whose requests are counted, 32 bytes each; with more of it the window is shorter."""
     cache_lease_ttl_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """Milliseconds without an append after which another may take a lease over."""
     cache_redis_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 15

@@ -56,7 +56,8 @@ def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put 
     if which == "get":
         lease = message.get.on_miss == cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW
         key = _key(message.get.key, "get.key")
-        return checked_get(key, limits, lease=lease, head_ms=message.get.head_ms)
+        get = message.get
+        return checked_get(key, limits, lease=lease, head_ms=get.head_ms, keep=get.keep)
     if which == "put":
         put = message.put
         expected = put.expected_version if put.HasField("expected_version") else None
@@ -179,6 +180,7 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
     elif isinstance(result, core.Done):
         message.done.version = result.version
         message.done.degraded = result.degraded
+        message.done.not_admitted.extend(_TIERS[tier] for tier in result.not_admitted)
     elif isinstance(result, core.Conflict):
         message.conflict.version = result.version
     elif isinstance(result, leases.Granted):
@@ -265,4 +267,7 @@ def stats(now: core.Stats) -> cache_pb2.GetStatsResponse:
         redis_corrupt=now.redis_corrupt,
         redis_writes_dropped=now.redis_dropped,
         active_leases=now.active_leases,
+        memory_not_admitted=now.admission.memory_refused,
+        redis_not_admitted=now.admission.redis_refused,
+        redis_admitted_later=now.admission.redis_later,
     )

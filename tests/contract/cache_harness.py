@@ -232,12 +232,14 @@ async def running_cache(
 ) -> AsyncIterator[Cache]:
     """Run the service as its process would, but in this one.
 
-    Redis may take long to answer here, and is tried again soon: a busy machine is not what is tested.
+    Redis may take long to answer here, and is tried again soon: a busy machine is not what is tested. It is
+    given everything at once: what is worth keeping has tests of its own.
     """
     defaults: dict[str, Any] = {
         "cache_redis_timeout_ms": 10_000,
         "cache_redis_retry_min_ms": 10,
         "cache_redis_retry_max_ms": 50,
+        "cache_admit_requests": 1,
     }
     loaded = CacheSettings(
         cache_listen=address,

@@ -1,6 +1,6 @@
 """What is asked for again is kept, within a window and a fixed size."""
 
-from services.cache.admission import Admission, RequestRecord
+from services.cache.admission import Admission, AdmissionCounts, RequestRecord
 from tests.unit.cache.values_for_tests import audio_key, history_key
 from voicemesh.runtime.clock import ManualClock
 
@@ -80,8 +80,9 @@ def test_each_tier_has_a_number_of_its_own() -> None:
     seen = []
     for _ in range(3):
         admission.asked(key)
-        seen.append((admission.to_memory(key), admission.to_redis(key)))
+        seen.append(admission.admit(key, redis=True))
     assert seen == [(False, False), (True, False), (True, True)]
+    assert admission.counts == AdmissionCounts(memory_refused=1, redis_refused=2)
 
 
 def test_one_request_is_no_condition() -> None:
@@ -89,12 +90,36 @@ def test_one_request_is_no_condition() -> None:
     admission = Admission(requests)
     admission.asked(audio_key())
     assert requests.count(audio_key().name) == 0  # and costs nothing
-    assert admission.to_memory(audio_key())
-    assert admission.to_redis(audio_key())
+    assert admission.admit(audio_key(), redis=True) == (True, True)
+    assert Admission().admit(audio_key(), redis=True) == (True, True)
 
 
 def test_what_is_not_audio_is_always_kept() -> None:
     requests, _ = record()
     admission = Admission(requests, memory_requests=2, redis_requests=2)
-    assert admission.to_memory(history_key())
-    assert admission.to_redis(history_key())
+    assert admission.admit(history_key(), redis=True) == (True, True)
+
+
+def test_what_is_worth_keeping_by_itself_needs_one_request() -> None:
+    requests, _ = record()
+    admission = Admission(requests, memory_requests=2, redis_requests=3)
+    admission.asked(audio_key(), keep=True)
+    assert admission.admit(audio_key(), redis=True) == (True, True)
+
+
+def test_redis_is_given_later_what_memory_alone_has() -> None:
+    requests, _ = record()
+    admission = Admission(requests, redis_requests=2)
+    admission.asked(audio_key())
+    assert not admission.later(audio_key())
+    admission.asked(audio_key())
+    assert admission.later(audio_key())
+    assert not admission.later(history_key())
+    assert admission.counts.redis_later == 1
+
+
+def test_without_redis_nothing_is_refused_by_it() -> None:
+    requests, _ = record()
+    admission = Admission(requests, redis_requests=2)
+    assert admission.admit(audio_key(), redis=False) == (True, False)
+    assert admission.counts == AdmissionCounts()

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.cache.admission import Admission, AdmissionCounts, RequestRecord
 from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Lifetimes, Miss, Removed
 from services.cache.durable import Untraced
 from services.cache.keys import Selector, StoredKey, select
@@ -272,3 +273,91 @@ async def test_stats_tell_where_reads_were_answered() -> None:
     assert one.core.stats().redis_available
     reply = audio_key("r")
     assert one.core.put_now(reply, ReplyValue("x"), None) == Done()
+
+
+def twice(durable: FakeDurable, memory_requests: int = 1) -> Process:
+    """Return a process that gives Redis what was asked for twice."""
+    process = Process(durable)
+    record = RequestRecord(process.clock, window_ms=LIFETIMES.audio_ms, keys=1000)
+    admission = Admission(record, memory_requests=memory_requests, redis_requests=2)
+    process.core = CacheCore(
+        clock=process.clock,
+        memory=process.memory,
+        leases=process.core.leases,
+        lifetimes=LIFETIMES,
+        durable=durable,
+        admission=admission,
+    )
+    return process
+
+
+async def ask(process: Process, key: StoredKey) -> Hit | Miss:
+    process.core.asked(key)
+    return await process.get(key)
+
+
+async def test_a_phrase_that_is_asked_for_once_costs_redis_nothing() -> None:
+    durable = FakeDurable()
+    process = twice(durable)
+    assert await ask(process, audio_key()) == Miss()
+    assert process.core.put_now(audio_key(), audio(10), None) == Done(not_admitted=("redis",))
+    assert durable.entries == {}
+    assert process.core.stats().admission == AdmissionCounts(redis_refused=1)
+
+
+async def test_the_second_request_finds_it_in_memory_and_gives_it_to_redis() -> None:
+    durable = FakeDurable()
+    process = twice(durable)
+    await ask(process, audio_key())
+    process.core.put_now(audio_key(), audio(10), None)
+    assert await ask(process, audio_key()) == Hit(audio(10), "memory")
+    assert durable.entries[audio_key().name][1] == audio(10)
+    durable.entries.clear()
+    assert await ask(process, audio_key()) == Hit(audio(10), "memory")
+    assert durable.entries == {}  # it was given it once
+    assert process.core.stats().admission == AdmissionCounts(redis_refused=1, redis_later=1)
+
+
+async def test_where_memory_has_lost_it_the_second_making_is_kept_in_both() -> None:
+    durable = FakeDurable()
+    process = twice(durable)
+    await ask(process, audio_key())
+    process.core.put_now(audio_key(), audio(10), None)
+    process.memory.remove(audio_key())
+    assert await ask(process, audio_key()) == Miss()
+    assert process.core.put_now(audio_key(), audio(10), None) == Done()
+    assert audio_key().name in durable.entries
+
+
+async def test_memory_too_can_wait_for_the_second_request() -> None:
+    process = twice(FakeDurable(), memory_requests=2)
+    for kept in (Done(not_admitted=("memory", "redis")), Done()):
+        assert await ask(process, audio_key()) == Miss()
+        assert process.core.put_now(audio_key(), audio(10), None) == kept
+    assert await ask(process, audio_key()) == Hit(audio(10), "memory")
+
+
+async def test_followers_of_a_lease_are_requests_as_well() -> None:
+    durable = FakeDurable()
+    process = twice(durable)
+    process.core.asked(audio_key())
+    held = await process.acquire(audio_key())
+    process.core.asked(audio_key())
+    await process.acquire(audio_key())
+    assert isinstance(held, Joined)
+    process.core.append(held.lease, audio(10))
+    assert process.core.seal(held.lease) == Done()
+    assert audio_key().name in durable.entries
+
+
+async def test_redis_is_not_given_later_what_it_cannot_take_now() -> None:
+    durable = FakeDurable()
+    process = twice(durable)
+    await ask(process, audio_key())
+    process.core.put_now(audio_key(), audio(10), None)
+    durable.held_off = True
+    await ask(process, audio_key())
+    durable.held_off = False
+    assert durable.entries == {}
+    await ask(process, audio_key())
+    assert audio_key().name in durable.entries

@@ -445,11 +445,16 @@ class Get(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     ON_MISS_FIELD_NUMBER: _builtins.int
     HEAD_MS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     on_miss: Global___Get.OnMiss.ValueType
     """What to do when it is not there."""
     head_ms: _builtins.int
     """For audio whose samples can be counted: milliseconds of it that are enough to begin with. 0: the
     `hit` has the whole entry. Otherwise a longer entry may come as a head of at least as much.
+    """
+    keep: _builtins.bool
+    """True: keep what is stored under the key whether or not it was asked for before, because it will be
+    asked for. False: audio is kept once it was asked for often enough.
     """
     @_builtins.property
     def key(self) -> Global___CacheKey:
@@ -461,10 +466,11 @@ class Get(_message.Message):
         key: Global___CacheKey | None = ...,
         on_miss: Global___Get.OnMiss.ValueType = ...,
         head_ms: _builtins.int = ...,
+        keep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_ms", b"head_ms", "key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_ms", b"head_ms", "keep", b"keep", "key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -805,19 +811,25 @@ class Done(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    NOT_ADMITTED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of a history after a `put`; 0 for other kinds."""
     degraded: _builtins.bool
     """True where it is kept in memory but could not be written to Redis."""
+    @_builtins.property
+    def not_admitted(self) -> _containers.RepeatedScalarFieldContainer[Global___CacheTier.ValueType]:
+        """Tiers that were not given it, because it was not asked for often enough yet. For audio only."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         degraded: _builtins.bool = ...,
+        not_admitted: _abc.Iterable[Global___CacheTier.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "not_admitted", b"not_admitted", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -877,6 +889,9 @@ class GetStatsResponse(_message.Message):
     ACTIVE_LEASES_FIELD_NUMBER: _builtins.int
     REDIS_CORRUPT_FIELD_NUMBER: _builtins.int
     REDIS_WRITES_DROPPED_FIELD_NUMBER: _builtins.int
+    MEMORY_NOT_ADMITTED_FIELD_NUMBER: _builtins.int
+    REDIS_NOT_ADMITTED_FIELD_NUMBER: _builtins.int
+    REDIS_ADMITTED_LATER_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Bytes that entries take in memory."""
     memory_limit_bytes: _builtins.int
@@ -893,6 +908,12 @@ class GetStatsResponse(_message.Message):
     """Entries in Redis that could not be read as what they should be, and were removed."""
     redis_writes_dropped: _builtins.int
     """Writes behind that were given up: too many waited, or Redis refused them."""
+    memory_not_admitted: _builtins.int
+    """Audio that memory was not given, because it was not asked for often enough yet."""
+    redis_not_admitted: _builtins.int
+    """Audio that Redis was not given when it was stored, for the same reason."""
+    redis_admitted_later: _builtins.int
+    """Of it, what Redis was given when it was asked for again."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindStats]:
         """One entry a kind: "audio", "reply", "history"."""
@@ -909,10 +930,13 @@ class GetStatsResponse(_message.Message):
         active_leases: _builtins.int = ...,
         redis_corrupt: _builtins.int = ...,
         redis_writes_dropped: _builtins.int = ...,
+        memory_not_admitted: _builtins.int = ...,
+        redis_not_admitted: _builtins.int = ...,
+        redis_admitted_later: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_writes_dropped", b"redis_writes_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "memory_not_admitted", b"memory_not_admitted", "redis_admitted_later", b"redis_admitted_later", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_not_admitted", b"redis_not_admitted", "redis_writes_dropped", b"redis_writes_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
