@@ -9,6 +9,9 @@
     21  n  JSON header
   21+n  …  raw bytes: the audio, or the pictures of a history one behind the other
 
+The tags of an entry, if it has any, are the first of its JSON header. Entries are found by tag by looking
+at the beginning of each, so that no index can get out of step with them.
+
 The raw bytes are in segments, of 16 KiB, 32 KiB, 64 KiB and so on, the last as long as is left; the JSON
 header has the CRC-32 of each. So the first bytes of an entry can be trusted without the others, and the
 others are known to belong to them. The version is outside of the CRC so that the script that compares
@@ -36,11 +39,15 @@ from services.cache.values import (
     Value,
     WordTiming,
     kind_of,
+    tags_of,
 )
 
 MAGIC: Final = b"VMC\x02"
 HEAD_BYTES: Final = 64 * 1024
 """What to read of an entry for its head: its headers, nearly always, and 1 s of audio at 24 kHz."""
+TAGGED_BYTES: Final = 256
+"""What to read of an entry for its tags, which are the first of its header."""
+_TAGS: Final = b'{"tags":['
 _FIRST_SEGMENT: Final = 16 * 1024
 _FIXED: Final = struct.Struct(">4sBQII")
 _CRC_FROM: Final = 17
@@ -97,6 +104,8 @@ def encode(value: Value, version: int = 0) -> bytes:
         header = {"messages": [[message.role, list(map(_part, message.parts))] for message in value.messages]}
         pictures = (part for message in value.messages for part in message.parts if isinstance(part, Image))
         body = b"".join(picture.data or b"" for picture in pictures)
+    if tags := tags_of(value):
+        header = {"tags": list(tags), **header}
     header["bytes"] = len(body)
     header["crcs"] = [zlib.crc32(memoryview(body)[start:end]) for start, end in _segments(len(body))]
     encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -164,7 +173,13 @@ def decode_rest(head: Head, data: bytes) -> AudioValue:
     body = head.value.audio + data
     if len(body) != head.header["bytes"] or _trusted(head.header, body) != len(body):
         raise CorruptEntryError("not what the head belongs to")
-    return AudioValue(head.value.format, body, head.value.words)
+    return AudioValue(head.value.format, body, head.value.words, head.value.tags)
+
+
+def has_tag(start: bytes, tag: str) -> bool:
+    """Return whether an entry that begins with `start`, its first `TAGGED_BYTES`, has a tag."""
+    tags, close, _ = start[_FIXED.size :].partition(b"]")
+    return bool(close) and tags.startswith(_TAGS) and b'"%b"' % tag.encode() in tags
 
 
 def _header(data: bytes, kind: Kind) -> tuple[dict[str, Any], int, int]:
@@ -217,9 +232,11 @@ def _value(kind: Kind, header: dict[str, Any], body: bytes) -> Value:
                 WordTiming(_text(word), _integer(at), _integer(length), _integer(offset), bool(estimated))
                 for word, at, length, offset, estimated in header["words"]
             ),
+            tuple(map(_text, header.get("tags", ()))),
         )
     if kind == "reply":
-        return ReplyValue(_text(header["text"]), TokenUsage(*map(_integer, header["usage"])), body)
+        usage, tags = TokenUsage(*map(_integer, header["usage"])), tuple(map(_text, header.get("tags", ())))
+        return ReplyValue(_text(header["text"]), usage, body, tags)
     messages, position = [], 0
     for role, encoded in header["messages"]:
         parts: list[str | Image] = []

@@ -20,6 +20,7 @@ from services.cache.durable import DurableEntry, DurableTier, DurableUnavailable
 from services.cache.keys import Selector, StoredKey
 from services.cache.leases import Following, Granted, Lease, LeaseTable
 from services.cache.memory import Entry, KindCounts, MemoryTier
+from services.cache.removals import Removals
 from services.cache.values import AudioFormat, AudioValue, HistoryValue, Kind, Value
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, ServiceUnavailableError
@@ -80,6 +81,8 @@ class Done:
     version: int = 0
     degraded: bool = False
     not_admitted: tuple[Tier, ...] = ()
+    stale: bool = False
+    """True where it was not kept: it was invalidated while it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Stats:
     redis_corrupt: int
     redis_dropped: int
     active_leases: int
+    removals: Removals
     admission: AdmissionCounts = field(default_factory=AdmissionCounts)
 
 
@@ -156,7 +160,7 @@ class CacheCore:
         self._durable = durable
         self._admission = admission or Admission()
         self._lifetimes = lifetimes
-        self._removals = 0
+        self.removals = Removals(clock)
         self.leases = leases
 
     @property
@@ -201,7 +205,7 @@ class CacheCore:
         tier = self._asks_redis
         if found is not None or tier is None:
             return found or Miss(self._degraded)
-        counts, removals = self._memory.counts[key.kind], self._removals
+        counts, removals = self._memory.counts[key.kind], self.removals.epoch
         try:
             theirs = await tier.get(key, trips, head_ms)
         except DurableUnavailableError:
@@ -210,7 +214,7 @@ class CacheCore:
             if theirs is not None and theirs.whole is not None:
                 counts.redis_hits += 1
                 return Hit(theirs.value, "redis", whole=self._rest(key, theirs, removals))
-            entry, degraded = self._merge(key, theirs, keep=removals == self._removals), False
+            entry, degraded = self._merge(key, theirs, keep=removals == self.removals.epoch), False
             if theirs is not None and (entry is None or entry.version <= theirs.version):
                 counts.redis_hits += 1
                 return Hit(theirs.value, "redis", theirs.version)
@@ -228,7 +232,7 @@ class CacheCore:
                 value = None
             if value is None:
                 raise ServiceUnavailableError("the rest of the entry was lost; what came is right")
-            self._merge(key, replace(head, value=value), keep=removals == self._removals)
+            self._merge(key, replace(head, value=value), keep=removals == self.removals.epoch)
             return value
 
         return whole
@@ -255,8 +259,12 @@ class CacheCore:
     def _copy_ms(self, kind: Kind) -> int:
         return self._lifetimes.history_copy_ms if kind == "history" else self._lifetimes.of(kind)
 
-    def put_now(self, key: StoredKey, value: Value, expected_version: int | None) -> Done | Conflict | None:
+    def put_now(
+        self, key: StoredKey, value: Value, expected_version: int | None, age_ms: int = 0
+    ) -> Done | Conflict | None:
         """Write an entry without waiting; None for a history that is to go to Redis: then `put` it.
+
+        Audio or a reply that was begun `age_ms` ago, and invalidated since, is not kept.
 
         Raises:
             InvalidFieldError: A version is expected of what has none; or a history is too large for
@@ -266,6 +274,9 @@ class CacheCore:
         if not isinstance(value, HistoryValue):
             if expected_version is not None:
                 raise InvalidFieldError("put.expected_version", "is for histories only")
+            began_ns = self._clock.now_ns() - age_ms * 1_000_000
+            if age_ms and self.removals.makes_stale(key, value.tags, began_ns):
+                return Done(stale=True)
             return self._store(key, value)
         if self._asks_redis is not None:
             return None
@@ -283,7 +294,7 @@ class CacheCore:
         tier = self._asks_redis
         if tier is None:
             return self._put_in_memory(key, value, expected_version)
-        mine, removals = self._memory.get(key), self._removals
+        mine, removals = self._memory.get(key), self.removals.epoch
         floor = mine.version if mine is not None and not mine.durable else 0
         try:
             written = await tier.write_history(
@@ -301,7 +312,7 @@ class CacheCore:
             if mine is not None and mine.version < written.version:
                 self._memory.remove(key)
             return Conflict(written.version)
-        if (mine is None or mine.version < written.version) and removals == self._removals:
+        if (mine is None or mine.version < written.version) and removals == self.removals.epoch:
             copy_ms = self._lifetimes.history_copy_ms
             self._memory.put(key, value, copy_ms, version=written.version, durable=True)
         return Done(written.version)
@@ -372,10 +383,13 @@ class CacheCore:
         self.leases.append(lease, part)
         return Done()
 
-    def seal(self, lease: Lease) -> Done:
-        """Complete and store what a lease is for; errors as `LeaseTable.seal`."""
+    def seal(self, lease: Lease, tags: tuple[str, ...] = ()) -> Done:
+        """Complete and store what a lease is for, with its tags; errors as `LeaseTable.seal`."""
         complete = self.leases.seal(lease)
-        return Done() if complete is None else self._store(*complete)
+        if complete is None:
+            return Done()
+        key, value = complete
+        return self._store(key, replace(value, tags=tags))
 
     def release(self, lease: Lease) -> Done:
         """Give a lease back, or stop following."""
@@ -385,27 +399,39 @@ class CacheCore:
     async def invalidate(self, selector: Selector) -> Removed:
         """Remove all entries that match from both tiers, and those that are being made.
 
-        Other processes keep what they have in memory until it expires there.
+        Which tags a value will have is known when it is complete: a tag counts for all that are being made.
+        Other processes keep what they have in memory until they are told the same.
 
         Raises:
             ServiceUnavailableError: Memory is clear, but Redis did not answer; try again.
 
         """
-        self._removals += 1
+        self.removals.add(selector)
         self.leases.discard(selector)
-        in_memory = in_redis = 0
-        for removed in self._memory.remove_matching(selector, _STEP):
-            in_memory += removed
-            await asyncio.sleep(0)
-        if self._durable is not None:
-            try:
+        in_memory = await self._clear_memory(selector)
+        in_redis = 0
+        try:
+            if self._durable is not None:
                 in_redis = await self._durable.invalidate(selector)
-            except DurableUnavailableError as error:
-                raise ServiceUnavailableError(
-                    f"{in_memory} entries were removed from memory, but Redis did not answer; try again",
-                    retry_after_ms=1000,
-                ) from error
+        except DurableUnavailableError as error:
+            raise ServiceUnavailableError(
+                f"{in_memory} entries were removed from memory, but Redis did not answer; try again",
+                retry_after_ms=1000,
+            ) from error
+        finally:
+            # What was read from Redis before it was removed there may have come back.
+            self.removals.ended(in_memory, in_redis)
+            await self._clear_memory(selector)
+        _log.info("invalidated", target=selector.target, memory_entries=in_memory, redis_entries=in_redis)
         return Removed(in_memory, in_redis)
+
+    async def _clear_memory(self, selector: Selector) -> int:
+        """Remove what matches from memory, letting other work in between; return how many entries."""
+        removed = 0
+        for count in self._memory.remove_matching(selector, _STEP):
+            removed += count
+            await asyncio.sleep(0)
+        return removed
 
     def stats(self) -> Stats:
         """Return counts since the start, and sizes now."""
@@ -421,6 +447,7 @@ class CacheCore:
             redis_dropped=durable.dropped if durable is not None else 0,
             active_leases=self.leases.active,
             admission=self._admission.counts,
+            removals=self.removals,
         )
 
     def redis_lost(self) -> None:

@@ -164,7 +164,9 @@ class Exchange:
                 found = self._core.acquire_now(operation.key, operation.lease_format, operation.head_ms)
                 return self._join(found)
             if isinstance(operation, Put):
-                return self._core.put_now(operation.key, operation.value, operation.expected_version)
+                return self._core.put_now(
+                    operation.key, operation.value, operation.expected_version, operation.age_ms
+                )
             if isinstance(operation, MeshError):
                 return Failed(operation)
             return self._use_lease(operation)
@@ -183,7 +185,7 @@ class Exchange:
         try:
             if isinstance(operation, Append):
                 return self._core.append(lease, operation.part)
-            return self._core.seal(lease)
+            return self._core.seal(lease, operation.tags)
         finally:
             if lease.ended:
                 self._leases.pop(lease.id, None)

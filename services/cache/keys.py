@@ -25,6 +25,7 @@ just age out.
 import hashlib
 import math
 import struct
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -36,6 +37,12 @@ SCHEME_VERSION: Final = 2
 PREFIX: Final = f"voicemesh:v{SCHEME_VERSION}"
 MAX_NAME_CHARS: Final = 512
 """Limit of every name in a key: engine, voice, revision, language, tenant, session, model."""
+
+MAX_TAGS: Final = 8
+MAX_TAG_CHARS: Final = 128
+"""Limits of what a caller marks entries with."""
+
+Target = Literal["key", "voice", "model_revision", "tenant", "tag", "all"]
 
 _TAG_HEX_DIGITS: Final = 12
 
@@ -104,36 +111,84 @@ class StoredKey:
 class Selector:
     """Which entries to remove: one, or all of a name, or all."""
 
-    target: Literal["key", "voice", "model_revision", "tenant", "all"]
+    target: Target
     name: str = ""
     """For "key" the name of a `StoredKey`; for "all" empty; else the tag of what was named."""
+    only_tenant: str = ""
+    """The tag of the tenant whose entries alone are meant; "" for all tenants'."""
 
-    def matches(self, key: StoredKey) -> bool:
-        """Return whether the entry of `key` is to be removed."""
-        if self.target == "key":
-            return key.name == self.name
-        if self.target == "tenant":
-            return key.tenant_tag == self.name
-        if self.target == "all":
-            return True
-        return self.name == (key.voice_tag if self.target == "voice" else key.revision_tag)
+    def matches(  # noqa: PLR0911 - one return a target
+        self, key: StoredKey, tags: Collection[str] | None = None
+    ) -> bool:
+        """Return whether an entry is to be removed.
+
+        Args:
+            key: Its key.
+            tags: Its tags; None where they are not known yet, so that it may have any.
+
+        """
+        if self.only_tenant not in ("", key.tenant_tag):
+            return False
+        match self.target:
+            case "key":
+                return key.name == self.name
+            case "tenant":
+                return key.tenant_tag == self.name
+            case "voice":
+                return key.voice_tag == self.name
+            case "model_revision":
+                return key.revision_tag == self.name
+            case "tag":
+                return tags is None or self.name in tags
+            case "all":
+                return True
 
     @property
     def pattern(self) -> str:
-        """The Redis glob pattern of the names that match; tags hold no glob characters."""
+        """The Redis glob pattern of the names that may match; tags hold no glob characters."""
         if self.target == "key":
             return self.name
-        if self.target == "voice":
-            return f"{PREFIX}:audio:*:{self.name}:*:*"
-        if self.target == "model_revision":
-            return f"{PREFIX}:audio:*:*:{self.name}:*"
-        return f"{PREFIX}:*:{self.name}:*:*:*" if self.target == "tenant" else f"{PREFIX}:*"
+        kind = "audio" if self.target in ("voice", "model_revision") else "*"
+        tenant = self.name if self.target == "tenant" else self.only_tenant or "*"
+        voice = self.name if self.target == "voice" else "*"
+        revision = self.name if self.target == "model_revision" else "*"
+        return f"{PREFIX}:{kind}:{tenant}:{voice}:{revision}:*"
 
 
-def select(target: Literal["voice", "model_revision", "tenant"], name: str) -> Selector:
-    """Select all entries of a voice, a model revision or a tenant, by its name."""
+def select(target: Target, name: str, only_tenant: str | None = None) -> Selector:
+    """Select all entries of a voice, a model revision, a tenant or a tag, by its name.
+
+    `only_tenant` names the tenant whose entries alone are meant; None for all tenants'.
+
+    Raises:
+        InvalidFieldError: A name is empty where it may not be, or over its limit.
+
+    """
+    _check_name("only_tenant", only_tenant or "", may_be_empty=True)
+    within = "" if only_tenant is None else tag(only_tenant)
+    if target in ("key", "all"):
+        return Selector(target, name, within)
     _check_name(target, name, may_be_empty=target == "tenant")
-    return Selector(target, tag(name))
+    return Selector(target, tag(name), within)
+
+
+def checked_tags(names: Sequence[str], path: str) -> tuple[str, ...]:
+    """Return the tags of the names that a value is stored with, each once.
+
+    Raises:
+        InvalidFieldError: There are too many, or one is empty or over its limit.
+
+    """
+    if len(names) > MAX_TAGS:
+        raise InvalidFieldError(path, f"has {len(names)} tags; the limit is {MAX_TAGS}")
+    for index, name in enumerate(names):
+        if not name:
+            raise InvalidFieldError(f"{path}[{index}]", "must not be empty")
+        if len(name) > MAX_TAG_CHARS:
+            raise InvalidFieldError(
+                f"{path}[{index}]", f"has {len(name)} characters; the limit is {MAX_TAG_CHARS}"
+            )
+    return tuple(dict.fromkeys(map(tag, names)))
 
 
 def stored_key(key: Key, path: str, *, max_text_chars: int, match: Match = "typing") -> StoredKey:

@@ -18,7 +18,7 @@ from typing import Final
 
 from services.cache.eviction import LeastRecent, Order, S3Fifo
 from services.cache.keys import Selector, StoredKey
-from services.cache.values import KINDS, Kind, Value, size_bytes
+from services.cache.values import KINDS, Kind, Value, size_bytes, tags_of
 from voicemesh.runtime.clock import Clock
 
 _SHARES_OF_8: Final[dict[Kind, int]] = {"audio": 6, "reply": 1, "history": 1}
@@ -129,7 +129,11 @@ class MemoryTier:
         for kind in KINDS:
             present = iter(tuple(self._entries[kind].values()))
             while batch := tuple(islice(present, step)):
-                yield sum(self.remove(entry.key) for entry in batch if selector.matches(entry.key))
+                yield sum(
+                    self.remove(entry.key)
+                    for entry in batch
+                    if selector.matches(entry.key, tags_of(entry.value))
+                )
 
     def sweep(self, step: int) -> Iterator[int]:
         """Remove what has expired: looks at `step` entries a step, yields how many it removed."""

@@ -287,10 +287,27 @@ class RedisTier:
         while True:
             step = self._redis.scan(cursor, match=selector.pattern, count=_SCAN_COUNT)
             cursor, names = await self._ask(step, _BACKGROUND_TIMEOUT_S)
+            if selector.target == "tag":
+                names = await self._ask(self._tagged(names, selector.name), _BACKGROUND_TIMEOUT_S)
             if names:
                 removed += int(await self._ask(self._redis.unlink(*names), _BACKGROUND_TIMEOUT_S))
             if not cursor:
                 return removed
+
+    async def _tagged(self, names: list[bytes], tag: str) -> list[bytes]:
+        """Return those of the names whose entries have a tag."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.getrange(name, 0, codec.TAGGED_BYTES - 1)
+            starts = await pipeline.execute(raise_on_error=False) if names else []
+        for start in starts:
+            if isinstance(start, Exception) and not str(start).startswith("WRONGTYPE"):
+                raise start
+        return [
+            name
+            for name, start in zip(names, starts, strict=True)
+            if isinstance(start, bytes) and codec.has_tag(start, tag)
+        ]
 
     async def _ask(self, work: Any, timeout_s: float | None = None) -> Any:
         if not self._breaker.closed:

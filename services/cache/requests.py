@@ -1,12 +1,22 @@
 """What a caller can ask of a stream, and the checks that a request must pass."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from services.cache.keys import AudioKey, Key, StoredKey, canonical_format, check_messages, stored_key
+from services.cache.keys import (
+    AudioKey,
+    Key,
+    StoredKey,
+    canonical_format,
+    check_messages,
+    checked_tags,
+    stored_key,
+)
 from services.cache.prompts import Match
 from services.cache.values import (
     AudioFormat,
     AudioValue,
+    HistoryValue,
     ReplyValue,
     Value,
     kind_of,
@@ -34,6 +44,8 @@ class Put:
     key: StoredKey
     value: Value
     expected_version: int | None = None
+    age_ms: int = 0
+    """How long ago began what made the value, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,7 @@ class Seal:
     """Completes the entry that a lease is for."""
 
     lease_id: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +115,20 @@ def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0, keep
     return Get(stored, form if lease else None, head_ms, keep)
 
 
-def checked_put(key: Key, value: Value, expected_version: int | None, limits: Limits) -> Put:
-    """Return the request to write an entry.
+def checked_put(
+    key: Key,
+    value: Value,
+    limits: Limits,
+    *,
+    expected_version: int | None = None,
+    tags: Sequence[str] = (),
+    age_ms: int = 0,
+) -> Put:
+    """Return the request to write an entry; `tags` are names.
 
     Raises:
-        InvalidFieldError: The key is unusable, or the value is not of its kind, empty or too large.
+        InvalidFieldError: The key is unusable, the value is not of its kind, empty or too large, or there
+            is something wrong with a tag.
 
     """
     stored = limits.stored(key, "put.key")
@@ -124,10 +146,15 @@ def checked_put(key: Key, value: Value, expected_version: int | None, limits: Li
             raise InvalidFieldError(f"{path}.text", "must not be empty")
     else:
         check_messages(value.messages, f"{path}.messages", may_be_empty=True)
+    if isinstance(value, HistoryValue):
+        if tags:
+            raise InvalidFieldError("put.tags", "are for audio and replies; a history has its session")
+    else:
+        value = replace(value, tags=checked_tags(tags, "put.tags"))
     size = size_bytes(value)
     if size > limits.max_value_bytes:
         raise InvalidFieldError(path, f"takes {size} bytes; the limit is {limits.max_value_bytes}")
-    return Put(stored, value, expected_version)
+    return Put(stored, value, expected_version, age_ms)
 
 
 def checked_audio(value: AudioValue, wanted: AudioFormat, path: str) -> AudioValue:
@@ -149,4 +176,4 @@ def checked_audio(value: AudioValue, wanted: AudioFormat, path: str) -> AudioVal
         raise InvalidFieldError(f"{path}.format.sample_rate_hz", "must be set: the key leaves it open")
     if form.sample_bytes and len(value.audio) % form.sample_bytes:
         raise InvalidFieldError(f"{path}.audio", f"is not whole samples of {form.sample_bytes} bytes")
-    return AudioValue(form, value.audio, value.words)
+    return AudioValue(form, value.audio, value.words, value.tags)

@@ -11,6 +11,7 @@ from services.cache.keys import (
     Key,
     ReplyKey,
     Selector,
+    checked_tags,
     select,
 )
 from services.cache.requests import (
@@ -61,11 +62,18 @@ def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put 
     if which == "put":
         put = message.put
         expected = put.expected_version if put.HasField("expected_version") else None
-        return checked_put(_key(put.key, "put.key"), _value(put.value), expected, limits)
+        return checked_put(
+            _key(put.key, "put.key"),
+            _value(put.value),
+            limits,
+            expected_version=expected,
+            tags=put.tags,
+            age_ms=put.age_ms,
+        )
     if which == "append":
         return Append(message.append.lease_id, _audio_value(message.append.part))
     if which == "seal":
-        return Seal(message.seal.lease_id)
+        return Seal(message.seal.lease_id, checked_tags(message.seal.tags, "seal.tags"))
     if which == "release":
         return Release(message.release.lease_id)
     raise InvalidFieldError("operation", "must be set")
@@ -81,13 +89,14 @@ def selector(message: cache_pb2.InvalidateRequest, limits: Limits) -> Selector:
     which = message.WhichOneof("target")
     if which is None:
         raise InvalidFieldError("target", "must be set")
+    only_tenant = message.only_tenant if message.HasField("only_tenant") else None
     if which == "key":
-        return Selector("key", limits.stored(_key(message.key, "key"), "key").name)
+        return select("key", limits.stored(_key(message.key, "key"), "key").name, only_tenant)
     if which == "all":
         if not message.all:
             raise InvalidFieldError("all", "must be true")
-        return Selector("all")
-    return select(which, getattr(message, which))
+        return select("all", "", only_tenant)
+    return select(which, getattr(message, which), only_tenant)
 
 
 def _key(message: cache_pb2.CacheKey, path: str) -> Key:
@@ -181,6 +190,7 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
         message.done.version = result.version
         message.done.degraded = result.degraded
         message.done.not_admitted.extend(_TIERS[tier] for tier in result.not_admitted)
+        message.done.stale = result.stale
     elif isinstance(result, core.Conflict):
         message.conflict.version = result.version
     elif isinstance(result, leases.Granted):
@@ -270,4 +280,8 @@ def stats(now: core.Stats) -> cache_pb2.GetStatsResponse:
         memory_not_admitted=now.admission.memory_refused,
         redis_not_admitted=now.admission.redis_refused,
         redis_admitted_later=now.admission.redis_later,
+        invalidations=now.removals.total,
+        invalidated_memory_entries=now.removals.memory_entries,
+        invalidated_redis_entries=now.removals.redis_entries,
+        stale_writes=now.removals.stale_puts,
     )

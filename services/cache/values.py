@@ -58,6 +58,8 @@ class AudioValue:
     format: AudioFormat
     audio: bytes = field(repr=False)
     words: tuple[WordTiming, ...] = ()
+    tags: tuple[str, ...] = ()
+    """Of a whole one: `services.cache.keys.tag` of each name that it can be invalidated by."""
 
     def cut(self, start: int, end: int) -> "AudioValue":
         """Return the bytes from `start` to `end`, whole samples, with the words that begin in them.
@@ -92,6 +94,8 @@ class ReplyValue:
     usage: TokenUsage = TokenUsage()
     chunks: bytes = field(default=b"", repr=False)
     """How it was cut when it was first spoken: the gateway's own, kept as it is."""
+    tags: tuple[str, ...] = ()
+    """As of `AudioValue`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,11 @@ def kind_of(value: Value) -> Kind:
     if isinstance(value, AudioValue):
         return "audio"
     return "reply" if isinstance(value, ReplyValue) else "history"
+
+
+def tags_of(value: Value) -> tuple[str, ...]:
+    """Return the tags of a value; a history has none."""
+    return () if isinstance(value, HistoryValue) else value.tags
 
 
 def size_bytes(value: Value) -> int:

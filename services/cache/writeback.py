@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.cache.keys import Selector, StoredKey
-from services.cache.values import Value, size_bytes
+from services.cache.values import Value, size_bytes, tags_of
 
 BATCH_ENTRIES: Final = 64
 BATCH_BYTES: Final = 1024 * 1024
@@ -71,7 +71,9 @@ class WriteQueue:
 
     def discard(self, selector: Selector) -> int:
         """Remove the writes that match; return how many."""
-        matching = [name for name, write in self._writes.items() if selector.matches(write.key)]
+        matching = [
+            name for name, write in self._writes.items() if selector.matches(write.key, tags_of(write.value))
+        ]
         for name in matching:
             self._remove(name)
         return len(matching)

@@ -4,11 +4,13 @@ import asyncio
 
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
 from services.cache.keys import Selector, StoredKey
-from services.cache.values import HistoryValue, Value
+from services.cache.values import HistoryValue, Value, tags_of
 
 
 class FakeDurable:
-    """Attributes are the script: `down`, `refuses`, and `gate`, which holds every answer until it is set."""
+    """Attributes are the script: `down`, `refuses`, `gate`, which holds every answer until it is set, and
+    `removing`, which holds removals alone.
+    """
 
     def __init__(self) -> None:
         self.entries: dict[str, tuple[StoredKey, Value, int]] = {}
@@ -17,6 +19,8 @@ class FakeDurable:
         self.refuses = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.removing = asyncio.Event()
+        self.removing.set()
         self.asked: list[str] = []
         self.ttl_ms: int | None = None
         self.errors = self.corrupt = self.dropped = 0
@@ -72,8 +76,11 @@ class FakeDurable:
         return Written(version, done=True)
 
     async def invalidate(self, selector: Selector) -> int:
+        await self.removing.wait()
         await self._answer("invalidate")
-        matching = [name for name, (key, _, _) in self.entries.items() if selector.matches(key)]
+        matching = [
+            name for name, (key, value, _) in self.entries.items() if selector.matches(key, tags_of(value))
+        ]
         for name in matching:
             del self.entries[name]
         return len(matching)

@@ -7,7 +7,7 @@ import pytest
 from services.cache.admission import Admission, AdmissionCounts, RequestRecord
 from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Lifetimes, Miss, Removed
 from services.cache.durable import Untraced
-from services.cache.keys import Selector, StoredKey, select
+from services.cache.keys import Selector, StoredKey, select, tag
 from services.cache.leases import Following, Granted, LeaseTable
 from services.cache.memory import MemoryTier
 from services.cache.values import HistoryValue, ReplyValue
@@ -220,6 +220,60 @@ async def test_what_is_removed_while_it_is_read_does_not_come_back() -> None:
     durable.gate.set()
     await asyncio.gather(reading, removing)
     assert await two.get(audio_key()) == Miss()
+
+
+async def test_what_is_read_while_redis_is_searched_does_not_stay_in_memory() -> None:
+    durable = FakeDurable()
+    one, two = Process(durable), Process(durable)
+    one.core.put_now(audio_key(), audio(10), None)
+    durable.removing.clear()
+    removing = asyncio.create_task(two.core.invalidate(Selector("all")))
+    await asyncio.sleep(0)
+    assert await two.get(audio_key()) == Hit(audio(10), "redis")  # it is not gone there yet
+    durable.gate.clear()
+    reading = asyncio.create_task(two.get(audio_key("other")))
+    durable.entries[audio_key("other").name] = (audio_key("other"), audio(10), 0)
+    await asyncio.sleep(0)
+    durable.gate.set()
+    durable.removing.set()
+    await asyncio.gather(removing, reading)
+    assert await two.get(audio_key()) == Miss()
+    assert await two.get(audio_key("other")) == Miss()
+
+
+async def test_what_was_begun_before_it_was_invalidated_is_not_kept() -> None:
+    process = Process(FakeDurable())
+    voice = audio_key(voice="a")
+    process.clock.advance_ms(1000)
+    await process.core.invalidate(select("voice", "a"))
+    process.clock.advance_ms(500)
+    assert process.core.put_now(voice, audio(10), None, age_ms=501) == Done(stale=True)
+    assert process.core.put_now(voice, audio(10), None, age_ms=500) == Done(stale=True)  # at the same moment
+    assert await process.get(voice) == Miss()
+    assert process.core.put_now(audio_key(voice="b"), audio(10), None, age_ms=501) == Done()
+    assert process.core.put_now(voice, audio(10), None, age_ms=499) == Done()
+    assert await process.get(voice) == Hit(audio(10), "memory")
+    assert process.core.stats().removals.stale_puts == 2
+
+
+async def test_what_is_being_made_is_not_kept_whatever_its_tags_will_be() -> None:
+    process = Process()
+    joined = await process.acquire(audio_key())
+    assert isinstance(joined, Joined)
+    process.core.append(joined.lease, audio(10))
+    await process.core.invalidate(select("tag", "lesson"))
+    process.core.seal(joined.lease, (tag("lesson"),))
+    assert await process.get(audio_key()) == Miss()
+
+
+async def test_sealed_audio_has_the_tags_that_it_was_sealed_with() -> None:
+    process = Process()
+    joined = await process.acquire(audio_key())
+    assert isinstance(joined, Joined)
+    process.core.append(joined.lease, audio(10))
+    process.core.seal(joined.lease, (tag("lesson"),))
+    assert (await process.core.invalidate(select("tag", "other"))).memory_entries == 0
+    assert (await process.core.invalidate(select("tag", "lesson"))).memory_entries == 1
 
 
 async def test_invalidation_counts_both_tiers_and_fails_where_redis_is_away() -> None:

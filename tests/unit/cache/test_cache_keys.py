@@ -1,5 +1,6 @@
 """What counts as equal, and that nothing else does."""
 
+import fnmatch
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,44 @@ def test_an_unusable_key_names_its_field(key: keys.Key, field: str) -> None:
     assert caught.value.field == field
 
 
+def test_a_selector_can_be_of_one_tenant_alone() -> None:
+    ours, theirs = audio_key(voice="v", tenant="acme"), audio_key(voice="v", tenant="other")
+    for target, named in (("voice", "v"), ("tag", "lesson"), ("all", "")):
+        selector = keys.select(target, named, "acme")  # type: ignore[arg-type] # they are targets
+        tags = (keys.tag("lesson"),)
+        assert selector.matches(ours, tags)
+        assert not selector.matches(theirs, tags)
+        assert fnmatch.fnmatchcase(ours.name, selector.pattern)
+        assert not fnmatch.fnmatchcase(theirs.name, selector.pattern)
+    assert keys.select("voice", "v", "").matches(audio_key(voice="v"))
+    assert not keys.select("voice", "v", "").matches(ours)
+
+
+def test_a_tag_matches_what_has_it_and_what_may_have_it() -> None:
+    selector = keys.select("tag", "lesson")
+    assert selector.matches(audio_key(), (keys.tag("other"), keys.tag("lesson")))
+    assert not selector.matches(audio_key(), (keys.tag("other"),))
+    assert not selector.matches(audio_key(), ())
+    assert selector.matches(audio_key())  # not known yet
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([""], r"tags\[0\]: must not be empty"),
+        (["ok", "x" * 129], r"tags\[1\]: has 129 characters; the limit is 128"),
+        ([str(number) for number in range(9)], "has 9 tags; the limit is 8"),
+    ],
+)
+def test_tags_that_cannot_be_are_told_why(names: list[str], said: str) -> None:
+    with pytest.raises(InvalidFieldError, match=said):
+        keys.checked_tags(names, "tags")
+
+
+def test_a_tag_counts_once() -> None:
+    assert keys.checked_tags(["a", "b", "a"], "tags") == (keys.tag("a"), keys.tag("b"))
+
+
 def test_selectors_match_what_they_name() -> None:
     ours = audio_key(voice="v1", revision="r1", tenant="acme")
     theirs = audio_key(voice="v2", revision="r2", tenant="other")
@@ -174,6 +213,8 @@ def test_selectors_match_what_they_name() -> None:
         keys.select("tenant", "acme"),
         Selector("key", ours.name),
     ):
+        assert fnmatch.fnmatchcase(ours.name, selector.pattern)
+        assert not fnmatch.fnmatchcase(theirs.name, selector.pattern)
         assert selector.matches(ours)
         assert not selector.matches(theirs)
     assert Selector("all").matches(theirs)

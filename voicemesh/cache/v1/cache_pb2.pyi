@@ -485,9 +485,15 @@ class Put(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
     expected_version: _builtins.int
     """For histories: writes only if the entry has this version (0: only if there is none), else the
     answer is `conflict`. Absent: writes whatever is there.
+    """
+    age_ms: _builtins.int
+    """For audio and replies: milliseconds from the beginning of what made the value to this request. Where
+    the entry was invalidated meanwhile it is not kept. 0: it was made just now.
     """
     @_builtins.property
     def key(self) -> Global___CacheKey:
@@ -497,16 +503,24 @@ class Put(_message.Message):
     def value(self) -> Global___CacheValue:
         """Its value."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """For audio and replies: names of the caller's own that `Invalidate` can ask for; at most 8, of at
+        most 128 characters each.
+        """
+
     def __init__(
         self,
         *,
         key: Global___CacheKey | None = ...,
         value: Global___CacheValue | None = ...,
         expected_version: _builtins.int | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        age_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "key", b"key", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "key", b"key", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "age_ms", b"age_ms", "expected_version", b"expected_version", "key", b"key", "tags", b"tags", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
@@ -549,16 +563,22 @@ class Seal(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_ID_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """The lease, from `granted`."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Put."""
+
     def __init__(
         self,
         *,
         lease_id: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -812,10 +832,13 @@ class Done(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     NOT_ADMITTED_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Version of a history after a `put`; 0 for other kinds."""
     degraded: _builtins.bool
     """True where it is kept in memory but could not be written to Redis."""
+    stale: _builtins.bool
+    """True where it was not kept: it was invalidated while it was made."""
     @_builtins.property
     def not_admitted(self) -> _containers.RepeatedScalarFieldContainer[Global___CacheTier.ValueType]:
         """Tiers that were not given it, because it was not asked for often enough yet. For audio only."""
@@ -826,10 +849,11 @@ class Done(_message.Message):
         version: _builtins.int = ...,
         degraded: _builtins.bool = ...,
         not_admitted: _abc.Iterable[Global___CacheTier.ValueType] | None = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "not_admitted", b"not_admitted", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "not_admitted", b"not_admitted", "stale", b"stale", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -892,6 +916,10 @@ class GetStatsResponse(_message.Message):
     MEMORY_NOT_ADMITTED_FIELD_NUMBER: _builtins.int
     REDIS_NOT_ADMITTED_FIELD_NUMBER: _builtins.int
     REDIS_ADMITTED_LATER_FIELD_NUMBER: _builtins.int
+    INVALIDATIONS_FIELD_NUMBER: _builtins.int
+    INVALIDATED_MEMORY_ENTRIES_FIELD_NUMBER: _builtins.int
+    INVALIDATED_REDIS_ENTRIES_FIELD_NUMBER: _builtins.int
+    STALE_WRITES_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Bytes that entries take in memory."""
     memory_limit_bytes: _builtins.int
@@ -914,6 +942,14 @@ class GetStatsResponse(_message.Message):
     """Audio that Redis was not given when it was stored, for the same reason."""
     redis_admitted_later: _builtins.int
     """Of it, what Redis was given when it was asked for again."""
+    invalidations: _builtins.int
+    """Calls of `Invalidate` that had something to look for."""
+    invalidated_memory_entries: _builtins.int
+    """Entries that they removed from memory."""
+    invalidated_redis_entries: _builtins.int
+    """Entries that they removed from Redis."""
+    stale_writes: _builtins.int
+    """Writes that were not kept, because their entry was invalidated while it was made."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindStats]:
         """One entry a kind: "audio", "reply", "history"."""
@@ -933,10 +969,14 @@ class GetStatsResponse(_message.Message):
         memory_not_admitted: _builtins.int = ...,
         redis_not_admitted: _builtins.int = ...,
         redis_admitted_later: _builtins.int = ...,
+        invalidations: _builtins.int = ...,
+        invalidated_memory_entries: _builtins.int = ...,
+        invalidated_redis_entries: _builtins.int = ...,
+        stale_writes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "memory_not_admitted", b"memory_not_admitted", "redis_admitted_later", b"redis_admitted_later", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_not_admitted", b"redis_not_admitted", "redis_writes_dropped", b"redis_writes_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "invalidated_memory_entries", b"invalidated_memory_entries", "invalidated_redis_entries", b"invalidated_redis_entries", "invalidations", b"invalidations", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "memory_not_admitted", b"memory_not_admitted", "redis_admitted_later", b"redis_admitted_later", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_not_admitted", b"redis_not_admitted", "redis_writes_dropped", b"redis_writes_dropped", "stale_writes", b"stale_writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -999,14 +1039,20 @@ class InvalidateRequest(_message.Message):
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    ONLY_TENANT_FIELD_NUMBER: _builtins.int
     voice: _builtins.str
     """All audio of a voice, by its name."""
     model_revision: _builtins.str
     """All audio of a revision of a model."""
     tenant: _builtins.str
-    """Everything of a tenant."""
+    """Everything of a tenant; "" is the tenant without a name, "*" what is shared by all."""
     all: _builtins.bool
     """Everything."""
+    tag: _builtins.str
+    """Everything that was stored with this tag."""
+    only_tenant: _builtins.str
+    """Of that, what is this tenant's alone; absent: of all tenants."""
     @_builtins.property
     def key(self) -> Global___CacheKey:
         """One entry."""
@@ -1019,13 +1065,20 @@ class InvalidateRequest(_message.Message):
         model_revision: _builtins.str = ...,
         tenant: _builtins.str = ...,
         all: _builtins.bool = ...,
+        tag: _builtins.str = ...,
+        only_tenant: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "key", b"key", "model_revision", b"model_revision", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant", "all", b"all", "key", b"key", "model_revision", b"model_revision", "only_tenant", b"only_tenant", "tag", b"tag", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "key", b"key", "model_revision", b"model_revision", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant", "all", b"all", "key", b"key", "model_revision", b"model_revision", "only_tenant", b"only_tenant", "tag", b"tag", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["key", "voice", "model_revision", "tenant", "all"]  # noqa: Y015
+    _WhichOneofReturnType__only_tenant: _TypeAlias = _typing.Literal["only_tenant"]  # noqa: Y015
+    _WhichOneofArgType__only_tenant: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["key", "voice", "model_revision", "tenant", "all", "tag"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__only_tenant) -> _WhichOneofReturnType__only_tenant | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
 Global___InvalidateRequest: _TypeAlias = InvalidateRequest  # noqa: Y015

@@ -83,7 +83,8 @@ class CacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Invalidate(self, request, context):
-        """Removes entries from both tiers.
+        """Removes entries from the memory of this process and from Redis, and keeps what is being made of them
+        now from being stored. Other replicas keep what they have in memory: call it on each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

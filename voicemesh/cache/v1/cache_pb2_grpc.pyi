@@ -34,7 +34,9 @@ class CacheServiceStub:
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
     """Counts since the start, and sizes now."""
     Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
-    """Removes entries from both tiers."""
+    """Removes entries from the memory of this process and from Redis, and keeps what is being made of them
+    now from being stored. Other replicas keep what they have in memory: call it on each.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps what was computed once."""
@@ -74,6 +76,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.InvalidateRequest,
         context: _aio.ServicerContext[_cache_pb2.InvalidateRequest, _abc.Awaitable[_cache_pb2.InvalidateResponse]],
     ) -> _abc.Awaitable[_cache_pb2.InvalidateResponse]:
-        """Removes entries from both tiers."""
+        """Removes entries from the memory of this process and from Redis, and keeps what is being made of them
+        now from being stored. Other replicas keep what they have in memory: call it on each.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,61 @@
+"""What was invalidated lately, so that nothing that was computed before is stored after it.
+
+    get: miss ─────── the caller computes ─────── put, `age_ms` old
+                            │
+                       Invalidate        what it was computed from may be what had to go: not stored
+
+A put says how long ago its computation began. The log answers whether anything that matches its entry
+has been invalidated since; where that is longer than the log reaches, it takes it that something was.
+"""
+
+from collections import deque
+from collections.abc import Collection
+from typing import Final
+
+from services.cache.keys import Selector, StoredKey
+from voicemesh.runtime.clock import Clock
+
+MOST: Final = 256
+"""Invalidations that are remembered."""
+
+
+class Removals:
+    """The last invalidations of this process, by the time of each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: deque[tuple[int, Selector]] = deque()
+        self._forgotten_ns = -1
+        """When the last one was that is not remembered; -1 where all are."""
+        self.total = 0
+        """Since the start."""
+        self.epoch = 0
+        """Changes where an invalidation begins, and where it ends: what was read before counts no more."""
+        self.memory_entries = 0
+        """Entries that they removed from memory."""
+        self.redis_entries = 0
+        """Entries that they removed from Redis."""
+        self.stale_puts = 0
+        """Writes that were refused for them."""
+
+    def add(self, selector: Selector) -> None:
+        """Note an invalidation, as of now."""
+        self.total += 1
+        self.epoch += 1
+        self._last.append((self._clock.now_ns(), selector))
+        if len(self._last) > MOST:
+            self._forgotten_ns, _ = self._last.popleft()
+
+    def ended(self, memory_entries: int, redis_entries: int) -> None:
+        """Note that an invalidation has ended, and what it removed."""
+        self.epoch += 1
+        self.memory_entries += memory_entries
+        self.redis_entries += redis_entries
+
+    def makes_stale(self, key: StoredKey, tags: Collection[str], began_ns: int) -> bool:
+        """Return whether an entry, whose computation began then, may not be stored any more; count it."""
+        stale = began_ns <= self._forgotten_ns or any(
+            at_ns >= began_ns and selector.matches(key, tags) for at_ns, selector in self._last
+        )
+        self.stale_puts += stale
+        return stale
