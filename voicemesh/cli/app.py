@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from voicemesh.cli import exits, inputs
+from voicemesh.cli.flags_app import flags_app
 from voicemesh.cli.options import (
     DEFAULT_ADDR,
     Addr,
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(flags_app)
 
 
 def _version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from voicemesh.cli.app import app
 
-COMMANDS = ("up", "ask", "say", "chat", "explain", "voices", "doctor", "bench", "chunk", "demo")
+COMMANDS = ("up", "ask", "say", "chat", "explain", "voices", "doctor", "bench", "chunk", "demo", "flags")
 
 
 @pytest.fixture
