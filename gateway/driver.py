@@ -18,11 +18,12 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message as ProtoMessage
-from google.rpc import status_pb2
 from opentelemetry.trace import Span
 
 from gateway import translation
 from gateway.asking import Asking
+from gateway.audio_cache import AudioCache
+from gateway.cache_link import CacheLink
 from gateway.chunking import configure_chunker, tell_chunker, wants_slack
 from gateway.core import actions as do
 from gateway.core import events as on
@@ -30,30 +31,27 @@ from gateway.core.pace import WriterMeter
 from gateway.core.report import TurnReport
 from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, TurnSpec
-from gateway.links import CacheLink, Link, broke_off
+from gateway.links import Link, broke_off
 from gateway.memory import Memory
 from gateway.openers import Foresight, Openers
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from gateway.settings import GatewaySettings
 from gateway.standby import METHOD, Standby
+from gateway.synthesis import METHOD as TTS_METHOD
+from gateway.synthesis import Synthesis
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.sessions import Session
-from voicemesh.runtime.status import RemoteError, reason_of
+from voicemesh.runtime.status import RemoteError
 from voicemesh.runtime.telemetry import Telemetry
-from voicemesh.tts.v1 import tts_pb2
 
 _CLOSE_S: Final = 1.0
 _CHUNKER_AHEAD_S: Final = 0.005
 _TTS_AHEAD_S: Final = 0.01
 """How long behind the LLM's question the next streams are opened, so as not to get in its way."""
-_REFUSALS: Final = frozenset(
-    {"INVALID_FIELD", "UNKNOWN_VOICE", "QUEUE_FULL", "DEADLINE_EXCEEDED", "VOICE_NOT_READY"}
-)
-"""Reasons of the TTS service that speak against the request or the load, not against an engine."""
 
 
 class Caller(Protocol):
@@ -136,9 +134,20 @@ class TurnDriver:
         self._acting = False
         self._timer: asyncio.TimerHandle | None = None
         self._chunker: Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse] | None = None
-        self._tts: Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse] | None = None
         self._cache = CacheLink(
-            self._open_cache, peers.cache_breaker, settings.gateway_cache_timeout_ms / 1000
+            self._open_cache,
+            peers.cache_breaker,
+            settings.gateway_cache_timeout_ms / 1000,
+            settings.gateway_follow_stall_ms / 1000,
+        )
+        self._audio = AudioCache(spec, speech, peers, self._cache, self.handle, span)
+        self._synthesis = Synthesis(
+            spec.turn_id,
+            speech,
+            new_link=lambda: self._link("tts", TTS_METHOD, peers.tts.Synthesize),
+            read=lambda link: link.start(session, f"turn {spec.turn_id}"),
+            handle=self.handle,
+            room=caller.room,
         )
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
         self._foresight = Foresight(openers, (spec.tenant, text.system_prompt, text.model))
@@ -187,7 +196,7 @@ class TurnDriver:
     def _open_ahead(self) -> None:
         if self.spec.prompt is None:
             self._open(self._open_chunker)
-            self._open(self._open_tts)
+            self._open(self._synthesis.open_ahead)
         else:
             self._open(self._asking.open_ahead)
             if self.spec.reply_cache:
@@ -236,7 +245,9 @@ class TurnDriver:
                 self._memory.look_up(action)
             case do.LookUpAudio():
                 self._look_up_audio(action)
-            case do.StoreReply() | do.StoreAudio():
+            case do.AppendAudio() | do.SealAudio() | do.ReleaseAudio() | do.StoreAudio():
+                self._share_audio(action)
+            case do.StoreReply():
                 self._memory.store(action)
             case do.SaveHistory():
                 self.settled.clear()
@@ -245,12 +256,10 @@ class TurnDriver:
                 self._ask_llm(messages)
             case do.TellPatience() | do.CancelLlm():
                 self._asking.tell(action)
-            case do.Synthesize(index, text, deadline_ms):
-                chunk = tts_pb2.SynthesizeChunk(chunk_index=index, text=text, deadline_ms=deadline_ms)
-                self._open_tts().send(tts_pb2.SynthesizeRequest(chunk=chunk))
+            case do.Synthesize():
+                self._synthesis.ask(action)
             case do.CancelSpeech():
-                if self._tts is not None:
-                    self._tts.send(tts_pb2.SynthesizeRequest(cancel_turn=tts_pb2.CancelTurn()))
+                self._synthesis.cancel()
             case do.SetTimer(at_ns):
                 self._set_timer(at_ns)
             case do.DropQueued():
@@ -269,7 +278,18 @@ class TurnDriver:
         if found is not None:
             self.handle(found)
         else:
-            self._memory.look_up(action)
+            self._audio.look_up(action)
+
+    def _share_audio(self, action: do.AppendAudio | do.SealAudio | do.ReleaseAudio | do.StoreAudio) -> None:
+        match action:
+            case do.AppendAudio(index, audio, words):
+                self._audio.append(index, audio, words)
+            case do.SealAudio(index):
+                self._audio.seal(index)
+            case do.ReleaseAudio(index, foreign):
+                self._audio.release(index, foreign=foreign)
+            case do.StoreAudio(text, audio, words):
+                self._audio.store(text, audio, words)
 
     def _tell(self, action: translation.Told) -> None:
         field, message = translation.told_to(self.spec.turn_id, self._speech.voice.language, action)
@@ -308,7 +328,7 @@ class TurnDriver:
         self._asking.ask(messages)
         loop = asyncio.get_running_loop()
         loop.call_later(_CHUNKER_AHEAD_S, self._open, self._open_chunker)
-        loop.call_later(_TTS_AHEAD_S, self._open, self._open_tts)
+        loop.call_later(_TTS_AHEAD_S, self._open, self._synthesis.open_ahead)
         if self.spec.audio_cache:
             loop.call_later(_TTS_AHEAD_S, self._open, self._look_ahead)
 
@@ -319,7 +339,7 @@ class TurnDriver:
     def _look_ahead(self) -> None:
         guess = self._foresight.guess()
         if guess is not None:
-            self._memory.look_up(guess)
+            self._audio.foresee(guess)
 
     def _open_chunker(self) -> Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse]:
         if self._chunker is None:
@@ -351,53 +371,6 @@ class TurnDriver:
         if not self._chunks_complete:
             self.handle(on.ChunkerFailed(error or broke_off("chunker")))
 
-    def _open_tts(self) -> Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse]:
-        if self._tts is None:
-            method = "voicemesh.tts.v1.TtsService/Synthesize"
-            self._tts = self._link("tts", method, self._peers.tts.Synthesize)
-            configure = self._speech.configure(self.spec.turn_id)
-            self._tts.send(tts_pb2.SynthesizeRequest(configure=configure))
-            self._read(self._tts, self._take_tts, self._tts_ended)
-        return self._tts
-
-    async def _take_tts(self, response: tts_pb2.SynthesizeResponse) -> None:
-        match response.WhichOneof("event"):
-            case "frame":
-                frame, start = response.frame.frame, response.frame.start
-                if response.frame.words:
-                    self.handle(
-                        on.WordsTimed(frame.chunk_index, translation.words_from(response.frame.words))
-                    )
-                self.handle(
-                    on.FrameMade(
-                        index=frame.chunk_index,
-                        offset_samples=frame.offset_samples,
-                        audio=frame.audio,
-                        queue_us=start.queue_us,
-                        synthesis_us=start.synthesis_us,
-                        first=response.frame.HasField("start") and not frame.sequence,
-                        other_model=response.frame.HasField("start")
-                        and start.model_revision != self._speech.voice.model_revision,
-                        fallback=start.voice if start.is_fallback else "",
-                    )
-                )
-                await self._caller.room()
-            case "words":
-                words = translation.words_from(response.words.words)
-                self.handle(on.WordsTimed(response.words.chunk_index, words))
-            case "finished":
-                finished = response.finished
-                self.handle(on.ChunkSpoken(finished.chunk_index, finished.resumed))
-            case "failed":
-                failed = response.failed
-                self.handle(
-                    on.ChunkUnspeakable(failed.chunk_index, failed.status.message, _refusal(failed.status))
-                )
-
-    def _tts_ended(self, error: RemoteError | None) -> None:
-        self._tts = None  # a chunk that comes later gets a new stream
-        self.handle(on.SpeechFailed(_refusal(error.status) if error is not None else None))
-
     # ------------------------------------------------------------ the end
 
     def _finish(self, report: TurnReport) -> None:
@@ -419,8 +392,7 @@ class TurnDriver:
     async def _close(self) -> None:
         """Let the streams end by themselves for a moment; then end what is left."""
         self._asking.half_close()
-        if self._tts is not None:
-            self._tts.half_close()
+        self._synthesis.half_close()
         if self._chunker is not None:
             self._chunker.cancel()
         self._cache.drain()
@@ -439,7 +411,3 @@ class TurnDriver:
         """End the turn at once: the caller is gone. Does not wait."""
         if not self.finished.is_set():
             self.handle(on.Interrupted())
-
-
-def _refusal(status: status_pb2.Status) -> RemoteError | None:
-    return RemoteError(status) if reason_of(status) in _REFUSALS else None

@@ -7,8 +7,6 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 from opentelemetry.trace import Span
 
-from gateway.breaker import Breaker
-from voicemesh.cache.v1 import cache_pb2
 from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
@@ -18,8 +16,6 @@ from voicemesh.runtime.telemetry import Telemetry, end_span, inject, metadata_of
 
 _log = get_logger(__name__)
 _REQUEST_LIMIT: Final = 64
-_UNHURRIED_S: Final = 1.0
-"""Longest wait for an answer that nobody waits for."""
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -137,97 +133,3 @@ class Link(Generic[Q, R]):
 def broke_off(service: str) -> ServiceUnavailableError:
     """Return the error of a stream that ended, with OK, before all was said."""
     return ServiceUnavailableError(f"the {service} service ended its stream early", retry_after_ms=1000)
-
-
-Answer = Callable[[cache_pb2.ExchangeResponse | None, str], None]
-"""Takes the answer to a request, or None and why there is none."""
-
-
-class CacheLink:
-    """A turn's stream to the cache service: requests by id, each answered in time or given up.
-
-    A cache that fails or is late opens the breaker, and while it is open nothing is asked.
-
-    Args:
-        open_link: Opens the stream, and has it read with `take` and `ended`.
-        breaker: Shared by all turns.
-        timeout_s: Longest wait for an answer that somebody waits for.
-
-    """
-
-    def __init__(
-        self,
-        open_link: Callable[[], "Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]"],
-        breaker: Breaker,
-        timeout_s: float,
-    ) -> None:
-        self._open_link = open_link
-        self._breaker = breaker
-        self._timeout_s = timeout_s
-        self._link: Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse] | None = None
-        self._waiting: dict[int, tuple[Answer | None, asyncio.TimerHandle]] = {}
-        self._last_id = 0
-        self._draining = False
-
-    def request(self, request: cache_pb2.ExchangeRequest, answer: Answer | None = None) -> None:
-        """Send a request.
-
-        `answer` is called exactly once, from the event loop, never from in here. Without one nobody
-        waits: the request may take its time, and its failure says nothing about the turn.
-        """
-        loop = asyncio.get_running_loop()
-        if not self._breaker.allows():
-            if answer is not None:
-                loop.call_soon(answer, None, "the cache is held off after it failed")
-            return
-        if self._link is None or not self._link.open:
-            self._link = self._open_link()
-        self._last_id += 1
-        request.request_id = self._last_id
-        wait_s = self._timeout_s if answer is not None else _UNHURRIED_S
-        self._waiting[self._last_id] = (answer, loop.call_later(wait_s, self._late, self._last_id))
-        self._link.send(request)
-
-    async def take(self, response: cache_pb2.ExchangeResponse) -> None:
-        """Take a response from the service; one that comes too late is dropped."""
-        waiting = self._waiting.pop(response.request_id, None)
-        if waiting is not None:
-            answer, timer = waiting
-            timer.cancel()
-            if answer is not None:
-                self._breaker.succeeded()
-                answer(response, "")
-        self._close_if_drained()
-
-    def ended(
-        self,
-        link: "Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]",
-        error: RemoteError | None,
-    ) -> None:
-        """Note that a stream ended: what still waits for it is answered with nothing."""
-        if link is not self._link:
-            return  # it was drained, and another one is open
-        self._link = None
-        if error is not None:
-            self._breaker.failed()
-        waiting, self._waiting = self._waiting, {}
-        for answer, timer in waiting.values():
-            timer.cancel()
-            if answer is not None:
-                answer(None, error.message if error is not None else "the cache ended the stream")
-
-    def drain(self) -> None:
-        """End the stream once everything that was asked is answered."""
-        self._draining = True
-        self._close_if_drained()
-
-    def _close_if_drained(self) -> None:
-        if self._draining and not self._waiting and self._link is not None:
-            self._link.half_close()
-
-    def _late(self, request_id: int) -> None:
-        answer, _ = self._waiting.pop(request_id)
-        if answer is not None:
-            self._breaker.failed()
-            answer(None, f"the cache took longer than {self._timeout_s * 1000:.0f} ms")
-        self._close_if_drained()

@@ -1,4 +1,4 @@
-"""One turn's dealings with the cache: history, replies, audio."""
+"""One turn's dealings with the cache about its words: history and replies."""
 
 import contextlib
 from collections.abc import Callable
@@ -7,23 +7,17 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from gateway import keys, translation
+from gateway.audio_cache import TIERS, Response, trouble
+from gateway.cache_link import CacheLink
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.history import bounded
 from gateway.core.values import Message, TurnSpec
-from gateway.links import CacheLink
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from voicemesh.cache.v1 import cache_pb2
 
 _SAVE_TRIES: Final = 3
-_TIERS: Final = {
-    cache_pb2.CACHE_TIER_UNSPECIFIED: "memory",
-    cache_pb2.CACHE_TIER_MEMORY: "memory",
-    cache_pb2.CACHE_TIER_REDIS: "redis",
-}
-
-Response = cache_pb2.ExchangeResponse | None
 
 
 class Memory:
@@ -48,7 +42,7 @@ class Memory:
         self._cache = cache
         self._handle = handle
 
-    def look_up(self, action: do.LoadHistory | do.LookUpReply | do.LookUpAudio) -> None:
+    def look_up(self, action: do.LoadHistory | do.LookUpReply) -> None:
         """Ask the cache; the answer is an event."""
         match action:
             case do.LoadHistory():
@@ -59,15 +53,9 @@ class Memory:
                     return
                 key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
                 self._cache.request(_get(key), self._reply_answered)
-            case do.LookUpAudio(index, text):
-
-                def answered(response: Response, why: str) -> None:
-                    self._audio_answered(index, response, why)
-
-                self._cache.request(_get(keys.audio_key(self._spec, self._speech, text)), answered)
 
     def _history_answered(self, response: Response, why: str) -> None:
-        why = why or _trouble(response)
+        why = why or trouble(response)
         if response is None or why:
             self._handle(on.HistoryUnavailable(why))
             return
@@ -76,7 +64,7 @@ class Memory:
 
     def _reply_answered(self, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
-            reply, tier = response.hit.value.reply, _TIERS[response.hit.tier]
+            reply, tier = response.hit.value.reply, TIERS[response.hit.tier]
             cut = cache_pb2.ReplyChunks()
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)
@@ -85,18 +73,9 @@ class Memory:
             self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks))
         else:
             server_us = response.server_us if response is not None else 0
-            self._handle(on.ReplyMissing(server_us, why or _trouble(response)))
+            self._handle(on.ReplyMissing(server_us, why or trouble(response)))
 
-    def _audio_answered(self, index: int, response: Response, why: str) -> None:
-        if response is not None and response.WhichOneof("result") == "hit":
-            value, tier = response.hit.value.audio, _TIERS[response.hit.tier]
-            words = translation.words_from(value.words)
-            self._handle(on.AudioFound(index, value.audio, words, tier, response.server_us))
-        else:
-            server_us = response.server_us if response is not None else 0
-            self._handle(on.AudioMissing(index, server_us, why or _trouble(response)))
-
-    def store(self, action: do.StoreReply | do.StoreAudio | do.SaveHistory) -> None:
+    def store(self, action: do.StoreReply | do.SaveHistory) -> None:
         """Give the cache something to keep; only the history's fate is an event."""
         match action:
             case do.StoreReply(messages, text, usage, chunks):
@@ -109,12 +88,6 @@ class Memory:
                     text=text, usage=translation.usage_to(usage), chunks=cut.SerializeToString()
                 )
                 self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)))
-            case do.StoreAudio(text, audio, words):
-                value = cache_pb2.AudioValue(
-                    format=self._speech.format, audio=audio, words=translation.words_to(words)
-                )
-                key = keys.audio_key(self._spec, self._speech, text)
-                self._cache.request(_put(key, cache_pb2.CacheValue(audio=value)))
             case do.SaveHistory(messages, added, expected_version):
                 self._save(messages, added, expected_version, _SAVE_TRIES)
 
@@ -130,10 +103,10 @@ class Memory:
             elif response is not None and result == "done":
                 self._handle(on.HistorySaved(version=response.done.version))
             else:
-                self._handle(on.HistorySaved(why or _trouble(response) or "others kept writing it"))
+                self._handle(on.HistorySaved(why or trouble(response) or "others kept writing it"))
 
         def reloaded(response: Response, why: str) -> None:
-            why = why or _trouble(response)
+            why = why or trouble(response)
             if response is None or why:
                 self._handle(on.HistorySaved(why))
                 return
@@ -156,12 +129,3 @@ def _put(
     return cache_pb2.ExchangeRequest(
         put=cache_pb2.Put(key=key, value=value, expected_version=expected_version)
     )
-
-
-def _trouble(response: Response) -> str:
-    """Return why the cache could not do what was asked, or "" where it could."""
-    if response is None:
-        return ""
-    if response.WhichOneof("result") == "error":
-        return str(response.error.message)
-    return "Redis could not be asked" if response.miss.degraded else ""

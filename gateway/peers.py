@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.breaker import Breaker
 from gateway.core.pace import Paces
 from gateway.settings import GatewaySettings
+from gateway.stand_ins import StandIns
 from voicemesh.cache.v1 import cache_pb2_grpc
 from voicemesh.chunker.v1 import chunker_pb2_grpc
 from voicemesh.common.v1 import common_pb2
@@ -44,6 +45,7 @@ class Peers:
         llm_revision: Changes with every setting of the LLM service that changes replies; "" until known.
         cache_breaker: Holds off a cache that failed.
         paces: How fast each voice speaks, as turns showed.
+        stand_ins: Voices that another one speaks for at present.
 
     """
 
@@ -66,6 +68,7 @@ class Peers:
         self.llm_revision = ""
         self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
         self.paces = Paces()
+        self.stand_ins = StandIns(clock)
         self._default_voice = ""
         self._voices_poll_s = settings.gateway_voices_poll_s
         self._serving = dict.fromkeys(self._channels, False)

@@ -69,6 +69,9 @@ class GatewaySettings(ServerSettings):
     """Another provider of OpenFeature, as `module:factory`; then `VOICEMESH_FLAGS_FILE` is not read."""
     flags_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Longest that a turn waits for such a provider; then its session keeps what it was last given."""
+    gateway_follow_stall_ms: Annotated[int, Field(ge=10, le=600_000)] = 3_000
+    """Longest that a turn waits for more of the audio that another one has made; then it goes on by itself.
+    More than VOICEMESH_CACHE_LEASE_TTL_MS, after which the cache hands over."""
     gateway_standby_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
     """How long a stream to the LLM service stands by for a caller's next prompt; 0: none does."""
     gateway_voices_poll_s: Annotated[float, Field(gt=0, le=3_600)] = 1.0

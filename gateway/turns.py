@@ -128,6 +128,7 @@ class Turns:
             keep_history=request.keep_history and self.settings.gateway_history_messages > 0,
             reply_cache=text.reply_cache,
             audio_cache=speech.audio_cache,
+            voice_repeats=speech.voice.repeats,
             max_lead_ms=speech.max_lead_ms,
             word_timings=speech.word_timings,
             draft=request.draft,

@@ -94,8 +94,35 @@ class LookUpAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class AppendAudio:
+    """Give the next audio and words of a chunk to the cache, under the lease that was granted."""
+
+    index: int
+    audio: bytes
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SealAudio:
+    """Complete the audio of a chunk in the cache, under the lease that was granted."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAudio:
+    """Give the lease of a chunk back, or stop asking for its audio: others go on without this turn.
+
+    `foreign`: what is made is not what was asked for, and would not be for them either.
+    """
+
+    index: int
+    foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoreAudio:
-    """Give the audio of a chunk to the cache."""
+    """Give the audio of a chunk to the cache, for which there was no lease."""
 
     text: str
     audio: bytes
@@ -104,11 +131,13 @@ class StoreAudio:
 
 @dataclass(frozen=True, slots=True)
 class Synthesize:
-    """Have a chunk spoken; indexes rise."""
+    """Have a chunk spoken. Indexes rise, but for one that goes on with what another turn made."""
 
     index: int
     text: str
     deadline_ms: int
+    start_offset_samples: int = 0
+    """Samples of the text's audio that are there already; it is to go on behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +216,7 @@ class Finish:
 
 Action = (
     LoadHistory | SaveHistory | LookUpReply | StoreReply | StartLlm | TellPatience | CancelLlm | FeedChunker
-    | FlushChunker | EndChunker | TellSlack | LookUpAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer
-    | EmitText | EmitChunk | EmitFrame | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
+    | FlushChunker | EndChunker | TellSlack | LookUpAudio | AppendAudio | SealAudio | ReleaseAudio
+    | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText | EmitChunk | EmitFrame | EmitWords
+    | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
 )  # fmt: skip

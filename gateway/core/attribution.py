@@ -5,7 +5,7 @@ takes the time up to the next mark and gives it to a stage:
 
     received ─admission─ admitted ─call─ history ─gateway─ ─call─ reply cache ─gateway─ ─call─ first delta
       ─llm_text─ delta that completes the chunk ─call─ chunk ─gateway─ ─call─ audio cache ─gateway─
-      ─call─ first frame made ─gateway─ first frame sent
+      ─tts_synthesis, if another turn has it made─ ─call─ first frame made ─gateway─ first frame sent
 
 A *call* is a window between a message that went out and the one that answers it. What the answer
 says the service took goes to that service's stages; the rest of the window is `transport`, so no two
@@ -38,6 +38,8 @@ class ChunkMarks:
     """The audio cache was asked."""
     cache_answered_ns: int = 0
     cache_us: int = 0
+    followed_ns: int = 0
+    """The first audio came that another turn is having made; or nobody is making it any more."""
     asked_ns: int = 0
     """The TTS service was asked."""
     first_frame_ns: int = 0
@@ -119,6 +121,8 @@ def attribute(turn: TurnMarks, chunk: ChunkMarks) -> Attribution:
     cursor.spend(Stage.LLM_TEXT, chunk.needed_ns)
     cursor.call("chunker", chunk.fed_ns, chunk.cut_ns, {Stage.CHUNK_HOLD: chunk.held_us})
     cursor.call("cache", chunk.looked_up_ns, chunk.cache_answered_ns, {Stage.AUDIO_CACHE: chunk.cache_us})
+    # Another turn's engine is at work: its queue is in it, too.
+    cursor.spend(Stage.TTS_SYNTHESIS, chunk.followed_ns)
     cursor.call(
         "tts",
         chunk.asked_ns,

@@ -104,13 +104,14 @@ class ChunkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class AudioFound:
-    """The cache has the audio of a chunk."""
+    """The cache has the audio of a chunk; with `more`, this is its head, and the rest comes in parts."""
 
     index: int
     audio: bytes
     words: tuple[Word, ...]
     tier: str
     server_us: int
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,52 @@ class AudioMissing:
 
     index: int
     server_us: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioGranted:
+    """The chunk holds the lease: it is to be made for this turn, behind `offset_samples`, and appended.
+
+    It answers a lookup, or comes to a chunk that follows when the one before could not go on.
+    """
+
+    index: int
+    offset_samples: int = 0
+    server_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFollowing:
+    """The audio of a chunk is being made for another one; this is all so far, and the rest comes in parts."""
+
+    index: int
+    audio: bytes
+    words: tuple[Word, ...]
+    server_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """The next audio and words of a chunk that follows."""
+
+    index: int
+    audio: bytes
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSealed:
+    """The audio of a chunk that follows is complete."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLost:
+    """No more comes for a chunk that follows: the turn is to go on by itself. `detail`: by whose fault."""
+
+    index: int
     detail: str = ""
 
 
@@ -168,12 +215,14 @@ class ChunkUnspeakable:
 
 @dataclass(frozen=True, slots=True)
 class SpeechFailed:
-    """The TTS stream broke off: none of the chunks that are open will be spoken by it.
+    """A TTS stream broke off: none of the chunks that it was asked for will be spoken by it.
 
     `refusal` is set where the fault is the request's or the load's, not the service's.
     """
 
     refusal: Exception | None = None
+    indexes: tuple[int, ...] | None = None
+    """The chunks that it was asked for and has not ended; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +265,8 @@ CacheEvent = HistoryLoaded | HistoryUnavailable | HistorySaved | ReplyFound | Re
 TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | ModelDegraded
 ChunkerEvent = ChunkCut | ChunksEnded | ChunkerFailed
 EngineEvent = FrameMade | WordsTimed | ChunkSpoken | ChunkUnspeakable
-AudioEvent = AudioFound | AudioMissing | EngineEvent | SpeechFailed
+LookupEvent = AudioFound | AudioMissing | AudioGranted | AudioFollowing
+FollowEvent = AudioPart | AudioSealed | AudioGranted | AudioLost
+AudioEvent = LookupEvent | FollowEvent | EngineEvent | SpeechFailed
 CallerEvent = FirstFrameSent | Interrupted | Confirmed | Discarded | PlaybackReported | TimerFired
 Event = CacheEvent | TextEvent | ChunkerEvent | AudioEvent | CallerEvent

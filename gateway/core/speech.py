@@ -1,24 +1,21 @@
-"""Chunks on their way to being heard: looked up, spoken, sent in order.
+"""Chunks on their way to being heard: looked up, followed or spoken, and sent in order.
 
-Each chunk goes its own way, and its frames are sent when it is the head: all chunks before it are done.
-
-    WAITING ── LOOKING_UP ──┬── hit ─────────────────────────────────────────── DONE
-                            └── miss ── MISSED ── SPEAKING ──┬── spoken ─────── DONE
-                                                             └── unspeakable ── DONE (speak_locally)
-
-While a turn is a draft there is no head: what is made is held back until `release`.
+Each chunk goes its own way (`progress.py`), and `outgoing.py` sends what comes of it. Audio that another
+turn is having made right now is not made again: the chunk follows it, and takes it over where the other
+one cannot go on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import replace
 
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks
 from gateway.core.heard import SpokenChunk
+from gateway.core.outgoing import Outgoing
 from gateway.core.pace import PaceMeter
 from gateway.core.playback import LeadingSilence, Player
+from gateway.core.progress import Keep, Progress, State
 from gateway.core.report import ChunkAccount
 from gateway.core.values import Chunk, TurnSpec, Word
 from voicemesh.runtime.clock import Clock
@@ -30,35 +27,6 @@ DRAFT_CHUNKS_AHEAD = 1
 """The same for a draft: most drafts are replaced, and the first chunk is what the caller will wait for."""
 MS_PER_CHAR = 65
 """Estimate of speech whose audio is not there yet, of an unknown voice: about 15 characters a second."""
-
-
-class _State(Enum):
-    WAITING = auto()
-    LOOKING_UP = auto()
-    MISSED = auto()
-    SPEAKING = auto()
-    DONE = auto()
-
-
-@dataclass(slots=True)
-class _Progress:
-    """One chunk on its way."""
-
-    chunk: Chunk
-    account: ChunkAccount
-    marks: ChunkMarks
-    state: _State = _State.WAITING
-    audio: bytearray = field(default_factory=bytearray)
-    words: list[Word] = field(default_factory=list)
-    sequence: int = 0
-    made_samples: int = 0
-    sent_samples: int = 0
-    other_model: bool = False
-    """Its audio is not that of the model that the turn was begun with."""
-    fallback: bool = False
-    """Another voice than the one asked for spoke it, or some of it."""
-    held_back: list[do.Action] = field(default_factory=list)
-    """What is to be sent once the chunk is the head."""
 
 
 class Speech:
@@ -85,20 +53,13 @@ class Speech:
         self._clock = clock
         self._act = act
         self._degrade = degrade
-        self._chunks: list[_Progress] = []
-        self._head = 0
-        self._gated = spec.draft
-        self._received_ns = spec.received_ns
+        self._out = Outgoing(spec, act)
         self._characters = 0
         self._meter = meter or PaceMeter()
         self.pace = self._meter.pace()
         """What is known of the voice."""
         self._samples_per_char = round(self._ms_per_char * spec.sample_rate_hz / 1000)
         self._engine_free_ns = 0
-        self.player = Player(spec.sample_rate_hz)
-        self.silence = LeadingSilence()
-        self.first_marks: ChunkMarks | None = None
-        """Marks of the chunk that the turn's first frame belongs to, once there is one."""
         self.refused: Exception | None = None
         """Why nothing can be spoken at all: the turn fails by it."""
         self.wake_ns = 0
@@ -108,7 +69,22 @@ class Speech:
 
     def __len__(self) -> int:
         """Return how many chunks have come."""
-        return len(self._chunks)
+        return len(self._out.chunks)
+
+    @property
+    def player(self) -> Player:
+        """The caller's player."""
+        return self._out.player
+
+    @property
+    def silence(self) -> LeadingSilence:
+        """The silence at the start of the audio."""
+        return self._out.silence
+
+    @property
+    def first_marks(self) -> ChunkMarks | None:
+        """Marks of the chunk that the turn's first frame belongs to, once there is one."""
+        return self._out.first_marks
 
     @property
     def _ms_per_char(self) -> float:
@@ -116,30 +92,25 @@ class Speech:
 
     def left_ms(self, now_ns: int) -> float:
         """Milliseconds of audio in hand, and of all chunks that are not sent yet, as far as is known."""
-        unsent = sum(self._unsent_ms(progress) for progress in self._chunks[self._head :])
+        unsent = sum(self._unsent_ms(progress) for progress in self._out.open)
         return self.player.in_hand_ms(now_ns) + unsent
 
     @property
     def idle(self) -> bool:
         """True while every chunk so far is done."""
-        return self._head == len(self._chunks)
+        return not self._out.open
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
         """The chunks that have come, in order."""
-        return tuple(progress.chunk for progress in self._chunks)
-
-    @property
-    def at_work(self) -> bool:
-        """True while an engine was asked for a chunk that is not done."""
-        return any(progress.state is _State.SPEAKING for progress in self._chunks[self._head :])
+        return tuple(progress.chunk for progress in self._out.chunks)
 
     @property
     def accounts(self) -> tuple[ChunkAccount, ...]:
         """The accounts of the chunks, in order."""
-        for progress in self._chunks:
+        for progress in self._out.chunks:
             progress.account.audio_us = progress.sent_samples * 1_000_000 // self._spec.sample_rate_hz
-        return tuple(progress.account for progress in self._chunks)
+        return tuple(progress.account for progress in self._out.chunks)
 
     @property
     def characters(self) -> int:
@@ -150,14 +121,8 @@ class Speech:
     def spoken(self) -> list[SpokenChunk]:
         """What was sent of each chunk, in order."""
         return [
-            SpokenChunk(
-                p.chunk,
-                tuple(p.words),
-                p.sent_samples,
-                complete=i < self._head,
-                samples_per_char=self._samples_per_char,
-            )
-            for i, p in enumerate(self._chunks)
+            progress.sent(self._samples_per_char, complete=number < self._out.sent_whole)
+            for number, progress in enumerate(self._out.chunks)
         ]
 
     # ------------------------------------------------------------ in
@@ -165,46 +130,61 @@ class Speech:
     def add(self, chunk: Chunk, marks: ChunkMarks) -> None:
         """Take the next chunk."""
         account = ChunkAccount(chunk.index, chunk.text, chunk.reason, chunk.held_us)
-        self._chunks.append(_Progress(chunk, account, marks))
+        self._out.chunks.append(Progress(chunk, account, marks))
         self._act(do.EmitChunk(chunk))
 
-    def handle(self, event: on.AudioEvent, now_ns: int) -> None:
-        """Take an event about audio; one about a chunk that waits for no such thing is stale and ignored."""
+    def handle(self, event: on.AudioEvent, now_ns: int) -> bool:
+        """Take an event about audio; one about a chunk that waits for no such thing is stale and ignored.
+
+        Returns whether more is known by it of how long the audio lasts, or how soon it comes: it was the
+        first of a chunk, or the last.
+        """
         if isinstance(event, on.SpeechFailed):
             self._fail(event)
-            for progress in self._chunks[self._head :]:
-                if progress.state in (_State.MISSED, _State.SPEAKING):
+            for progress in self._out.open:
+                asked = event.indexes is None or progress.chunk.index in event.indexes
+                if progress.state is State.SPEAKING and asked:
                     self._unspeakable(progress, "the TTS service broke off", now_ns)
-            return
-        if event.index >= len(self._chunks):
-            return
-        progress = self._chunks[event.index]
-        if isinstance(event, (on.AudioFound, on.AudioMissing)):
-            if progress.state is _State.LOOKING_UP:
-                self._on_lookup(progress, event, now_ns)
-        elif progress.state is _State.SPEAKING:
+            return False
+        if event.index >= len(self._out.chunks):
+            return False
+        progress = self._out.chunks[event.index]
+        state, made_samples = progress.state, progress.made_samples
+        if progress.state is State.LOOKING_UP and isinstance(event, on.LookupEvent):
+            self._on_lookup(progress, event, now_ns)
+        elif progress.state is State.FOLLOWING and isinstance(event, on.FollowEvent):
+            self._on_follow(progress, event, now_ns)
+        elif progress.state is State.SPEAKING and isinstance(event, on.EngineEvent):
             self._on_engine(progress, event, now_ns)
+        ended = progress.state is State.DONE and state is not State.DONE
+        return ended or (not made_samples and progress.made_samples > 0)
 
     def release(self, received_ns: int, now_ns: int) -> None:
         """Send what a draft held back; durations count from `received_ns`."""
-        self._gated = False
-        self._received_ns = received_ns
-        self._flow(now_ns)
+        self._out.release(received_ns, now_ns)
 
     def advance(self, now_ns: int) -> None:
         """Move every chunk as far as it can go."""
         self._dispatch(now_ns)
         self._ask_engine(now_ns)
 
+    def stop(self) -> None:
+        """End what is under way for the turn's chunks: others go on with what they share with it."""
+        if any(progress.state is State.SPEAKING for progress in self._out.open):
+            self._act(do.CancelSpeech())
+        for progress in self._out.open:
+            if progress.shares:
+                self._act(do.ReleaseAudio(progress.chunk.index))
+
     # ------------------------------------------------------------ lookups and synthesis
 
     def _dispatch(self, now_ns: int) -> None:
         """Look up the next chunks while the audio in hand and on its way is below the lead."""
         self.wake_ns = 0
-        running: list[_Progress] = []
-        ahead = DRAFT_CHUNKS_AHEAD if self._gated else MAX_CHUNKS_AHEAD
-        for progress in self._chunks[self._head : self._head + ahead]:
-            if progress.state is not _State.WAITING:
+        running: list[Progress] = []
+        ahead = DRAFT_CHUNKS_AHEAD if self._out.gated else MAX_CHUNKS_AHEAD
+        for progress in self._out.open[:ahead]:
+            if progress.state is not State.WAITING:
                 running.append(progress)
                 continue
             ahead_ms = self.player.in_hand_ms(now_ns) + sum(self._unsent_ms(p) for p in running)
@@ -215,90 +195,211 @@ class Speech:
                 return
             running.append(progress)
             if self._spec.audio_cache:
-                progress.state = _State.LOOKING_UP
+                progress.state = State.LOOKING_UP
                 progress.marks.looked_up_ns = self._clock.now_ns()
                 self._act(do.LookUpAudio(progress.chunk.index, progress.chunk.said))
             else:
-                progress.state = _State.MISSED
+                progress.state = State.MISSED
 
-    def _unsent_ms(self, progress: _Progress) -> float:
+    def _unsent_ms(self, progress: Progress) -> float:
         """Return the audio of a chunk that is not sent yet: known where it is complete, else estimated."""
         sent_ms = progress.sent_samples * 1000 / self._spec.sample_rate_hz
         made_ms = progress.made_samples * 1000 / self._spec.sample_rate_hz
-        if progress.state is _State.DONE:
+        if progress.state is State.DONE:
             return made_ms - sent_ms
         return max(made_ms, len(progress.chunk.text) * self._ms_per_char) - sent_ms
 
     def _ask_engine(self, now_ns: int) -> None:
         """Have spoken what the cache has not, in order: a lookup that is out holds up those behind it."""
         before_ms = self.player.in_hand_ms(now_ns)
-        for progress in self._chunks[self._head :]:
-            if progress.state in (_State.WAITING, _State.LOOKING_UP):
+        for progress in self._out.open:
+            if progress.state in (State.WAITING, State.LOOKING_UP):
                 return
-            if progress.state is _State.MISSED:
-                progress.state = _State.SPEAKING
-                progress.marks.asked_ns = self._clock.now_ns()
-                self._characters += len(progress.chunk.text)
+            if progress.state is State.MISSED:
+                progress.state = State.SPEAKING
+                if not progress.made_samples:  # else its first frame has another beginning
+                    progress.marks.asked_ns = self._clock.now_ns()
+                text = progress.chunk.said[progress.text_before :]
+                self._characters += len(progress.chunk.text) - progress.text_before
                 deadline_ms = int(before_ms) + self._spec.patience_ms
-                self._act(do.Synthesize(progress.chunk.index, progress.chunk.said, deadline_ms))
+                self._act(do.Synthesize(progress.chunk.index, text, deadline_ms, progress.asked_from))
             before_ms += self._unsent_ms(progress)
 
-    def _on_lookup(self, progress: _Progress, event: on.AudioFound | on.AudioMissing, now_ns: int) -> None:
+    def _on_lookup(self, progress: Progress, event: on.LookupEvent, now_ns: int) -> None:
         progress.marks.cache_answered_ns = now_ns
         progress.marks.cache_us = event.server_us
         match event:
-            case on.AudioFound(_, audio, words, tier):
+            case on.AudioFound(_, audio, words, tier, more=more):
                 progress.account.cache = tier
-                progress.marks.first_frame_ns = now_ns
-                if words:
-                    self._take_words(progress, words, now_ns)
-                slicer = FrameSlicer(self._spec.sample_rate_hz, in_hand_ms=self.player.in_hand_ms(now_ns))
-                for _, frame in (*slicer.push(audio), *slicer.flush()):
-                    self._take_frame(progress, frame, now_ns)
-                self._measure(progress)
-                self._done(progress, now_ns)
+                self._follow(progress, audio, words, now_ns)
+                if not more:
+                    self._complete(progress, now_ns)
+            case on.AudioFollowing(_, audio, words):
+                progress.account.cache = "shared"
+                self._follow(progress, audio, words, now_ns)
+            case on.AudioGranted():
+                progress.account.cache = "miss"
+                progress.keep = Keep.LEASED
+                progress.state = State.MISSED
             case on.AudioMissing(detail=detail):
                 progress.account.cache = "miss"
-                progress.state = _State.MISSED
+                progress.keep = Keep.WHOLE
+                progress.state = State.MISSED
                 if detail:
                     self._degrade("cache", detail)
 
-    def _on_engine(self, progress: _Progress, event: on.EngineEvent, now_ns: int) -> None:
+    # ------------------------------------------------------------ audio that another one makes
+
+    def _follow(self, progress: Progress, audio: bytes, words: tuple[Word, ...], now_ns: int) -> None:
+        in_hand_ms = self.player.in_hand_ms(now_ns)
+        progress.slicer = FrameSlicer(self._spec.sample_rate_hz, in_hand_ms=in_hand_ms)
+        progress.state = State.FOLLOWING
+        self._take_part(progress, audio, words, now_ns)
+
+    def _on_follow(self, progress: Progress, event: on.FollowEvent, now_ns: int) -> None:
+        match event:
+            case on.AudioPart(_, audio, words):
+                self._take_part(progress, audio, words, now_ns)
+            case on.AudioSealed():
+                self._complete(progress, now_ns)
+            case on.AudioGranted(index, offset_samples):
+                self._flush(progress, now_ns)
+                # What is appended must be the very next sample of what one voice says.
+                if offset_samples == progress.made_samples and (
+                    self._spec.voice_repeats or not offset_samples
+                ):
+                    progress.keep = Keep.LEASED
+                else:
+                    self._act(do.ReleaseAudio(index))
+                self._take_over(progress, now_ns)
+            case on.AudioLost(_, detail):
+                self._flush(progress, now_ns)
+                if detail:
+                    self._degrade("cache", detail)
+                self._take_over(progress, now_ns)
+
+    def _take_part(self, progress: Progress, audio: bytes, words: tuple[Word, ...], now_ns: int) -> None:
+        if audio and not progress.marks.first_frame_ns:
+            progress.marks.first_frame_ns = progress.marks.followed_ns = now_ns
+            waited_us = (now_ns - progress.marks.cache_answered_ns) // 1000
+            progress.account.synthesis_us = waited_us
+        self._take_words(progress, words, now_ns)
+        assert progress.slicer is not None
+        for _, frame in progress.slicer.push(audio):
+            self._out.frame(progress, frame, now_ns)
+
+    def _flush(self, progress: Progress, now_ns: int) -> None:
+        assert progress.slicer is not None
+        for _, frame in progress.slicer.flush():
+            self._out.frame(progress, frame, now_ns)
+
+    def _complete(self, progress: Progress, now_ns: int) -> None:
+        self._flush(progress, now_ns)
+        self._measure(progress)
+        self._out.done(progress, now_ns)
+
+    def _take_over(self, progress: Progress, now_ns: int) -> None:
+        """Have the rest spoken for this chunk, which follows nobody any more."""
+        if not progress.made_samples:
+            progress.marks.followed_ns = now_ns
+            progress.account.cache = "miss"
+        progress.state = State.MISSED
+        repeats, samples_per_char = self._spec.voice_repeats, self._samples_per_char
+        if not progress.resume(repeats=repeats, samples_per_char=samples_per_char):
+            self._out.done(progress, now_ns)
+
+    # ------------------------------------------------------------ audio that is made for the turn
+
+    def _on_engine(self, progress: Progress, event: on.EngineEvent, now_ns: int) -> None:
         match event:
             case on.FrameMade():
-                progress.other_model |= event.other_model
                 if event.fallback:
                     progress.fallback = True
                     self._degrade("voice", f"{event.fallback} speaks instead")
+                if event.fallback or event.other_model:
+                    self._keep_nothing(progress, foreign=True)
                 if event.first:
-                    progress.marks.first_frame_ns = now_ns
-                    progress.marks.queue_us = progress.account.queue_us = event.queue_us
-                    progress.marks.synthesis_us = progress.account.synthesis_us = event.synthesis_us
-                    begun_ns = progress.marks.looked_up_ns or progress.marks.asked_ns
-                    # The chunk before may have kept the engine: that is no time of this one.
-                    waited_ms = (now_ns - max(begun_ns, self._engine_free_ns)) / 1e6
-                    if not progress.fallback:  # another voice has another pace
-                        self._meter.began(len(progress.chunk.text), waited_ms)
-                    self.pace = self._meter.pace()
-                self._take_frame(progress, event.audio, now_ns)
+                    self._note_first(progress, event, now_ns)
+                self._take_made(progress, event.audio, now_ns)
             case on.WordsTimed(_, words):
-                self._take_words(progress, words, now_ns)
+                self._take_words(progress, self._placed(progress, words), now_ns)
             case on.ChunkSpoken(index, resumed):
                 if resumed:
                     self._degrade("resumed", f"chunk {index} went on in another replica")
                 self._engine_free_ns = now_ns
                 if not progress.fallback:
                     self._measure(progress)
-                if progress.audio and not (progress.fallback or progress.other_model):
-                    self._act(
-                        do.StoreAudio(progress.chunk.said, bytes(progress.audio), tuple(progress.words))
-                    )
-                self._done(progress, now_ns)
+                self._keep(progress)
+                self._out.done(progress, now_ns)
             case on.ChunkUnspeakable():
                 self._fail(event)
                 self._unspeakable(progress, event.detail, now_ns)
 
-    def _measure(self, progress: _Progress) -> None:
+    def _note_first(self, progress: Progress, event: on.FrameMade, now_ns: int) -> None:
+        marks = progress.marks
+        if marks.first_frame_ns:
+            return  # it goes on with what the cache gave: its beginning was another's
+        marks.first_frame_ns = now_ns
+        marks.queue_us = progress.account.queue_us = event.queue_us
+        marks.synthesis_us = progress.account.synthesis_us = event.synthesis_us
+        begun_ns = marks.followed_ns or marks.looked_up_ns or marks.asked_ns
+        # The chunk before may have kept the engine: that is no time of this one.
+        waited_ms = (now_ns - max(begun_ns, self._engine_free_ns)) / 1e6
+        if not progress.fallback:  # another voice has another pace
+            self._meter.began(len(progress.chunk.text), waited_ms)
+        self.pace = self._meter.pace()
+
+    def _take_made(self, progress: Progress, audio: bytes, now_ns: int) -> None:
+        surplus = min(progress.surplus_samples, len(audio) // BYTES_PER_SAMPLE)
+        progress.surplus_samples -= surplus
+        audio = audio[surplus * BYTES_PER_SAMPLE :]
+        if not audio:
+            return
+        self._out.frame(progress, audio, now_ns)
+        if progress.keep is Keep.WHOLE:
+            progress.audio += audio
+        elif progress.keep is Keep.LEASED:
+            self._act(do.AppendAudio(progress.chunk.index, audio, ()))
+
+    def _placed(self, progress: Progress, words: tuple[Word, ...]) -> tuple[Word, ...]:
+        """Return the words of what an engine was asked to say as words of the chunk."""
+        if not progress.text_before:
+            return words
+        return tuple(
+            replace(
+                word,
+                text_offset=word.text_offset + progress.text_before,
+                offset_samples=word.offset_samples + progress.samples_before,
+            )
+            for word in words
+        )
+
+    def _take_words(self, progress: Progress, words: tuple[Word, ...], now_ns: int) -> None:
+        words = progress.new_words(words)
+        if not words:
+            return
+        self._out.words(progress, words, now_ns)
+        if progress.keep is Keep.LEASED:
+            self._act(do.AppendAudio(progress.chunk.index, b"", words))
+
+    def _keep(self, progress: Progress) -> None:
+        """Have the cache keep what an engine made of a chunk, which is complete."""
+        if progress.keep is Keep.LEASED and progress.made_samples:
+            self._act(do.SealAudio(progress.chunk.index))
+        elif progress.keep is Keep.LEASED:
+            self._act(do.ReleaseAudio(progress.chunk.index))
+        elif progress.keep is Keep.WHOLE and progress.audio:
+            said, audio = progress.chunk.said, bytes(progress.audio)
+            self._act(do.StoreAudio(said, audio, tuple(progress.words)))
+
+    def _keep_nothing(self, progress: Progress, *, foreign: bool = False) -> None:
+        """Let nobody find what an engine makes of a chunk; `foreign`: it is not what was asked for."""
+        if progress.keep is Keep.LEASED:
+            self._act(do.ReleaseAudio(progress.chunk.index, foreign=foreign))
+        progress.keep = Keep.NOTHING
+        progress.audio = bytearray()
+
+    def _measure(self, progress: Progress) -> None:
         """Learn from a chunk that is complete how fast the voice speaks."""
         audio_ms = progress.made_samples * 1000 / self._spec.sample_rate_hz
         self._meter.spoke(len(progress.chunk.text), audio_ms)
@@ -309,82 +410,11 @@ class Speech:
         if event.refusal is not None and self.first_marks is None:
             self.refused = event.refusal
 
-    def _unspeakable(self, progress: _Progress, detail: str, now_ns: int) -> None:
+    def _unspeakable(self, progress: Progress, detail: str, now_ns: int) -> None:
+        self._keep_nothing(progress)
         if self.refused is None:
             self._degrade("local_speech", detail)
-            samples = progress.made_samples
-            made = SpokenChunk(
-                progress.chunk,
-                tuple(progress.words),
-                samples,
-                complete=False,
-                samples_per_char=self._samples_per_char,
-            )
-            rest = progress.chunk.text[len(made.heard(samples)) :].lstrip()
+            rest = progress.chunk.text[progress.rest(self._samples_per_char) :]
             if rest:
-                self._send(progress, do.EmitSpeakLocally(progress.chunk.index, rest), now_ns)
-        self._done(progress, now_ns)
-
-    # ------------------------------------------------------------ out, in order
-
-    def _take_frame(self, progress: _Progress, audio: bytes, now_ns: int) -> None:
-        frame = do.EmitFrame(
-            index=progress.chunk.index,
-            sequence=progress.sequence,
-            offset_samples=progress.made_samples,
-            turn_offset_samples=0,  # known when the chunk is the head
-            audio=audio,
-            first=False,
-        )
-        progress.sequence += 1
-        progress.made_samples += len(audio) // BYTES_PER_SAMPLE
-        if self._spec.audio_cache and progress.state is _State.SPEAKING:
-            progress.audio += audio
-        self._send(progress, frame, now_ns)
-
-    def _take_words(self, progress: _Progress, words: tuple[Word, ...], now_ns: int) -> None:
-        progress.words.extend(words)
-        if self._spec.word_timings:
-            told = tuple(_in_source(progress.chunk, word) for word in words)
-            self._send(progress, do.EmitWords(progress.chunk.index, told), now_ns)
-
-    def _send(self, progress: _Progress, action: do.Action, now_ns: int) -> None:
-        if self._gated or self._chunks[self._head] is not progress:
-            progress.held_back.append(action)
-            return
-        if isinstance(action, do.EmitFrame):
-            if not progress.sent_samples:
-                progress.account.first_frame_us = (now_ns - self._received_ns) // 1000
-            first = self.first_marks is None
-            if first:
-                self.first_marks = progress.marks
-            action = replace(action, turn_offset_samples=self.player.samples, first=first)
-            samples = len(action.audio) // BYTES_PER_SAMPLE
-            progress.sent_samples += samples
-            self.player.add(samples, now_ns)
-            self.silence.add(action.audio)
-        self._act(action)
-
-    def _done(self, progress: _Progress, now_ns: int) -> None:
-        """End a chunk; if it is the head, those behind it move up and send what they held back."""
-        progress.state = _State.DONE
-        progress.audio = bytearray()  # it was sent, and given to the cache: the turn needs it no more
-        if not self._gated and self._chunks[self._head] is progress:
-            self._flow(now_ns)
-
-    def _flow(self, now_ns: int) -> None:
-        """Send what the head held back; one that is done gives way to the next."""
-        while self._head < len(self._chunks):
-            head = self._chunks[self._head]
-            held_back, head.held_back = head.held_back, []
-            for action in held_back:
-                self._send(head, action, now_ns)
-            if head.state is not _State.DONE:
-                break
-            self._head += 1
-
-
-def _in_source(chunk: Chunk, word: Word) -> Word:
-    """Return the word with where it stands in the turn's text."""
-    begin, end = chunk.source(word.text_offset, word.text_offset + word.text_length)
-    return replace(word, source_offset=begin, source_length=end - begin)
+                self._out.local(progress, rest, now_ns)
+        self._out.done(progress, now_ns)

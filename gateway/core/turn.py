@@ -129,11 +129,7 @@ class TurnEngine:
         elif isinstance(event, on.ChunkerEvent):
             self._on_chunker(event, now_ns)
         elif isinstance(event, on.AudioEvent):
-            self._speech.handle(event, now_ns)
-            if isinstance(event, on.FrameMade):
-                self._news_of_audio = event.first
-            else:
-                self._news_of_audio = isinstance(event, (on.ChunkSpoken, on.AudioFound))
+            self._news_of_audio = self._speech.handle(event, now_ns)
         else:
             self._on_caller(event, now_ns)
         if not self._outcome:
@@ -381,8 +377,7 @@ class TurnEngine:
 
     def _stop(self) -> None:
         self._stop_llm()
-        if self._speech.at_work:
-            self._act(do.CancelSpeech())
+        self._speech.stop()
 
     def _degrade(self, what: str, detail: str) -> None:
         if what not in self._degraded:

@@ -129,6 +129,8 @@ class TurnSpec:
     keep_history: bool = True
     reply_cache: bool = True
     audio_cache: bool = True
+    voice_repeats: bool = True
+    """True where the voice says the same text with the same samples each time."""
     max_lead_ms: int = 5000
     """Synthesis stays at most this far ahead of playback; 0: no limit."""
     word_timings: bool = False

@@ -157,6 +157,7 @@ def voice(info: VoiceInfo) -> common_pb2.Voice:
         state=_voice_state(info.state),
         declared_replicas=info.declared_replicas,
         max_chars=info.max_chars,
+        repeats=info.repeats,
     )
 
 

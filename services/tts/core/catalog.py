@@ -65,6 +65,7 @@ def _variants(pool: Pool, default: str, state: VoiceState) -> Iterator[VoiceInfo
             max_chars=variant.max_chars,
             state=state.name,
             declared_replicas=pool.spec.replicas,
+            repeats=capabilities.deterministic,
         )
 
 

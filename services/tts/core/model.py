@@ -210,6 +210,8 @@ class VoiceInfo:
     state: str = ""
     """Name of a `services.tts.core.voices.VoiceState`."""
     declared_replicas: int = 0
+    repeats: bool = False
+    """True where its engine makes the same samples of the same text each time."""
 
 
 class Replica(Protocol):

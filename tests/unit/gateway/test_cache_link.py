@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from gateway.breaker import Breaker
-from gateway.links import CacheLink
+from gateway.cache_link import CacheLink
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.runtime.clock import ManualClock
 
@@ -29,7 +29,7 @@ class Bench:
     def __init__(self, timeout_s: float) -> None:
         self.links: list[SilentLink] = []
         self.breaker = Breaker(ManualClock(), 1.0)
-        self.cache = CacheLink(self._open, self.breaker, timeout_s)
+        self.cache = CacheLink(self._open, self.breaker, timeout_s, stall_s=60)
         self.answers: list[tuple[Any, str]] = []
         self.answered = asyncio.Event()
 

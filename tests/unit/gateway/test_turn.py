@@ -277,7 +277,7 @@ def test_an_interrupt_stops_everything_and_keeps_what_was_heard() -> None:
     script.say(1, "Three four.", 9)
     actions = script.on(on.Interrupted(played_ms=300))
     names = [type(action).__name__ for action in actions]
-    assert names == ["DropQueued", "CancelLlm", "CancelSpeech", "SaveHistory"]
+    assert names == ["DropQueued", "CancelLlm", "CancelSpeech", "ReleaseAudio", "SaveHistory"]
     assert script.on(on.FrameMade(0, samples(1000), pcm(20))) == []
     assert script.on(on.TextArrived(" More.")) == []
     script.on(on.HistorySaved())

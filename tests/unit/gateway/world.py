@@ -6,6 +6,7 @@ and which words were sent at which sample, so that a test can say what the engin
 """
 
 import random
+from array import array
 from dataclasses import dataclass, field
 
 from gateway.core import actions as do
@@ -32,18 +33,24 @@ class Sent:
 
 @dataclass
 class World:
-    """See the module. `spoils`: whether services may fail."""
+    """See the module. `spoils`: whether services may fail; `shares`: whether others want the same audio."""
 
     seed: int
     script: Script
     spoils: bool = True
     sentences: int = 4
+    shares: bool = False
     queues: dict[str, list[on.Event]] = field(default_factory=dict)
     llm_out: bool = False
     speech_out: set[int] = field(default_factory=set)
     sent: list[Sent] = field(default_factory=list)
+    leases: dict[int, "Lease"] = field(default_factory=dict)
+    """The leases that the cache has given, by chunk."""
+    heard_audio: dict[int, bytearray] = field(default_factory=dict)
+    """What the caller got, by chunk."""
     seen: int = 0
     samples: int = 0
+    timer_ns: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -99,14 +106,18 @@ class World:
                 self.queues.setdefault("chunker", []).append(on.ChunksEnded())
             case do.LookUpAudio(index):
                 self._look_up(index, down)
-            case do.Synthesize(index):
-                self._speak(index)
+            case do.Synthesize():
+                self._speak(action)
+            case do.AppendAudio() | do.SealAudio() | do.ReleaseAudio():
+                self._share(action)
             case do.EmitChunk(chunk):
                 self.sent.append(Sent(chunk, words_of(chunk)))
             case do.EmitFrame() | do.EmitSpeakLocally():
                 self._take(action)
             case do.SaveHistory():
                 self.queues.setdefault("saved", []).append(on.HistorySaved(down, 0 if down else 1))
+            case do.SetTimer(at_ns):
+                self.timer_ns = at_ns
             case do.DropQueued():
                 self.queues.pop("caller", None)
 
@@ -125,7 +136,7 @@ class World:
     def _audio(self, index: int) -> tuple[tuple[Word, ...], bytes]:
         chunk = next(one.chunk for one in self._chunks() if one.chunk.index == index)
         words = words_of(chunk)
-        return tuple(words), b"\x00\x20" * (WORD_SAMPLES * len(words))
+        return tuple(words), pcm_of(index, len(words))
 
     def _chunks(self) -> list[do.EmitChunk]:
         told = [a for a in self.script.actions if isinstance(a, do.EmitChunk)]
@@ -133,19 +144,81 @@ class World:
 
     def _look_up(self, index: int, down: str) -> None:
         words, audio = self._audio(index)
+        if self.shares and not down:
+            self._look_up_shared(index, words, audio)
+            return
         hit = not down and self.random.random() < 0.3
         found = on.AudioFound(index, audio, words, "memory", 1)
         self.queues[f"cache{index}"] = [found if hit else on.AudioMissing(index, detail=down)]
 
-    def _speak(self, index: int) -> None:
+    def _look_up_shared(self, index: int, words: tuple[Word, ...], audio: bytes) -> None:
+        """Answer as a cache does that others ask, too: with what they have made, and what became of it."""
+        queue = self.queues[f"cache{index}"] = []
+        draw, size = self.random, len(audio) // 2
+        how = draw.choice(("hit", "more", "following", "following", "following", "granted"))
+        if how == "granted":
+            self.leases[index] = Lease(index, 0, size)
+            queue.append(on.AudioGranted(index, 0, 1))
+            return
+        if how == "hit":
+            queue.append(on.AudioFound(index, audio, words, "memory", 1))
+            return
+        cuts = sorted(draw.randint(0, size) for _ in range(draw.randint(1, 6)))
+        stop = size if draw.random() < 0.4 else cuts[-1]
+        told = 0
+        for number, (begin, end) in enumerate(zip((0, *cuts), (*cuts, stop), strict=True)):
+            # A word is told with the part that it begins in; one whose part is empty, with the next.
+            fresh = tuple(word for word in words[told:] if word.offset_samples < end)
+            told += len(fresh)
+            part = audio[2 * begin : 2 * end]
+            if number:
+                queue.append(on.AudioPart(index, part, fresh))
+            elif how == "more":
+                queue.append(on.AudioFound(index, part, fresh, "redis", 1, more=True))
+            else:
+                queue.append(on.AudioFollowing(index, part, fresh, 1))
+        if stop == size and draw.random() < 0.8:
+            queue.append(on.AudioSealed(index))
+        elif how == "more" or draw.random() < 0.3:
+            queue.append(on.AudioLost(index, draw.choice(("", "the cache is gone"))))
+        else:
+            self.leases[index] = Lease(index, stop, size)
+            queue.append(on.AudioGranted(index, stop))
+
+    def _share(self, action: do.AppendAudio | do.SealAudio | do.ReleaseAudio) -> None:
+        lease = self.leases.get(action.index)
+        match action:
+            case do.AppendAudio(index, audio):
+                assert lease is not None
+                assert not lease.ended
+                _, whole = self._audio(index)
+                assert audio == whole[2 * lease.at : 2 * lease.at + len(audio)], "the very next samples"
+                lease.at += len(audio) // 2
+            case do.SealAudio():
+                assert lease is not None
+                assert not lease.ended
+                assert lease.at == lease.size
+                lease.ended = "sealed"
+            case do.ReleaseAudio(index):
+                if lease is not None:
+                    assert not lease.ended
+                    lease.ended = "released"
+                self.queues.pop(f"cache{index}", None)
+
+    def _speak(self, action: do.Synthesize) -> None:
+        index = action.index
         self.speech_out.add(index)
-        queue = self.queues.setdefault("tts", [])
+        queue = self.queues.setdefault(f"tts{index}" if self.shares else "tts", [])
         words, audio = self._audio(index)
+        start = action.start_offset_samples
+        if not self.script.engine.spec.voice_repeats and start == 0:
+            words, audio = words_and_pcm(index, action.text)
+        audio, words = audio[2 * start :], tuple(word for word in words if word.offset_samples >= start)
         queue.append(on.WordsTimed(index, words))
         first, at = True, 0
         while at < len(audio):
             size = 2 * self.random.randint(1, WORD_SAMPLES)
-            queue.append(on.FrameMade(index, at // 2, audio[at : at + size], 1, 1, first))
+            queue.append(on.FrameMade(index, start + at // 2, audio[at : at + size], 1, 1, first))
             at += size
             first = False
         bad = self.spoils and self.random.random() < 0.05
@@ -162,6 +235,7 @@ class World:
         assert action.turn_offset_samples == self.samples
         assert action.offset_samples == sent.samples
         sent.samples += len(action.audio) // 2
+        self.heard_audio.setdefault(action.index, bytearray()).extend(action.audio)
         self.samples += len(action.audio) // 2
         if action.first:
             self.queues["caller"] = [on.FirstFrameSent()]
@@ -169,6 +243,9 @@ class World:
     def step(self) -> bool:
         """Let one thing happen; False where nothing is left that could."""
         ready = [name for name, queue in sorted(self.queues.items()) if queue]
+        if not ready and self.timer_ns and not self.script.engine.ended:
+            self._wait_for_timer()
+            return True
         if not ready:
             return False
         event = self.queues[self.random.choice(ready)].pop(0)
@@ -176,6 +253,11 @@ class World:
         self.script.on(event, after_ms=self.random.choice((0, 0, 1, 30, 400)))
         self.answer()
         return True
+
+    def _wait_for_timer(self) -> None:
+        wait_ns, self.timer_ns = max(0, self.timer_ns - self.script.clock.now_ns()), 0
+        self.script.on(on.TimerFired(), after_ms=wait_ns / 1e6)
+        self.answer()
 
     def note(self, event: on.Event) -> None:
         """Note what work an event ends."""
@@ -201,11 +283,37 @@ class World:
         return self._text[: end + (self._text[end : end + 1] == "." and end > 0)]
 
 
+@dataclass
+class Lease:
+    """What the engine may append of a chunk, from which sample on."""
+
+    index: int
+    at: int
+    size: int
+    ended: str = ""
+
+
+def pcm_of(index: int, words: int) -> bytes:
+    """Return the audio of so many words: no sample is like one near it, or like that of another chunk."""
+    return array("h", ((n * 7 + index * 131) % 32_000 + 500 for n in range(words * WORD_SAMPLES))).tobytes()
+
+
+def words_and_pcm(index: int, text: str) -> tuple[tuple[Word, ...], bytes]:
+    """Return what a voice makes of a text by itself."""
+    words = tuple(words_of_text(text))
+    return words, pcm_of(index, len(words))
+
+
 def words_of(chunk: Chunk) -> list[Word]:
     """Return the words of a chunk, a quarter of a second each."""
+    return words_of_text(chunk.text)
+
+
+def words_of_text(text: str) -> list[Word]:
+    """Return the words of a text, a quarter of a second each."""
     words, at = [], 0
-    for number, word in enumerate(chunk.text.rstrip(".").split()):
-        at = chunk.text.index(word, at)
+    for number, word in enumerate(text.rstrip(".").split()):
+        at = text.index(word, at)
         words.append(Word(word, at, len(word), number * WORD_SAMPLES))
         at += len(word)
     return words

@@ -850,6 +850,7 @@ class Voice(_message.Message):
     MAX_CHARS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     DECLARED_REPLICAS_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name to ask for, for example "espeak/en-us"."""
     engine: _builtins.str
@@ -873,6 +874,10 @@ class Voice(_message.Message):
     """Where it is between its declaration and its end."""
     declared_replicas: _builtins.int
     """Replicas that it is declared with."""
+    repeats: _builtins.bool
+    """True where the same text has the same samples each time it is spoken, so that a chunk can go on at
+    a sample. False also of a voice that was never ready.
+    """
     @_builtins.property
     def native_format(self) -> Global___AudioFormat:
         """The audio that the voice makes when no format is asked for."""
@@ -891,10 +896,11 @@ class Voice(_message.Message):
         max_chars: _builtins.int = ...,
         state: Global___VoiceState.ValueType = ...,
         declared_replicas: _builtins.int = ...,
+        repeats: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["native_format", b"native_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["declared_replicas", b"declared_replicas", "engine", b"engine", "has_word_timings", b"has_word_timings", "is_default", b"is_default", "language", b"language", "max_chars", b"max_chars", "model_revision", b"model_revision", "name", b"name", "native_format", b"native_format", "ready_replicas", b"ready_replicas", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declared_replicas", b"declared_replicas", "engine", b"engine", "has_word_timings", b"has_word_timings", "is_default", b"is_default", "language", b"language", "max_chars", b"max_chars", "model_revision", b"model_revision", "name", b"name", "native_format", b"native_format", "ready_replicas", b"ready_replicas", "repeats", b"repeats", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,267 @@
+"""One turn's dealings with the cache about the audio of its chunks: looked up, followed, led.
+
+look_up ──┬── hit                                        AudioFound
+          ├── hit, more ──── part* ──┬── sealed          AudioFound, AudioPart*, AudioSealed
+          ├── following ──── part* ──┤── granted         AudioFollowing, AudioPart*, AudioGranted
+          │                          └── (broken, stalled)                      … AudioLost
+          ├── granted        append* ── seal | release   AudioGranted
+          └── miss, late, held off                       AudioMissing
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from opentelemetry.trace import Span
+
+from gateway import keys, translation
+from gateway.cache_link import CacheLink, Stream
+from gateway.core import actions as do
+from gateway.core import events as on
+from gateway.core.values import TurnSpec, Word
+from gateway.options import SpeechChoice
+from gateway.peers import Peers
+from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE
+
+HEAD_MS: Final = 200
+"""Audio that is enough to begin with: the rest of an entry comes behind it."""
+_AT_ONCE_MS: Final = 160
+"""So much of a chunk leaves for its followers as it comes: the first frames, up to the long ones."""
+_TOGETHER_S: Final = 0.025
+"""Behind that, what comes within this time leaves together: followers have more than that in hand."""
+
+TIERS: Final = {
+    cache_pb2.CACHE_TIER_UNSPECIFIED: "memory",
+    cache_pb2.CACHE_TIER_MEMORY: "memory",
+    cache_pb2.CACHE_TIER_REDIS: "redis",
+}
+
+Response = cache_pb2.ExchangeResponse | None
+
+
+@dataclass(eq=False, slots=True)
+class _Share:
+    """One chunk's part in audio that is being made, or comes in parts."""
+
+    request_id: int = 0
+    """The lookup, while it may be answered."""
+    lease_id: str = ""
+    stream: Stream | None = None
+    leads: bool = False
+    audio: bytearray = field(default_factory=bytearray)
+    """What is to be appended next."""
+    words: list[Word] = field(default_factory=list)
+    appended_bytes: int = 0
+    timer: asyncio.TimerHandle | asyncio.Handle | None = None
+
+
+class AudioCache:
+    """Finds the audio of a turn's chunks, or shares it with the turns that want the same at the same time.
+
+    Args:
+        spec: The turn.
+        speech: How it is spoken.
+        peers: Knows which voices are not their own at present.
+        cache: The turn's stream.
+        handle: Takes the events that come of it.
+        span: The turn's: is told of what is shared.
+
+    """
+
+    def __init__(
+        self,
+        spec: TurnSpec,
+        speech: SpeechChoice,
+        peers: Peers,
+        cache: CacheLink,
+        handle: Callable[[on.Event], None],
+        span: Span,
+    ) -> None:
+        self._spec = spec
+        self._speech = speech
+        self._peers = peers
+        self._cache = cache
+        self._handle = handle
+        self._span = span
+        self._shares: dict[int, _Share] = {}
+        self._at_once_bytes = _AT_ONCE_MS * speech.format.sample_rate_hz // 1000 * BYTES_PER_SAMPLE
+
+    # ------------------------------------------------------------ asking
+
+    def foresee(self, action: do.LookUpAudio) -> None:
+        """Ask for audio that may be wanted: all of it or nothing, and nobody is to wait for this turn."""
+        get = self._get(action.text, cache_pb2.Get.ON_MISS_RETURN)
+        self._cache.request(get, partial(self._found, action.index))
+
+    def look_up(self, action: do.LookUpAudio) -> None:
+        """Ask for the audio of a chunk, or for the lease on it; the answer is an event."""
+        if self._peers.stand_ins.speaks_for(self._speech.voice.name):
+            # What is made now is not to be shared: everybody has it made.
+            self.foresee(action)
+            return
+        share = self._shares[action.index] = _Share()
+        get = self._get(action.text, cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW, head_ms=HEAD_MS)
+        answered = partial(self._answered, action.index, share)
+        share.request_id = self._cache.request(get, answered, lasting=True)
+
+    def _get(
+        self, text: str, on_miss: cache_pb2.Get.OnMiss.ValueType, head_ms: int = 0
+    ) -> cache_pb2.ExchangeRequest:
+        key = keys.audio_key(self._spec, self._speech, text)
+        return cache_pb2.ExchangeRequest(get=cache_pb2.Get(key=key, on_miss=on_miss, head_ms=head_ms))
+
+    def _found(self, index: int, response: Response, why: str) -> None:
+        if response is not None and response.WhichOneof("result") == "hit":
+            value, tier = response.hit.value.audio, TIERS[response.hit.tier]
+            words, more = translation.words_from(value.words), response.hit.more
+            self._handle(on.AudioFound(index, value.audio, words, tier, response.server_us, more))
+        else:
+            server_us = response.server_us if response is not None else 0
+            self._handle(on.AudioMissing(index, server_us, why or trouble(response)))
+
+    def _answered(self, index: int, share: _Share, response: Response, why: str) -> None:
+        """Take an answer to a lookup: the first, or one of those that follow it."""
+        begun, share.stream = share.stream is not None, self._cache.stream
+        match response.WhichOneof("result") if response is not None else None:
+            case "hit":
+                assert response is not None
+                if not response.hit.more:
+                    self._drop(index)
+                self._found(index, response, "")
+            case "following":
+                assert response is not None
+                share.lease_id = response.following.lease_id
+                self._span.add_event("shared", {"voicemesh.chunk_index": index})
+                so_far = response.following.so_far
+                words = translation.words_from(so_far.words)
+                self._handle(on.AudioFollowing(index, so_far.audio, words, response.server_us))
+            case "part":
+                assert response is not None
+                words = translation.words_from(response.part.words)
+                self._handle(on.AudioPart(index, response.part.audio, words))
+            case "sealed":
+                self._drop(index)
+                self._handle(on.AudioSealed(index))
+            case "granted":
+                assert response is not None
+                self._granted(index, share, response, begun=begun)
+            case _ if begun:
+                self.release(index)  # a follow that stalled must not be granted the lease
+                self._handle(on.AudioLost(index, why or trouble(response)))
+            case _:
+                self._drop(index)
+                self._found(index, response, why)
+
+    def _granted(
+        self, index: int, share: _Share, response: cache_pb2.ExchangeResponse, *, begun: bool
+    ) -> None:
+        share.lease_id = response.granted.lease_id
+        offset, server_us = response.granted.offset_samples, response.server_us
+        if begun:
+            attributes = {"voicemesh.chunk_index": index, "voicemesh.offset_samples": offset}
+            self._span.add_event("taken_over", attributes)
+        if not self._peers.stand_ins.speaks_for(self._speech.voice.name):
+            share.leads = True
+            self._handle(on.AudioGranted(index, offset, server_us))
+            return
+        self.release(index)
+        self._handle(on.AudioLost(index) if begun else on.AudioMissing(index, server_us))
+
+    # ------------------------------------------------------------ leading
+
+    def append(self, index: int, audio: bytes, words: tuple[Word, ...]) -> None:
+        """Give the next of a chunk to those that follow, where the turn still holds its lease."""
+        share = self._shares.get(index)
+        if share is None or not share.leads:
+            return
+        share.audio += audio
+        share.words += words
+        if share.timer is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if share.appended_bytes + len(share.audio) <= self._at_once_bytes:
+            share.timer = loop.call_soon(self._flush, index, share)  # its words may come with it
+        else:
+            share.timer = loop.call_later(_TOGETHER_S, self._flush, index, share)
+
+    def _flush(self, index: int, share: _Share) -> None:
+        if share.timer is not None:
+            share.timer.cancel()
+            share.timer = None
+        if not (share.audio or share.words):
+            return
+        part = cache_pb2.AudioValue(
+            format=self._speech.format, audio=bytes(share.audio), words=translation.words_to(share.words)
+        )
+        share.appended_bytes += len(share.audio)
+        share.audio, share.words = bytearray(), []
+        append = cache_pb2.Append(lease_id=share.lease_id, part=part)
+        request = cache_pb2.ExchangeRequest(append=append)
+        if not self._cache.tell(share.stream, request, partial(self._appended, index, share)):
+            self._lose(index, share)
+
+    def _appended(self, index: int, share: _Share, response: Response, why: str) -> None:  # noqa: ARG002 - late is no fault
+        if response is not None and response.WhichOneof("result") == "error":
+            self._lose(index, share)
+
+    def _lose(self, index: int, share: _Share) -> None:
+        """Note that a lease was lost: somebody else goes on, and what is made from now on is this turn's."""
+        if self._shares.get(index) is share:
+            self._span.add_event("lease_lost", {"voicemesh.chunk_index": index})
+            self._drop(index)
+
+    def seal(self, index: int) -> None:
+        """Complete a chunk, where the turn still holds its lease."""
+        share = self._shares.get(index)
+        if share is None or not share.leads:
+            return
+        self._flush(index, share)
+        if self._drop(index):
+            seal = cache_pb2.Seal(lease_id=share.lease_id)
+            self._cache.tell(share.stream, cache_pb2.ExchangeRequest(seal=seal))
+
+    def release(self, index: int, *, foreign: bool = False) -> None:
+        """Ask for the audio of a chunk no more: others go on, from where this turn stopped.
+
+        With `foreign` another voice than that of the turn speaks, so nothing is shared for a while.
+        """
+        if foreign:
+            self._peers.stand_ins.note(self._speech.voice.name)
+        share = self._shares.get(index)
+        if share is None:
+            return
+        if share.leads:
+            self._flush(index, share)
+        if self._drop(index) and share.lease_id:
+            release = cache_pb2.Release(lease_id=share.lease_id)
+            self._cache.tell(share.stream, cache_pb2.ExchangeRequest(release=release))
+
+    def _drop(self, index: int) -> bool:
+        """Forget a chunk's share; return False where it was lost already."""
+        share = self._shares.pop(index, None)
+        if share is None:
+            return False
+        if share.timer is not None:
+            share.timer.cancel()
+        self._cache.forget(share.request_id)
+        return True
+
+    def store(self, text: str, audio: bytes, words: tuple[Word, ...]) -> None:
+        """Give the cache the whole audio of a chunk, for which it gave no lease."""
+        value = cache_pb2.AudioValue(
+            format=self._speech.format, audio=audio, words=translation.words_to(words)
+        )
+        put = cache_pb2.Put(key=keys.audio_key(self._spec, self._speech, text), value=cache_pb2.CacheValue(audio=value))
+        self._cache.request(cache_pb2.ExchangeRequest(put=put))
+
+
+def trouble(response: Response) -> str:
+    """Return why the cache could not do what was asked, or "" where it could."""
+    if response is None:
+        return ""
+    if response.WhichOneof("result") == "error":
+        return str(response.error.message)
+    return "Redis could not be asked" if response.miss.degraded else ""

@@ -1,0 +1,120 @@
+"""What a turn's chunks send, in order: frames, words, and what the caller is to speak itself.
+
+The frames of a chunk are sent when it is the head: all chunks before it are done. While a turn is a
+draft there is no head: what is made is held back until `release`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.core import actions as do
+from gateway.core.attribution import ChunkMarks
+from gateway.core.playback import LeadingSilence, Player
+from gateway.core.progress import Progress, State
+from gateway.core.values import Chunk, TurnSpec, Word
+from voicemesh.runtime.frames import BYTES_PER_SAMPLE
+
+
+class Outgoing:
+    """The chunks of a turn, as they leave.
+
+    Args:
+        spec: The turn.
+        act: Takes the actions that follow, in order.
+
+    """
+
+    def __init__(self, spec: TurnSpec, act: Callable[[do.Action], None]) -> None:
+        self._spec = spec
+        self._act = act
+        self._received_ns = spec.received_ns
+        self._head = 0
+        self.chunks: list[Progress] = []
+        self.gated = spec.draft
+        """True while nothing is sent, because the turn is a draft."""
+        self.player = Player(spec.sample_rate_hz)
+        self.silence = LeadingSilence()
+        self.first_marks: ChunkMarks | None = None
+        """Marks of the chunk that the turn's first frame belongs to, once there is one."""
+
+    @property
+    def open(self) -> list[Progress]:
+        """The head and those behind it."""
+        return self.chunks[self._head :]
+
+    @property
+    def sent_whole(self) -> int:
+        """How many chunks are done, and all that is in them sent."""
+        return self._head
+
+    def frame(self, progress: Progress, audio: bytes, now_ns: int) -> None:
+        """Send the next audio of a chunk."""
+        frame = do.EmitFrame(
+            index=progress.chunk.index,
+            sequence=progress.sequence,
+            offset_samples=progress.made_samples,
+            turn_offset_samples=0,  # known when the chunk is the head
+            audio=audio,
+            first=False,
+        )
+        progress.sequence += 1
+        progress.made_samples += len(audio) // BYTES_PER_SAMPLE
+        self._send(progress, frame, now_ns)
+
+    def words(self, progress: Progress, words: tuple[Word, ...], now_ns: int) -> None:
+        """Send when words of a chunk are heard."""
+        progress.words.extend(words)
+        if self._spec.word_timings:
+            told = tuple(_in_source(progress.chunk, word) for word in words)
+            self._send(progress, do.EmitWords(progress.chunk.index, told), now_ns)
+
+    def local(self, progress: Progress, text: str, now_ns: int) -> None:
+        """Ask the caller to speak `text`, behind the audio of the chunk."""
+        self._send(progress, do.EmitSpeakLocally(progress.chunk.index, text), now_ns)
+
+    def done(self, progress: Progress, now_ns: int) -> None:
+        """End a chunk; if it is the head, those behind it move up and send what they held back."""
+        progress.state = State.DONE
+        progress.audio = bytearray()  # it was sent, and given to the cache: the turn needs it no more
+        if not self.gated and self.chunks[self._head] is progress:
+            self._flow(now_ns)
+
+    def release(self, received_ns: int, now_ns: int) -> None:
+        """Send what a draft held back; durations count from `received_ns`."""
+        self.gated = False
+        self._received_ns = received_ns
+        self._flow(now_ns)
+
+    def _send(self, progress: Progress, action: do.Action, now_ns: int) -> None:
+        if self.gated or self.chunks[self._head] is not progress:
+            progress.held_back.append(action)
+            return
+        if isinstance(action, do.EmitFrame):
+            if not progress.sent_samples:
+                progress.account.first_frame_us = (now_ns - self._received_ns) // 1000
+            first = self.first_marks is None
+            if first:
+                self.first_marks = progress.marks
+            action = replace(action, turn_offset_samples=self.player.samples, first=first)
+            samples = len(action.audio) // BYTES_PER_SAMPLE
+            progress.sent_samples += samples
+            self.player.add(samples, now_ns)
+            self.silence.add(action.audio)
+        self._act(action)
+
+    def _flow(self, now_ns: int) -> None:
+        """Send what the head held back; one that is done gives way to the next."""
+        while self._head < len(self.chunks):
+            head = self.chunks[self._head]
+            held_back, head.held_back = head.held_back, []
+            for action in held_back:
+                self._send(head, action, now_ns)
+            if head.state is not State.DONE:
+                break
+            self._head += 1
+
+
+def _in_source(chunk: Chunk, word: Word) -> Word:
+    """Return the word with where it stands in the turn's text."""
+    begin, end = chunk.source(word.text_offset, word.text_offset + word.text_length)
+    return replace(word, source_offset=begin, source_length=end - begin)
