@@ -254,7 +254,9 @@ class AudioCache:
         value = cache_pb2.AudioValue(
             format=self._speech.format, audio=audio, words=translation.words_to(words)
         )
-        put = cache_pb2.Put(key=keys.audio_key(self._spec, self._speech, text), value=cache_pb2.CacheValue(audio=value))
+        put = cache_pb2.Put(
+            key=keys.audio_key(self._spec, self._speech, text), value=cache_pb2.CacheValue(audio=value)
+        )
         self._cache.request(cache_pb2.ExchangeRequest(put=put))
 
 

@@ -26,10 +26,10 @@ class SilentLink:
 
 
 class Bench:
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, stall_s: float = 60) -> None:
         self.links: list[SilentLink] = []
         self.breaker = Breaker(ManualClock(), 1.0)
-        self.cache = CacheLink(self._open, self.breaker, timeout_s, stall_s=60)
+        self.cache = CacheLink(self._open, self.breaker, timeout_s, stall_s)
         self.answers: list[tuple[Any, str]] = []
         self.answered = asyncio.Event()
 
@@ -41,6 +41,16 @@ class Bench:
         request = cache_pb2.ExchangeRequest()
         self.cache.request(request, self._answer)
         return request
+
+    def follow(self) -> cache_pb2.ExchangeRequest:
+        request = cache_pb2.ExchangeRequest()
+        self.cache.request(request, self._answer, lasting=True)
+        return request
+
+    async def say(self, request: cache_pb2.ExchangeRequest, **result: Any) -> cache_pb2.ExchangeResponse:
+        response = cache_pb2.ExchangeResponse(request_id=request.request_id, **result)
+        await self.cache.take(response)
+        return response
 
     def _answer(self, response: Any, why: str) -> None:
         self.answers.append((response, why))
@@ -89,3 +99,82 @@ async def test_a_stream_that_breaks_answers_everything_with_nothing() -> None:
     bench.ask()
     bench.cache.ended(bench.links[0], None)  # type: ignore[arg-type] # stands in for a Link
     assert bench.answers == [(None, "the cache ended the stream")] * 2
+
+
+async def test_a_lasting_request_is_answered_until_the_response_that_ends_it() -> None:
+    bench = Bench(timeout_s=60)
+    request = bench.follow()
+    bench.cache.drain()
+    results: list[dict[str, Any]] = [
+        {"following": cache_pb2.Following(lease_id="l")},
+        {"part": cache_pb2.AudioValue(audio=b"ab")},
+        {"sealed": cache_pb2.Sealed()},
+    ]
+    given = [await bench.say(request, **result) for result in results]
+    assert [link.half_closed for link in bench.links] == [True], "drained by the last"
+    await bench.say(request, part=cache_pb2.AudioValue(audio=b"late"))
+    assert bench.answers == [(response, "") for response in given]
+
+
+async def test_a_head_is_followed_by_the_rest_and_a_whole_hit_by_nothing() -> None:
+    for more in (True, False):
+        bench = Bench(timeout_s=60)
+        request = bench.follow()
+        await bench.say(request, hit=cache_pb2.Hit(more=more))
+        await bench.say(request, part=cache_pb2.AudioValue(audio=b"ab"))
+        assert len(bench.answers) == 1 + more
+
+
+async def test_a_follow_that_stalls_ends_and_says_nothing_of_the_cache() -> None:
+    bench = Bench(timeout_s=60, stall_s=0.01)
+    request = bench.follow()
+    await bench.say(request, following=cache_pb2.Following(lease_id="l"))
+    bench.answered.clear()
+    await bench.answered.wait()
+    assert bench.answers[-1] == (None, "the cache gave no more for 0.01 s")
+    assert bench.breaker.allows()
+
+
+async def test_a_lease_that_is_granted_too_late_is_given_back() -> None:
+    for result in (
+        {"granted": cache_pb2.LeaseGranted(lease_id="l")},
+        {"following": cache_pb2.Following(lease_id="l")},
+    ):
+        bench = Bench(timeout_s=0.001)
+        request = bench.follow()
+        await bench.answered.wait()
+        bench.breaker.succeeded()
+        await bench.say(request, **result)
+        assert [sent.release.lease_id for sent in bench.links[0].sent] == ["", "l"]
+        assert len(bench.answers) == 1
+
+
+async def test_a_lease_that_is_granted_to_what_was_forgotten_is_given_back() -> None:
+    bench = Bench(timeout_s=60)
+    request = bench.follow()
+    bench.cache.forget(request.request_id)
+    await bench.say(request, granted=cache_pb2.LeaseGranted(lease_id="l"))
+    assert bench.links[0].sent[-1].release.lease_id == "l"
+    assert bench.answers == []
+
+
+async def test_what_belongs_to_a_lease_goes_to_its_stream_whatever_the_breaker_says_or_nowhere() -> None:
+    bench = Bench(timeout_s=60)
+    await bench.say(bench.follow(), granted=cache_pb2.LeaseGranted(lease_id="l"))
+    stream = bench.cache.stream
+    bench.breaker.failed()
+    append = cache_pb2.ExchangeRequest(append=cache_pb2.Append(lease_id="l"))
+    assert bench.cache.tell(stream, append)
+    assert bench.links[0].sent[-1] is append
+    bench.cache.ended(bench.links[0], None)  # type: ignore[arg-type] # stands in for a Link
+    bench.breaker.succeeded()
+    bench.ask()
+    assert not bench.cache.tell(stream, append), "another stream knows no such lease"
+    assert len(bench.links[1].sent) == 1
+
+
+async def test_a_stream_that_breaks_ends_what_follows_by_it() -> None:
+    bench = Bench(timeout_s=60)
+    await bench.say(bench.follow(), following=cache_pb2.Following(lease_id="l"))
+    bench.cache.ended(bench.links[0], None)  # type: ignore[arg-type] # stands in for a Link
+    assert bench.answers[-1] == (None, "the cache ended the stream")
