@@ -85,19 +85,25 @@ class Mesh:
         return f"unix:{self.folder}/{name}.sock"
 
     async def start(self, *names: str) -> None:
-        """Start some processes (all, if none is named) and wait until they are SERVING."""
+        """Start some processes (all, if none is named) and wait until they are SERVING.
+
+        `gateway-NAME` is one more gateway in front of the same services, without HTTP.
+        """
         for name in names or SERVICES:
             self.processes[name] = await self._spawn(name)
         await asyncio.gather(*(self.wait_serving(name) for name in names or SERVICES))
 
     async def _spawn(self, name: str) -> MeshProcess:
-        module = "gateway" if name == "gateway" else f"services.{name}"
+        module, environment = f"services.{name}", self._environment
+        if name.startswith("gateway"):
+            own = {"VOICEMESH_GATEWAY_LISTEN": self.address(name), "VOICEMESH_HTTP_ENABLED": "false"}
+            module, environment = "gateway", {**environment, **(own if name != "gateway" else {})}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             module,
             cwd=ROOT,
-            env=self._environment,
+            env=environment,
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
