@@ -132,12 +132,18 @@ class Asking:
             case "ready":
                 self._peers.hear_llm(response.ready)
             case "notice":
-                if response.notice.kind == llm_pb2.GenerateNotice.KIND_FALLBACK:
-                    self._handle(on.ModelDegraded(response.notice.detail))
-                else:
-                    self._span.add_event("llm retry")
+                self._noticed(response.notice)
             case "finished":
                 self._finished(response.finished)
+
+    def _noticed(self, notice: llm_pb2.GenerateNotice) -> None:
+        match notice.kind:
+            case llm_pb2.GenerateNotice.KIND_FALLBACK:
+                self._handle(on.ModelDegraded(notice.detail))
+            case llm_pb2.GenerateNotice.KIND_RESUMED:
+                self._handle(on.TextResumed(notice.detail))
+            case _:
+                self._span.add_event("llm retry")
 
     def _finished(self, finished: llm_pb2.GenerateFinished) -> None:
         self._complete = True

@@ -84,6 +84,13 @@ class ModelDegraded:
 
 
 @dataclass(frozen=True, slots=True)
+class TextResumed:
+    """The LLM's stream broke, and its text goes on behind what came before."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkCut:
     """The chunker cut a chunk."""
 
@@ -262,7 +269,7 @@ class TimerFired:
 
 
 CacheEvent = HistoryLoaded | HistoryUnavailable | HistorySaved | ReplyFound | ReplyMissing
-TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | ModelDegraded
+TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | ModelDegraded | TextResumed
 ChunkerEvent = ChunkCut | ChunksEnded | ChunkerFailed
 EngineEvent = FrameMade | WordsTimed | ChunkSpoken | ChunkUnspeakable
 LookupEvent = AudioFound | AudioMissing | AudioGranted | AudioFollowing

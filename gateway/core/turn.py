@@ -265,6 +265,8 @@ class TurnEngine:
                     self._end("failed", now_ns)
             case on.ModelDegraded(detail):
                 self._degrade("model", detail)
+            case on.TextResumed(detail):
+                self._degrade("resumed", detail)
 
     def _take_text(self, event: on.TextArrived, now_ns: int) -> None:
         if not self._marks.first_text_ns:

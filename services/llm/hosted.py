@@ -1,12 +1,15 @@
 """The LLM service as `run()` hosts it."""
 
 import asyncio
-import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 import grpc
 
-from services.llm.core.model import AttemptError, Provider
+from services.llm.core.candidates import ListedProvider
+from services.llm.core.figures import Figures
+from services.llm.core.model import AttemptError
 from services.llm.servicer import LlmServicer
 from voicemesh.llm.v1 import llm_pb2_grpc
 from voicemesh.runtime.logs import get_logger
@@ -19,52 +22,110 @@ _log = get_logger(__name__)
 
 
 class HostedLlm(Hosted):
-    """SERVING once the provider was reached and took the key; calls are tried before that, too."""
+    """SERVING once one provider was reached and took its key; calls are tried before that, too.
 
-    def __init__(self, servicer: LlmServicer, provider: Provider, runtime: Runtime) -> None:
+    Args:
+        servicer: Answers calls.
+        providers: The list.
+        figures: Logged at the end.
+        runtime: The process.
+        keep_warm_s: How long a provider may be asked nothing before a connection to it is used for nothing
+            but to stay open; 0: for ever.
+
+    """
+
+    def __init__(
+        self,
+        servicer: LlmServicer,
+        providers: Sequence[ListedProvider],
+        figures: Figures,
+        runtime: Runtime,
+        *,
+        keep_warm_s: float,
+    ) -> None:
         self._servicer = servicer
-        self._provider = provider
+        self._providers = providers
+        self._figures = figures
         self._runtime = runtime
-        self._probing: asyncio.Task[None] | None = None
+        self._keep_warm_s = keep_warm_s
+        self._tasks: list[asyncio.Task[None]] = []
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""
         llm_pb2_grpc.add_LlmServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Begin to look for the provider; does not wait for it."""
-        self._probing = asyncio.create_task(self._probe(), name="probe")
+        """Begin to look for the providers; does not wait for them."""
+        told = [
+            {"name": listed.name, "model": listed.provider.model, "server": _server_of(listed)}
+            for listed in self._providers
+        ]
+        _log.info("providers", providers=told)
+        for listed in self._providers:
+            self._tasks.append(asyncio.create_task(self._look_after(listed), name=f"probe {listed.name}"))
 
-    async def _probe(self) -> None:
+    async def _look_after(self, listed: ListedProvider) -> None:
+        await self._reach(listed)
+        # What rehearses has no connection.
+        if self._keep_warm_s and listed.provider.server is not None:
+            await self._keep_warm(listed)
+
+    async def _reach(self, listed: ListedProvider) -> None:
+        """Probe until it can be used."""
         pause_s = _FIRST_PAUSE_S
         told = ""
-        while True:
-            try:
-                await self._provider.probe()
-                await self._runtime.readiness.set(True, f"{self._provider.name} can be used")
-                return
-            except AttemptError as failure:
-                reason = failure.error.message
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the looking
-                reason = f"{type(error).__name__}: {error}"
-            await self._runtime.readiness.set(False, reason)
+        while reason := await _trouble(listed):
+            if not self._runtime.readiness.serving:
+                await self._runtime.readiness.set(False, reason)
             if reason != told:
-                host, port = self._provider.server or ("", 0)
                 _log.warning(
-                    "the model's provider cannot be used yet", reason=reason, server=f"{host}:{port}"
+                    "the model's provider cannot be used yet",
+                    provider=listed.name,
+                    reason=reason,
+                    server=_server_of(listed),
                 )
                 told = reason
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        await self._runtime.readiness.set(True, f"{listed.name} can be used")
+
+    async def _keep_warm(self, listed: ListedProvider) -> None:
+        """Use a connection from time to time, so that no turn waits for TCP and TLS."""
+        while True:
+            idle_s = listed.idle_ns / 1e9
+            if idle_s < self._keep_warm_s:
+                await asyncio.sleep(self._keep_warm_s - idle_s)
+                continue
+            # A turn finds out what is wrong with it, and says so; here it costs nobody anything.
+            reason = await _trouble(listed)
+            _log.debug("kept warm", provider=listed.name, reason=reason)
+            await asyncio.sleep(self._keep_warm_s)
 
     async def drain(self) -> None:
         """Let go of the streams that stand by."""
         self._servicer.drain()
 
     async def close(self) -> None:
-        """Give the provider's connections back."""
-        if self._probing is not None:
-            self._probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._probing
-        await self._provider.close()
+        """Give the providers' connections back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        _log.info("providers were asked", **asdict(self._figures))
+        for listed in self._providers:
+            await listed.provider.close()
+
+
+async def _trouble(listed: ListedProvider) -> str:
+    """Return why a provider cannot be used; "" where it can."""
+    try:
+        await listed.provider.probe()
+    except AttemptError as failure:
+        return failure.error.message
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the looking
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _server_of(listed: ListedProvider) -> str:
+    host, port = listed.provider.server or ("", 0)
+    return f"{host}:{port}" if host else ""

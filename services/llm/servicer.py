@@ -7,7 +7,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from services.llm.core.call import Call, LlmCore
-from services.llm.tracing import CallSpan, ChatSpan
+from services.llm.tracing import CallSpan, ChatSpans
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.errors import InvalidFieldError
@@ -38,7 +38,7 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         """Answer one call. Its end, however it comes, closes the provider's stream at once."""
         span = CallSpan(self._telemetry, _GENERATE, context.invocation_metadata())
         session = self._sessions.open()
-        call = Call(self._core, ChatSpan(self._telemetry, span), session.spawn, context.time_remaining)
+        call = Call(self._core, ChatSpans(self._telemetry, span), session.spawn, context.time_remaining)
         error: BaseException | None = None
         self._standing_by.add(call)
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from opentelemetry.trace import Span, SpanKind
 
-from services.llm.core.model import Finished, FinishReason, Provider, ProviderRequest, Timing
+from services.llm.core.model import Finished, Provider, ProviderRequest, Timing
 from voicemesh.runtime.telemetry import Telemetry, end_span, inject
 
 
@@ -36,16 +36,15 @@ class CallSpan:
             end_span(self._span, error)
 
 
-class ChatSpan:
-    """Watches one generation and tells it as a span below that of its call. No text of it is recorded."""
+class ChatSpans:
+    """Watches one generation: each attempt is a span below that of its call. No text of it is recorded."""
 
     def __init__(self, telemetry: Telemetry, call: CallSpan) -> None:
         self._telemetry = telemetry
         self._call = call
-        self._span: Span | None = None
 
-    def begin(self, provider: Provider, request: ProviderRequest) -> Mapping[str, str]:
-        """Start the span; return the HTTP headers that carry it to the provider."""
+    def attempt(self, provider: Provider, request: ProviderRequest, number: int) -> "ChatSpan":
+        """Start the span of one attempt."""
         attributes: dict[str, str | int | float | bool] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider.name,
@@ -56,31 +55,37 @@ class ChatSpan:
             "gen_ai.request.top_p": request.top_p,
             "gen_ai.output.type": "text",
         }
+        if number:
+            attributes["voicemesh.attempt"] = number
         if request.seed is not None:
             attributes["gen_ai.request.seed"] = request.seed
         if request.session_id:
             attributes["gen_ai.conversation.id"] = request.session_id
         if provider.server is not None:
             attributes["server.address"], attributes["server.port"] = provider.server
-        self._span = self._telemetry.child_span(
-            f"chat {request.model}", self._call.span, kind=SpanKind.CLIENT, attributes=attributes
+        return ChatSpan(
+            self._telemetry.child_span(
+                f"chat {request.model}", self._call.span, kind=SpanKind.CLIENT, attributes=attributes
+            )
         )
-        return inject(self._span)
+
+
+class ChatSpan:
+    """The span of one attempt."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self.headers: Mapping[str, str] = inject(span)
 
     def first_text(self, timing: Timing) -> None:
         """Record how long the first text took."""
-        if self._span is not None:
-            seconds = (timing.connect_ns + timing.ttft_ns) / 1e9
-            self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
+        seconds = (timing.connect_ns + timing.ttft_ns) / 1e9
+        self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
 
     def end(self, finished: Finished | None, error: BaseException | None) -> None:
-        """End the span; without either, as cancelled by the end of the call."""
-        if self._span is None:
-            return
-        reason = finished.reason.value if finished else FinishReason.CANCELLED.value
-        if error is None:
-            self._span.set_attribute("gen_ai.response.finish_reasons", [reason])
+        """End the span."""
         if finished is not None:
+            self._span.set_attribute("gen_ai.response.finish_reasons", [finished.reason.value])
             self._span.set_attribute("gen_ai.response.model", finished.model)
             if finished.response_id:
                 self._span.set_attribute("gen_ai.response.id", finished.response_id)

@@ -5,6 +5,7 @@ from typing import Final
 from services.llm.core.call import Cancel, Incoming, Patience, Ready, Unknown
 from services.llm.core.model import (
     Delta,
+    FallbackNotice,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -13,6 +14,7 @@ from services.llm.core.model import (
     Message,
     Parameters,
     Part,
+    ResumedNotice,
     RetryNotice,
     Role,
     TextPart,
@@ -29,7 +31,14 @@ _REASONS: Final = {
     FinishReason.STOP: llm_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: llm_pb2.FINISH_REASON_LENGTH,
     FinishReason.CONTENT_FILTER: llm_pb2.FINISH_REASON_CONTENT_FILTER,
+    FinishReason.TOOL_CALLS: llm_pb2.FINISH_REASON_TOOL_CALLS,
     FinishReason.CANCELLED: llm_pb2.FINISH_REASON_CANCELLED,
+}
+
+_NOTICES: Final = {
+    RetryNotice: llm_pb2.GenerateNotice.KIND_RETRY,
+    FallbackNotice: llm_pb2.GenerateNotice.KIND_FALLBACK,
+    ResumedNotice: llm_pb2.GenerateNotice.KIND_RESUMED,
 }
 
 
@@ -87,13 +96,10 @@ def response_of(turn_id: str, event: GenerationEvent) -> llm_pb2.GenerateRespons
             delta.timing.connect_us = event.timing.connect_ns // 1000
             delta.timing.ttft_us = event.timing.ttft_ns // 1000
         return llm_pb2.GenerateResponse(delta=delta)
-    if isinstance(event, RetryNotice):
-        return llm_pb2.GenerateResponse(
-            notice=llm_pb2.GenerateNotice(
-                turn_id=turn_id, kind=llm_pb2.GenerateNotice.KIND_RETRY, detail=event.detail
-            )
-        )
-    return llm_pb2.GenerateResponse(finished=_finished_of(turn_id, event))
+    if isinstance(event, Finished):
+        return llm_pb2.GenerateResponse(finished=_finished_of(turn_id, event))
+    notice = llm_pb2.GenerateNotice(turn_id=turn_id, kind=_NOTICES[type(event)], detail=event.detail)
+    return llm_pb2.GenerateResponse(notice=notice)
 
 
 def _finished_of(turn_id: str, event: Finished) -> llm_pb2.GenerateFinished:

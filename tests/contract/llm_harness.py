@@ -176,8 +176,12 @@ class House:
 
     async def spans(self) -> dict[str, Any]:
         """Wait until all work is over; return its spans by name."""
+        return {span.name: span for span in await self.all_spans()}
+
+    async def all_spans(self) -> list[Any]:
+        """Wait until all work is over; return its spans."""
         await self.idle()
-        return {span.name: span for span in self._exporter.get_finished_spans()}
+        return list(self._exporter.get_finished_spans())
 
 
 def message(role: str, *parts: Any) -> common_pb2.Message:

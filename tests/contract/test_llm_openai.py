@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from tests.contract.llm_harness import GUARD_S, TRACE_ID, House, message, openai_house, settings
-from tests.support.openai_server import OpenAiServer, Reply, Request, tokens_of
+from tests.support.openai_server import TEXT, OpenAiServer, Reply, Request, tokens_of
 from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2
 
@@ -295,18 +295,41 @@ async def test_a_provider_that_counts_nothing(line: Line) -> None:
     assert not call.finished.HasField("usage")
 
 
-@pytest.mark.parametrize(
-    "reply", [Reply(cut_after=3), Reply(tokens=tokens_of("Hello there"), finish_reason=None)]
-)
-async def test_a_stream_that_breaks_in_the_middle_is_not_repeated(line: Line, reply: Reply) -> None:
+BROKEN = [Reply(cut_after=5), Reply(tokens=tokens_of("Hello, this"), finish_reason=None)]
+
+
+@pytest.mark.parametrize("reply", BROKEN)
+async def test_a_stream_that_breaks_in_the_middle_ends_where_that_is_asked_for(
+    unix_address: str, reply: Reply
+) -> None:
+    async with openai_house(unix_address, llm_continue=False) as (house, server):
+        server.script(reply)
+        call = house.call()
+        await call.start()
+        failure = await call.failure()
+        assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "LLM_STREAM_BROKEN")
+        assert call.text
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("reply", BROKEN)
+async def test_a_stream_that_breaks_in_the_middle_goes_on_and_repeats_nothing(
+    line: Line, reply: Reply
+) -> None:
     house, server = line
     server.script(reply)
-    call = house.call()
-    await call.start()
-    failure = await call.failure()
-    assert (failure.code, failure.reason) == (grpc.StatusCode.ABORTED, "LLM_STREAM_BROKEN")
-    assert call.text
-    assert len(server.requests) == 1
+    # The model begins anew: every word that was told is dropped.
+    call = await house.ask()
+    assert call.text == TEXT
+    assert call.kinds == ["ready", "delta", "notice", "delta", "finished"]
+    (notice,) = [response.notice for response in call.responses if response.HasField("notice")]
+    assert notice.kind == llm_pb2.GenerateNotice.KIND_RESUMED
+    asked, again = (request.body for request in server.requests)
+    assert again["messages"][:-2] == asked["messages"]
+    partial, instruction = again["messages"][-2:]
+    assert partial["role"] == "assistant"
+    assert TEXT.startswith(partial["content"])
+    assert instruction["role"] == "user"
 
 
 async def test_a_stream_that_breaks_before_its_first_text_is_asked_for_again(line: Line) -> None:

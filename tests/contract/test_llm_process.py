@@ -112,7 +112,7 @@ async def test_a_wrong_setting_ends_the_process_with_its_name(
 async def test_a_process_that_rehearses_never_loads_the_openai_package() -> None:
     script = (
         "import sys, services.llm.__main__ as m\n"
-        "m.provider_of(m.LlmSettings(), None)\n"
+        "m.providers_of(m.LlmSettings(), __import__('voicemesh.runtime.clock').runtime.clock.SystemClock())\n"
         "sys.exit(3 if {'openai', 'httpx2'} & sys.modules.keys() else 0)"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)

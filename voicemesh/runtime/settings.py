@@ -146,8 +146,9 @@ def variable_of(settings_type: type[ServerSettings], field: str) -> str:
 
 def _line(settings_type: type[ServerSettings], problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if not location:
-        return str(problem["msg"])
+        return message
     aliases = {
         info.validation_alias: name
         for name, info in settings_type.model_fields.items()
@@ -155,7 +156,6 @@ def _line(settings_type: type[ServerSettings], problem: Any) -> str:
     }
     variable = variable_of(settings_type, aliases.get(location[0], location[0]))
     inside = ".".join(location[1:])
-    message = str(problem["msg"]).removeprefix("Value error, ")
     return f"{variable}{f' ({inside})' if inside else ''}: {message}"
 
 

@@ -3,13 +3,16 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from services.llm.core.buffer import ReplyBuffer
-from services.llm.core.generation import Generation, RetryPolicy
-from services.llm.core.model import GenerationRequest, Observer, Provider, ProviderRequest
+from services.llm.core.candidates import ListedProvider, candidates_for
+from services.llm.core.figures import Figures
+from services.llm.core.generation import Generation
+from services.llm.core.model import GenerationRequest, Observer, ProviderRequest
+from services.llm.core.retries import Budget, RetryPolicy
 from services.llm.core.validation import Limits, check
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError
@@ -58,38 +61,45 @@ class Ready:
 
 
 class LlmCore:
-    """Makes generations of one provider.
+    """Makes generations of the providers of a list.
 
-    `reply_source` is what else decides about replies: the provider's address, or the version of its texts.
+    `reply_source` is what else decides about replies: the providers' addresses, or the version of texts.
+
+    Attributes:
+        figures: What was done about the providers.
+
     """
 
     def __init__(
         self,
-        provider: Provider,
+        providers: Sequence[ListedProvider],
         defaults: Defaults,
         *,
         limits: Limits,
-        retries: RetryPolicy,
+        policy: RetryPolicy,
         total_timeout_s: float,
         clock: Clock,
         reply_source: str = "",
     ) -> None:
-        self._provider = provider
+        self.figures = Figures()
+        self._providers = tuple(providers)
         self._defaults = defaults
         self._limits = limits
-        self._retries = retries
+        self._policy = policy
+        self._hedges = Budget(policy.hedge_percent)
         self._total_timeout_s = total_timeout_s
         self._clock = clock
+        first = self._providers[0]
         known = [
-            provider.name,
-            provider.model,
+            first.name,
+            first.provider.model,
             reply_source,
             defaults.max_tokens,
             defaults.temperature,
             defaults.top_p,
         ]
         revision = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
-        self.ready = Ready(provider.name, provider.model, revision)
+        self.ready = Ready(first.name, first.provider.model, revision)
 
     def generation(
         self,
@@ -104,18 +114,20 @@ class LlmCore:
 
         Raises:
             InvalidFieldError: A field is missing, malformed or over its limit.
+            UnknownModelError: No provider may be asked for the model.
 
         """
         check(request, self._limits)
+        candidates = candidates_for(request.model, self._providers)
         asked = request.parameters
         timeout_s = self._total_timeout_s
         if time_remaining_s is not None:
             timeout_s = min(timeout_s, time_remaining_s)
         return Generation(
-            self._provider,
+            candidates,
             ProviderRequest(
                 messages=request.messages,
-                model=request.model or self._provider.model,
+                model=candidates[0].model,
                 max_tokens=self._defaults.max_tokens if asked.max_tokens is None else asked.max_tokens,
                 temperature=self._defaults.temperature if asked.temperature is None else asked.temperature,
                 top_p=self._defaults.top_p if asked.top_p is None else asked.top_p,
@@ -125,7 +137,9 @@ class LlmCore:
             ),
             events,
             clock=self._clock,
-            retries=self._retries,
+            policy=self._policy,
+            hedges=self._hedges,
+            figures=self.figures,
             timeout_s=timeout_s,
             observer=observer,
         )

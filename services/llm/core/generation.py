@@ -2,93 +2,87 @@
 
                      ┌── cancel() ── provider closed ──────────────┐
 start ── attempt ──> connected ── text … ── end ──> finished        └─> finished (CANCELLED)
-            │  ▲         │           └── broken: LlmStreamBrokenError, never asked again
-            └──┴─────────┘ failed before the first text: notice, wait, ask again
+            │  ▲         │           └── broken: asked to go on behind what was told, or LlmStreamBrokenError
+            └──┴─────────┘ failed before the first text: notice, wait, ask again or ask the next (`route`)
 """
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
+from services.llm.core.attempt import Attempt
 from services.llm.core.buffer import ReplyBuffer
+from services.llm.core.candidates import Candidate
+from services.llm.core.continuation import request_for, seam_for
+from services.llm.core.figures import Figures
+from services.llm.core.hedging import open_first
 from services.llm.core.model import (
     AttemptError,
-    Connected,
     Delta,
+    FallbackNotice,
     Finished,
     FinishReason,
     Observer,
-    Provider,
-    ProviderEnd,
     ProviderRequest,
-    RetryNotice,
-    TextPiece,
+    ResumedNotice,
     Timing,
     Usage,
 )
+from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.route import Route
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import (
-    DeadlineError,
-    LlmRateLimitedError,
-    LlmStreamBrokenError,
-    LlmUnavailableError,
-    MeshError,
-)
-
-DEFAULT_RETRY_AFTER_MS = 1000
-"""What a caller is told where the provider did not say when to come back."""
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often, and after which wait, a provider is asked again before its first text.
-
-    The n-th wait is drawn evenly from the upper half of `first_wait_s` · 2ⁿ, at most `longest_wait_s`;
-    or it is what the provider asked for. A wait that ends behind the deadline is not begun.
-    """
-
-    max_retries: int
-    first_wait_s: float = 0.2
-    longest_wait_s: float = 4.0
-
-    def wait_s(self, retry: int, retry_after_ms: int | None, draw: float) -> float:
-        """Return seconds to wait before the retry numbered `retry` from 0; `draw` is 0 to 1."""
-        if retry_after_ms is not None:
-            return retry_after_ms / 1000
-        wait_s: float = min(self.first_wait_s * 2**retry, self.longest_wait_s)
-        return wait_s * (0.5 + draw / 2)
+from voicemesh.runtime.errors import DeadlineError, MeshError
 
 
 class Generation:
-    """One reply in the making. `run` in a task makes it and speaks into `events`."""
+    """One reply in the making. `run` in a task makes it and speaks into `events`.
+
+    Args:
+        candidates: Whom it may be asked of, in order.
+        request: What; the model is each candidate's.
+        events: Where it speaks.
+        clock: For its times.
+        policy: When to ask again.
+        hedges: Pays for first texts that are asked for twice.
+        figures: Are told what was done.
+        timeout_s: How long the whole reply may take.
+        observer: Watches each attempt.
+        draw: Gives numbers from 0 to 1.
+
+    """
 
     def __init__(
         self,
-        provider: Provider,
+        candidates: Sequence[Candidate],
         request: ProviderRequest,
         events: ReplyBuffer,
         *,
         clock: Clock,
-        retries: RetryPolicy,
+        policy: RetryPolicy,
+        hedges: Budget,
+        figures: Figures,
         timeout_s: float,
         observer: Observer,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._events = events
-        self._provider = provider
+        self._candidates = candidates
         self._request = request
         self._clock = clock
-        self._retries = retries
+        self._policy = policy
+        self._hedges = hedges
+        self._figures = figures
         self._timeout_s = timeout_s
         self._observer = observer
         self._draw = draw
         self._started_ns = clock.now_ns()
         self._usage: Usage | None = None
-        self._end: ProviderEnd | None = None
-        self._first_text_seen = False
+        self._attempts = 0
+        self._answered: Attempt | None = None
+        self._said: list[str] = []
+        self._resumed = ""
         self._asking: asyncio.Task[None] | None = None
+        self._limit: asyncio.Timeout | None = None
         self._cancelled = False
         self._failure: MeshError | None = None
 
@@ -112,18 +106,12 @@ class Generation:
 
     async def run(self) -> None:
         """Make the reply. Cancelling this closes the provider's stream and ends without a word."""
-        finished: Finished | None = None
         error: BaseException | None = None
-        headers = self._observer.begin(self._provider, self._request)
-        self._request = replace(self._request, headers=headers)
         try:
-            finished = await self._make()
+            self._events.finish(await self._make())
         except Exception as caught:  # noqa: BLE001 - the caller's iteration raises it, the error table ends the call
             error = caught
         finally:
-            self._observer.end(finished, error)
-            if finished is not None:
-                self._events.finish(finished)
             self._events.close(error)
 
     async def _make(self) -> Finished:
@@ -144,87 +132,126 @@ class Generation:
             return self._finished(FinishReason.CANCELLED)
         if failure is not None:
             raise failure
-        assert self._end is not None
-        return self._finished(self._end.reason)
+        assert self._answered is not None
+        assert self._answered.ending is not None
+        return self._finished(self._answered.ending.reason)
 
     def _finished(self, reason: FinishReason) -> Finished:
+        attempt = self._answered
+        candidate = attempt.candidate if attempt else self._candidates[0]
+        ending = attempt.ending if attempt else None
         return Finished(
             reason=reason,
-            provider=self._provider.name,
-            model=self._end.model if self._end else self._request.model,
+            provider=candidate.listed.name,
+            model=ending.model if ending else candidate.model,
             total_ns=self._clock.now_ns() - self._started_ns,
             usage=self._usage,
-            response_id=self._end.response_id if self._end else "",
+            response_id=ending.response_id if ending else "",
         )
 
     async def _ask_in_time(self) -> None:
         deadline_s = asyncio.get_running_loop().time() + self._timeout_s
         try:
-            async with asyncio.timeout_at(deadline_s):
+            async with asyncio.timeout_at(deadline_s) as self._limit:
                 await self._ask_until_answered(deadline_s)
         except TimeoutError:
-            raise DeadlineError(
-                f"the model {self._request.model!r} did not finish its reply within {self._timeout_s:.3g} s"
-            ) from None
+            raise self._too_late() from None
+
+    def _too_late(self) -> DeadlineError:
+        model = self._candidates[0].model
+        return DeadlineError(f"the model {model!r} did not finish its reply within {self._timeout_s:.3g} s")
+
+    def _ended_by(self) -> MeshError | None:
+        """Return what ends an attempt from outside, for its trace."""
+        if self._failure is None and self._limit is not None and self._limit.expired():
+            return self._too_late()
+        return self._failure
 
     async def _ask_until_answered(self, deadline_s: float) -> None:
-        retry = 0
+        loop = asyncio.get_running_loop()
+        route = Route(self._candidates, self._policy, loop.time, deadline_s, self._draw)
+        step = route.first()
         while True:
+            for notice in step.notices:
+                self._figures.fallbacks += isinstance(notice, FallbackNotice)
+                await self._events.put(notice)
+            if step.wait_s:
+                await asyncio.sleep(step.wait_s)
+            attempt = self._attempt(step.candidate)
             try:
-                await self._ask_once()
+                attempt = await self._opened(attempt, route)
+                self._answered = attempt
+                await self._hear(attempt)
                 return
             except AttemptError as failure:
-                wait_s = self._wait_before_retry(failure, retry, deadline_s)
-                notice = (
-                    f"{failure.error.message}; asked again after {wait_s:.2g} s "
-                    f"(retry {retry + 1} of {self._retries.max_retries})"
+                said = "".join(self._said)
+                step = route.after(failure, attempt.candidate, said=bool(said))
+                self._figures.retries += step.candidate is attempt.candidate
+                if said:
+                    self._resumed = f"the reply broke off and goes on: {failure.error.message}"
+            except Exception as fault:
+                await attempt.close(fault)
+                raise
+            finally:
+                await attempt.close(self._ended_by())
+                self._count(attempt)
+
+    def _attempt(self, candidate: Candidate) -> Attempt:
+        """Begin to ask a candidate, behind what was said."""
+        said = "".join(self._said)
+        seam = seam_for(candidate, said) if said else None
+        request = request_for(candidate, self._request, said, seam)
+        watch = self._observer.attempt(candidate.listed.provider, request, self._attempts)
+        self._attempts += 1
+        self._figures.asked += 1
+        return Attempt(candidate, request, watch, self._clock, seam)
+
+    async def _opened(self, attempt: Attempt, route: Route) -> Attempt:
+        """Return the attempt that has the first text, which may be that of another candidate."""
+        late_us = attempt.candidate.listed.first_texts.late_us
+        if not self._policy.hedge_percent or self._said or not late_us:
+            await attempt.open()
+            return attempt
+        self._hedges.earn()
+        opened = await open_first(attempt, late_us / 1e6, lambda: self._second(route))
+        if opened is not attempt:
+            self._figures.hedges_won += opened.failure is None
+            route.went_to(opened.candidate)
+            if opened.failure is None:
+                told = f"{attempt.candidate.listed.name} was late, {opened.candidate.listed.name} was faster"
+                await self._events.put(FallbackNotice(told))
+        return opened
+
+    def _second(self, route: Route) -> Attempt | None:
+        candidate = route.next_for_hedge()
+        if candidate is None or not self._hedges.spend():
+            return None
+        self._figures.hedges += 1
+        return self._attempt(candidate)
+
+    async def _hear(self, attempt: Attempt) -> None:
+        while (text := await attempt.next()) is not None:
+            if self._resumed:
+                self._figures.resumed += 1
+                await self._events.put(ResumedNotice(self._resumed))
+                self._resumed = ""
+            timing = None
+            if not self._said:
+                timing = Timing(
+                    connect_ns=attempt.connected_ns - self._started_ns,
+                    ttft_ns=self._clock.now_ns() - attempt.connected_ns,
                 )
-            await self._events.put(RetryNotice(notice))
-            await asyncio.sleep(wait_s)
-            retry += 1
+                attempt.first_text(timing)
+            self._said.append(text)
+            await self._events.put(Delta(text, timing))
 
-    def _wait_before_retry(self, failure: AttemptError, retry: int, deadline_s: float) -> float:
-        """Return the wait in seconds, or raise what the caller sees."""
-        if self._first_text_seen:
-            raise LlmStreamBrokenError(
-                f"the reply broke off in the middle: {failure.error.message}"
-            ) from failure
-        wait_s = self._retries.wait_s(retry, failure.retry_after_ms, self._draw())
-        fits = asyncio.get_running_loop().time() + wait_s < deadline_s
-        if failure.retryable and retry < self._retries.max_retries and fits:
-            return wait_s
-        error = failure.error
-        if isinstance(error, (LlmUnavailableError, LlmRateLimitedError)) and error.retry_after_ms is None:
-            error.retry_after_ms = (
-                DEFAULT_RETRY_AFTER_MS if failure.retry_after_ms is None else failure.retry_after_ms
+    def _count(self, attempt: Attempt) -> None:
+        """Add what an attempt consumed: each is paid for."""
+        used, before = attempt.usage, self._usage
+        if used is not None and before is not None:
+            used = Usage(
+                before.input_tokens + used.input_tokens,
+                before.output_tokens + used.output_tokens,
+                before.cached_input_tokens + used.cached_input_tokens,
             )
-        raise error from failure
-
-    async def _ask_once(self) -> None:
-        self._end = None
-        connected_ns = self._clock.now_ns()
-        async with aclosing(self._provider.generate(self._request)) as events:
-            async for event in events:
-                if isinstance(event, Connected):
-                    connected_ns = self._clock.now_ns()
-                elif isinstance(event, Usage):
-                    self._usage = event
-                elif isinstance(event, ProviderEnd):
-                    self._end = event
-                else:
-                    await self._say(event, connected_ns)
-        if self._end is None:
-            raise AttemptError(
-                LlmUnavailableError("the model's provider ended its answer without saying why"),
-                retryable=True,
-            )
-
-    async def _say(self, piece: TextPiece, connected_ns: int) -> None:
-        timing = None
-        if not self._first_text_seen:
-            self._first_text_seen = True
-            timing = Timing(
-                connect_ns=connected_ns - self._started_ns, ttft_ns=self._clock.now_ns() - connected_ns
-            )
-            self._observer.first_text(timing)
-        await self._events.put(Delta(piece.text, timing))
+        self._usage = used or before

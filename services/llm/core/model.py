@@ -22,6 +22,7 @@ class FinishReason(Enum):
     STOP = "stop"
     LENGTH = "length"
     CONTENT_FILTER = "content_filter"
+    TOOL_CALLS = "tool_calls"
     CANCELLED = "cancelled"
 
 
@@ -93,6 +94,8 @@ class ProviderRequest:
     session_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """HTTP headers that carry the trace to the provider."""
+    continues: bool = False
+    """The last message is the assistant's own, and the reply is to go on behind its end."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class TextPiece:
 
 
 @dataclass(frozen=True)
+class Unspoken:
+    """The model is at work on something that is no text: it reasons, or writes the call of a tool."""
+
+
+@dataclass(frozen=True)
 class ProviderEnd:
     """The provider ended the reply."""
 
@@ -125,7 +133,7 @@ class ProviderEnd:
     response_id: str = ""
 
 
-ProviderEvent = Connected | TextPiece | Usage | ProviderEnd
+ProviderEvent = Connected | TextPiece | Unspoken | Usage | ProviderEnd
 
 
 class AttemptError(Exception):
@@ -135,14 +143,23 @@ class AttemptError(Exception):
         error: What the caller sees if nothing is tried again.
         retryable: True where the same request may succeed a moment later.
         retry_after_ms: How long the provider asked to be left alone, in milliseconds; None if it did not.
+        stalled: It went silent, and may be as silent when it is asked again.
 
     """
 
-    def __init__(self, error: MeshError, *, retryable: bool, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        error: MeshError,
+        *,
+        retryable: bool,
+        retry_after_ms: int | None = None,
+        stalled: bool = False,
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.retryable = retryable
         self.retry_after_ms = retry_after_ms
+        self.stalled = stalled
 
 
 class Provider(Protocol):
@@ -158,8 +175,8 @@ class Provider(Protocol):
     def generate(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Ask once.
 
-        Yields `Connected`, then any number of `TextPiece`, `Usage` at any time (the last one
-        counts), and `ProviderEnd` last. Closing the generator, or cancelling its task, closes the
+        Yields `Connected`, then any number of `TextPiece` and `Unspoken`, `Usage` at any time (the
+        last one counts), and `ProviderEnd` last. Closing the generator, or cancelling its task, closes the
         connection that the reply comes over before it returns.
 
         Raises:
@@ -211,6 +228,20 @@ class RetryNotice:
 
 
 @dataclass(frozen=True)
+class FallbackNotice:
+    """Another provider than the first is asked, or another than the last one that answered."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
+class ResumedNotice:
+    """The stream broke after its first text; what follows goes on behind what was told."""
+
+    detail: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end of a reply. `usage` is None where the provider did not say."""
 
@@ -222,20 +253,28 @@ class Finished:
     response_id: str = ""
 
 
-GenerationEvent = Delta | RetryNotice | Finished
+Notice = RetryNotice | FallbackNotice | ResumedNotice
+GenerationEvent = Delta | Notice | Finished
 
 
-class Observer(Protocol):
-    """Watches one generation, for traces."""
+class AttemptObserver(Protocol):
+    """Watches one attempt at a provider, for traces."""
 
-    def begin(self, provider: Provider, request: ProviderRequest) -> Mapping[str, str]:
-        """Return the HTTP headers that carry the trace to the provider."""
-        ...
+    headers: Mapping[str, str]
+    """HTTP headers that carry the trace to the provider."""
 
     def first_text(self, timing: Timing) -> None:
-        """The first text is there."""
+        """The first text of the whole reply is there."""
         ...
 
     def end(self, finished: Finished | None, error: BaseException | None) -> None:
-        """The generation is over. Both are None where the caller went away."""
+        """The attempt is over; one of both is None."""
+        ...
+
+
+class Observer(Protocol):
+    """Watches one generation."""
+
+    def attempt(self, provider: Provider, request: ProviderRequest, number: int) -> AttemptObserver:
+        """Watch the attempt with this number, counted from 0."""
         ...

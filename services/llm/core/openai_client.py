@@ -41,6 +41,9 @@ def make_client(
     total_timeout_s: float,
     max_connections: int,
     max_keepalive_connections: int,
+    keep_warm_s: float = 0.0,
+    http2: bool = False,
+    headers: Mapping[str, str] | None = None,
 ) -> openai.AsyncOpenAI:
     """Make a client with a pool of connections. It never retries by itself."""
     timeout = httpx2.Timeout(total_timeout_s, connect=connect_timeout_s)
@@ -49,8 +52,10 @@ def make_client(
         limits=httpx2.Limits(
             max_connections=max_connections,
             max_keepalive_connections=max_keepalive_connections,
-            keepalive_expiry=_KEEPALIVE_EXPIRY_S,
+            # What is kept warm must not be thrown away in between.
+            keepalive_expiry=max(_KEEPALIVE_EXPIRY_S, 2 * keep_warm_s),
         ),
+        http2=http2,
         follow_redirects=True,
         # A proxy that the environment names is for other machines.
         trust_env=not _is_loopback(base_url),
@@ -61,6 +66,7 @@ def make_client(
         base_url=base_url,
         timeout=timeout,
         max_retries=0,
+        default_headers=headers,
         http_client=http_client,
     )
     # It imports what it needs at first use: now, rather than in the first turn.
@@ -91,10 +97,12 @@ def _is_loopback(base_url: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def attempt_error_of(error: Exception, *, model: str, api_key: str) -> AttemptError:
+def attempt_error_of(
+    error: Exception, *, model: str, api_key: str, key_variable: str = "OPENAI_API_KEY"
+) -> AttemptError:
     """Return what `error`, one of FAILURES, means for the attempt. The key is never in its text."""
     if isinstance(error, openai.APIStatusError):
-        return _of_status(error.status_code, error, error.response.headers, model, api_key)
+        return _of_status(error.status_code, error, error.response.headers, model, api_key, key_variable)
     if isinstance(error, openai.APITimeoutError):
         if isinstance(error.__cause__, httpx2.ConnectTimeout):
             return _unavailable("the model's provider did not accept a connection in time")
@@ -106,7 +114,7 @@ def attempt_error_of(error: Exception, *, model: str, api_key: str) -> AttemptEr
     if isinstance(error, openai.APIError):
         # An error that came as an event of the stream, behind response headers that said 200.
         status = int(error.code) if error.code and error.code.isdigit() else 500
-        return _of_status(status if 400 <= status < 600 else 500, error, None, model, api_key)
+        return _of_status(status if 400 <= status < 600 else 500, error, None, model, api_key, key_variable)
     return _unavailable("the model's provider answered with something that is not its protocol")
 
 
@@ -115,16 +123,21 @@ def _unavailable(message: str) -> AttemptError:
 
 
 def _of_status(
-    status: int, error: openai.APIError, headers: httpx2.Headers | None, model: str, api_key: str
+    status: int,
+    error: openai.APIError,
+    headers: httpx2.Headers | None,
+    model: str,
+    api_key: str,
+    key_variable: str,
 ) -> AttemptError:
     retry_after_ms = retry_after_ms_of(headers, time.time()) if headers is not None else None
     mapped: MeshError
     if status in (401, 403):
-        advice = "check OPENAI_API_KEY" if api_key else "it needs one: set OPENAI_API_KEY"
+        advice = f"check {key_variable}" if api_key else f"it needs one: set {key_variable}"
         mapped = LlmKeyRefusedError(f"the model's provider refused the key (HTTP {status}): {advice}")
     elif status == 404:
         mapped = UnknownModelError(
-            f"the model's provider has no model {model!r} (HTTP 404): check its name, and OPENAI_BASE_URL"
+            f"the model's provider has no model {model!r} (HTTP 404): check its name, and the base URL"
         )
     elif status == 429:
         exhausted = error.code == "insufficient_quota"

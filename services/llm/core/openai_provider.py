@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from services.llm.core.model import (
     ProviderRequest,
     TextPart,
     TextPiece,
+    Unspoken,
     Usage,
 )
 from services.llm.core.surrogates import SurrogateJoiner
@@ -27,7 +28,14 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 _PROBE_TIMEOUT_S: Final = 10.0
 _USAGE_WAIT_S: Final = 2.0
 """How long a reply that is complete waits for the usage behind it."""
-_REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
+_REASONS: Final = {
+    "length": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+}
+_UNSPOKEN: Final = ("reasoning_content", "reasoning", "reasoning_details", "tool_calls", "function_call")
+"""Fields of a delta that are no text of the reply."""
 
 
 class OpenAiProvider:
@@ -41,10 +49,14 @@ class OpenAiProvider:
         total_timeout_s: Longest wait for the next bytes.
         max_connections: Connections at once.
         max_keepalive_connections: Idle ones that are kept.
+        name: What it is called.
+        key_variable: The environment variable of its key, for people.
+        keep_warm_s: How often it is asked something, at least; idle connections are kept for longer.
+        http2: Ask by HTTP/2 where the server offers that.
+        headers: Of every request.
+        continues_by: How it goes on with a reply; see `ProviderDeclaration`.
 
     """
-
-    name = "openai"
 
     def __init__(
         self,
@@ -56,15 +68,27 @@ class OpenAiProvider:
         total_timeout_s: float,
         max_connections: int,
         max_keepalive_connections: int,
+        name: str = "openai",
+        key_variable: str = "OPENAI_API_KEY",
+        keep_warm_s: float = 0.0,
+        http2: bool = False,
+        headers: Mapping[str, str] | None = None,
+        continues_by: str = "ask",
     ) -> None:
+        self.name = name
         self.model = model
         self._api_key = api_key
+        self._key_variable = key_variable or "api_key_env"
+        self._continues_by = continues_by
         self._base_url = base_url or OPENAI_URL
         self._client_options: dict[str, Any] = {
             "connect_timeout_s": connect_timeout_s,
             "total_timeout_s": total_timeout_s,
             "max_connections": max_connections,
             "max_keepalive_connections": max_keepalive_connections,
+            "keep_warm_s": keep_warm_s,
+            "http2": http2,
+            "headers": dict(headers or {}),
         }
         parts = urlsplit(self._base_url)
         host = parts.hostname or ""
@@ -103,7 +127,13 @@ class OpenAiProvider:
             finally:
                 await stream.close()
         except package.FAILURES as error:
-            raise package.attempt_error_of(error, model=request.model, api_key=self._api_key) from error
+            raise self._failure_of(package, error, request.model) from error
+
+    def _failure_of(self, package: Any, error: Exception, model: str) -> AttemptError:
+        failure: AttemptError = package.attempt_error_of(
+            error, model=model, api_key=self._api_key, key_variable=self._key_variable
+        )
+        return failure
 
     def _body_of(self, request: ProviderRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -122,7 +152,16 @@ class OpenAiProvider:
             body["seed"] = request.seed
         if request.session_id and self._is_openai:
             body["prompt_cache_key"] = request.session_id
+        if request.continues:
+            self._continue(body)
         return body
+
+    def _continue(self, body: dict[str, Any]) -> None:
+        """Have the server go on behind the last message; some do where it is the assistant's, unasked."""
+        if self._continues_by == "prefill":
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        elif self._continues_by == "prefix":
+            body["messages"][-1]["prefix"] = True
 
     async def probe(self) -> None:
         """Ask for the list of models, which also opens a connection; see `Provider.probe`.
@@ -134,7 +173,7 @@ class OpenAiProvider:
             # Raw: what the list looks like does not matter.
             await client.models.with_raw_response.list(timeout=_PROBE_TIMEOUT_S)
         except package.FAILURES as error:
-            failure: AttemptError = package.attempt_error_of(error, model=self.model, api_key=self._api_key)
+            failure = self._failure_of(package, error, self.model)
             unreachable = failure.retryable and isinstance(failure.error, LlmUnavailableError)
             if unreachable or isinstance(failure.error, (LlmKeyRefusedError, DeadlineError)):
                 raise failure from error
@@ -151,6 +190,7 @@ class _Piece:
     """What one chunk of the stream says; empty where it says nothing."""
 
     text: str
+    unspoken: bool
     finish: str
     usage: Usage | None
     model: str
@@ -177,6 +217,8 @@ async def _events_of(
             yield piece.usage
         if text := joiner.join(piece.text, is_last=bool(piece.finish)):
             yield TextPiece(text)
+        elif piece.unspoken:
+            yield Unspoken()
         if piece.finish:
             break
     if usage := await _usage_behind(stream, failures):
@@ -206,6 +248,7 @@ def _piece_of(chunk: Any) -> _Piece:
     text = _text_of(delta, "content") or _text_of(delta, "refusal")
     return _Piece(
         text=text,
+        unspoken=any(_get(delta, name) for name in _UNSPOKEN),
         finish=_text_of(choice, "finish_reason"),
         usage=_usage_of(_get(chunk, "usage")),
         model=_text_of(chunk, "model"),

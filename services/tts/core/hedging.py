@@ -8,42 +8,14 @@ from a budget: a small part of all engine time, saved up to a limit.
 
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.lateness import Lateness
 
-LEAST_SEEN: Final = 20
-"""First frames of a voice before anything is known of it."""
-_SEEN: Final = 256
-_LATE: Final = 0.95
-_MARGIN: Final = 1.1
 _MOST_SAVED_US: Final = 10_000_000
 """Engine time that can be saved up: a quiet day does not pay for a busy hour."""
-
-
-class FirstFrames:
-    """How long a voice takes from the lease to the first frame: the last 256 times."""
-
-    def __init__(self) -> None:
-        self._took_us: deque[int] = deque(maxlen=_SEEN)
-        self._late_us = 0
-
-    def heard(self, took_us: int) -> None:
-        """Take a time; of a chunk that was given up before its first frame, the time until then."""
-        self._took_us.append(took_us)
-        self._late_us = 0
-
-    @property
-    def late_us(self) -> int:
-        """What is later than 95 % of them, and a tenth more; 0 while too little is known."""
-        if len(self._took_us) < LEAST_SEEN:
-            return 0
-        if not self._late_us:
-            ordered = sorted(self._took_us)
-            self._late_us = max(1, round(ordered[int(_LATE * len(ordered))] * _MARGIN))
-        return self._late_us
 
 
 class HedgeBudget:
@@ -102,13 +74,13 @@ class Hedges:
         self._clock = clock
         self._on = percent > 0
         self._arm = arm
-        self._first_frames: dict[str, FirstFrames] = {}
+        self._first_frames: dict[str, Lateness] = {}
         self._due: list[tuple[int, int, Late]] = []
         self._numbers = itertools.count()
 
-    def first_frames(self, voice: str) -> FirstFrames:
-        """Return what is known of a declared voice."""
-        return self._first_frames.setdefault(voice, FirstFrames())
+    def first_frames(self, voice: str) -> Lateness:
+        """Return how long a declared voice takes from the lease to the first frame."""
+        return self._first_frames.setdefault(voice, Lateness())
 
     def watch(self, voice: str, leased_ns: int, waiting: Late) -> None:
         """Call `waiting.late` once the voice's first frame is later than usual."""

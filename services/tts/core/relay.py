@@ -392,7 +392,7 @@ class Relay:
     def _learn(self, leg: Leg) -> None:
         if self._hedges is not None and leg.lease is not None:
             took_us = (self._clock.now_ns() - leg.lease.leased_ns) // 1000
-            self._hedges.first_frames(leg.speaker.pool.spec.name).heard(took_us)
+            self._hedges.first_frames(leg.speaker.pool.spec.name).took(took_us)
 
     # ---- what legs say ------------------------------------------------------------------------
 

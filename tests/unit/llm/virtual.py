@@ -4,11 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
+from services.llm.core.buffer import ReplyBuffer
+from services.llm.core.candidates import ListedProvider, ProviderSpec, candidates_for
+from services.llm.core.figures import Figures
+from services.llm.core.generation import Generation
 from services.llm.core.model import (
     AttemptError,
     Connected,
+    Delta,
     Finished,
     FinishReason,
+    GenerationEvent,
     Message,
     Provider,
     ProviderEnd,
@@ -20,6 +26,8 @@ from services.llm.core.model import (
     Timing,
     Usage,
 )
+from services.llm.core.retries import Budget, RetryPolicy
+from tests.support.virtual_time import LoopClock
 from voicemesh.runtime.errors import LlmUnavailableError
 
 
@@ -53,11 +61,11 @@ END = ProviderEnd(FinishReason.STOP, "m-2024")
 class ScriptedProvider:
     """Plays one list of steps for each attempt."""
 
-    name = "scripted"
     model = "m"
     server: tuple[str, int] | None = None
 
-    def __init__(self, *attempts: Sequence[Step]) -> None:
+    def __init__(self, *attempts: Sequence[Step], name: str = "scripted") -> None:
+        self.name = name
         self._attempts = list(attempts)
         self.asked: list[ProviderRequest] = []
         self.closed = 0
@@ -84,16 +92,18 @@ class ScriptedProvider:
 
 
 class RecordingObserver:
-    """Keeps what it saw."""
+    """Keeps what it saw of every attempt."""
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.begun: list[tuple[str, int]] = []
+        """Provider and number of each attempt."""
+        self.headers: Mapping[str, str] = {"traceparent": "here"}
         self.timings: list[Timing] = []
         self.ends: list[tuple[Finished | None, BaseException | None]] = []
 
-    def begin(self, provider: Provider, request: ProviderRequest) -> Mapping[str, str]:
-        self.begun += 1
-        return {"traceparent": "here"}
+    def attempt(self, provider: Provider, request: ProviderRequest, number: int) -> "RecordingObserver":
+        self.begun.append((provider.name, number))
+        return self
 
     def first_text(self, timing: Timing) -> None:
         self.timings.append(timing)
@@ -116,3 +126,79 @@ def pieces(*texts: str) -> list[Step]:
 
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2)
+
+
+class Line:
+    """A generation, its providers, its observer, and what the caller read.
+
+    `attempts` are those of one provider; `then` are providers behind it.
+    """
+
+    def __init__(
+        self,
+        *attempts: list[Step],
+        timeout_s: float = 30.0,
+        retries: int = 2,
+        then: Sequence[ScriptedProvider] = (),
+        policy: RetryPolicy | None = None,
+        draw: Callable[[], float] = lambda: 1.0,
+        **spec: Any,
+    ) -> None:
+        self.provider = ScriptedProvider(*attempts)
+        self.providers = [self.provider, *then]
+        clock = LoopClock()
+        # Waiting for long is what the tests of timeouts do.
+        usual = {"first_token_timeout_s": 100.0, "idle_timeout_s": 100.0, "total_timeout_s": 100.0}
+        self.listed = [
+            ListedProvider(each, ProviderSpec(each.name, max_retries=retries, **(usual | spec)), clock)
+            for each in self.providers
+        ]
+        self.observer = RecordingObserver()
+        self.buffer = ReplyBuffer()
+        self.figures = Figures()
+        self.read: list[GenerationEvent] = []
+        self.policy = policy or RetryPolicy(continues=False)
+        self.hedges = Budget(self.policy.hedge_percent)
+        self.generation = self.again(timeout_s, draw)
+
+    def again(self, timeout_s: float = 30.0, draw: Callable[[], float] = lambda: 1.0) -> Generation:
+        """Return a further generation of the same providers."""
+        return Generation(
+            candidates_for("", self.listed),
+            request(),
+            self.buffer,
+            clock=LoopClock(),
+            policy=self.policy,
+            hedges=self.hedges,
+            figures=self.figures,
+            timeout_s=timeout_s,
+            observer=self.observer,
+            draw=draw,
+        )
+
+    async def reading(self) -> None:
+        async for event in self.buffer:
+            self.read.append(event)
+
+    async def play(self, then: Callable[[], Any] | None = None, after_s: float = 0.0) -> "Line":
+        """Run to the end; call `then` on the way."""
+        running = asyncio.ensure_future(self.generation.run())
+        reading = asyncio.ensure_future(self.reading())
+        try:
+            if then is not None:
+                await asyncio.sleep(after_s)
+                then()
+            await reading
+        finally:
+            await asyncio.wait({running, reading})
+        return self
+
+    @property
+    def finished(self) -> Finished:
+        (finished,) = [event for event in self.read if isinstance(event, Finished)]
+        assert self.read[-1] is finished
+        return finished
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.read if isinstance(event, Delta))

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.core.hedging import LEAST_SEEN, FirstFrames, HedgeBudget
+from services.tts.core.hedging import HedgeBudget
 from services.tts.core.model import FinishedEvent, Word
 from services.tts.core.turn import Turn
 from tests.unit.tts.speaking import nothing_yet, rest, take
 from tests.unit.tts.test_fallback import MAIN, SPARE, TEXT, Voices, contiguous, words_of
+from voicemesh.runtime.lateness import LEAST_SEEN, Lateness
 
 US = 1000
 USUAL_US = 20_000
@@ -189,14 +190,14 @@ async def test_a_winner_that_dies_later_is_followed_at_its_sample():
 
 
 def test_what_is_late_is_learned_and_needs_some_experience():
-    seen = FirstFrames()
+    seen = Lateness()
     for took_us in range(LEAST_SEEN - 1):
-        seen.heard(took_us)
+        seen.took(took_us)
         assert seen.late_us == 0
-    seen.heard(100_000)
+    seen.took(100_000)
     assert seen.late_us == 110_000
     for _ in range(256):
-        seen.heard(50_000)
+        seen.took(50_000)
     assert seen.late_us == 55_000
 
 

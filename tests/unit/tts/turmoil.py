@@ -166,7 +166,7 @@ class Turmoil:
         self.speech.hedges.budget.earn(100_000_000)
         for name in self._slots:
             for _ in range(25):
-                self.speech.hedges.first_frames(name).heard(_USUAL_US)
+                self.speech.hedges.first_frames(name).took(_USUAL_US)
         self._moves: dict[Callable[[], None], int] = {
             self._open: 12,
             self._ask: 15,

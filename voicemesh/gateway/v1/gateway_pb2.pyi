@@ -64,7 +64,9 @@ class _DegradationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degradati
     DEGRADATION_LOCAL_SPEECH: _Degradation.ValueType  # 5
     """The caller was asked to speak."""
     DEGRADATION_RESUMED: _Degradation.ValueType  # 6
-    """A replica was lost in mid-chunk and the chunk went on elsewhere."""
+    """A replica was lost in mid-chunk and the chunk went on elsewhere, or the model's stream broke and its
+    reply went on behind what was said.
+    """
     DEGRADATION_SKIPPED: _Degradation.ValueType  # 7
     """A member of a channel was too slow: frames were left out for it."""
 
@@ -84,7 +86,9 @@ DEGRADATION_HISTORY: Degradation.ValueType  # 4
 DEGRADATION_LOCAL_SPEECH: Degradation.ValueType  # 5
 """The caller was asked to speak."""
 DEGRADATION_RESUMED: Degradation.ValueType  # 6
-"""A replica was lost in mid-chunk and the chunk went on elsewhere."""
+"""A replica was lost in mid-chunk and the chunk went on elsewhere, or the model's stream broke and its
+reply went on behind what was said.
+"""
 DEGRADATION_SKIPPED: Degradation.ValueType  # 7
 """A member of a channel was too slow: frames were left out for it."""
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015

@@ -36,6 +36,8 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """The provider's content filter ended it."""
     FINISH_REASON_CANCELLED: _FinishReason.ValueType  # 4
     """The caller cancelled."""
+    FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 5
+    """The model asked for a tool. Nothing of that is text: the reply is what was told, which may be none."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why a reply ended."""
@@ -50,6 +52,8 @@ FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 3
 """The provider's content filter ended it."""
 FINISH_REASON_CANCELLED: FinishReason.ValueType  # 4
 """The caller cancelled."""
+FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 5
+"""The model asked for a tool. Nothing of that is text: the reply is what was told, which may be none."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -328,7 +332,13 @@ class GenerateNotice(_message.Message):
         KIND_RETRY: GenerateNotice._Kind.ValueType  # 1
         """The provider failed before its first token and is asked again."""
         KIND_FALLBACK: GenerateNotice._Kind.ValueType  # 2
-        """The next provider is asked instead."""
+        """Another provider answers than the first, or than the one that answered so far: it failed, is left
+        alone because it failed lately, or was late.
+        """
+        KIND_RESUMED: GenerateNotice._Kind.ValueType  # 3
+        """The provider's stream broke behind its first text; what follows goes on behind what was told, and
+        nothing is told twice.
+        """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -338,7 +348,13 @@ class GenerateNotice(_message.Message):
     KIND_RETRY: GenerateNotice.Kind.ValueType  # 1
     """The provider failed before its first token and is asked again."""
     KIND_FALLBACK: GenerateNotice.Kind.ValueType  # 2
-    """The next provider is asked instead."""
+    """Another provider answers than the first, or than the one that answered so far: it failed, is left
+    alone because it failed lately, or was late.
+    """
+    KIND_RESUMED: GenerateNotice.Kind.ValueType  # 3
+    """The provider's stream broke behind its first text; what follows goes on behind what was told, and
+    nothing is told twice.
+    """
 
     TURN_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -388,7 +404,7 @@ class GenerateFinished(_message.Message):
     """From the arrival of `start` to the end of the provider's stream, in microseconds."""
     @_builtins.property
     def usage(self) -> _common_pb2.TokenUsage:
-        """What it consumed. Absent where the provider did not say."""
+        """What it consumed, over all attempts that said so. Absent where no provider did."""
 
     def __init__(
         self,

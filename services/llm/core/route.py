@@ -1,0 +1,205 @@
+"""Whom a reply is asked of, and whom next where that failed. Decides at once, and waits for nothing.
+
+    first ──> A ── failed before its first text ──> A again, after a wait that the turn can afford
+              │                                      └ no retry, budget or time for it: B, at once
+              └── broke off behind its first text ──> A or B, with what was said (`continuation`)
+
+Nobody is asked twice for nothing: each question but the first to a provider is paid from its budget.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.llm.core.candidates import Candidate
+from services.llm.core.model import AttemptError, FallbackNotice, Notice, RetryNotice
+from services.llm.core.retries import RetryPolicy
+from voicemesh.runtime.errors import (
+    DeadlineError,
+    LlmKeyRefusedError,
+    LlmRateLimitedError,
+    LlmStreamBrokenError,
+    LlmUnavailableError,
+    MeshError,
+    UnknownModelError,
+)
+
+DEFAULT_RETRY_AFTER_MS: Final = 1000
+"""What a caller is told where the provider did not say when to come back."""
+_OF_THE_PROVIDER: Final = (LlmUnavailableError, LlmRateLimitedError, LlmKeyRefusedError, DeadlineError)
+"""Failures that say nothing of the request: another provider may do better."""
+_CONTINUATIONS: Final = 3
+"""How often one reply is gone on with."""
+_SPREAD: Final = 0.1
+"""Turns that wait for the same provider come back spread over so much more of the wait."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The next question, after `wait_s`; `notices` are told before that."""
+
+    candidate: Candidate
+    wait_s: float = 0.0
+    notices: tuple[Notice, ...] = ()
+
+
+class Route:
+    """The questions of one reply.
+
+    Args:
+        candidates: Whom it can be asked of, in order.
+        policy: When to ask again.
+        now_s: The time, in seconds.
+        deadline_s: When the reply must be complete, on the same clock.
+        draw: Gives numbers from 0 to 1.
+
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        policy: RetryPolicy,
+        now_s: Callable[[], float],
+        deadline_s: float,
+        draw: Callable[[], float],
+    ) -> None:
+        self._candidates = candidates
+        self._policy = policy
+        self._now_s = now_s
+        self._deadline_s = deadline_s
+        self._draw = draw
+        self._at = 0
+        self._retries = 0
+        self._continued = 0
+        self._errors: list[str] = []
+
+    def first(self) -> Step:
+        """Return the first question.
+
+        Raises:
+            MeshError: Every provider is left alone for now.
+
+        """
+        for position, candidate in enumerate(self._candidates):
+            if candidate.listed.allows:
+                self._at = position
+                candidate.listed.budget.earn()
+                passed = self._candidates[:position]
+                told = "; ".join(other.listed.refusal().message for other in passed)
+                return Step(candidate, notices=(self._fallback(told),) if passed else ())
+        return self._first_held()
+
+    def _first_held(self) -> Step:
+        """Wait for the one that can be asked again first; only for one that said when."""
+        refusals = [candidate.listed.refusal() for candidate in self._candidates]
+        held = [
+            (refusal.retry_after_ms or 0, position)
+            for position, refusal in enumerate(refusals)
+            if self._candidates[position].listed.breaker.allows
+        ]
+        if held:
+            wait_ms, position = min(held)
+            wait_s = wait_ms / 1000 * (1 + _SPREAD * self._draw())
+            if self._now_s() + wait_s < self._deadline_s:
+                self._at = position
+                candidate = self._candidates[position]
+                candidate.listed.budget.earn()
+                return Step(candidate, wait_s, (RetryNotice(f"{refusals[position].message}: waited for"),))
+        raise min(refusals, key=lambda refusal: refusal.retry_after_ms or 0)
+
+    def next_for_hedge(self) -> Candidate | None:
+        """Return whom a late first text is asked of as well; None where there is nobody."""
+        return next((candidate for candidate in self._behind() if candidate.listed.allows), None)
+
+    def went_to(self, candidate: Candidate) -> None:
+        """Note that another candidate than the last one asked goes on."""
+        if candidate is not self._candidates[self._at]:
+            self._at = self._candidates.index(candidate)
+            self._retries = 0
+
+    def after(self, failure: AttemptError, candidate: Candidate, *, said: bool) -> Step:
+        """Return the question behind a failure.
+
+        Args:
+            failure: Why the last one failed.
+            candidate: Who failed.
+            said: Whether text of the reply was told.
+
+        Raises:
+            MeshError: Nobody can be asked any more; this is what the caller sees.
+
+        """
+        self.went_to(candidate)
+        self._errors.append(f"{candidate.listed.name}: {failure.error.message}")
+        if said:
+            self._continued += 1
+        can_go_on = not said or (self._policy.continues and self._continued <= _CONTINUATIONS)
+        other = self._other(failure, candidate, said=said) if can_go_on else None
+        step = self._again(failure, candidate, other, said=said) if can_go_on else None
+        if step is None and other is not None:
+            self.went_to(other)
+            other.listed.budget.earn()
+            step = Step(other, notices=(self._fallback(self._errors[-1]),))
+        if step is None:
+            raise self._last_word(failure, said=said) from failure
+        return step
+
+    def _behind(self) -> Sequence[Candidate]:
+        return self._candidates[self._at + 1 :]
+
+    def _other(self, failure: AttemptError, candidate: Candidate, *, said: bool) -> Candidate | None:
+        unknown = isinstance(failure.error, UnknownModelError)
+        if not unknown and not isinstance(failure.error, _OF_THE_PROVIDER):
+            return None
+        for other in self._behind():
+            # A model that the caller named and nobody has is the caller's mistake: no other answers for it.
+            fits = other.named or not (unknown and candidate.named)
+            if fits and other.listed.allows and self._can_continue(other, said=said):
+                return other
+        return None
+
+    def _again(
+        self, failure: AttemptError, candidate: Candidate, other: Candidate | None, *, said: bool
+    ) -> Step | None:
+        listed = candidate.listed
+        if not failure.retryable or self._retries >= listed.spec.max_retries or not listed.breaker.allows:
+            return None
+        if not self._can_continue(candidate, said=said) or (failure.stalled and other is not None):
+            return None
+        wait_s = self._policy.wait_s(self._retries, failure.retry_after_ms, self._draw())
+        if said and failure.retry_after_ms is None and self._continued == 1:
+            wait_s = 0.0  # somebody listens
+        too_long = other is not None and wait_s > self._policy.patience_s
+        if too_long or self._now_s() + wait_s >= self._deadline_s or not listed.budget.spend():
+            return None
+        self._retries += 1
+        if said:
+            return Step(candidate, wait_s)
+        detail = (
+            f"{failure.error.message}; asked again after {wait_s:.2g} s "
+            f"(retry {self._retries} of {listed.spec.max_retries})"
+        )
+        return Step(candidate, wait_s, (RetryNotice(detail),))
+
+    @staticmethod
+    def _can_continue(candidate: Candidate, *, said: bool) -> bool:
+        return not said or candidate.listed.spec.continues_by != "never"
+
+    def _fallback(self, why: str) -> FallbackNotice:
+        candidate = self._candidates[self._at]
+        return FallbackNotice(f"{why}; asked {candidate.listed.name} for {candidate.model!r} instead")
+
+    def _last_word(self, failure: AttemptError, *, said: bool) -> MeshError:
+        error = failure.error
+        if said:
+            return LlmStreamBrokenError(f"the reply broke off in the middle: {error.message}")
+        if isinstance(error, (LlmUnavailableError, LlmRateLimitedError)) and error.retry_after_ms is None:
+            error.retry_after_ms = (
+                DEFAULT_RETRY_AFTER_MS if failure.retry_after_ms is None else failure.retry_after_ms
+            )
+        asked = {text.partition(": ")[0] for text in self._errors}
+        if len(asked) == 1:
+            return error
+        return type(error)(
+            f"no provider answered: {'; '.join(self._errors)}", retry_after_ms=error.retry_after_ms
+        )
