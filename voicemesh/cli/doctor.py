@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,13 +20,13 @@ from rich.text import Text
 from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
 from voicemesh.cli.doctor_coqui import coqui_checks
+from voicemesh.cli.doctor_model import REACH_TIMEOUT_S, model_checks, without_secret
 from voicemesh.cli.exits import DONE, FAILED, Failure
 from voicemesh.cli.findings import MISSING, NOTE, OK, Check, is_declared
 from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
 from voicemesh.cli.plan import MeshPlan, is_free, plan
 from voicemesh.cli.play import find_player
 
-_REACH_TIMEOUT_S: Final = 1.0
 _SERVER_PACKAGES: Final = (
     "grpcio-health-checking",
     "grpcio-reflection",
@@ -66,7 +65,7 @@ async def _look() -> list[Check]:
         _piper(),
         *coqui,
         _servers(),
-        *_model(),
+        *model_checks(),
         *await _redis(),
         _player(),
     ]
@@ -140,48 +139,17 @@ def _servers() -> Check:
     )
 
 
-def _unreachable(url: str) -> str:
-    """Return why nobody listens at `url`, or "" where somebody does."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=_REACH_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        return f"nothing answers there ({error})"
-    return ""
-
-
-def _model() -> Iterator[Check]:
-    url = os.environ.get("OPENAI_BASE_URL", "")
-    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
-    if url or key == "set":
-        shown = f"OPENAI_BASE_URL {_without_secret(url) or 'default'}, OPENAI_API_KEY {key}"
-        if url and (trouble := _unreachable(url)):
-            yield Check(
-                "model", MISSING, f"{shown}: {trouble}", "start the model's server, or set OPENAI_BASE_URL"
-            )
-        else:
-            yield Check("model", OK, shown)
-    else:
-        yield Check(
-            "model",
-            NOTE,
-            "no key and no base URL: the built-in rehearsal answers",
-            "set OPENAI_API_KEY, or OPENAI_BASE_URL for any server that speaks its protocol",
-        )
-
-
 async def _redis() -> list[Check]:
     url = os.environ.get("VOICEMESH_REDIS_URL", "")
     if not url:
         return [Check("redis", NOTE, "not set: the cache keeps to its own memory", "set VOICEMESH_REDIS_URL")]
-    shown = _without_secret(url)
+    shown = without_secret(url)
     try:
         parts = urlsplit(url)
         target = (
             (parts.path,) if parts.scheme == "unix" else (parts.hostname or "localhost", parts.port or 6379)
         )
-        async with asyncio.timeout(_REACH_TIMEOUT_S):
+        async with asyncio.timeout(REACH_TIMEOUT_S):
             if len(target) == 1:
                 _, writer = await asyncio.open_unix_connection(target[0])
             else:
@@ -229,7 +197,7 @@ def _service(name: str, address: str, state: str) -> Check:
 
 async def _health(address: str) -> str:
     async with HealthClient(address) as client:
-        return await client.state(_REACH_TIMEOUT_S)
+        return await client.state(REACH_TIMEOUT_S)
 
 
 def _version(package: str) -> str:
@@ -237,12 +205,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _without_secret(url: str) -> str:
-    """Return `url` without user and password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.partition('://')[0]}://…@{tail}" if at else url
 
 
 def _show(checks: list[Check]) -> None:
