@@ -76,6 +76,7 @@ class TurnEngine:
         self._text_length = 0
         self._text_ended = False
         self._reply_complete = False
+        self._own_reply = True
         self._cut_already = False
         self._news_of_audio = False
         self._patient = False
@@ -255,7 +256,8 @@ class TurnEngine:
                 self._llm_running = False
                 self._usage = usage
                 self._end_text()
-                self._reply_complete = complete and self.spec.reply_cache and bool(self._text)
+                kept = complete and self.spec.reply_cache and bool(self._text)
+                self._reply_complete = kept and self._own_reply
             case on.TextFailed(error):
                 self._llm_running = False
                 self._error = error
@@ -264,8 +266,10 @@ class TurnEngine:
                 else:
                     self._end("failed", now_ns)
             case on.ModelDegraded(detail):
+                self._own_reply = False  # the cache would give it out as the first model's
                 self._degrade("model", detail)
             case on.TextResumed(detail):
+                self._own_reply = False
                 self._degrade("resumed", detail)
 
     def _take_text(self, event: on.TextArrived, now_ns: int) -> None:

@@ -194,6 +194,9 @@ class Attempt:
             listed.breaker.succeeded()
         else:
             listed.breaker.release()
+            took_us = (self._clock.now_ns() - self._asked_ns) // 1000
+            if took_us >= listed.first_texts.late_us > 0:
+                listed.first_texts.took(took_us)  # nobody waited any longer: it was late in any case
         ending = self.ending or ProviderEnd(FinishReason.CANCELLED, self.candidate.model)
         took_ns = self._clock.now_ns() - self._asked_ns
         finished = Finished(ending.reason, listed.name, ending.model, took_ns, self.usage, ending.response_id)

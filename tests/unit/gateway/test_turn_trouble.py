@@ -36,6 +36,30 @@ def test_an_llm_that_breaks_off_is_spoken_to_its_end_and_then_fails() -> None:
     assert not script.of(do.StoreReply)
 
 
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [(on.ModelDegraded("the second answers"), "model"), (on.TextResumed("it broke off"), "resumed")],
+)
+def test_a_reply_that_is_not_the_first_models_own_is_told_and_not_kept(event: on.Event, what: str) -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(event)
+    script.on(on.TextArrived("So far."))
+    script.on(event)
+    script.on(on.TextEnded())
+    script.say(0, "So far.", 0)
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0))
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    assert script.report.outcome == "completed"
+    assert script.report.degraded == (what,)
+    assert [told.what for told in script.of(do.EmitDegraded)] == [what]
+    assert not script.of(do.StoreReply)
+
+
 def test_a_chunk_that_no_engine_speaks_is_given_to_the_caller_and_the_turn_goes_on() -> None:
     script = Script(keep_history=False)
     script.start()
