@@ -12,6 +12,7 @@ from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
 from gateway.settings import GatewaySettings
 from gateway.turns import Turns
+from gateway.warming import WarmFile
 from voicemesh.gateway.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from voicemesh.runtime.server import Hosted, Runtime, run
 
@@ -25,6 +26,7 @@ class Gateway(Hosted):
         recorder = Recorder(settings, runtime.telemetry)
         self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock, self._flags)
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
+        self._warm_file = WarmFile(settings, self._turns, runtime.sessions)
         self._http: HttpEdge | None = None
         if settings.http_enabled:
             self._http = HttpEdge(
@@ -40,12 +42,14 @@ class Gateway(Hosted):
         encoding.load()
         self._peers.start()
         self._flags.start()
+        self._warm_file.start()
         if self._http is not None:
             self._http.start()
 
     async def drain(self) -> None:
         """Refuse new turns; streams end behind the turn that runs on them."""
         self._turns.draining.set()
+        self._warm_file.stop()
         if self._http is not None:
             await self._http.drain()
 

@@ -111,7 +111,9 @@ class AudioCache:
         self, text: str, on_miss: cache_pb2.Get.OnMiss.ValueType, head_ms: int = 0
     ) -> cache_pb2.ExchangeRequest:
         key = keys.audio_key(self._spec, self._speech, text)
-        return cache_pb2.ExchangeRequest(get=cache_pb2.Get(key=key, on_miss=on_miss, head_ms=head_ms))
+        return cache_pb2.ExchangeRequest(
+            get=cache_pb2.Get(key=key, on_miss=on_miss, head_ms=head_ms, keep=self._spec.keeps_audio)
+        )
 
     def _found(self, index: int, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":

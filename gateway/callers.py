@@ -82,6 +82,8 @@ class OutboxCaller:
         response = self._wrap(event, message)
         if response is not None:
             self.outbox.push((response, on_sent))
+        elif on_sent is not None:
+            on_sent()  # nothing is on its way
 
     def drop(self) -> None:
         """Drop what is queued, but for how turns began and ended."""

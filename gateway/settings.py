@@ -76,6 +76,10 @@ class GatewaySettings(ServerSettings):
     """How long a stream to the LLM service stands by for a caller's next prompt; 0: none does."""
     gateway_voices_poll_s: Annotated[float, Field(gt=0, le=3_600)] = 1.0
     """How often the TTS service is asked for its voices, which may change while it serves."""
+    gateway_warm_file: str = ""
+    """Phrases, one a line or as JSONL, that are kept spoken in the cache; see docs/cache.md. Empty: none."""
+    gateway_warm_every_s: Annotated[float, Field(ge=1, le=86_400)] = 3_600.0
+    """How often those phrases are looked up, so that what has expired is spoken again."""
     gateway_remembered_turns: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """Turns whose reports `ExplainTurn` can find."""
     price_input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.15

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from google.protobuf.message import Message as ProtoMessage
@@ -24,6 +25,8 @@ _AT_ONCE: Final = 4
 """Texts of a batch that are spoken at the same time."""
 _PATIENCE_MS: Final = 2_000
 """How much later than that of a turn somebody listens to a text of a batch is due."""
+_WARM_PATIENCE_MS: Final = 60_000
+"""The same for a text that is warmed: behind everything else, and yet at some time."""
 _PLACE_TRIES: Final = 60
 _SPEECH_FIELD: Final = "speech"
 _BATCH_EVENTS: Final = {
@@ -94,11 +97,14 @@ class Speaker:
         """
         if not 1 <= len(request.texts) <= _MAX_TEXTS:
             raise InvalidFieldError("texts", f"has {len(request.texts)} texts; 1 to {_MAX_TEXTS} are taken")
+        if request.warm and request.speech.bypass_audio_cache:
+            raise InvalidFieldError("speech.bypass_audio_cache", "must be false where `warm` is true")
         self._turns.choosing.plain(pb.Configure(speech=request.speech), _SPEECH_FIELD)
         indexes: dict[str, list[int]] = {}
         for index, text in enumerate(request.texts):
             indexes.setdefault(text, []).append(index)
-        self._batch = self._session.spawn(self._run_batch(indexes, request.speech), name="batch")
+        batch = self._run_batch(indexes, request.speech, warm=request.warm)
+        self._batch = self._session.spawn(batch, name="batch")
 
     def abandon(self) -> None:
         """End everything at once: the caller is gone. Does not wait."""
@@ -131,13 +137,16 @@ class Speaker:
             self._running.discard(driver)
             self.outbox.close()
 
-    async def _run_batch(self, indexes: dict[str, list[int]], speech: pb.SpeechOptions) -> None:
+    async def _run_batch(
+        self, indexes: dict[str, list[int]], speech: pb.SpeechOptions, *, warm: bool
+    ) -> None:
         # However small this gateway is, a batch leaves most of it to those who listen.
-        places = asyncio.Semaphore(min(_AT_ONCE, max(1, self._turns.settings.gateway_max_turns // 4)))
+        most = max(1, self._turns.settings.gateway_max_turns // 4)
+        places = asyncio.Semaphore(1 if warm else min(_AT_ONCE, most))
 
         async def one(text: str, positions: Sequence[int]) -> None:
             async with places:
-                await self._batch_text(text, positions, speech)
+                await self._batch_text(text, positions, speech, warm=warm)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -146,16 +155,18 @@ class Speaker:
         finally:
             self.outbox.close()
 
-    async def _batch_text(self, text: str, positions: Sequence[int], speech: pb.SpeechOptions) -> None:
+    async def _batch_text(
+        self, text: str, positions: Sequence[int], speech: pb.SpeechOptions, *, warm: bool
+    ) -> None:
         def wrap(event: str, message: ProtoMessage) -> pb.SpeakBatchResponse | None:
-            field = _BATCH_EVENTS.get(event)
+            field = None if warm and event == "frame" else _BATCH_EVENTS.get(event)
             return pb.SpeakBatchResponse(text_indexes=positions, **{field: message}) if field else None  # type: ignore[arg-type] # as above
 
         turn_id = uuid.uuid4().hex
         try:
             self._check(text, f"texts[{positions[0]}]")
-            choice = await self._choose(speech, turn_id)
-            driver = await self._place(turn_id, text, choice, wrap)
+            choice = self._choose_warm(speech) if warm else await self._choose(speech, turn_id)
+            driver = await self._place(turn_id, text, choice, wrap, warm=warm)
         except MeshError as error:
             failed = self._turns.refuse(self._tenant, turn_id, "", "", error)
             self.outbox.push((wrap("turn_failed", failed), None))
@@ -163,8 +174,40 @@ class Speaker:
         await driver.finished.wait()
         self._running.discard(driver)
 
+    async def warm(self, text: str, speech: pb.SpeechOptions) -> pb.TurnReport:
+        """Have a text spoken into the cache; return the account of it.
+
+        Raises:
+            MeshError: It cannot be spoken.
+
+        """
+        ended: list[ProtoMessage] = []
+
+        def wrap(event: str, message: ProtoMessage) -> None:
+            if event in ("turn_completed", "turn_failed"):
+                ended.append(message)
+
+        self._check(text, "text")
+        driver = await self._place(uuid.uuid4().hex, text, self._choose_warm(speech), wrap, warm=True)
+        try:
+            await driver.finished.wait()
+        finally:
+            driver.abandon()
+            self._running.discard(driver)
+        (end,) = ended
+        if isinstance(end, pb.TurnFailed):
+            raise RemoteError(end.status)
+        assert isinstance(end, pb.TurnCompleted)
+        return end.report
+
     async def _place(
-        self, turn_id: str, text: str, choice: Choice, wrap: Callable[[str, ProtoMessage], Any]
+        self,
+        turn_id: str,
+        text: str,
+        choice: Choice,
+        wrap: Callable[[str, ProtoMessage], Any],
+        *,
+        warm: bool,
     ) -> TurnDriver:
         """Begin a text of a batch; while every place is taken by others, wait rather than refuse."""
         tries = 0
@@ -177,7 +220,8 @@ class Speaker:
                 received_ns,
                 None,
                 keep_history=False,
-                patience_ms=_PATIENCE_MS,
+                patience_ms=_WARM_PATIENCE_MS if warm else _PATIENCE_MS,
+                warms=warm,
             )
             try:
                 return self._begin(turn, text, choice, wrap)
@@ -193,6 +237,11 @@ class Speaker:
             raise InvalidFieldError(field, "is empty: it must say something")
         if len(text) > limit:
             raise InvalidFieldError(field, f"has {len(text)} characters; at most {limit} are taken")
+
+    def _choose_warm(self, speech: pb.SpeechOptions) -> Choice:
+        """Return how a text is warmed: as it is asked for, whatever a flag says, and as fast as it can be."""
+        choice = self._turns.choosing.plain(pb.Configure(speech=speech), _SPEECH_FIELD)
+        return replace(choice, speech=replace(choice.speech, max_lead_ms=0))
 
     async def _choose(self, speech: pb.SpeechOptions, turn_id: str) -> Choice:
         """Return how a text is spoken. There is no session: each is given a variant by itself."""

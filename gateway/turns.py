@@ -40,6 +40,8 @@ class TurnRequest:
     draft: bool = False
     patience_ms: int = 0
     """How much longer than a listener it can wait for an engine."""
+    warms: bool = False
+    """Its audio is to be kept for others: nobody hears it."""
 
 
 class Turns:
@@ -135,6 +137,7 @@ class Turns:
             draft_ms=round(self.settings.gateway_draft_s * 1000),
             text_idle_ms=round(self.settings.gateway_text_idle_s * 1000),
             patience_ms=request.patience_ms,
+            keeps_audio=request.warms,
             history_limit=self.settings.gateway_history_messages,
             history_chars=self.settings.gateway_history_chars,
             variants=tuple((flag.key, flag.variant) for flag in choice.flags),

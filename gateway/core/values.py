@@ -142,6 +142,8 @@ class TurnSpec:
     """Longest wait for more of the caller's own words; 0: no limit."""
     patience_ms: int = 0
     """Every chunk may wait this much longer for an engine: for work that nobody listens to as it comes."""
+    keeps_audio: bool = False
+    """Its audio is worth keeping though nobody asked for it before: others will."""
     history_limit: int = 40
     """Most messages that a history keeps."""
     history_chars: int = 100_000

@@ -174,6 +174,53 @@ def say(
     )
 
 
+@app.command(
+    epilog="Example: `voicemesh warm phrases.txt --voice anna --voice bert` · Exit status: 0 all of it is in "
+    "the cache · 1 some of it is not · 2 wrong use · 3 the mesh cannot be reached."
+)
+@command
+def warm(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A phrase a line; .jsonl: objects with text, voice, …; - reads standard input.",
+        ),
+    ],
+    voice: Annotated[
+        list[str] | None,
+        typer.Option("--voice", metavar="NAME", help="Who speaks; may be given several times."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option("--speed", metavar="SPEED", min=0.25, max=4, help="Speed of speech.")
+    ] = 1.0,
+    rate: Rate = 0,
+    policy: Policy = "",
+    as_json: Json = False,
+    tenant: Tenant = "",
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Speak common phrases into the cache before they are asked for.
+
+    What is there already is not spoken again. The phrases are cut as turns that say them would cut them, with
+    the same voice, speed, rate and policy, and wait for engines behind everything that somebody listens to.
+    """
+    from voicemesh.cli.warm import WarmOptions, run_warm
+
+    return run_warm(
+        WarmOptions(
+            addr=addr,
+            path=path,
+            voices=voice or (),
+            speed=speed,
+            rate_hz=rate,
+            policy=policy,
+            tenant=tenant,
+            as_json=as_json,
+        )
+    )
+
+
 @app.command(epilog="Example: `voicemesh chat --play --voice espeak/en-gb`")
 @command
 def chat(

@@ -30,7 +30,7 @@ from voicemesh.client.events import (
     Words,
 )
 from voicemesh.client.files import write_audio
-from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh
+from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh, WarmItem
 from voicemesh.client.options import FLUSH, GenerationOptions, Image, SpeechOptions
 from voicemesh.client.report import ChunkReport, TurnReport
 from voicemesh.client.turn import Recording, Turn
@@ -61,6 +61,7 @@ __all__ = [
     "Voice",
     "VoiceMesh",
     "VoiceMeshError",
+    "WarmItem",
     "Word",
     "Words",
     "write_audio",

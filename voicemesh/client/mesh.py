@@ -71,6 +71,31 @@ class BatchItem:
     error: VoiceMeshError | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmItem:
+    """One text of a list that was warmed.
+
+    Attributes:
+        text_indexes: Positions in the list that it answers: more than one where texts are identical.
+        report: The account of it; None where it failed.
+        error: Why it failed, or None.
+
+    """
+
+    text_indexes: tuple[int, ...]
+    report: TurnReport | None
+    error: VoiceMeshError | None
+
+    @property
+    def outcome(self) -> str:
+        """What came of it: "present" before, "spoken" now, "not kept" (no cache answered), or "failed"."""
+        if self.report is None:
+            return "failed"
+        if {"cache", "voice", "local_speech"} & set(self.report.degraded):
+            return "not kept"
+        return "spoken" if any(chunk.cache == "miss" for chunk in self.report.chunks) else "present"
+
+
 class VoiceMesh:
     """A connection to the mesh. Use it with `async with`; leaving ends every call that it made.
 
@@ -233,6 +258,38 @@ class VoiceMesh:
                 if item is not None:
                     del parts[key]
                     yield item
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self.address) from None
+        finally:
+            await end_call(call)
+
+    async def warm(
+        self, texts: Sequence[str], *, voice: str = "", speech: SpeechOptions = _SPEECH
+    ) -> AsyncIterator[WarmItem]:
+        """Have 1 to 1000 texts spoken into the cache, behind all that somebody waits for; give each as it is.
+
+        Turns of this tenant that say them with the same options find their audio. Raises `VoiceMeshError`
+        where all of it fails, and ValueError for options that bypass the cache.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts: must be a sequence of texts, not one text")
+        options = _with_voice(speech, voice)
+        if not options.cache:
+            raise ValueError("speech: cache must be True: what is warmed is kept there")
+        request = gateway_pb2.SpeakBatchRequest(texts=texts, speech=options.to_proto(), warm=True)
+        call: Any = self._stub().SpeakBatch(request, metadata=self._metadata)
+        try:
+            async for message in call:
+                key = tuple(message.text_indexes)
+                match message.WhichOneof("event"):
+                    case "completed":
+                        report = report_from_proto(message.completed.report)
+                        yield WarmItem(text_indexes=key, report=report, error=None)
+                    case "failed":
+                        error = from_status(message.failed.status)
+                        report = report_from_proto(message.failed.report)
+                        error.report = replace(report, outcome=FAILED, error=error)
+                        yield WarmItem(text_indexes=key, report=None, error=error)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self.address) from None
         finally:

@@ -1134,6 +1134,12 @@ class SpeakBatchRequest(_message.Message):
 
     TEXTS_FIELD_NUMBER: _builtins.int
     SPEECH_FIELD_NUMBER: _builtins.int
+    WARM_FIELD_NUMBER: _builtins.int
+    warm: _builtins.bool
+    """True to have the audio made where the cache has not got it, and kept there, but not sent: no `frame`
+    comes. The texts are spoken one at a time, behind all that somebody waits for. Which chunks were
+    there already is in the reports.
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What to say; 1 to 1000 texts."""
@@ -1147,10 +1153,11 @@ class SpeakBatchRequest(_message.Message):
         *,
         texts: _abc.Iterable[_builtins.str] | None = ...,
         speech: Global___SpeechOptions | None = ...,
+        warm: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech", "texts", b"texts", "warm", b"warm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
