@@ -57,7 +57,7 @@ class LlmSettings(ServerSettings):
     """Idle connections that are kept for the next reply."""
     llm_max_retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often the provider is asked again that fails before its first token."""
-    llm_first_token_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 15.0
+    llm_first_token_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """Seconds that the provider may send nothing before its first token; reasoning is something."""
     llm_idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Seconds that the provider may send nothing between two tokens; then the stream counts as broken."""

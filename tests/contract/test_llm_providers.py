@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from typing import Any
@@ -12,7 +13,7 @@ import grpc
 import pytest
 
 from tests.contract.llm_harness import GUARD_S, Failure, House, settings
-from tests.support.openai_server import OpenAiServer, Reply
+from tests.support.openai_server import TEXT, OpenAiServer, Reply, tokens_of
 from voicemesh.llm.v1 import llm_pb2
 
 FIRST = Reply(tokens=("I am", " the first."))
@@ -148,6 +149,29 @@ async def test_keys_and_headers_are_those_of_each(unix_address: str, monkeypatch
         assert one.requests[0].headers["authorization"] == "Bearer sk-one"
         assert one.requests[0].headers["x-team"] == "blue"
         assert "sk-one" not in json.dumps(two.requests[0].headers)
+
+
+@pytest.mark.parametrize("retry_after", ["60", formatdate(time.time() + 60, usegmt=True)], ids=["s", "date"])
+async def test_what_a_provider_asks_for_holds_for_all_turns(unix_address: str, retry_after: str) -> None:
+    async with _two(unix_address, first={"max_retries": 2}) as (house, one, two):
+        one.script(Reply.error(429, retry_after=retry_after))
+        calls = [await house.ask() for _ in range(3)]
+        assert [call.text for call in calls] == ["I am the second."] * 3
+        assert [_kinds(call) for call in calls] == [[BROKEN]] * 3
+        assert (len(one.requests), len(two.requests)) == (1, 3)
+
+
+async def test_wherever_a_stream_breaks_every_word_is_told_once(unix_address: str) -> None:
+    # One that always breaks is left alone soon: here it is not.
+    first = {"breaker": {"failures": 1000}, "max_retries": 1}
+    async with _two(unix_address, first=first, llm_retry_percent=100.0) as (house, one, _):
+        tokens = tokens_of(TEXT)
+        for broke_at in range(1, len(tokens) + 1):
+            sentence = TEXT.rfind(". ", 0, len("".join(tokens[:broke_at]))) + 2
+            again = TEXT if broke_at % 2 else TEXT[max(sentence, 2) if sentence > 1 else 0 :]
+            one.script(Reply(tokens=tokens, cut_after=broke_at), Reply(tokens=tokens_of(again)))
+            call = await house.ask()
+            assert call.text == TEXT, broke_at
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3])

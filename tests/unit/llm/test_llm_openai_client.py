@@ -115,7 +115,9 @@ def test_errors_that_come_as_an_event_of_the_stream(
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "-5"}, None),
-        ({"retry-after": "1e99"}, None),
+        ({"retry-after": "1e99"}, 3_600_000),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "Thu, 01 Jan 2099 00:00:00 GMT"}, 3_600_000),
     ],
 )
 def test_retry_after_is_seconds_milliseconds_or_a_date(headers: dict[str, str], wait_ms: int | None) -> None:
