@@ -61,7 +61,7 @@ class Played:
     @property
     def cost_usd(self) -> float:
         """Cost of all turns, in US dollars."""
-        return sum(report.cost_usd for report in self.reports.values())
+        return sum(report.cost.total_usd for report in self.reports.values())
 
     @property
     def characters(self) -> int:
@@ -169,7 +169,7 @@ async def mesh_for(base_url: str, redis_url: str, speedup: float) -> AsyncIterat
         "VOICEMESH_CACHE_AUDIO_TTL_S": str(max(1, round(AUDIO_TTL_S / speedup))),
         "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "5000",
         "VOICEMESH_CACHE_REDIS_TIMEOUT_MS": "2000",
-        "VOICEMESH_PRICE_SPEECH_USD_PER_MCHAR": str(SPEECH_USD_PER_MCHAR),
+        "VOICEMESH_PRICES_SPEECH": json.dumps({"*": {"mchar": SPEECH_USD_PER_MCHAR}}),
     }
     if redis_url:
         environment["VOICEMESH_REDIS_URL"] = redis_url

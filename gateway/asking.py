@@ -9,7 +9,8 @@ from opentelemetry.trace import Span
 from gateway import translation
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.values import Message, TurnSpec
+from gateway.core.tokens import prompt_tokens
+from gateway.core.values import Image, Message, TurnSpec
 from gateway.links import broke_off
 from gateway.options import TextChoice
 from gateway.peers import Peers
@@ -17,8 +18,6 @@ from gateway.standby import LlmLink, Standby
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime.status import RemoteError
 
-_FREE_PROVIDER: Final = "rehearsal"
-"""The provider whose tokens cost nothing."""
 _LOST: Final = frozenset({"SERVICE_UNAVAILABLE", "DRAINING"})
 """Reasons that say that the service, or its connection, is gone."""
 
@@ -72,6 +71,7 @@ class Asking:
         self._room = room
         self._turn_ended = ended
         self._link: LlmLink | None = None
+        self._messages: tuple[Message, ...] = ()
         self._asked = False
         self._spoke = False
         self._complete = False
@@ -83,6 +83,7 @@ class Asking:
 
     def ask(self, messages: tuple[Message, ...]) -> None:
         """Ask for the reply; call once."""
+        self._messages = messages
         if self._link is None and self._standby is not None and (link := self._standby.take()) is not None:
             self._link = link
             self._adopt(link)
@@ -147,9 +148,24 @@ class Asking:
 
     def _finished(self, finished: llm_pb2.GenerateFinished) -> None:
         self._complete = True
-        known, priced = finished.HasField("usage"), finished.provider != _FREE_PROVIDER
-        usage = translation.usage_from(finished.usage, priced=priced) if known else None
-        self._handle(on.TextEnded(usage, finished.reason == llm_pb2.FINISH_REASON_STOP))
+        # Absent, it is estimated; who answered is known all the same.
+        usage = translation.usage_from(finished.usage, finished.provider, finished.model)
+        also = tuple(
+            translation.usage_from(billed.usage, billed.provider, billed.model)
+            for billed in finished.also_billed
+        )
+        if finished.HasField("usage") and not usage.estimated:
+            self._learn_tokens(finished.provider, usage.input_tokens)
+        self._handle(on.TextEnded(usage, finished.reason == llm_pb2.FINISH_REASON_STOP, also))
+
+    def _learn_tokens(self, provider: str, reported: int) -> None:
+        """Put the estimate of prompts right by what a provider counted; pictures say nothing of its words."""
+        if any(isinstance(part, Image) for message in self._messages for part in message.parts):
+            return
+        answerer = self._spec.answerer
+        if provider == answerer.provider:
+            estimated = prompt_tokens(self._messages, answerer.tiles)
+            self._peers.calibration.learn(provider, answerer.model, estimated, reported)
 
     def _early_ended(self, messages: tuple[Message, ...], error: RemoteError | None) -> None:
         lost = error is None or error.reason in _LOST

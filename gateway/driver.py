@@ -86,6 +86,7 @@ class TurnDriver:
         openers: How replies of this gateway usually begin.
         started: How the caller is told that the turn begins.
         record: Is given the report when the turn ends; returns what the caller is told, None for nothing.
+        late: Is given the engine time, in microseconds, of each chunk that ends behind the turn.
         timeout_s: What is left of the caller's deadline; None where it has none.
 
     """
@@ -107,6 +108,7 @@ class TurnDriver:
         openers: Openers,
         started: pb.TurnStarted,
         record: Callable[[TurnReport], pb.TurnReport | None],
+        late: Callable[[int], None],
         timeout_s: float | None,
     ) -> None:
         self.spec = spec
@@ -127,6 +129,7 @@ class TurnDriver:
         self._span = span
         self._started = started
         self._record = record
+        self._late = late
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
         self._chunks_complete = False
@@ -150,7 +153,7 @@ class TurnDriver:
             room=caller.room,
         )
         self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
-        self._foresight = Foresight(openers, (spec.tenant, text.system_prompt, text.model))
+        self._foresight = Foresight(openers, (spec.tenant, spec.system_prompt, text.model))
         self._asking = Asking(
             spec,
             text,
@@ -213,6 +216,8 @@ class TurnDriver:
             return
         if isinstance(event, on.HistorySaved):
             self.settled.set()
+        if self.ended and isinstance(event, (on.ChunkSpoken, on.ChunkUnspeakable)):
+            self._late(event.engine_us)
         self._do(self._engine.handle(event))
 
     async def room(self) -> None:

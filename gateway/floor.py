@@ -16,6 +16,7 @@ from gateway.choosing import Choice, check_attributes
 from gateway.core import events as on
 from gateway.core.values import Image, Message
 from gateway.driver import Caller, TurnDriver
+from gateway.looking import check_pictures
 from gateway.turns import TurnRequest, Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, UnknownTurnError
@@ -366,10 +367,5 @@ class Floor:
                 "prompt.parts",
                 f"has {len(message.text)} characters; at most {settings.gateway_max_prompt_chars} are taken",
             )
-        image_bytes = sum(len(part.data) for part in message.parts if isinstance(part, Image))
-        if image_bytes > settings.gateway_max_image_bytes:
-            raise InvalidFieldError(
-                "prompt.parts.image.data",
-                f"has {image_bytes} bytes; at most {settings.gateway_max_image_bytes} are taken",
-            )
+        check_pictures(message.parts, settings.gateway_max_images, settings.gateway_max_image_bytes)
         return message

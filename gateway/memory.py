@@ -11,7 +11,7 @@ from gateway.audio_cache import TIERS, Response, trouble
 from gateway.cache_link import CacheLink
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.history import bounded
+from gateway.core.history import fitted, with_system
 from gateway.core.values import Message, TurnSpec
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
@@ -70,7 +70,8 @@ class Memory:
                 cut.ParseFromString(reply.chunks)
             same = cut.chunked_for == keys.chunking(self._speech)
             chunks = tuple(translation.chunk_from(chunk) for chunk in cut.chunks) if same else ()
-            self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks))
+            usage = translation.usage_from(reply.usage, cut.provider, cut.model)
+            self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks, usage))
         else:
             server_us = response.server_us if response is not None else 0
             self._handle(on.ReplyMissing(server_us, why or trouble(response)))
@@ -83,6 +84,8 @@ class Memory:
                 cut = cache_pb2.ReplyChunks(
                     chunks=[translation.chunk_to("", chunk) for chunk in chunks],
                     chunked_for=keys.chunking(self._speech),
+                    provider=usage.provider if usage is not None else "",
+                    model=usage.model if usage is not None else "",
                 )
                 reply = cache_pb2.ReplyValue(
                     text=text, usage=translation.usage_to(usage), chunks=cut.SerializeToString()
@@ -112,7 +115,8 @@ class Memory:
                 return
             hit = response.hit  # empty, version 0, where it was removed meanwhile
             theirs = tuple(translation.message_from(message) for message in hit.value.history.messages)
-            both = bounded((*theirs, *added), self._spec.history_limit, self._spec.history_chars)
+            beside = with_system(self._spec.system_prompt, ())
+            both = fitted((*theirs, *added), self._spec.budget, beside)
             self._save(both, added, hit.version, tries - 1)
 
         history = cache_pb2.HistoryValue(messages=[translation.message_to(message) for message in messages])

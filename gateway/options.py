@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway import prompts
 from gateway.core.values import TurnSpec
 from gateway.encoding import PCM, heard_format
 from gateway.peers import Peers
@@ -13,7 +14,6 @@ from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.tts.v1 import tts_pb2
 
 _MAX_NAME_CHARS = 200
-_MAX_SYSTEM_PROMPT_CHARS = 32_768
 _MAX_STOPS = 4
 
 
@@ -22,9 +22,12 @@ class TextChoice:
     """How replies are made."""
 
     system_prompt: str
+    """The caller's own; "" where one of the gateway's is taken."""
     model: str
     parameters: common_pb2.GenerationParameters
     reply_cache: bool
+    prompt_variant: str = ""
+    """Name of the gateway's system prompt, or `auto`; "" where the caller has its own."""
 
     def start(
         self, spec: TurnSpec, messages: list[common_pb2.Message], traceparent: str
@@ -119,10 +122,18 @@ def text_choice(configure: pb.Configure, settings: GatewaySettings) -> TextChoic
     """
     _check_name("configure.session_id", configure.session_id)
     _check_name("configure.model", configure.model)
-    if len(configure.system_prompt) > _MAX_SYSTEM_PROMPT_CHARS:
+    if len(configure.system_prompt) > prompts.MAX_CHARS:
         raise InvalidFieldError(
             "configure.system_prompt",
-            f"has {len(configure.system_prompt)} characters; at most {_MAX_SYSTEM_PROMPT_CHARS} are taken",
+            f"has {len(configure.system_prompt)} characters; at most {prompts.MAX_CHARS} are taken",
+        )
+    variant = configure.system_prompt_variant
+    if variant and configure.system_prompt:
+        raise InvalidFieldError("configure.system_prompt_variant", "excludes a `system_prompt` of your own")
+    if variant not in ("", prompts.AUTO, *settings.system_prompts):
+        known = ", ".join((prompts.AUTO, *settings.system_prompts))
+        raise InvalidFieldError(
+            "configure.system_prompt_variant", f"there is no prompt {variant[:80]!r}; there are {known}"
         )
     parameters = configure.parameters
     _check_range("max_tokens", parameters, 1, 1_000_000)
@@ -131,7 +142,8 @@ def text_choice(configure: pb.Configure, settings: GatewaySettings) -> TextChoic
     if len(parameters.stop) > _MAX_STOPS:
         raise InvalidFieldError("configure.parameters.stop", f"at most {_MAX_STOPS} texts are taken")
     return TextChoice(
-        system_prompt=configure.system_prompt or settings.gateway_system_prompt,
+        system_prompt=configure.system_prompt,
+        prompt_variant="" if configure.system_prompt else variant or settings.gateway_prompt_variant,
         model=configure.model,
         parameters=parameters,
         reply_cache=not configure.bypass_reply_cache,

@@ -9,7 +9,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.breaker import Breaker
+from gateway.core.budget import Answerer
+from gateway.core.calibration import Calibration
 from gateway.core.pace import Paces
+from gateway.core.tokens import tiles_of
 from gateway.settings import GatewaySettings
 from gateway.stand_ins import StandIns
 from voicemesh.cache.v1 import cache_pb2_grpc
@@ -42,7 +45,8 @@ class Peers:
 
     Attributes:
         voices: What is declared, by lower-case name; empty until the TTS service was asked.
-        llm_revision: Changes with every setting of the LLM service that changes replies; "" until known.
+        llm_ready: What the LLM service would answer with; empty until known.
+        calibration: What estimates of tokens are multiplied by, as providers showed.
         cache_breaker: Holds off a cache that failed.
         paces: How fast each voice speaks, as turns showed.
         stand_ins: Voices that another one speaks for at present.
@@ -65,7 +69,8 @@ class Peers:
         self.tts = tts_pb2_grpc.TtsServiceStub(self._channels["tts"])
         self.cache = cache_pb2_grpc.CacheServiceStub(self._channels["cache"])
         self.voices: dict[str, common_pb2.Voice] = {}
-        self.llm_revision = ""
+        self.llm_ready = llm_pb2.GenerateReady()
+        self.calibration = Calibration()
         self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
         self.paces = Paces()
         self.stand_ins = StandIns(clock)
@@ -206,7 +211,17 @@ class Peers:
 
     def hear_llm(self, ready: llm_pb2.GenerateReady) -> None:
         """Note what the LLM service would answer with."""
-        self.llm_revision = ready.revision
+        self.llm_ready = ready
+
+    @property
+    def llm_revision(self) -> str:
+        """What changes with every setting of the LLM service that changes replies; "" until known."""
+        return self.llm_ready.revision
+
+    def answerer(self, model: str) -> Answerer:
+        """Return who is expected to answer where a caller asks for `model`, "" for the default."""
+        provider, model = self.llm_ready.provider, model or self.llm_ready.model
+        return Answerer(provider, model, self.calibration.factor(provider, model), tiles_of(model))
 
 
 def _can_be_asked_for(voice: common_pb2.Voice) -> bool:

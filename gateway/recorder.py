@@ -11,8 +11,9 @@ from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.flags import Evaluation
 from gateway.options import SpeechChoice
+from gateway.prices import Prices
 from gateway.settings import GatewaySettings
-from voicemesh.common.v1 import common_pb2
+from gateway.usage import UsageMeter, variant_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import MeshError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger, with_span
@@ -33,6 +34,7 @@ class Recorder:
 
     def __init__(self, settings: GatewaySettings, telemetry: Telemetry) -> None:
         self._settings = settings
+        self.usage = UsageMeter(Prices(settings.prices_llm, settings.prices_speech))
         self._telemetry = telemetry
         # Serialised: a message of Python objects takes several times the memory.
         self._reports: OrderedDict[_TurnName, bytes] = OrderedDict()
@@ -91,20 +93,26 @@ class Recorder:
             )
         return span
 
-    def end(self, report: TurnReport, span: Span, heard: common_pb2.AudioFormat) -> pb.TurnReport | None:
-        """Take the report of a turn that ended, and the format of its frames.
+    def end(self, report: TurnReport, span: Span, speech: SpeechChoice) -> pb.TurnReport | None:
+        """Take the report of a turn that ended, and how it was spoken.
 
         Return it as the caller is told it, None for a draft.
         """
+        cost = self.usage.take(report, speech.voice.name, speech.voice.engine)
         if report.outcome == "discarded":
             self._discard(report, span)
             return None
-        told = translation.report_to(report, trace_id_of(span), self._cost_usd(report))
-        told.format.CopyFrom(heard)
+        told = translation.report_to(report, trace_id_of(span), cost)
+        told.format.CopyFrom(speech.heard)
         self._remember((report.tenant, told.turn_id), told, self._reports)
         self._end_span(report, told, span)
         self._log_line(report, told, span)
         return told
+
+    def late(self, spec: TurnSpec, speech: SpeechChoice, engine_us: int) -> None:
+        """Take engine time of a turn that was told only behind its end: its report is without it."""
+        voice = speech.voice
+        self.usage.take_late(spec.tenant, variant_of(spec), voice.name, voice.engine, engine_us)
 
     def refuse(
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError
@@ -150,16 +158,6 @@ class Recorder:
         log = with_span(_log, span, **_names(report))
         log.info("draft discarded", age_ms=report.total_us / 1000, tts_chars=report.characters)
 
-    def _cost_usd(self, report: TurnReport) -> float:
-        settings = self._settings
-        cost = report.characters * settings.price_speech_usd_per_mchar
-        if report.usage is not None and report.usage.priced:
-            fresh = report.usage.input_tokens - report.usage.cached_input_tokens
-            cost += fresh * settings.price_input_usd_per_mtok
-            cost += report.usage.cached_input_tokens * settings.price_cached_input_usd_per_mtok
-            cost += report.usage.output_tokens * settings.price_output_usd_per_mtok
-        return cost / 1e6
-
     def _end_span(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
         attribution = report.attribution
         span.set_attributes(
@@ -172,6 +170,9 @@ class Recorder:
                 "voicemesh.underruns": report.underruns,
                 "voicemesh.chunk_count": len(report.chunks),
                 "voicemesh.characters": report.characters,
+                "voicemesh.engine_ms": report.engine_us / 1000,
+                "voicemesh.cost_usd": told.cost_usd,
+                "voicemesh.saved_usd": told.cost.saved_usd,
                 "voicemesh.reply_cache": report.reply_cache,
                 "voicemesh.unattributed_ms": attribution.unattributed_us / 1000,
                 "voicemesh.head_start_ms": report.head_start_us / 1000,
@@ -181,6 +182,10 @@ class Recorder:
                 },
             }
         )
+        if report.prompt_variant:
+            span.set_attribute("voicemesh.prompt_variant", report.prompt_variant)
+        if told.cost.unpriced:
+            span.set_attribute("voicemesh.unpriced", list(told.cost.unpriced))
         if report.degraded:
             span.set_attribute("voicemesh.degraded", list(report.degraded))
         if report.error is not None:
@@ -201,6 +206,10 @@ class Recorder:
             "underruns": report.underruns,
             "llm_tokens": report.usage.input_tokens + report.usage.output_tokens if report.usage else 0,
             "tts_chars": report.characters,
+            "engine_ms": report.engine_us / 1000,
+            "cost_usd": told.cost_usd,
+            "saved_usd": told.cost.saved_usd,
+            "unpriced": list(told.cost.unpriced),
             "cache_hit": report.reply_cache in ("memory", "redis"),
             "degraded": list(report.degraded),
             "variants": dict(report.variants),

@@ -7,6 +7,7 @@ from gateway import tenancy
 from gateway.callers import Responses
 from gateway.channels import Channels
 from gateway.conversation import Conversation
+from gateway.metering import totals_to
 from gateway.recorder import Recorder
 from gateway.speaking import Speaker
 from gateway.turns import Turns
@@ -78,3 +79,9 @@ class GatewayServicer(GatewayServiceServicer):
         """Return the report of a turn of the caller's tenant."""
         report = self._recorder.find(tenancy.of_call(context), request.turn_id)
         return pb.ExplainTurnResponse(report=report)
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
+        """Return what the caller's tenant consumed, or every tenant."""
+        tenant = tenancy.of_call(context)
+        rows = self._recorder.usage.rows(None if request.all_tenants else tenant)
+        return pb.GetUsageResponse(totals=[totals_to(*row) for row in rows])

@@ -1,15 +1,22 @@
 """Settings of the gateway."""
 
-from typing import Annotated, Literal
+import os
+from functools import cached_property
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from gateway import prompts
+from gateway.prices import SpeechPrice, TextPrice
 from voicemesh.runtime.settings import ListenAddress, ServerSettings
 
-_DEFAULT_PROMPT = (
-    "You are a voice assistant. Your reply is spoken aloud: answer in plain sentences, without lists, "
-    "markup or emoji, and begin with a short clause."
-)
+_GONE: Final = {
+    "VOICEMESH_PRICE_INPUT_USD_PER_MTOK": "VOICEMESH_PRICES_LLM",
+    "VOICEMESH_PRICE_CACHED_INPUT_USD_PER_MTOK": "VOICEMESH_PRICES_LLM",
+    "VOICEMESH_PRICE_OUTPUT_USD_PER_MTOK": "VOICEMESH_PRICES_LLM",
+    "VOICEMESH_PRICE_SPEECH_USD_PER_MCHAR": "VOICEMESH_PRICES_SPEECH",
+}
+"""Variables of earlier versions, and what says the same now: ignored, they would make every cost wrong."""
 
 
 class GatewaySettings(ServerSettings):
@@ -29,8 +36,18 @@ class GatewaySettings(ServerSettings):
     """Where the TTS service is."""
     cache_addr: str = "127.0.0.1:50054"
     """Where the cache service is."""
-    gateway_system_prompt: str = _DEFAULT_PROMPT
-    """Instructions to the model, where a caller gives none of its own."""
+    gateway_system_prompt: Annotated[str, Field(min_length=1, max_length=prompts.MAX_CHARS)] = (
+        prompts.FULL_TEXT
+    )
+    """Instructions to the model, where a caller gives none of its own: the prompt that is named `full`."""
+    gateway_prompts: dict[str, str] = Field(default_factory=dict)
+    """Further named system prompts, as a JSON object of names and texts; also `full`, `compact`."""
+    gateway_prompts_file: str = ""
+    """A file with such an object; names in `VOICEMESH_GATEWAY_PROMPTS` go before those in it."""
+    gateway_prompt_variant: str = prompts.AUTO
+    """System prompt where a caller names none; `auto`: `full`, or `compact` where context is scarce."""
+    gateway_prompt_tokens: Annotated[int, Field(ge=100, le=10_000_000)] = 8_000
+    """Most tokens of a prompt, with its history and question. Above, the oldest turns go, down to 70%."""
     gateway_max_turns: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Turns that may run at once; more are refused with RESOURCE_EXHAUSTED."""
     gateway_max_prompt_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 32_768
@@ -51,6 +68,8 @@ class GatewaySettings(ServerSettings):
     """Audio that a channel keeps for members who are slow, or join late; who falls behind it loses frames."""
     gateway_max_image_bytes: Annotated[int, Field(ge=0, le=50_000_000)] = 2_097_152
     """Most bytes of the pictures of a prompt; the LLM service and the cache have limits of their own."""
+    gateway_max_images: Annotated[int, Field(ge=0, le=100)] = 4
+    """Most pictures of a prompt; 0: none are taken."""
     gateway_max_lead_ms: Annotated[int, Field(ge=0, le=600_000)] = 5_000
     """Synthesis stays at most this far ahead of playback, where the caller says nothing; 0: no limit."""
     gateway_history_messages: Annotated[int, Field(ge=0, le=1_000)] = 40
@@ -82,11 +101,43 @@ class GatewaySettings(ServerSettings):
     """How often those phrases are looked up, so that what has expired is spoken again."""
     gateway_remembered_turns: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """Turns whose reports `ExplainTurn` can find."""
-    price_input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.15
-    """Price of a million input tokens."""
-    price_cached_input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.075
-    """Price of a million input tokens that the provider had cached."""
-    price_output_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.60
-    """Price of a million output tokens."""
-    price_speech_usd_per_mchar: Annotated[float, Field(ge=0)] = 0.0
-    """Price of a million spoken characters that were not cached."""
+    prices_llm: dict[str, TextPrice] = Field(default_factory=dict)
+    """Prices of models in US dollars, as JSON by PROVIDER/MODEL; `docs/cost.md` has the form."""
+    prices_speech: dict[str, SpeechPrice] = Field(default_factory=dict)
+    """Prices of voices in US dollars, as JSON by voice; `docs/cost.md` has the form."""
+
+    @field_validator("gateway_prompts")
+    @classmethod
+    def _check_prompts(cls, value: dict[str, str]) -> dict[str, str]:
+        return prompts.checked(value)
+
+    @field_validator("gateway_prompts_file")
+    @classmethod
+    def _check_prompts_file(cls, value: str) -> str:
+        prompts.read(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        for name in os.environ:
+            if new := _GONE.get(name.upper()):
+                raise ValueError(
+                    f"{name}: is no setting any more: say it in {new} (docs/cost.md has the form)"
+                )
+        if self.gateway_prompt_variant not in (prompts.AUTO, *self.system_prompts):
+            known = ", ".join((prompts.AUTO, *self.system_prompts))
+            raise ValueError(
+                f"VOICEMESH_GATEWAY_PROMPT_VARIANT: there is no prompt {self.gateway_prompt_variant!r}; "
+                f"there are {known}"
+            )
+        return self
+
+    @cached_property
+    def system_prompts(self) -> dict[str, str]:
+        """The named system prompts."""
+        return {
+            prompts.FULL: self.gateway_system_prompt,
+            prompts.COMPACT: prompts.COMPACT_TEXT,
+            **prompts.read(self.gateway_prompts_file),
+            **self.gateway_prompts,
+        }

@@ -117,12 +117,17 @@ class Synthesis:
             case "finished":
                 finished = response.finished
                 stream.asked.discard(finished.chunk_index)
-                self._handle(on.ChunkSpoken(finished.chunk_index, finished.resumed))
+                self._handle(on.ChunkSpoken(finished.chunk_index, finished.resumed, finished.engine_us))
             case "failed":
                 failed = response.failed
                 stream.asked.discard(failed.chunk_index)
                 self._handle(
-                    on.ChunkUnspeakable(failed.chunk_index, failed.status.message, _refusal(failed.status))
+                    on.ChunkUnspeakable(
+                        failed.chunk_index,
+                        failed.status.message,
+                        _refusal(failed.status),
+                        failed.engine_us,
+                    )
                 )
 
     def _take_frame(self, made: tts_pb2.SynthesizedFrame) -> None:

@@ -7,6 +7,7 @@ from google.protobuf.message import Message as ProtoMessage
 from gateway.core import actions as do
 from gateway.core.report import ChunkAccount, TurnReport
 from gateway.core.values import Chunk, Image, Message, TextRun, Usage, Word
+from gateway.prices import Cost
 from voicemesh.common.v1 import common_pb2 as common
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
@@ -134,9 +135,16 @@ def timings_to(turn_id: str, chunk_index: int, words: Iterable[Word]) -> common.
     return common.WordTimings(turn_id=turn_id, chunk_index=chunk_index, words=words_to(words))
 
 
-def usage_from(usage: common.TokenUsage, *, priced: bool) -> Usage:
-    """Turn token counts into the core's; `priced` says whether somebody charges for them."""
-    return Usage(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, priced)
+def usage_from(usage: common.TokenUsage, provider: str, model: str) -> Usage:
+    """Turn token counts into the core's, with who counted them."""
+    return Usage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        provider=provider,
+        model=model,
+        estimated=usage.estimated,
+    )
 
 
 def usage_to(usage: Usage | None) -> common.TokenUsage | None:
@@ -147,6 +155,7 @@ def usage_to(usage: Usage | None) -> common.TokenUsage | None:
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_input_tokens=usage.cached_input_tokens,
+        estimated=usage.estimated,
     )
 
 
@@ -191,9 +200,22 @@ def degradation_to(what: str) -> pb.Degradation.ValueType:
     return _DEGRADATIONS[what]
 
 
-def report_to(report: TurnReport, trace_id: str, cost_usd: float) -> pb.TurnReport:
-    """Turn a report into the contract's."""
+def cost_to(cost: Cost) -> pb.Cost:
+    """Turn what something cost into the contract's."""
+    return pb.Cost(
+        llm_usd=cost.llm_usd,
+        speech_usd=cost.speech_usd,
+        saved_usd=cost.saved_usd,
+        prompt_cache_saved_usd=cost.prompt_cache_saved_usd,
+        unpriced=cost.unpriced,
+        estimated=cost.estimated,
+    )
+
+
+def report_to(report: TurnReport, trace_id: str, cost: Cost) -> pb.TurnReport:
+    """Turn a report, and what the turn cost, into the contract's."""
     attribution = report.attribution
+    answered = report.usage or report.cached_usage
     return pb.TurnReport(
         turn_id=report.turn_id,
         session_id=report.session_id,
@@ -217,7 +239,12 @@ def report_to(report: TurnReport, trace_id: str, cost_usd: float) -> pb.TurnRepo
         reply_cache=_CACHE[report.reply_cache],
         usage=usage_to(report.usage),
         characters=report.characters,
-        cost_usd=cost_usd,
+        cost_usd=cost.total_usd,
+        cost=cost_to(cost),
+        provider=answered.provider if answered is not None else "",
+        model=answered.model if answered is not None else "",
+        prompt_variant=report.prompt_variant,
+        engine_us=report.engine_us,
         text=report.text,
         error=to_status(report.error, trace_id) if report.error is not None else None,
         head_start_us=report.head_start_us,

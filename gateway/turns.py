@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.choosing import Choice, Choosing
+from gateway.core.budget import Answerer, Budget
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
 from gateway.flags import Flags
 from gateway.openers import Openers
+from gateway.options import TextChoice
 from gateway.peers import Peers
+from gateway.prompts import budget_of, choose
 from gateway.recorder import MAX_TURN_ID_CHARS, Recorder
 from gateway.settings import GatewaySettings
 from gateway.standby import Standby
@@ -115,6 +118,9 @@ class Turns:
             )
         if len(request.turn_id) > MAX_TURN_ID_CHARS:
             raise InvalidFieldError("turn_id", f"at most {MAX_TURN_ID_CHARS} characters are taken")
+        answerer = self.peers.answerer(text.model)
+        budget = self._budget(text, answerer)
+        variant = text.prompt_variant and choose(self.settings.system_prompts, text.prompt_variant, budget)
         spec = TurnSpec(
             turn_id=request.turn_id or uuid.uuid4().hex,
             session_id=request.session_id,
@@ -124,7 +130,10 @@ class Turns:
             received_ns=request.received_ns,
             sample_rate_hz=speech.format.sample_rate_hz,
             prompt=request.prompt,
-            system_prompt=text.system_prompt,
+            system_prompt=self.settings.system_prompts[variant] if variant else text.system_prompt,
+            prompt_variant=variant,
+            budget=budget,
+            answerer=answerer,
             remembered=request.remembered,
             new_session=request.new_session,
             keep_history=request.keep_history and self.settings.gateway_history_messages > 0,
@@ -138,8 +147,6 @@ class Turns:
             text_idle_ms=round(self.settings.gateway_text_idle_s * 1000),
             patience_ms=request.patience_ms,
             keeps_audio=request.warms,
-            history_limit=self.settings.gateway_history_messages,
-            history_chars=self.settings.gateway_history_chars,
             variants=tuple((flag.key, flag.variant) for flag in choice.flags),
         )
         span = self._recorder.begin(spec, speech, request.traceparent, choice.flags)
@@ -162,12 +169,25 @@ class Turns:
                 trace_id=trace_id_of(span),
                 format=speech.heard,
             ),
-            record=lambda report: self._ended(driver, self._recorder.end(report, span, speech.heard)),
+            record=lambda report: self._ended(driver, self._recorder.end(report, span, speech)),
+            late=lambda engine_us: self._recorder.late(spec, speech, engine_us),
             timeout_s=timeout_s,
         )
         self._running.add(driver)
         driver.start()
         return driver
+
+    def _budget(self, text: TextChoice, answerer: Answerer) -> Budget:
+        """Return what the prompt of a turn may have."""
+        ready, own = self.peers.llm_ready, text.parameters
+        return budget_of(
+            tokens=self.settings.gateway_prompt_tokens,
+            context_tokens=ready.context_tokens,
+            reply_tokens=own.max_tokens if own.HasField("max_tokens") else ready.max_tokens,
+            messages=self.settings.gateway_history_messages,
+            chars=self.settings.gateway_history_chars,
+            answerer=answerer,
+        )
 
     def refuse(
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError

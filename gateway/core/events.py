@@ -37,6 +37,8 @@ class ReplyFound:
     tier: str
     server_us: int
     chunks: tuple[Chunk, ...] = ()
+    usage: Usage | None = None
+    """What it consumed when it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class TextEnded:
 
     usage: Usage | None = None
     complete: bool = False
+    also: tuple[Usage, ...] = ()
+    """What else was asked for it and is billed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,8 @@ class ChunkSpoken:
 
     index: int
     resumed: int = 0
+    engine_us: int = 0
+    """How long engines were busy with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,8 @@ class ChunkUnspeakable:
     index: int
     detail: str
     refusal: Exception | None = None
+    engine_us: int = 0
+    """How long engines were busy with it."""
 
 
 @dataclass(frozen=True, slots=True)

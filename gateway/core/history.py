@@ -1,27 +1,128 @@
-"""What a session's history keeps."""
+"""What of a conversation goes into the next prompt, and so what a session's history keeps.
 
-from collections.abc import Sequence
+A provider that has seen the beginning of a prompt before reads it from its prompt cache, for less money and
+in less time. So a prompt only ever grows at its end, until it is over its budget; then the oldest turns go
+all at once, down to 70% of it, and the next prompts grow again:
+
+    system prompt │ summary │ turn 7  turn 8  turn 9  turn 10 │ question        at most 100%
+    system prompt │ summary │                 turn 9  turn 10 │ question        70%: a new prefix, once
+
+The stored history is the only state of this: nothing has to be remembered beside it.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
-from gateway.core.values import Message
+from gateway.core.budget import Budget, Tiles
+from gateway.core.tokens import REPLY_TOKENS, at_most, message_tokens
+from gateway.core.values import Image, Message
+
+KEEP: Final = 0.7
+"""What is left of a budget when something has to go."""
+PICTURE_GONE: Final = "(There was a picture here.)"
 
 
-def bounded(messages: Sequence[Message], most: int, most_chars: int) -> tuple[Message, ...]:
-    """Return the end of a conversation that fits: at most `most` messages with `most_chars` characters.
+def fitted(
+    history: Sequence[Message], budget: Budget, beside: Sequence[Message] = (), *, asking: bool = False
+) -> tuple[Message, ...]:
+    """Return what of `history` may stay, given what is asked `beside` it: system prompt and question.
 
-    Of the pictures, those of the last message that has any are kept: the next question may be about them.
-    The last message is kept whatever its length.
+    Whole turns go, oldest first; a summary at the beginning goes last. The end stays whatever its size,
+    unless `asking`: then the question is the end. Of the pictures those of the last message that has any are
+    kept, because the next question may be about them; in place of the others a few words say that there were
+    some.
     """
-    kept: list[Message] = []
-    chars = 0
-    pictured = False
-    for message in reversed(messages[-most:] if most else ()):
-        chars += len(message.text)
-        if kept and chars > most_chars:
-            break
-        has_pictures = any(not isinstance(part, str) for part in message.parts)
-        if has_pictures and pictured:
-            message = replace(message, parts=tuple(p for p in message.parts if isinstance(p, str)))  # noqa: PLW2901
-        pictured = pictured or has_pictures
-        kept.append(message)
-    return tuple(reversed(kept))
+    if not budget.messages:
+        return ()
+    messages = _without_old_pictures(history)
+    if _holds(messages, budget, beside, 1.0):
+        return messages
+    summary, turns = _turns(messages)
+    while turns and (asking or len(turns) > 1) and not _holds(_joined(summary, turns), budget, beside, KEEP):
+        del turns[0]
+    messages = _joined(summary, turns)
+    if asking:
+        return messages if _holds(messages, budget, beside, 1.0) else ()
+    # One turn alone is too large: its end stays.
+    while len(messages) > 1 and not _holds(messages, budget, beside, 1.0):
+        messages = messages[1:]
+    return messages
+
+
+def over_ripe(
+    history: Sequence[Message], budget: Budget, beside: Sequence[Message], share: float
+) -> tuple[Message, ...]:
+    """Return the messages at the beginning of `history` to be summarised; none while it is below `share`.
+
+    They are what is in the way of `KEEP / 2` of the budget; the last turn is never among them.
+    """
+    if not budget.messages or _holds(history, budget, beside, share):
+        return ()
+    summary, turns = _turns(tuple(history))
+    gone = list(summary)
+    while len(turns) > 1 and not _holds(_joined((), turns), budget, beside, KEEP / 2):
+        gone += turns.pop(0)
+    return tuple(gone) if len(gone) > len(summary) else ()
+
+
+def is_summary(message: Message) -> bool:
+    """Return whether a message of a history stands for what was said before it."""
+    return message.role == "system"
+
+
+def with_system(system_prompt: str, history: Sequence[Message]) -> tuple[Message, ...]:
+    """Return system prompt and history as a prompt has them, for a question to follow.
+
+    Summary and system prompt are one message: many models take no second system message, and it begins with
+    the prompt all the same.
+    """
+    if history and is_summary(history[0]):
+        text = "\n\n".join(part for part in (system_prompt, history[0].text) if part)
+        return (Message("system", (text,)), *history[1:])
+    return (*((Message("system", (system_prompt,)),) if system_prompt else ()), *history)
+
+
+def _holds(messages: Sequence[Message], budget: Budget, beside: Sequence[Message], share: float) -> bool:
+    """Say whether the history is within that share of every limit."""
+    if len(messages) > share * budget.messages:
+        return False
+    if sum(len(message.text) for message in messages) > share * budget.chars:
+        return False
+    for weigh in (at_most, message_tokens):
+        if _weight((*beside, *messages), budget.tiles, weigh) <= share * budget.tokens:
+            return True
+    return False
+
+
+def _weight(messages: Sequence[Message], tiles: Tiles, weigh: Callable[[Message, Tiles], float]) -> float:
+    return REPLY_TOKENS + sum(weigh(message, tiles) for message in messages)
+
+
+def _turns(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], list[list[Message]]]:
+    """Cut a history into its summary, if it has one, and turns: a user's message and what follows it."""
+    start = 1 if messages and is_summary(messages[0]) else 0
+    turns: list[list[Message]] = []
+    for message in messages[start:]:
+        if message.role == "user" or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    return messages[:start], turns
+
+
+def _joined(summary: Sequence[Message], turns: Sequence[Sequence[Message]]) -> tuple[Message, ...]:
+    return (*summary, *(message for turn in turns for message in turn))
+
+
+def _without_old_pictures(history: Sequence[Message]) -> tuple[Message, ...]:
+    pictured = [number for number, message in enumerate(history) if _has_picture(message)]
+    messages = list(history)
+    for number in pictured[:-1]:
+        parts = (PICTURE_GONE if isinstance(part, Image) else part for part in messages[number].parts)
+        # Several pictures leave one remark.
+        messages[number] = replace(messages[number], parts=tuple(dict.fromkeys(parts)))
+    return tuple(messages)
+
+
+def _has_picture(message: Message) -> bool:
+    return any(isinstance(part, Image) for part in message.parts)

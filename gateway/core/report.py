@@ -19,6 +19,8 @@ class ChunkAccount:
     audio_us: int = 0
     queue_us: int = 0
     synthesis_us: int = 0
+    engine_us: int = 0
+    """How long engines were busy with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +67,14 @@ class TurnReport:
     """Feature flags that had a say in the turn, and the variant that each gave it."""
     head_start_us: int = 0
     """How long before its confirmation a draft came, which is where durations begin; 0: it was none."""
+    also_billed: tuple[Usage, ...] = ()
+    """What else was asked for the reply and is billed: hedges, attempts that broke off."""
+    cached_usage: Usage | None = None
+    """What a reply from the cache consumed when it was made."""
+    prompt_variant: str = ""
+    """The named system prompt that it was made with; "" for one of the caller's own."""
+
+    @property
+    def engine_us(self) -> int:
+        """How long engines were busy with the turn, as far as was told before its end."""
+        return sum(chunk.engine_us for chunk in self.chunks)

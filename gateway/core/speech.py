@@ -323,7 +323,8 @@ class Speech:
                 self._take_made(progress, event.audio, now_ns)
             case on.WordsTimed(_, words):
                 self._take_words(progress, self._placed(progress, words), now_ns)
-            case on.ChunkSpoken(index, resumed):
+            case on.ChunkSpoken(index, resumed, engine_us):
+                progress.account.engine_us = engine_us
                 if resumed:
                     self._degrade("resumed", f"chunk {index} went on in another replica")
                 self._engine_free_ns = now_ns
@@ -332,6 +333,7 @@ class Speech:
                 self._keep(progress)
                 self._out.done(progress, now_ns)
             case on.ChunkUnspeakable():
+                progress.account.engine_us = event.engine_us
                 self._fail(event)
                 self._unspeakable(progress, event.detail, now_ns)
 

@@ -19,19 +19,16 @@ from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
 from gateway.core.heard import heard_text
-from gateway.core.history import bounded
+from gateway.core.history import fitted, with_system
 from gateway.core.pace import PaceMeter, WriterMeter
+from gateway.core.patience import Patience
 from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
-from gateway.core.values import Chunk, Message, TurnSpec, Usage
+from gateway.core.spent import Spent
+from gateway.core.values import Chunk, Message, TurnSpec
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError
 
-PATIENT_ABOVE_MS = 1500
-HURRY_BELOW_MS = 1000
-"""The LLM's text may be joined from the first in hand on, until the player has less than the second."""
-JOIN_MS = 100
-"""For how long, in milliseconds."""
 _TOLD = (do.EmitText, do.EmitChunk, do.EmitDegraded)
 """What a draft holds back here; what `Speech` sends is held back there."""
 
@@ -79,12 +76,12 @@ class TurnEngine:
         self._own_reply = True
         self._cut_already = False
         self._news_of_audio = False
-        self._patient = False
+        self._patience = Patience()
         self._timer_ns = 0
         # Deltas that no chunk has passed yet: code points of text up to and with it, arrival, time fed.
         self._deltas: deque[tuple[int, int, int]] = deque()
         self._chunks_ended = False
-        self._usage: Usage | None = None
+        self._spent = Spent()
         self._degraded: list[str] = []
         self._error: Exception | None = None
         self._outcome = ""
@@ -206,7 +203,8 @@ class TurnEngine:
                 if self._amended:
                     self._amended = False
                     self._act(do.SaveHistory(self._history, (), self._history_version))
-            case on.ReplyFound(text, tier, server_us, chunks):
+            case on.ReplyFound(text, tier, server_us, chunks, usage):
+                self._spent.cached = usage
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = tier
                 self._cut_already = bool(chunks)
@@ -225,8 +223,10 @@ class TurnEngine:
         """Put the conversation together and look for its reply."""
         if self.spec.prompt is None:
             raise RuntimeError("a turn of the caller's own words asks nobody")
-        system = (Message("system", (self.spec.system_prompt,)),) if self.spec.system_prompt else ()
-        self._messages = (*system, *self._history, self.spec.prompt)
+        spec, prompt = self.spec, self.spec.prompt
+        beside = (*with_system(spec.system_prompt, ()), prompt)
+        self._history = fitted(self._history, spec.budget, beside, asking=True)
+        self._messages = (*with_system(spec.system_prompt, self._history), prompt)
         if self.spec.reply_cache:
             self._marks.reply_asked_ns = now_ns
             self._act(do.LookUpReply(self._messages))
@@ -248,13 +248,13 @@ class TurnEngine:
             case on.TextFlushed():
                 self._text_at_ns = now_ns
                 self._act(do.FlushChunker())
-            case on.TextEnded(usage, complete):
+            case on.TextEnded(usage, complete, also):
                 if self._llm_running and self._text:
                     # The first piece shows when the model began, not how fast it is.
                     written = self._text_length - len(self._text[0])
                     self._writer.wrote(written, (self._text_at_ns - self._marks.first_text_ns) / 1e6)
                 self._llm_running = False
-                self._usage = usage
+                self._spent.usage, self._spent.also = usage, also
                 self._end_text()
                 kept = complete and self.spec.reply_cache and bool(self._text)
                 self._reply_complete = kept and self._own_reply
@@ -289,11 +289,9 @@ class TurnEngine:
         """Let the LLM service join its text while the player has plenty in hand: nobody waits for it."""
         if not self._llm_running:
             return
-        in_hand_ms = self._speech.player.in_hand_ms(now_ns)
-        patient = in_hand_ms > (HURRY_BELOW_MS if self._patient else PATIENT_ABOVE_MS)
-        if patient is not self._patient:
-            self._patient = patient
-            self._act(do.TellPatience(JOIN_MS if patient else 0))
+        join_ms = self._patience.news(self._speech.player.in_hand_ms(now_ns))
+        if join_ms is not None:
+            self._act(do.TellPatience(join_ms))
 
     def _end_text(self) -> None:
         if not self._text_ended:
@@ -329,7 +327,7 @@ class TurnEngine:
             self._reply_complete = False
             # What a chunk was held says nothing about the turn that finds it.
             anew = tuple(replace(chunk, held_us=0) for chunk in chunks)
-            self._act(do.StoreReply(self._messages, "".join(self._text), self._usage, anew))
+            self._act(do.StoreReply(self._messages, "".join(self._text), self._spent.usage, anew))
 
     # ------------------------------------------------------------ the end
 
@@ -443,8 +441,8 @@ class TurnEngine:
             added = (self.spec.prompt, *said)
         if added:
             self._saving = True
-            limits = self.spec.history_limit, self.spec.history_chars
-            self._history = bounded((*self._history, *added), *limits)
+            beside = with_system(self.spec.system_prompt, ())
+            self._history = fitted((*self._history, *added), self.spec.budget, beside)
             self._act(do.SaveHistory(self._history, added, self._history_version))
 
     def _maybe_finish(self) -> None:
@@ -477,7 +475,15 @@ class TurnEngine:
             degraded=tuple(self._degraded),
             chunks=speech.accounts,
             reply_cache=self._reply_cache,
-            usage=self._usage,
+            usage=self._spent.told(
+                spec.answerer,
+                self._messages,
+                "".join(self._text),
+                billed=bool(marks.llm_asked_ns) and (bool(self._text) or self._outcome != "failed"),
+            ),
+            also_billed=self._spent.also,
+            cached_usage=self._spent.cached,
+            prompt_variant=spec.prompt_variant,
             characters=speech.characters,
             heard=self._heard,
             error=self._error,

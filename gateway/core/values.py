@@ -1,6 +1,8 @@
 """What turns are made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from gateway.core.budget import Answerer, Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,12 @@ class Usage:
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int = 0
-    priced: bool = True
-    """False where nobody charges for them."""
+    provider: str = ""
+    """Who counted them; "" where it is not known."""
+    model: str = ""
+    """The model, as the provider names it."""
+    estimated: bool = False
+    """True where the provider did not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +150,11 @@ class TurnSpec:
     """Every chunk may wait this much longer for an engine: for work that nobody listens to as it comes."""
     keeps_audio: bool = False
     """Its audio is worth keeping though nobody asked for it before: others will."""
-    history_limit: int = 40
-    """Most messages that a history keeps."""
-    history_chars: int = 100_000
-    """Most characters that a history keeps."""
+    prompt_variant: str = ""
+    """The named system prompt that `system_prompt` is; "" for one of the caller's own."""
+    budget: Budget = field(default_factory=Budget)
+    """What the prompt, and so the history, may have."""
+    answerer: Answerer = field(default_factory=Answerer)
+    """Who is expected to write the reply."""
     variants: tuple[tuple[str, str], ...] = ()
     """Feature flags that had a say in the turn, and the variant that each gave it."""

@@ -131,6 +131,7 @@ def _finished(event: FinishedEvent, turn_id: str) -> tts_pb2.ChunkFinished:
         cancelled=event.cancelled,
         resumed=event.resumed,
         wasted_us=event.wasted_us,
+        engine_us=event.engine_us,
     )
 
 
@@ -140,6 +141,7 @@ def _failed(event: FailedEvent, turn_id: str, trace_id: str) -> tts_pb2.ChunkFai
         chunk_index=event.index,
         status=to_status(event.error, trace_id),
         sent_samples=event.sent_samples,
+        engine_us=event.engine_us,
     )
 
 

@@ -110,6 +110,7 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     last: gateway_pb2.TurnReport | None = None
     turns: int = 0
+    usage: list[gateway_pb2.UsageTotals] = field(default_factory=list)
 
     async def Converse(self, request_iterator, context):
         outbox: asyncio.Queue[Any] = asyncio.Queue(maxsize=4096)
@@ -254,6 +255,10 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
             bad = status(grpc.StatusCode.NOT_FOUND, "UNKNOWN_TURN", "no such turn", field="turn_id")
             await context.abort_with_status(rpc_status.to_status(bad))
         return gateway_pb2.ExplainTurnResponse(report=self.last)
+
+    async def GetUsage(self, request, context):
+        rows = self.usage if request.all_tenants else self.usage[:1]
+        return gateway_pb2.GetUsageResponse(totals=rows)
 
 
 def _completed(done: gateway_pb2.TurnReport) -> gateway_pb2.ConverseResponse:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.contract.fake_gateway import FakeGateway, serve
 from tests.contract.tts_harness import TEXT, say, serving, sim
+from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,8 @@ GUARD_S = 60.0
 TURN_FIELDS = {
     "turn_id", "trace_id", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms", "ttfa_audible_ms",
     "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages", "unattributed_ms", "chunks",
-    "reply_cache", "tokens", "characters", "cost_usd", "variants",
+    "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost", "model", "prompt_variant",
+    "variants",
 }  # fmt: skip
 
 
@@ -249,6 +251,40 @@ async def test_explain_shows_the_last_turn_or_the_one_named(cli):
     assert "error: UNKNOWN_TURN" in unknown.err
 
 
+async def test_usage_shows_what_was_consumed_and_what_has_no_price(cli):
+    assert "no turn has ended" in (await cli.run("usage")).out
+    cost = gateway_pb2.Cost(llm_usd=0.25, saved_usd=1.5, unpriced=["llm p/new"], estimated=True)
+    cli.gateway.usage += [
+        gateway_pb2.UsageTotals(turns=3, input_tokens=120, engine_us=1_500_000, cost=cost, unpriced_turns=1),
+        gateway_pb2.UsageTotals(tenant="acme", variant="prompt=compact", turns=1),
+    ]
+    shown = await cli.run("usage")
+    assert "$0.250000" in shown.out
+    assert "$1.50" in shown.out
+    assert "1 turns had something without a price" in shown.out.replace("\n", " ")
+    assert "acme" not in shown.out
+    (first, second) = json.loads((await cli.run("usage", "--all", "--json")).out)["usage"]
+    assert (first["turns"], first["cost_usd"], first["engine_s"]) == (3, 0.25, 1.5)
+    assert (second["tenant"], second["variant"]) == ("acme", "prompt=compact")
+
+
+async def test_a_picture_is_asked_about_and_anything_else_refused_before_a_turn(cli, tmp_path):
+    picture, other = tmp_path / "cat.bin", tmp_path / "cat.png"
+    picture.write_bytes(b"GIF89a" + bytes(20))
+    other.write_text("<svg/>")
+    await cli.run("ask", "What is it?", "--image", str(picture), "--prompt-variant", "compact")
+    configure, prompt = cli.gateway.received
+    assert configure.configure.system_prompt_variant == "compact"
+    assert [part.WhichOneof("part") for part in prompt.prompt.parts] == ["text", "image"]
+    assert prompt.prompt.parts[1].image.media_type == "image/gif"
+    refused = await cli.run("ask", "What is it?", "--image", str(other))
+    assert refused.status == 2
+    assert "first bytes" in refused.err
+    missing = await cli.run("ask", "What is it?", "--image", str(tmp_path / "none.png"))
+    assert missing.status == 2
+    assert "cannot read" in missing.err
+
+
 async def test_voices(cli):
     result = await cli.run("voices")
     assert "espeak/en-us (default)" in result.out
@@ -320,7 +356,7 @@ async def test_bench_in_json_has_every_turn_and_a_summary(cli):
     summary = run["summary"]
     assert set(summary) == {
         "turns", "errors", "wall_s", "turns_per_s", "ttft_ms", "ttfa_ms", "total_ms", "stages", "underruns",
-        "hit_rate", "cost_usd", "by_cache", "lookups",
+        "hit_rate", "cost_usd", "cost", "by_cache", "lookups",
     }  # fmt: skip
     assert (summary["turns"], summary["errors"]) == (7, 2)
     assert set(summary["stages"]) == {stage.value for stage in STAGES}

@@ -14,11 +14,13 @@ from voicemesh.cli.options import (
     DEFAULT_ADDR,
     Addr,
     Encoding,
+    Images,
     Json,
     NoCache,
     Out,
     Play,
     Policy,
+    PromptVariant,
     Rate,
     Session,
     SpeechText,
@@ -104,6 +106,8 @@ def ask(
     voice: VoiceName = "",
     policy: Policy = "",
     session: Session = "",
+    image: Images = None,
+    prompt_variant: PromptVariant = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
     encoding: Encoding = "",
@@ -123,6 +127,8 @@ def ask(
             voice=voice,
             policy=policy,
             session=session,
+            images=tuple(image or ()),
+            prompt_variant=prompt_variant,
             out=out,
             play=play,
             as_json=as_json,
@@ -273,6 +279,22 @@ def explain(
     from voicemesh.cli.lookup import run_explain
 
     return run_explain(turn_id, addr, tenant, as_json=as_json)
+
+
+@app.command(epilog="Example: `voicemesh usage --all --json`")
+@command
+def usage(
+    all_tenants: Annotated[
+        bool, typer.Option("--all", metavar="", help="Every tenant's, not only that of --tenant.")
+    ] = False,
+    as_json: Json = False,
+    tenant: Tenant = "",
+    addr: Addr = DEFAULT_ADDR,
+) -> int:
+    """Show what was consumed, and what it cost, since the gateway began."""
+    from voicemesh.cli.usage import run_usage
+
+    return run_usage(addr, tenant, all_tenants=all_tenants, as_json=as_json)
 
 
 @app.command(epilog="Examples: `voicemesh voices --language en` · `voicemesh voices --pools`")

@@ -82,7 +82,28 @@ def summarise(run: BenchRun) -> dict[str, Any]:
             "reply": _share(asked.count("hit"), len(asked)),
             "audio": _share(hits, len(chunks)),
         },
-        "cost_usd": sum(report.cost_usd for report in reports),
+        "cost_usd": sum(report.cost.total_usd for report in reports),
+        "cost": _cost(reports),
+    }
+
+
+def _cost(reports: Sequence[TurnReport]) -> dict[str, Any]:
+    """Return what the run cost and what caches saved, in US dollars, as far as it has prices."""
+    sums = {
+        name: sum(getattr(report.cost, name) for report in reports)
+        for name in ("llm_usd", "speech_usd", "saved_usd", "prompt_cache_saved_usd")
+    }
+    total = sums["llm_usd"] + sums["speech_usd"]
+    without = total + sums["saved_usd"] + sums["prompt_cache_saved_usd"]
+    each = total / len(reports) if reports else 0.0
+    return {
+        **sums,
+        "per_turn_usd": each,
+        "per_1000_turns_usd": 1000 * each,
+        "saved_share": _share(sums["saved_usd"], without),
+        "unpriced": sorted({name for report in reports for name in report.cost.unpriced}),
+        "unpriced_turns": sum(bool(report.cost.unpriced) for report in reports),
+        "estimated_turns": sum(report.cost.estimated for report in reports),
     }
 
 
@@ -150,10 +171,28 @@ def show(console: Console, run: BenchRun) -> None:
         )
     ]
     console.print(f"underruns {summary['underruns']} · from the cache: {', '.join(hits)}")
-    if summary["cost_usd"]:
-        console.print(f"cost ${summary['cost_usd']:.4f}")
+    for line in _cost_lines(summary):
+        console.print(line, markup=False)
     for line in advice(run):
         console.print(f"→ {line}")
+
+
+def _cost_lines(summary: dict[str, Any]) -> list[str]:
+    cost = summary["cost"]
+    lines = []
+    if summary["cost_usd"] or cost["saved_usd"]:
+        lines.append(
+            f"cost ${summary['cost_usd']:.4f} "
+            f"(llm ${cost['llm_usd']:.4f}, speech ${cost['speech_usd']:.4f}): "
+            f"${cost['per_turn_usd']:.6f} a turn, ${cost['per_1000_turns_usd']:.2f} for 1,000 · "
+            f"saved by the cache ${cost['saved_usd']:.4f} ({cost['saved_share']:.0%}), "
+            f"by the provider's ${cost['prompt_cache_saved_usd']:.4f}"
+        )
+    if cost["unpriced"]:
+        lines.append(
+            f"{cost['unpriced_turns']} turns had something without a price: {', '.join(cost['unpriced'])}"
+        )
+    return lines
 
 
 def advice(run: BenchRun) -> list[str]:
@@ -213,5 +252,5 @@ def _cells(row: dict[str, float]) -> list[str]:
     return [f"{row[name]:.2f}" for name in ("p50", "p95", "p99")]
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: float) -> float:
     return round(part / whole, 4) if whole else 0.0

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 def run_explain(turn_id: str, addr: str, tenant: str, *, as_json: bool) -> int:
     """Print the account of a turn of a tenant; "" for the last one. Raises Failure."""
-    report = asyncio.run(_call(addr, lambda mesh: mesh.explain(turn_id), tenant))
+    report = asyncio.run(ask_mesh(addr, lambda mesh: mesh.explain(turn_id), tenant))
     if as_json:
         print(json.dumps(report.to_json()))
     else:
@@ -42,7 +42,7 @@ def run_voices(language: str, addr: str, tts_addr: str, *, as_json: bool) -> int
         Failure: The mesh cannot be asked.
 
     """
-    voices = asyncio.run(_call(addr, lambda mesh: mesh.voices(language, include_not_ready=True)))
+    voices = asyncio.run(ask_mesh(addr, lambda mesh: mesh.voices(language, include_not_ready=True)))
     if as_json:
         rows = [
             {
@@ -84,7 +84,8 @@ def run_voices(language: str, addr: str, tts_addr: str, *, as_json: bool) -> int
     return DONE
 
 
-async def _call(addr: str, call: Callable[[VoiceMesh], Awaitable[T]], tenant: str = "") -> T:
+async def ask_mesh(addr: str, call: Callable[[VoiceMesh], Awaitable[T]], tenant: str = "") -> T:
+    """Return what one call of the mesh returns. Raises Failure."""
     async with mesh_at(addr, tenant) as mesh:
         try:
             await mesh.connect()

@@ -72,6 +72,20 @@ Tenant = Annotated[
         help="Whose turn it is: sessions, channels and what is cached are each tenant's own.",
     ),
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--image", metavar="FILE", help="A picture to ask about: PNG, JPEG, WebP or GIF; may be repeated."
+    ),
+]
+PromptVariant = Annotated[
+    str,
+    typer.Option(
+        "--prompt-variant",
+        metavar="NAME",
+        help="System prompt of the mesh to answer with, such as full or compact.",
+    ),
+]
 DEFAULT_ADDR: Final = "127.0.0.1:50050"
 
 

@@ -19,6 +19,7 @@ from voicemesh.client import (
     Degraded,
     Event,
     Frame,
+    Image,
     SpeakLocally,
     SpeechOptions,
     TextDelta,
@@ -52,6 +53,8 @@ class SpeakOptions:
         voice: Name of the voice; "" for the default.
         policy: How text is cut; "" for the default.
         session: Session whose history the turn continues.
+        images: Files of pictures that the prompt is about.
+        prompt_variant: Name of a system prompt of the mesh; "" for its choice.
         out: File to write, or None; its name decides the encoding where `encoding` is "".
         play: True to play the audio on this machine.
         as_json: True to print one JSON object instead of text and waterfall.
@@ -67,6 +70,8 @@ class SpeakOptions:
     voice: str = ""
     policy: str = ""
     session: str = ""
+    images: tuple[Path, ...] = ()
+    prompt_variant: str = ""
     out: Path | None = None
     play: bool = False
     as_json: bool = False
@@ -125,6 +130,16 @@ def check(options: SpeechOptions) -> None:
         raise usage(str(error)) from None
 
 
+def picture(path: Path) -> Image:
+    """Return the picture in a file. Raises Failure."""
+    try:
+        return Image.read(path)
+    except OSError as error:
+        raise usage(f"--image: cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise usage(f"--image: {error}") from None
+
+
 def mesh_at(addr: str, tenant: str) -> VoiceMesh:
     """Return a client of the mesh. Raises Failure for a tenant that cannot be."""
     try:
@@ -136,9 +151,16 @@ def mesh_at(addr: str, tenant: str) -> VoiceMesh:
 def run_ask(prompt: str, options: SpeakOptions) -> int:
     """Ask `prompt`; return the exit status."""
     speech = options.speech()
+    parts: tuple[str | Image, ...] = (prompt, *(picture(path) for path in options.images))
 
     def ask(mesh: VoiceMesh) -> Turn:
-        return mesh.ask(prompt, speech=speech, session_id=options.session, reply_cache=options.cache)
+        return mesh.ask(
+            parts,
+            speech=speech,
+            session_id=options.session,
+            prompt_variant=options.prompt_variant,
+            reply_cache=options.cache,
+        )
 
     return asyncio.run(run_turn(options, ask))
 

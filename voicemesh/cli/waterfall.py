@@ -101,10 +101,28 @@ def _headline(report: TurnReport) -> Text:
     facts.append(f"reply cache {report.reply_cache}")
     if report.input_tokens or report.output_tokens:
         facts.append(f"{report.input_tokens} + {report.output_tokens} tokens")
-    if report.cost_usd:
-        facts.append(f"${report.cost_usd:.6f}")
     text.append(" · ".join(facts))
+    if paid := _paid(report):
+        text.append(f"\n{paid}")
     return text
+
+
+def _paid(report: TurnReport) -> str:
+    """Return what the turn cost and what was saved; "" where nobody charges for anything."""
+    cost = report.cost
+    parts = []
+    if cost.total_usd:
+        about = "about " if cost.estimated else ""
+        shares = (("llm", cost.llm_usd), ("speech", cost.speech_usd))
+        shown = ", ".join(f"{name} ${usd:.6f}" for name, usd in shares if usd)
+        parts.append(f"cost {about}${cost.total_usd:.6f} ({shown})")
+    if cost.saved_usd:
+        parts.append(f"saved by the cache ${cost.saved_usd:.6f}")
+    if cost.prompt_cache_saved_usd:
+        parts.append(f"by the provider's ${cost.prompt_cache_saved_usd:.6f}")
+    if cost.unpriced:
+        parts.append(f"no price for {printable(', '.join(cost.unpriced))}")
+    return " · ".join(parts)
 
 
 def _table(*, show_footer: bool = False) -> Table:

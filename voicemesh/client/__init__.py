@@ -34,6 +34,7 @@ from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh, WarmIte
 from voicemesh.client.options import FLUSH, GenerationOptions, Image, SpeechOptions
 from voicemesh.client.report import ChunkReport, TurnReport
 from voicemesh.client.turn import Recording, Turn
+from voicemesh.client.usage import Cost, UsageTotals
 from voicemesh.client.wav import write_wav
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Chunk",
     "ChunkReport",
     "Conversation",
+    "Cost",
     "Degraded",
     "Event",
     "Frame",
@@ -58,6 +60,7 @@ __all__ = [
     "TurnEnded",
     "TurnReport",
     "TurnStarted",
+    "UsageTotals",
     "Voice",
     "VoiceMesh",
     "VoiceMeshError",

@@ -31,6 +31,7 @@ from voicemesh.client.options import (
 )
 from voicemesh.client.report import FAILED, TurnReport, report_from_proto
 from voicemesh.client.turn import Recording, Turn, recording
+from voicemesh.client.usage import UsageTotals, totals_from_proto
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from voicemesh.tenant import METADATA_KEY, problem
@@ -173,6 +174,7 @@ class VoiceMesh:
         session_id: str = "",
         speech: SpeechOptions = _SPEECH,
         system_prompt: str = "",
+        prompt_variant: str = "",
         model: str = "",
         generation: GenerationOptions = _GENERATION,
         reply_cache: bool = True,
@@ -190,6 +192,7 @@ class VoiceMesh:
             session_id=session_id,
             speech=_with_voice(speech, voice),
             system_prompt=system_prompt,
+            prompt_variant=prompt_variant,
             model=model,
             generation=generation,
             reply_cache=reply_cache,
@@ -313,6 +316,12 @@ class VoiceMesh:
             self._stub().ExplainTurn(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
         )
         return report_from_proto(response.report)
+
+    async def usage(self, *, all_tenants: bool = False) -> list[UsageTotals]:
+        """Return what the tenant consumed since the gateway began; with `all_tenants`, what every one did."""
+        request = gateway_pb2.GetUsageRequest(all_tenants=all_tenants)
+        response = await self._unary(self._stub().GetUsage(request, timeout=_UNARY_TIMEOUT_S))
+        return [totals_from_proto(totals) for totals in response.totals]
 
     async def _unary(self, call: Any) -> Any:
         try:

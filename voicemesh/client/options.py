@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from pathlib import Path
+from typing import Final, Self
 
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2
+from voicemesh.pictures import MEDIA_TYPES, media_type_of
 
 _POLICIES: Final = {
     "adaptive": common_pb2.ChunkPolicy.KIND_ADAPTIVE,
@@ -151,6 +153,21 @@ class Image:
     media_type: str = ""
     url: str = ""
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the picture in a file; its first bytes say of which kind it is.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is none that models read.
+
+        """
+        data = path.read_bytes()
+        media_type = media_type_of(data)
+        if not media_type:
+            raise ValueError(f"{path} is none of {', '.join(MEDIA_TYPES)} by its first bytes")
+        return cls(data=data, media_type=media_type)
+
 
 PromptParts = str | Sequence[str | Image]
 """A prompt: a text, or texts and pictures in order."""
@@ -184,6 +201,7 @@ class ConversationOptions:
         session_id: The session whose history the turns continue; empty for a new one.
         speech: How it is spoken.
         system_prompt: Instructions to the model; empty for the mesh's default.
+        prompt_variant: Name of a system prompt of the mesh, as "full" or "compact"; empty for its choice.
         model: Model to ask for; empty for the mesh's default.
         generation: Settings of the reply.
         reply_cache: False to neither read nor write cached replies.
@@ -198,6 +216,7 @@ class ConversationOptions:
     session_id: str = ""
     speech: SpeechOptions = SpeechOptions()
     system_prompt: str = ""
+    prompt_variant: str = ""
     model: str = ""
     generation: GenerationOptions = GenerationOptions()
     reply_cache: bool = True
@@ -214,6 +233,7 @@ class ConversationOptions:
             session_id=self.session_id,
             speech=self.speech.to_proto(),
             system_prompt=self.system_prompt,
+            system_prompt_variant=self.prompt_variant,
             model=self.model,
             parameters=self.generation.to_proto(),
             bypass_reply_cache=not self.reply_cache,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from voicemesh.client.errors import VoiceMeshError, from_status
 from voicemesh.client.names import CACHE_OUTCOMES, CHUNK_REASONS, DEGRADATIONS, OUTCOMES, STAGES
+from voicemesh.client.usage import Cost, cost_from_proto
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.stages import STAGES as STAGES_IN_ORDER
@@ -97,7 +98,11 @@ class TurnReport:
         output_tokens: Tokens of the reply.
         cached_tokens: Those of `input_tokens` that the provider had in its cache.
         characters: Characters given to engines.
-        cost_usd: Cost in US dollars by the price table of the mesh.
+        engine_ms: How long engines were busy with the turn.
+        cost: What the turn cost, by part, and what the caches saved.
+        provider: Who answered, or made the cached reply.
+        model: Its model, as it names it.
+        prompt_variant: The named system prompt; "" for one of the caller's own.
         variants: Feature flags that had a say in the turn, and the variant that each gave it.
 
     """
@@ -127,8 +132,17 @@ class TurnReport:
     output_tokens: int = 0
     cached_tokens: int = 0
     characters: int = 0
-    cost_usd: float = 0.0
+    engine_ms: float = 0.0
+    cost: Cost = field(default_factory=Cost)
+    provider: str = ""
+    model: str = ""
+    prompt_variant: str = ""
     variants: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What was paid; None where something has no price."""
+        return None if self.cost.unpriced else self.cost.total_usd
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form: stable names, every field and every stage always there, times in ms."""
@@ -158,7 +172,11 @@ class TurnReport:
                 "cached": self.cached_tokens,
             },
             "characters": self.characters,
+            "engine_ms": _rounded(self.engine_ms),
             "cost_usd": self.cost_usd,
+            "cost": self.cost.to_json(),
+            "model": "/".join(name for name in (self.provider, self.model) if name),
+            "prompt_variant": self.prompt_variant,
             "variants": dict(self.variants),
         }
 
@@ -219,7 +237,11 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         output_tokens=message.usage.output_tokens,
         cached_tokens=message.usage.cached_input_tokens,
         characters=message.characters,
-        cost_usd=message.cost_usd,
+        engine_ms=message.engine_us / 1000,
+        cost=cost_from_proto(message.cost),
+        provider=message.provider,
+        model=message.model,
+        prompt_variant=message.prompt_variant,
         variants=dict(message.variants),
     )
 

@@ -249,10 +249,11 @@ class Chunk:
         heard = min(max(0, delivered_to - leg.begun_at), end.made_samples)
         wasted_us = end.engine_us - end.engine_us * heard // max(end.made_samples, 1)
         stats.wasted_us += wasted_us
+        engine_us = end.engine_us + self._relay.engine_us
         event: FinishedEvent | FailedEvent
         if end.error is not None and not self._cancelled:
             stats.failed_chunks += 1
-            event = FailedEvent(self.order.index, end.error, delivered_to)
+            event = FailedEvent(self.order.index, end.error, delivered_to, engine_us)
         else:
             cancelled = self._cancelled or end.cancelled
             if cancelled:
@@ -269,6 +270,7 @@ class Chunk:
                 cancelled=cancelled,
                 resumed=end.resumed,
                 wasted_us=wasted_us + self._relay.wasted_us,
+                engine_us=engine_us,
             )
         delivered = delivered_to - self.order.start_offset_samples
         self._observer.ended(event, delivered * 1000 / self._speaker.sample_rate_hz)

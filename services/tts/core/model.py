@@ -179,6 +179,9 @@ class FinishedEvent:
     cancelled: bool
     resumed: int
     wasted_us: int
+    """Engine time whose audio nobody will hear; part of `engine_us`."""
+    engine_us: int = 0
+    """How long engines were busy with it, in all replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ class FailedEvent:
     index: int
     error: MeshError
     sent_samples: int
+    engine_us: int = 0
 
 
 ChunkEvent = FrameEvent | WordsEvent | FinishedEvent | FailedEvent

@@ -142,6 +142,8 @@ class Relay:
     ) -> None:
         self.wasted_us = 0
         """Engine time of the legs before the last one that nobody hears."""
+        self.engine_us = 0
+        """Engine time of these legs, and of the losers of hedges."""
         self._speakers: tuple[Speaker, ...] = (speaker,)
         self._hedges = speaker.hedges
         self._deadline_ns = deadline_ns
@@ -304,6 +306,7 @@ class Relay:
         kept = min(max(0, kept_to - leg.begun_at), end.made_samples)
         wasted_us = end.engine_us - end.engine_us * kept // max(end.made_samples, 1)
         self.wasted_us += wasted_us
+        self.engine_us += end.engine_us
         leg.speaker.pool.stats.wasted_us += wasted_us
         self._resumed += end.resumed
 
@@ -384,6 +387,7 @@ class Relay:
         stats.wasted_us += end.engine_us
         if not self._ended:
             self.wasted_us += end.engine_us
+            self.engine_us += end.engine_us
         if leg.reserved_us is not None and self._hedges is not None:
             stats.hedge_us += end.engine_us
             self._hedges.budget.spend(leg.reserved_us, end.engine_us)

@@ -2,13 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from voicemesh.cli.bench import BenchOptions, BenchRun
 from voicemesh.cli.bench_report import advice, show, summarise, to_json
-from voicemesh.client import ChunkReport, SpeechOptions, TurnReport, VoiceMeshError
+from voicemesh.client import ChunkReport, Cost, SpeechOptions, TurnReport, VoiceMeshError
 from voicemesh.client.report import no_stages
 from voicemesh.stages import STAGES, Stage
 
@@ -104,6 +105,20 @@ def test_turns_are_told_apart_by_what_their_first_audio_came_from():
 
 def test_turns_of_one_kind_have_no_rows_of_their_own():
     assert "of nothing cached" not in shown(run_of(turn(), turn()))
+
+
+def test_what_a_run_cost_is_told_by_turn_and_with_what_was_saved():
+    paid = replace(turn(), cost=Cost(llm_usd=0.03, speech_usd=0.01, prompt_cache_saved_usd=0.01))
+    hit = replace(turn(), cost=Cost(saved_usd=0.05, unpriced=("llm p/new",)))
+    summary = summarise(run_of(paid, hit))
+    assert summary["cost_usd"] == pytest.approx(0.04)
+    assert summary["cost"]["per_1000_turns_usd"] == pytest.approx(20)
+    assert summary["cost"]["saved_share"] == 0.5
+    assert (summary["cost"]["unpriced"], summary["cost"]["unpriced_turns"]) == (["llm p/new"], 1)
+    text = " ".join(shown(run_of(paid, hit)).split())
+    assert "$20.00 for 1,000 · saved by the cache $0.0500 (50%), by the provider's $0.0100" in text
+    assert "1 turns had something without a price: llm p/new" in text
+    assert "cost" not in shown(run_of(turn()))
 
 
 def test_a_run_without_turns_has_the_same_shape():

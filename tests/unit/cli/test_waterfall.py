@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from voicemesh.cli.waterfall import bar, printable, show
-from voicemesh.client import ChunkReport, TurnReport
+from voicemesh.client import ChunkReport, Cost, TurnReport
 from voicemesh.stages import STAGES
 
 
@@ -48,7 +48,7 @@ def report() -> TurnReport:
         chunks=(chunk,),
         input_tokens=100000,
         output_tokens=100000,
-        cost_usd=0.01,
+        cost=Cost(llm_usd=0.009, speech_usd=0.001, saved_usd=0.02),
     )
 
 

@@ -17,7 +17,8 @@ from voicemesh.stages import STAGES, Stage
 TURN_FIELDS = [
     "turn_id", "trace_id", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms", "ttfa_audible_ms",
     "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages", "unattributed_ms", "chunks",
-    "reply_cache", "tokens", "characters", "cost_usd", "variants",
+    "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost", "model", "prompt_variant",
+    "variants",
 ]  # fmt: skip
 SEEN = Observed(
     prompt="p",

@@ -156,7 +156,8 @@ async def test_a_voice_that_breaks_off_is_followed_at_the_last_whole_word():
         assert not first.start.is_fallback
         # 20 samples delivered, 40 kept to where "three" began, 4 of the fade, 70 of the other voice.
         assert contiguous(events) == 134
-        assert events[-1] == FinishedEvent(0, 134, 0, False, 1, events[-1].wasted_us)
+        assert events[-1] == FinishedEvent(0, 134, 0, False, 1, events[-1].wasted_us, events[-1].engine_us)
+        assert events[-1].wasted_us < events[-1].engine_us
         begun = [event.offset_samples for event in events if isinstance(event, FrameEvent) and event.start]
         assert begun == [0, 64]
         assert words_of(events) == [

@@ -64,6 +64,7 @@ async def test_a_late_first_chunk_is_asked_of_another_replica_and_the_first_fram
         events = [frame, *await rest(turn)]
         assert contiguous(events) == 50
         assert words_of(events) == [("one", Word(0, 3, 0))]
+        assert isinstance(events[-1], FinishedEvent)
         stats = world.stats()
         assert (stats.hedged_chunks, stats.hedges_won, stats.hedge_us) == (1, 1, 30_000)
         assert (stats.wasted_us, stats.fallback_chunks, stats.replaced_replicas) == (30_000, 0, 0)

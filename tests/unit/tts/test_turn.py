@@ -48,7 +48,7 @@ async def test_frames_words_and_the_end_come_as_they_are_made():
         last, words, end = await rest(turn)
         assert (last.sequence, last.words) == (2, ())
         assert words == WordsEvent(3, (("there", Word(6, 5, 50)),))
-        assert end == FinishedEvent(3, 50, 7000, cancelled=False, resumed=0, wasted_us=0)
+        assert end == FinishedEvent(3, 50, 7000, cancelled=False, resumed=0, wasted_us=0, engine_us=5000)
         assert [name for name, _ in world.watchers[3].log] == ["leased", "first_frame", "ended"]
         assert world.stats().completed_chunks == 1
 
@@ -140,7 +140,9 @@ async def test_no_frame_after_a_cancel_and_the_other_chunks_go_on():
         assert await nothing_yet(turn)
         world.replica(0).acknowledge(made=800, us=8000)
         events = await rest(turn)
-        assert events[0] == FinishedEvent(0, 200, 0, cancelled=True, resumed=0, wasted_us=6000)
+        assert events[0] == FinishedEvent(
+            0, 200, 0, cancelled=True, resumed=0, wasted_us=6000, engine_us=8000
+        )
         assert [event.index for event in events] == [0, 1, 1]
         assert (world.stats().cancelled_chunks, world.stats().wasted_us) == (1, 6000)
 

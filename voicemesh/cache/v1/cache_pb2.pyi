@@ -277,8 +277,14 @@ class ReplyChunks(_message.Message):
 
     CHUNKS_FIELD_NUMBER: _builtins.int
     CHUNKED_FOR_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     chunked_for: _builtins.str
     """What they were cut for: they serve only turns whose voice and policy are the same."""
+    provider: _builtins.str
+    """The provider that wrote the reply; empty where it is not known."""
+    model: _builtins.str
+    """The model that wrote it, as the provider names it; empty where it is not known."""
     @_builtins.property
     def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Chunk]:
         """The chunks, in order; their `turn_id` is empty."""
@@ -288,10 +294,12 @@ class ReplyChunks(_message.Message):
         *,
         chunks: _abc.Iterable[_common_pb2.Chunk] | None = ...,
         chunked_for: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunked_for", b"chunked_for", "chunks", b"chunks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunked_for", b"chunked_for", "chunks", b"chunks", "model", b"model", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -251,6 +251,7 @@ class Configure(_message.Message):
     CHANNEL_JOIN_FIELD_NUMBER: _builtins.int
     LISTEN_ONLY_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    SYSTEM_PROMPT_VARIANT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session whose history the turns continue; empty for a new one."""
     system_prompt: _builtins.str
@@ -268,6 +269,10 @@ class Configure(_message.Message):
     """For a channel: what is sent of a turn that runs already."""
     listen_only: _builtins.bool
     """True for a member of a channel that begins no turns."""
+    system_prompt_variant: _builtins.str
+    """Name of a system prompt in the gateway's settings, such as "full" or "compact"; empty for the
+    gateway's choice. Must be empty where `system_prompt` is set.
+    """
     @_builtins.property
     def speech(self) -> Global___SpeechOptions:
         """How it is spoken."""
@@ -296,10 +301,11 @@ class Configure(_message.Message):
         channel_join: Global___ChannelJoin.ValueType = ...,
         listen_only: _builtins.bool = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        system_prompt_variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt", "system_prompt_variant", b"system_prompt_variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -837,6 +843,11 @@ class TurnReport(_message.Message):
     HEAD_START_US_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_VARIANT_FIELD_NUMBER: _builtins.int
+    ENGINE_US_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -870,13 +881,21 @@ class TurnReport(_message.Message):
     characters: _builtins.int
     """Characters given to engines."""
     cost_usd: _builtins.float
-    """Cost of the turn in US dollars by the price table in the settings."""
+    """What was paid for the turn in US dollars, as far as it has prices: see `cost`."""
     text: _builtins.str
     """The text of the reply, as far as it was written."""
     head_start_us: _builtins.int
     """For a draft: how long before its confirmation it came, in microseconds; 0 for other turns. Every
     duration of the report counts from the confirmation, and stages hold only what came behind it.
     """
+    provider: _builtins.str
+    """The provider that answered, or that made the cached reply; empty where there was none."""
+    model: _builtins.str
+    """Its model, as it names it; empty where there was none."""
+    prompt_variant: _builtins.str
+    """Named system prompt that the turn was made with; empty for one of the caller's own."""
+    engine_us: _builtins.int
+    """Microseconds that engines were busy with the turn's chunks; without what ended behind an interrupt."""
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was given up, each once, in order of appearance."""
@@ -895,7 +914,7 @@ class TurnReport(_message.Message):
 
     @_builtins.property
     def usage(self) -> _common_pb2.TokenUsage:
-        """Tokens of the LLM; absent where it was not asked or did not say."""
+        """Tokens of the LLM; absent where it was not asked."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
@@ -908,6 +927,10 @@ class TurnReport(_message.Message):
     @_builtins.property
     def variants(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The feature flags that had a say in the turn, and the variant that each gave it; empty: none had."""
+
+    @_builtins.property
+    def cost(self) -> Global___Cost:
+        """What the turn cost, by part; absent for a turn that was refused."""
 
     def __init__(
         self,
@@ -937,14 +960,65 @@ class TurnReport(_message.Message):
         head_start_us: _builtins.int = ...,
         format: _common_pb2.AudioFormat | None = ...,
         variants: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cost: Global___Cost | None = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        prompt_variant: _builtins.str = ...,
+        engine_us: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost_usd", b"cost_usd", "degraded", b"degraded", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "outcome", b"outcome", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "engine_us", b"engine_us", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnReport: _TypeAlias = TurnReport  # noqa: Y015
+
+@_typing.final
+class Cost(_message.Message):
+    """What was paid, by the price tables in the settings. US dollars."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LLM_USD_FIELD_NUMBER: _builtins.int
+    SPEECH_USD_FIELD_NUMBER: _builtins.int
+    SAVED_USD_FIELD_NUMBER: _builtins.int
+    PROMPT_CACHE_SAVED_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_FIELD_NUMBER: _builtins.int
+    ESTIMATED_FIELD_NUMBER: _builtins.int
+    llm_usd: _builtins.float
+    """Tokens of the model, those of hedges and broken attempts included."""
+    speech_usd: _builtins.float
+    """Characters and seconds of engines."""
+    saved_usd: _builtins.float
+    """What the reply and its speech would have cost beside that, had nothing been in the mesh's cache."""
+    prompt_cache_saved_usd: _builtins.float
+    """What the provider's own prompt cache took off the price of tokens."""
+    estimated: _builtins.bool
+    """True where tokens were estimated, because a provider did not say."""
+    @_builtins.property
+    def unpriced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What has no price in the tables, as "llm PROVIDER/MODEL" or "speech VOICE": the sums are without it.
+        Empty: the sums are complete.
+        """
+
+    def __init__(
+        self,
+        *,
+        llm_usd: _builtins.float = ...,
+        speech_usd: _builtins.float = ...,
+        saved_usd: _builtins.float = ...,
+        prompt_cache_saved_usd: _builtins.float = ...,
+        unpriced: _abc.Iterable[_builtins.str] | None = ...,
+        estimated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated", b"estimated", "llm_usd", b"llm_usd", "prompt_cache_saved_usd", b"prompt_cache_saved_usd", "saved_usd", b"saved_usd", "speech_usd", b"speech_usd", "unpriced", b"unpriced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cost: _TypeAlias = Cost  # noqa: Y015
 
 @_typing.final
 class HopDuration(_message.Message):
@@ -1308,3 +1382,119 @@ class ExplainTurnResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainTurnResponse: _TypeAlias = ExplainTurnResponse  # noqa: Y015
+
+@_typing.final
+class GetUsageRequest(_message.Message):
+    """Asks what was consumed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_TENANTS_FIELD_NUMBER: _builtins.int
+    all_tenants: _builtins.bool
+    """True to be told of every tenant, and not of the caller's alone."""
+    def __init__(
+        self,
+        *,
+        all_tenants: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tenants", b"all_tenants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetUsageResponse(_message.Message):
+    """What was consumed since the gateway began."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def totals(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageTotals]:
+        """One entry for each tenant and variant that had turns, by name. Beyond some thousand of them the
+        newest are added up under the tenant "*other".
+        """
+
+    def __init__(
+        self,
+        *,
+        totals: _abc.Iterable[Global___UsageTotals] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageResponse: _TypeAlias = GetUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageTotals(_message.Message):
+    """Sums over turns that ended, drafts that were discarded included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    ENGINE_US_FIELD_NUMBER: _builtins.int
+    CACHED_REPLIES_FIELD_NUMBER: _builtins.int
+    CACHED_CHARACTERS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    UNPRICED_TURNS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant; empty for the one without a name."""
+    variant: _builtins.str
+    """What the turns were made with, as "NAME=VALUE" by name, joined by commas; empty where nothing varied."""
+    turns: _builtins.int
+    """Turns."""
+    input_tokens: _builtins.int
+    """Tokens of prompts."""
+    cached_input_tokens: _builtins.int
+    """Those of them that providers had in their prompt caches."""
+    output_tokens: _builtins.int
+    """Tokens of replies."""
+    characters: _builtins.int
+    """Characters given to engines."""
+    engine_us: _builtins.int
+    """Microseconds that engines were busy."""
+    cached_replies: _builtins.int
+    """Replies that came from the mesh's cache."""
+    cached_characters: _builtins.int
+    """Characters whose audio came from the mesh's cache, or was made for somebody else."""
+    unpriced_turns: _builtins.int
+    """Turns that had something without a price: the cost is without it."""
+    @_builtins.property
+    def cost(self) -> Global___Cost:
+        """What it cost. `unpriced` has each name once, and no more than a few."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        turns: _builtins.int = ...,
+        input_tokens: _builtins.int = ...,
+        cached_input_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        characters: _builtins.int = ...,
+        engine_us: _builtins.int = ...,
+        cached_replies: _builtins.int = ...,
+        cached_characters: _builtins.int = ...,
+        cost: Global___Cost | None = ...,
+        unpriced_turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_characters", b"cached_characters", "cached_input_tokens", b"cached_input_tokens", "cached_replies", b"cached_replies", "characters", b"characters", "cost", b"cost", "engine_us", b"engine_us", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "tenant", b"tenant", "turns", b"turns", "unpriced_turns", b"unpriced_turns", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageTotals: _TypeAlias = UsageTotals  # noqa: Y015

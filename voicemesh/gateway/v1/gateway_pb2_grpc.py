@@ -63,6 +63,11 @@ class GatewayServiceStub:
                 request_serializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.ExplainTurnRequest.SerializeToString,
                 response_deserializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.ExplainTurnResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/voicemesh.gateway.v1.GatewayService/GetUsage',
+                request_serializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -136,6 +141,13 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """What the caller's tenant consumed, and what it cost, since this gateway began.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +175,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ExplainTurn,
                     request_deserializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.ExplainTurnRequest.FromString,
                     response_serializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.ExplainTurnResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.GetUsageRequest.FromString,
+                    response_serializer=voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.GetUsageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -304,6 +321,33 @@ class GatewayService:
             '/voicemesh.gateway.v1.GatewayService/ExplainTurn',
             voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.ExplainTurnRequest.SerializeToString,
             voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.ExplainTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/voicemesh.gateway.v1.GatewayService/GetUsage',
+            voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.GetUsageRequest.SerializeToString,
+            voicemesh_dot_gateway_dot_v1_dot_gateway__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

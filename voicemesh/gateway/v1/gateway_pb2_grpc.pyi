@@ -60,6 +60,8 @@ class GatewayServiceStub:
     """What can speak."""
     ExplainTurn: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainTurnRequest, _gateway_pb2.ExplainTurnResponse]
     """The report of a turn of the caller's tenant that ended here lately."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetUsageRequest, _gateway_pb2.GetUsageResponse]
+    """What the caller's tenant consumed, and what it cost, since this gateway began."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Turns a prompt into speech, and says where the time went.
@@ -137,5 +139,13 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gateway_pb2.ExplainTurnRequest, _abc.Awaitable[_gateway_pb2.ExplainTurnResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.ExplainTurnResponse]:
         """The report of a turn of the caller's tenant that ended here lately."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _gateway_pb2.GetUsageRequest,
+        context: _aio.ServicerContext[_gateway_pb2.GetUsageRequest, _abc.Awaitable[_gateway_pb2.GetUsageResponse]],
+    ) -> _abc.Awaitable[_gateway_pb2.GetUsageResponse]:
+        """What the caller's tenant consumed, and what it cost, since this gateway began."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _aio.Server) -> None: ...

@@ -236,22 +236,30 @@ class GenerateReady(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The first provider in order, for example "openai" or "rehearsal"."""
     model: _builtins.str
     """The default model of that provider."""
     revision: _builtins.str
     """Changes with every setting that changes replies; part of every reply cache key."""
+    context_tokens: _builtins.int
+    """Tokens that prompt and reply may have together at any of the providers; 0: not known."""
+    max_tokens: _builtins.int
+    """Longest reply in tokens where a request sets none; 0: not known."""
     def __init__(
         self,
         *,
         provider: _builtins.str = ...,
         model: _builtins.str = ...,
         revision: _builtins.str = ...,
+        context_tokens: _builtins.int = ...,
+        max_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "provider", b"provider", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens", b"context_tokens", "max_tokens", b"max_tokens", "model", b"model", "provider", b"provider", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -392,6 +400,7 @@ class GenerateFinished(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TOTAL_US_FIELD_NUMBER: _builtins.int
+    ALSO_BILLED_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     reason: Global___FinishReason.ValueType
@@ -406,6 +415,12 @@ class GenerateFinished(_message.Message):
     def usage(self) -> _common_pb2.TokenUsage:
         """What it consumed, over all attempts that said so. Absent where no provider did."""
 
+    @_builtins.property
+    def also_billed(self) -> _containers.RepeatedCompositeFieldContainer[Global___BilledUsage]:
+        """What else was asked for this reply and is billed: hedges that lost, attempts that broke off behind
+        their first token. `usage` is not among it.
+        """
+
     def __init__(
         self,
         *,
@@ -415,11 +430,44 @@ class GenerateFinished(_message.Message):
         provider: _builtins.str = ...,
         model: _builtins.str = ...,
         total_us: _builtins.int = ...,
+        also_billed: _abc.Iterable[Global___BilledUsage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "provider", b"provider", "reason", b"reason", "total_us", b"total_us", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also_billed", b"also_billed", "model", b"model", "provider", b"provider", "reason", b"reason", "total_us", b"total_us", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateFinished: _TypeAlias = GenerateFinished  # noqa: Y015
+
+@_typing.final
+class BilledUsage(_message.Message):
+    """Tokens that somebody charges for, of one question to one provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider that was asked."""
+    model: _builtins.str
+    """The model that was asked, as the provider names it."""
+    @_builtins.property
+    def usage(self) -> _common_pb2.TokenUsage:
+        """What it consumed, as far as it is known."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        usage: _common_pb2.TokenUsage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "provider", b"provider", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BilledUsage: _TypeAlias = BilledUsage  # noqa: Y015

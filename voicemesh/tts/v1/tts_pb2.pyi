@@ -389,6 +389,7 @@ class ChunkFinished(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
     WASTED_US_FIELD_NUMBER: _builtins.int
+    ENGINE_US_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     chunk_index: _builtins.int
@@ -402,7 +403,9 @@ class ChunkFinished(_message.Message):
     resumed: _builtins.int
     """Replicas that died or stalled on this chunk before one spoke it to its end."""
     wasted_us: _builtins.int
-    """Microseconds of engine time whose audio nobody will hear."""
+    """Microseconds of engine time whose audio nobody will hear; part of `engine_us`."""
+    engine_us: _builtins.int
+    """Microseconds that engines were busy with the chunk, in all replicas that spoke it."""
     def __init__(
         self,
         *,
@@ -413,10 +416,11 @@ class ChunkFinished(_message.Message):
         cancelled: _builtins.bool = ...,
         resumed: _builtins.int = ...,
         wasted_us: _builtins.int = ...,
+        engine_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "chunk_index", b"chunk_index", "resumed", b"resumed", "synthesis_us", b"synthesis_us", "total_samples", b"total_samples", "turn_id", b"turn_id", "wasted_us", b"wasted_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "chunk_index", b"chunk_index", "engine_us", b"engine_us", "resumed", b"resumed", "synthesis_us", b"synthesis_us", "total_samples", b"total_samples", "turn_id", b"turn_id", "wasted_us", b"wasted_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,12 +436,15 @@ class ChunkFailed(_message.Message):
     CHUNK_INDEX_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     SENT_SAMPLES_FIELD_NUMBER: _builtins.int
+    ENGINE_US_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     chunk_index: _builtins.int
     """The chunk."""
     sent_samples: _builtins.int
     """Samples of the chunk that were sent before it failed."""
+    engine_us: _builtins.int
+    """Microseconds that engines were busy with the chunk."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """Why, with ErrorInfo."""
@@ -449,10 +456,11 @@ class ChunkFailed(_message.Message):
         chunk_index: _builtins.int = ...,
         status: _status_pb2.Status | None = ...,
         sent_samples: _builtins.int = ...,
+        engine_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_index", b"chunk_index", "sent_samples", b"sent_samples", "status", b"status", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_index", b"chunk_index", "engine_us", b"engine_us", "sent_samples", b"sent_samples", "status", b"status", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
