@@ -16,7 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from services.cache.admission import Admission, AdmissionCounts
-from services.cache.durable import DurableEntry, DurableTier, DurableUnavailableError, RoundTrips
+from services.cache.durable import (
+    DurableEntry,
+    DurableTier,
+    DurableUnavailableError,
+    RoundTrips,
+    SharedLeases,
+)
 from services.cache.keys import Selector, StoredKey
 from services.cache.leases import Following, Granted, Lease, LeaseTable
 from services.cache.memory import Entry, KindCounts, MemoryTier
@@ -142,6 +148,7 @@ class CacheCore:
         lifetimes: How long entries live.
         durable: The tier behind memory; None for memory alone.
         admission: Says what audio each tier is given; None: all of it.
+        shared: Leases among all replicas; None where they are those of this process.
 
     """
 
@@ -154,11 +161,14 @@ class CacheCore:
         lifetimes: Lifetimes,
         durable: DurableTier | None = None,
         admission: Admission | None = None,
+        shared: SharedLeases | None = None,
     ) -> None:
         self._clock = clock
         self._memory = memory
         self._durable = durable
         self._admission = admission or Admission()
+        self._shared = shared
+        self._asking: dict[str, asyncio.Future[Hit | Joined | None]] = {}
         self._lifetimes = lifetimes
         self.removals = Removals(clock)
         self.leases = leases
@@ -333,11 +343,16 @@ class CacheCore:
         return Done(present + 1, degraded)
 
     def _store(self, key: StoredKey, value: Value) -> Done:
-        ttl_ms = self._lifetimes.of(key.kind)
         to_memory, to_redis = self._admission.admit(key, redis=self._durable is not None)
+        return self._write(key, value, to_memory=to_memory, to_redis=to_redis)
+
+    def _write(
+        self, key: StoredKey, value: Value, *, to_memory: bool, to_redis: bool, behind: bool = True
+    ) -> Done:
+        ttl_ms = self._lifetimes.of(key.kind)
         if to_memory:
             self._memory.put(key, value, ttl_ms, durable=to_redis)
-        if self._durable is not None and to_redis:
+        if self._durable is not None and to_redis and behind:
             self._durable.write_behind(key, value, ttl_ms)
         refused: tuple[Tier, ...] = () if to_memory else ("memory",)
         if self._durable is not None and not to_redis:
@@ -371,12 +386,46 @@ class CacheCore:
         joined = self.acquire_now(key, form, head_ms)
         if joined is not None:
             return joined
-        found = await self.get(key, trips, head_ms)
-        if isinstance(found, Hit):
-            return found
+        while (asking := self._asking.get(key.name)) is not None:
+            found = await asyncio.shield(asking)
+            joined = self.acquire_now(key, form, head_ms)
+            if joined is not None:
+                return joined
+            if isinstance(found, Hit):  # and too large for memory, or only its head is here
+                return self._count(key, found)
+        # One asks for all that want the same at once; what it finds they find here, or are told.
+        asking = self._asking[key.name] = asyncio.get_running_loop().create_future()
+        result: Hit | Joined | None = None
+        try:
+            result = await self._ask(key, form, trips, head_ms)
+            return result
+        finally:
+            del self._asking[key.name]
+            asking.set_result(result)
+
+    async def _ask(self, key: StoredKey, form: AudioFormat, trips: RoundTrips, head_ms: int) -> Hit | Joined:
+        began_ns = self._clock.now_ns()
+        shared = self._shared
+        while True:
+            found = await self.get(key, trips, head_ms)
+            if isinstance(found, Hit):
+                return found
+            left_s = 0.0
+            if shared is not None and shared.available and not self.leases.filling(key):
+                left_s = shared.timeout_s - (self._clock.now_ns() - began_ns) / 1e9
+            # Too little time: a Redis that is only slow would be held off.
+            if shared is None or left_s < shared.timeout_s / 2:
+                break
+            if await shared.look(key, form, trips, left_s) != "stored":
+                break
         # Meanwhile another may have begun, or ended, to make it.
         entry = self._memory.get(key)
         return Hit(entry.value, "memory") if entry else Joined(*self.leases.acquire(key, form))
+
+    def _count(self, key: StoredKey, hit: Hit) -> Hit:
+        counts = self._memory.counts[key.kind]
+        counts.redis_hits += 1
+        return hit
 
     def append(self, lease: Lease, part: AudioValue) -> Done:
         """Add to what a lease is for; errors as `LeaseTable.append`."""
@@ -389,7 +438,21 @@ class CacheCore:
         if complete is None:
             return Done()
         key, value = complete
-        return self._store(key, replace(value, tags=tags))
+        value, ttl_ms = replace(value, tags=tags), self._lifetimes.of(key.kind)
+        to_memory, to_redis = self._admission.admit(key, redis=self._durable is not None)
+        under_lease = self._shared is not None and self._shared.store(key, value, ttl_ms, admitted=to_redis)
+        return self._write(key, value, to_memory=to_memory, to_redis=to_redis, behind=not under_lease)
+
+    def copied(self, key: StoredKey, value: AudioValue) -> None:
+        """Keep what another replica has sealed, and this one heard all of."""
+        to_memory, _ = self._admission.admit(key, redis=False)
+        if to_memory:
+            self._memory.put(key, value, self._lifetimes.of(key.kind), durable=True)
+
+    def unstored(self, key: StoredKey, value: AudioValue, ttl_ms: int) -> None:
+        """Write what was sealed, and could not be written under its lease, behind."""
+        if self._durable is not None:
+            self._durable.write_behind(key, value, ttl_ms)
 
     def release(self, lease: Lease) -> Done:
         """Give a lease back, or stop following."""
@@ -412,6 +475,8 @@ class CacheCore:
         in_redis = 0
         try:
             if self._durable is not None:
+                if self._shared is not None:  # first: what is sealed from here on is refused
+                    await self._shared.discard(selector)
                 in_redis = await self._durable.invalidate(selector)
         except DurableUnavailableError as error:
             raise ServiceUnavailableError(

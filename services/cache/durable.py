@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from services.cache.keys import Selector, StoredKey
-from services.cache.values import AudioValue, HistoryValue, Value
+from services.cache.values import AudioFormat, AudioValue, HistoryValue, Value
 
 
 class DurableUnavailableError(Exception):
@@ -126,6 +126,48 @@ class DurableTier(Protocol):
 
         Raises:
             DurableUnavailableError: There was no answer; some may have been removed.
+
+        """
+        ...
+
+
+class SharedLeases(Protocol):
+    """Leases that hold among all processes. Those of `redis_leases.py` do."""
+
+    @property
+    def available(self) -> bool:
+        """False while leases are those of this process alone."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that a caller waits for `look` at most."""
+        ...
+
+    async def look(
+        self, key: StoredKey, form: AudioFormat, trips: RoundTrips, timeout_s: float
+    ) -> Literal["opened", "stored", "alone"]:
+        """Take or follow the lease of `key`, which nobody has here; never fails.
+
+        Returns:
+            "opened" where `LeaseTable.acquire` is to follow at once, "stored" where the entry is there
+            by now, "alone" where nobody else can be asked.
+
+        """
+        ...
+
+    def store(self, key: StoredKey, value: AudioValue, ttl_ms: int, *, admitted: bool) -> bool:
+        """Write a sealed value soon, and then let its lease go; False where others know of no lease.
+
+        What is not `admitted` is written only where another process follows.
+        """
+        ...
+
+    async def discard(self, selector: Selector) -> None:
+        """Make sure that nothing that matches and is being made in any process is stored.
+
+        Raises:
+            DurableUnavailableError: There was no answer.
 
         """
         ...

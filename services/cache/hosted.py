@@ -1,6 +1,7 @@
 """The cache service as a whole: what is made of its settings, and what starts and ends with it."""
 
 import asyncio
+import secrets
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from services.cache.breaker import Breaker
 from services.cache.core import CacheCore, Lifetimes
 from services.cache.leases import LeaseTable
 from services.cache.memory import MemoryTier
+from services.cache.replication import Replication
 from services.cache.requests import Limits
 from services.cache.servicer import CacheServicer
 from services.cache.settings import CacheSettings
@@ -21,15 +23,24 @@ from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.server import Hosted, Runtime
 
 if TYPE_CHECKING:
+    from services.cache.redis_leases import RedisLeases
     from services.cache.redis_tier import RedisTier
 
 
 class CacheService(Hosted):
     """Hosts a `CacheCore`, and the Redis tier where there is one."""
 
-    def __init__(self, core: CacheCore, redis: "RedisTier | None", runtime: Runtime, limits: Limits) -> None:
+    def __init__(
+        self,
+        core: CacheCore,
+        redis: "RedisTier | None",
+        shared: "RedisLeases | None",
+        runtime: Runtime,
+        limits: Limits,
+    ) -> None:
         self.core = core
         self._redis = redis
+        self.shared = shared
         self._runtime = runtime
         self._servicer = CacheServicer(core, runtime, limits)
         self._tasks: set[asyncio.Task[object]] = set()
@@ -41,9 +52,11 @@ class CacheService(Hosted):
     async def start(self) -> None:
         """Serve at once: with a Redis that does not answer yet, from memory."""
         if self._redis is not None:
-            self._redis.on_lost = self.core.redis_lost
+            self._redis.on_lost = self._lost
             self._redis.on_back = self._restore
             self._redis.start()
+        if self.shared is not None:
+            self.shared.start()
         self._spawn(self.core.maintain(), "cache-maintain")
         await self._runtime.readiness.set(
             True, "memory" if self._redis is None else f"memory, {self._redis.address} behind it"
@@ -51,6 +64,8 @@ class CacheService(Hosted):
 
     async def close(self) -> None:
         """Write what waits for Redis, for a second at most; end every task."""
+        if self.shared is not None:
+            await self.shared.close()
         if self._redis is not None:
             await self._redis.close()
         tasks = tuple(self._tasks)
@@ -58,7 +73,14 @@ class CacheService(Hosted):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _lost(self) -> None:
+        self.core.redis_lost()
+        if self.shared is not None:
+            self.shared.redis_lost()
+
     def _restore(self) -> None:
+        if self.shared is not None:
+            self.shared.redis_back()
         self._spawn(self.core.restore(), "cache-restore")
 
     def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
@@ -76,15 +98,17 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
     """
     clock = runtime.clock
     redis = _redis(settings, runtime) if settings.redis_url is not None else None
+    leases = LeaseTable(
+        clock,
+        ttl_ms=settings.cache_lease_ttl_ms,
+        max_value_bytes=settings.cache_max_value_bytes,
+        budget_bytes=settings.cache_fill_bytes,
+    )
+    shared = _shared(settings, runtime, redis, leases) if redis is not None else None
     core = CacheCore(
         clock=clock,
         memory=MemoryTier(clock, settings.cache_memory_bytes),
-        leases=LeaseTable(
-            clock,
-            ttl_ms=settings.cache_lease_ttl_ms,
-            max_value_bytes=settings.cache_max_value_bytes,
-            budget_bytes=settings.cache_fill_bytes,
-        ),
+        leases=leases,
         lifetimes=Lifetimes(
             audio_ms=settings.cache_audio_ttl_s * 1000,
             reply_ms=settings.cache_reply_ttl_s * 1000,
@@ -93,11 +117,27 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         ),
         durable=redis,
         admission=_admission(settings, clock),
+        shared=shared,
     )
+    if shared is not None:
+        shared.replication.on_copied = core.copied
+        shared.replication.on_unstored = core.unstored
     limits = Limits(
         settings.cache_max_value_bytes, settings.cache_max_text_chars, settings.cache_prompt_match
     )
-    return CacheService(core, redis, runtime, limits)
+    return CacheService(core, redis, shared, runtime, limits)
+
+
+def _shared(
+    settings: CacheSettings, runtime: Runtime, redis: "RedisTier", leases: LeaseTable
+) -> "RedisLeases":
+    from services.cache.redis_leases import RedisLeases  # noqa: PLC0415 - as for RedisTier
+
+    replica = secrets.token_hex(8)
+    replication = Replication(
+        leases, runtime.clock, replica=replica, heartbeat_ms=settings.cache_lease_heartbeat_ms
+    )
+    return RedisLeases(redis, replication, runtime.clock, replica=replica)
 
 
 def _admission(settings: CacheSettings, clock: Clock) -> Admission:

@@ -9,12 +9,15 @@ There is one buffer a fill; a follower is an offset into it. So a slow follower 
 holds up nobody: it gets what it has not had yet in one piece when it comes back. Where a fill can no
 longer be kept (too large, invalidated, no room), it comes apart: the holder goes on unshared, and
 every follower is granted a lease of its own, at the offset that it can go on from.
+
+The holder may be at another replica of the cache: then the fill has no holder here, its buffer is a
+copy that `replication.py` keeps up, and the followers here cannot tell the difference.
 """
 
 import asyncio
 import itertools
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -61,7 +64,9 @@ FollowEvent = Part | Sealed | Granted
 
 
 @dataclass(eq=False, slots=True)
-class _Fill:
+class Fill:
+    """What is being made under one key: its buffer, and who has a part in it here."""
+
     key: StoredKey
     format: AudioFormat
     holder: "Lease | None" = None
@@ -73,6 +78,12 @@ class _Fill:
     shared: bool = True
     """False once it came apart: nothing is kept any more, and nobody else may join."""
     appended: bool = False
+    remote: bool = False
+    """True while another replica has the lease: there is no holder here."""
+    replicated: bool = False
+    """True while other replicas may know of it; once sealed it is kept until `settle`."""
+    discarded: bool = False
+    """True once it was invalidated."""
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +91,7 @@ class Lease:
     """One caller's part in a fill, as holder or as follower; made by `LeaseTable.acquire`."""
 
     id: str
-    fill: _Fill
+    fill: Fill
     ended: bool = False
     told: bool = False
     """True once `granted` was taken by the caller's stream."""
@@ -106,12 +117,14 @@ class LeaseTable:
     """
 
     def __init__(self, clock: Clock, *, ttl_ms: int, max_value_bytes: int, budget_bytes: int) -> None:
+        self.on_changed: Callable[[Fill], None] = lambda _: None
+        """Is told of a fill that was appended to, was sealed, came apart or lost all its leases."""
         self._clock = clock
         self._ttl_ms = ttl_ms
         self._max_value_bytes = max_value_bytes
         self._budget_bytes = budget_bytes
         self._bytes = 0
-        self._fills: dict[str, _Fill] = {}
+        self._fills: dict[str, Fill] = {}
         self._leases: dict[str, Lease] = {}
         self._ids = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count(1))
 
@@ -126,8 +139,12 @@ class LeaseTable:
         return self._bytes
 
     def filling(self, key: StoredKey) -> bool:
-        """Return whether somebody holds the lease of `key`."""
+        """Return whether `key` is being made, or stored, as far as this process knows."""
         return key.name in self._fills
+
+    def knows(self, fill: Fill) -> bool:
+        """Return whether others may still join `fill`."""
+        return self._fills.get(fill.key.name) is fill
 
     def acquire(self, key: StoredKey, form: AudioFormat) -> tuple[Lease, Granted | Following]:
         """Take the lease of `key`, or follow whoever has it.
@@ -144,10 +161,12 @@ class LeaseTable:
             # Where the holder has stalled the caller may now hold the lease. It still needs what
             # was appended before, so it follows first and is granted by `follow`.
             self._expire(fill)
+            if fill.holder is None and not fill.remote and not fill.sealed:
+                self._promote(fill)  # this replica was given the lease, and nobody here has it yet
             if not lease.holds or fill.audio:
                 return lease, Following(lease.id, self._rest(lease, limit=None))
         else:
-            fill = _Fill(key, form)
+            fill = Fill(key, form)
             self._fills[key.name] = fill
             lease = self._new_lease(fill)
             self._give(fill, lease)
@@ -168,13 +187,13 @@ class LeaseTable:
             return
         size = len(fill.audio) + len(part.audio)
         if size > self._max_value_bytes:
-            self._take_apart(fill)
+            self.take_apart(fill)
             self.release(lease)
             raise InvalidFieldError(
                 "append.part.audio", f"{size} bytes in all; the limit is {self._max_value_bytes}"
             )
         if self._bytes + len(part.audio) > self._budget_bytes:
-            self._take_apart(fill)
+            self.take_apart(fill)
             return
         fill.format = part.format
         fill.audio += part.audio
@@ -182,6 +201,7 @@ class LeaseTable:
         fill.appended = True
         self._bytes += len(part.audio)
         self._wake(fill)
+        self.on_changed(fill)
 
     def seal(self, lease: Lease) -> tuple[StoredKey, AudioValue] | None:
         """Complete the fill of `lease`; its followers hear the rest and the end.
@@ -203,8 +223,10 @@ class LeaseTable:
         if not fill.shared:
             return None
         fill.sealed = True
-        self._forget(fill)
+        if not fill.replicated:
+            self._forget(fill)
         self._wake(fill)
+        self.on_changed(fill)
         return fill.key, AudioValue(fill.format, bytes(fill.audio), tuple(fill.words))
 
     def release(self, lease: Lease) -> None:
@@ -218,13 +240,107 @@ class LeaseTable:
             self._promote(fill)
         elif lease in fill.followers:
             fill.followers.remove(lease)
+            if fill.remote and not fill.followers:
+                self._forget(fill)  # nobody listens here any more
+                self.on_changed(fill)
 
     def discard(self, selector: Selector) -> int:
         """Make sure that no fill that matches is stored: they come apart. Return how many."""
         matching = [fill for fill in self._fills.values() if selector.matches(fill.key)]
         for fill in matching:
-            self._take_apart(fill)
+            fill.discarded = True
+            self.take_apart(fill)
         return len(matching)
+
+    def take_apart(self, fill: Fill) -> None:
+        """Stop sharing `fill`: whoever has a part in it goes on alone from what it has."""
+        self._forget(fill)
+        fill.shared = False
+        self.on_changed(fill)
+        if fill.sealed:
+            return  # its followers have all of it
+        followers, fill.followers = fill.followers, []
+        for follower in followers:
+            # The follower's own fill starts where the shared one stopped; it holds no bytes, because
+            # what was before is not there any more to be stored with what comes.
+            follower.fill = Fill(fill.key, fill.format, shared=False, audio=fill.audio, words=fill.words)
+            self._give(follower.fill, follower)
+
+    def open(self, key: StoredKey, form: AudioFormat, *, remote: bool) -> Fill:
+        """Begin a fill that other replicas know of; who acquires it next holds it, or follows it.
+
+        Args:
+            key: What is made; `filling` must be false for it.
+            form: As its key wants it.
+            remote: Whether another replica has the lease.
+
+        """
+        fill = Fill(key, form, remote=remote, replicated=True)
+        self._fills[key.name] = fill
+        return fill
+
+    def extend(self, fill: Fill, at: int, words_at: int, part: AudioValue) -> bool:
+        """Add what was appended at another replica; what is here already is left out.
+
+        Args:
+            fill: The fill.
+            at: Byte at which the audio of `part` begins.
+            words_at: Number of words in front of those of `part`.
+            part: What was appended, in its whole format.
+
+        Returns:
+            False where something in between is missing: nothing was added.
+
+        """
+        have, words = len(fill.audio), len(fill.words)
+        if at > have or words_at > words:
+            return False
+        size = max(0, at + len(part.audio) - have)
+        if self._bytes + size > self._budget_bytes or have + size > self._max_value_bytes:
+            self.take_apart(fill)
+            return True
+        fill.format = part.format
+        if size:
+            fill.audio += memoryview(part.audio)[-size:]
+            self._bytes += size
+        fill.words += part.words[words - words_at :]
+        fill.appended = True
+        self._wake(fill)
+        return True
+
+    def finish(self, fill: Fill) -> AudioValue:
+        """Note that another replica completed `fill`, all of which is here; return the value."""
+        fill.remote = False
+        fill.sealed = True
+        self.settle(fill)
+        self._wake(fill)
+        return AudioValue(fill.format, bytes(fill.audio), tuple(fill.words))
+
+    def take_over(self, fill: Fill) -> None:
+        """Let the next follower of `fill` hold it: the lease is this replica's now."""
+        fill.remote = False
+        self._promote(fill)
+        self._wake(fill)  # they have a holder now whose stalling is theirs to notice
+
+    def surrender(self, fill: Fill) -> None:
+        """Note that the lease of `fill` is not this replica's any more."""
+        holder, fill.holder = fill.holder, None
+        fill.remote = True
+        if holder is not None and holder.told:
+            self._end(holder)
+        elif holder is not None:
+            fill.followers.append(holder)
+        if not fill.followers:
+            self._forget(fill)
+
+    def stalled(self, fill: Fill) -> bool:
+        """Return whether the holder of `fill` has stalled, and nobody here is there to notice."""
+        return fill.holder is not None and not fill.followers and self._clock.now_ns() >= fill.deadline_ns
+
+    def settle(self, fill: Fill) -> None:
+        """Forget a fill that was sealed: whoever asks finds what it made."""
+        fill.replicated = False
+        self._forget(fill)
 
     async def follow(self, lease: Lease) -> AsyncIterator[FollowEvent]:
         """Yield what comes to a follower, until it is sealed, granted or released.
@@ -239,9 +355,10 @@ class LeaseTable:
                     return
                 continue
             lease.changed.clear()
-            left_s = (lease.fill.deadline_ns - self._clock.now_ns()) / 1e9
+            left_s = max((lease.fill.deadline_ns - self._clock.now_ns()) / 1e9, 0.001)
             try:
-                async with asyncio.timeout(max(left_s, 0.001)):
+                # Of a holder at another replica, that replica sees to it.
+                async with asyncio.timeout(left_s if lease.fill.holder is not None else None):
                     await lease.changed.wait()
             except TimeoutError:
                 self._expire(lease.fill)
@@ -263,7 +380,7 @@ class LeaseTable:
         for fill in tuple(self._fills.values()):
             self._expire(fill)
 
-    def _expire(self, fill: _Fill) -> None:
+    def _expire(self, fill: Fill) -> None:
         holder = fill.holder
         if holder is None or not fill.followers or self._clock.now_ns() < fill.deadline_ns:
             return
@@ -275,18 +392,19 @@ class LeaseTable:
             fill.followers.append(holder)
         self._promote(fill)
 
-    def _held(self, lease: Lease, path: str) -> _Fill:
+    def _held(self, lease: Lease, path: str) -> Fill:
         if not lease.holds:
             raise InvalidFieldError(path, "this lease is not held: it expired, or was never granted")
         return lease.fill
 
-    def _promote(self, fill: _Fill) -> None:
+    def _promote(self, fill: Fill) -> None:
         if fill.followers:
             self._give(fill, fill.followers.pop(0))
         else:
             self._forget(fill)
+            self.on_changed(fill)
 
-    def _give(self, fill: _Fill, lease: Lease) -> None:
+    def _give(self, fill: Fill, lease: Lease) -> None:
         fill.holder = lease
         fill.deadline_ns = self._deadline_ns()
         lease.changed.set()
@@ -304,22 +422,12 @@ class LeaseTable:
         lease.offset_bytes, lease.offset_words = end, len(fill.words)
         return AudioValue(fill.format, bytes(memoryview(fill.audio)[start:end]), words)
 
-    def _take_apart(self, fill: _Fill) -> None:
-        self._forget(fill)
-        fill.shared = False
-        followers, fill.followers = fill.followers, []
-        for follower in followers:
-            # The follower's own fill starts where the shared one stopped; it holds no bytes, because
-            # what was before is not there any more to be stored with what comes.
-            follower.fill = _Fill(fill.key, fill.format, shared=False, audio=fill.audio, words=fill.words)
-            self._give(follower.fill, follower)
-
-    def _forget(self, fill: _Fill) -> None:
+    def _forget(self, fill: Fill) -> None:
         if self._fills.get(fill.key.name) is fill:
             del self._fills[fill.key.name]
             self._bytes -= len(fill.audio)
 
-    def _new_lease(self, fill: _Fill) -> Lease:
+    def _new_lease(self, fill: Fill) -> Lease:
         lease = Lease(next(self._ids), fill)
         self._leases[lease.id] = lease
         return lease
@@ -332,6 +440,6 @@ class LeaseTable:
     def _deadline_ns(self) -> int:
         return self._clock.now_ns() + self._ttl_ms * 1_000_000
 
-    def _wake(self, fill: _Fill) -> None:
+    def _wake(self, fill: Fill) -> None:
         for follower in fill.followers:
             follower.changed.set()

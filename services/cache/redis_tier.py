@@ -12,7 +12,7 @@ is not one of ours (a miss; it is removed).
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from services.cache import codec
 from services.cache.breaker import Breaker
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
 from services.cache.keys import Selector, StoredKey
+from services.cache.patience import patience
 from services.cache.values import AudioValue, HistoryValue, Value
 from services.cache.writeback import Write, WriteQueue
 from voicemesh.runtime.clock import Clock
@@ -65,7 +66,7 @@ return {1, new}
 _VERSION_AT: Final = slice(5, 13)
 
 # ValueError: what redis-py's parser raises where the peer does not speak Redis's protocol.
-_UNANSWERED: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, OSError, ValueError)
+UNANSWERED: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, OSError, ValueError)
 
 _log = get_logger(__name__)
 
@@ -100,7 +101,8 @@ class RedisTier:
     ) -> None:
         self._clock = clock
         self._breaker = breaker
-        self._timeout_s = timeout_ms / 1000
+        self.timeout_s = timeout_ms / 1000
+        """Seconds that a caller waits at most."""
         self._queue = queue
         self.on_lost = on_lost
         self.on_back = on_back
@@ -149,7 +151,7 @@ class RedisTier:
             loop.create_task(self._write(), name="redis-writer"),
         )
         for task in self._tasks:
-            task.add_done_callback(_report)
+            task.add_done_callback(report)
 
     async def close(self) -> None:
         """Write what is queued if Redis answers, for a second at most, and disconnect."""
@@ -199,7 +201,7 @@ class RedisTier:
             return await self.get(key, trips)
         # The listener has the head to hear meanwhile: half of it, and the other half is left to find
         # other means where the rest does not come.
-        timeout_s = max(self._timeout_s, head_ms / 2000)
+        timeout_s = max(self.timeout_s, head_ms / 2000)
 
         async def whole() -> AudioValue | None:
             with trips.redis("GETRANGE", key):
@@ -215,10 +217,7 @@ class RedisTier:
 
     async def _read(self, *commands: tuple[str | int, ...]) -> list[Any]:
         """Send commands in one round trip. The first reads the entry: b"" where that is of another type."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        answers = await self.send(*commands)
         if isinstance(answers[0], ResponseError) and str(answers[0]).startswith("WRONGTYPE"):
             # Not an entry: what cannot be decoded is counted and removed.
             return [b""] + [0 if isinstance(answer, ResponseError) else answer for answer in answers[1:]]
@@ -309,15 +308,37 @@ class RedisTier:
             if isinstance(start, bytes) and codec.has_tag(start, tag)
         ]
 
+    @property
+    def client(self) -> Redis:
+        """The client, for what has a connection of its own; all else goes through `ask`."""
+        return self._redis
+
+    async def send(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
+        """Send commands in one round trip, under `ask`; what Redis refuses is an exception in the list."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    async def ask(self, work: Awaitable[Any], timeout_s: float | None = None) -> Any:
+        """Await `work`, for the tier's timeout at most, unless Redis is held off.
+
+        Raises:
+            DurableUnavailableError: It is, or there was no answer, or it refused.
+
+        """
+        return await self._ask(work, timeout_s)
+
     async def _ask(self, work: Any, timeout_s: float | None = None) -> Any:
         if not self._breaker.closed:
             if asyncio.iscoroutine(work):
                 work.close()
             raise DurableUnavailableError("held off")
         try:
-            async with asyncio.timeout(timeout_s or self._timeout_s):
+            async with patience(timeout_s or self.timeout_s):
                 answer = await work
-        except _UNANSWERED as error:
+        except UNANSWERED as error:
             self._failed(error)
             raise DurableUnavailableError(type(error).__name__) from error
         except RedisError as error:
@@ -347,7 +368,7 @@ class RedisTier:
             try:
                 async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
                     await self._redis.ping()
-            except (RedisError, *_UNANSWERED) as error:
+            except (RedisError, *UNANSWERED) as error:
                 if self._breaker.closed:
                     self._failed(error)
                 else:
@@ -387,7 +408,7 @@ class RedisTier:
             try:
                 async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
                     answers = await self._send(batch, now_ns)
-            except _UNANSWERED as error:
+            except UNANSWERED as error:
                 self._queue.give_back(batch)
                 self._failed(error)
                 return
@@ -408,7 +429,7 @@ class RedisTier:
         return answers
 
 
-def _report(task: asyncio.Task[None]) -> None:
+def report(task: asyncio.Task[None]) -> None:
     """Log the fault that ended a task which ought never to end."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("task failed", task=task.get_name(), exc_info=error)

@@ -48,6 +48,9 @@ class CacheSettings(ServerSettings):
     """Different audio whose requests are counted, 32 bytes each; with more of it the window is shorter."""
     cache_lease_ttl_ms: Annotated[int, Field(ge=10, le=600_000)] = 2000
     """Milliseconds without an append after which another may take a lease over."""
+    cache_lease_heartbeat_ms: Annotated[int, Field(ge=10, le=60_000)] = 250
+    """How often a replica of the cache tells Redis that it holds a lease; after four times as long
+    without, another replica takes it over."""
     cache_redis_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 15
     """Milliseconds that a request waits for Redis at most; then Redis is held off. Less than the 20 that
     the gateway waits for the cache: a slow Redis must not look like a slow cache."""
