@@ -35,6 +35,8 @@ from voicemesh.runtime.logs import get_logger
 _STEP: Final = 1000
 """Entries that are looked at without letting other work in between."""
 _MAINTENANCE_S: Final = 10.0
+_LEAST_SHARE: Final = 0.25
+"""Of the tier's timeout: what is left for a lease at least, where reading the entry took long."""
 WHOLE_BYTES: Final = 64 * 1024
 """Audio in memory up to which a head is not worth the messages of the rest."""
 
@@ -406,17 +408,14 @@ class CacheCore:
     async def _ask(self, key: StoredKey, form: AudioFormat, trips: RoundTrips, head_ms: int) -> Hit | Joined:
         began_ns = self._clock.now_ns()
         shared = self._shared
-        while True:
+        for _ in range(2):  # an entry that is there by now is read, unless nobody can read it
             found = await self.get(key, trips, head_ms)
             if isinstance(found, Hit):
                 return found
-            left_s = 0.0
-            if shared is not None and shared.available and not self.leases.filling(key):
-                left_s = shared.timeout_s - (self._clock.now_ns() - began_ns) / 1e9
-            # Too little time: a Redis that is only slow would be held off.
-            if shared is None or left_s < shared.timeout_s / 2:
+            if shared is None or not shared.available or self.leases.filling(key):
                 break
-            if await shared.look(key, form, trips, left_s) != "stored":
+            left_s = shared.timeout_s - (self._clock.now_ns() - began_ns) / 1e9
+            if await shared.look(key, form, trips, max(left_s, _LEAST_SHARE * shared.timeout_s)) != "stored":
                 break
         # Meanwhile another may have begun, or ended, to make it.
         entry = self._memory.get(key)

@@ -194,8 +194,8 @@ class RedisLeases:
         try:
             found = await self._tier.get(asked.share.fill.key, Untraced())
         except DurableUnavailableError:
-            found = None
-        return Failed() if found is None else found
+            return Failed()
+        return Failed(refused=True) if found is None else found  # nobody can read it, or it has gone
 
     async def _listen(self) -> None:
         wait_s = _RETRY_S[0]

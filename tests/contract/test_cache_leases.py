@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from services.cache.keys import stored_key
+from services.cache.translation import _key
 from tests.contract.cache_harness import (
     FORMAT,
     GUARD_S,
@@ -307,6 +309,17 @@ async def test_foreign_data_at_the_record_harms_nobody(
         lease_id = await lead(at_one)
         away = await at_two.send(get=cache_pb2.Get(key=audio_key(), on_miss=LEASE))
         await away.next()
+        await at_one.append(lease_id, part(0, 10))
+        assert (await at_one.seal(lease_id)).done == cache_pb2.Done()
+
+
+async def test_an_entry_that_another_version_wrote_keeps_nobody_waiting(
+    one: Cache, redis: RedisServer
+) -> None:
+    stored = stored_key(_key(audio_key(), "key"), "key", max_text_chars=1000)
+    async with one.stream() as at_one, redis.client() as client:
+        await client.set(stored.name, b"VMC\x09 whatever that one writes")
+        lease_id = await lead(at_one)
         await at_one.append(lease_id, part(0, 10))
         assert (await at_one.seal(lease_id)).done == cache_pb2.Done()
 
