@@ -5,6 +5,7 @@ asked ──> connected ──> text … ──> end
 """
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Final
 
@@ -112,7 +113,9 @@ class Attempt:
     async def close(self, error: BaseException | None = None) -> None:
         """Close the provider's stream, if it is not at its end. `error`: why it is closed, for the trace."""
         try:
-            await self._events.aclose()
+            # A connection that cannot even be closed well is closed all the same.
+            with contextlib.suppress(AttemptError):
+                await self._events.aclose()
         finally:
             self._settle(error)
 

@@ -369,6 +369,13 @@ def test_what_is_in_time_is_not_asked_twice() -> None:
     assert (line.text, second.asked) == ("Hi", [])
 
 
+def test_a_loser_that_closes_badly_harms_nobody() -> None:
+    second = ScriptedProvider([60.0], name="second", closes_badly=True)
+    line = run_virtual(_hedging([0.2, *pieces("Hi"), END], then=second).play())
+    assert line.text == "Hi"
+    assert second.closed == 1
+
+
 def test_hedges_are_paid_from_a_budget() -> None:
     budget = Budget(1, reserve=0)
     line = _hedging([0.5, *pieces("Hi"), END], then=_second())

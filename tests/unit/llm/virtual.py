@@ -64,8 +64,9 @@ class ScriptedProvider:
     model = "m"
     server: tuple[str, int] | None = None
 
-    def __init__(self, *attempts: Sequence[Step], name: str = "scripted") -> None:
+    def __init__(self, *attempts: Sequence[Step], name: str = "scripted", closes_badly: bool = False) -> None:
         self.name = name
+        self._closes_badly = closes_badly
         self._attempts = list(attempts)
         self.asked: list[ProviderRequest] = []
         self.closed = 0
@@ -83,6 +84,8 @@ class ScriptedProvider:
                     yield step
         finally:
             self.closed += 1
+            if self._closes_badly:
+                raise failed()
 
     async def probe(self) -> None:
         """Fine."""
