@@ -1,6 +1,7 @@
 """A turn's stream to the LLM service: opened ahead, asked once, told how patient the turn is."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -10,7 +11,7 @@ from gateway import translation
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.tokens import prompt_tokens
-from gateway.core.values import Image, Message, TurnSpec
+from gateway.core.values import Image, Message, TurnSpec, Usage
 from gateway.links import broke_off
 from gateway.options import TextChoice
 from gateway.peers import Peers
@@ -150,13 +151,18 @@ class Asking:
         self._complete = True
         # Absent, it is estimated; who answered is known all the same.
         usage = translation.usage_from(finished.usage, finished.provider, finished.model)
-        also = tuple(
-            translation.usage_from(billed.usage, billed.provider, billed.model)
-            for billed in finished.also_billed
-        )
+        also = tuple(self._billed(billed) for billed in finished.also_billed)
         if finished.HasField("usage") and not usage.estimated:
             self._learn_tokens(finished.provider, usage.input_tokens)
         self._handle(on.TextEnded(usage, finished.reason == llm_pb2.FINISH_REASON_STOP, also))
+
+    def _billed(self, billed: llm_pb2.BilledUsage) -> Usage:
+        """Return what else was billed; the prompt, estimated, where its provider did not say."""
+        usage = translation.usage_from(billed.usage, billed.provider, billed.model)
+        if billed.HasField("usage"):
+            return usage
+        estimated = prompt_tokens(self._messages, self._spec.answerer.tiles) * self._spec.answerer.factor
+        return replace(usage, input_tokens=round(estimated), estimated=True)
 
     def _learn_tokens(self, provider: str, reported: int) -> None:
         """Put the estimate of prompts right by what a provider counted; pictures say nothing of its words."""

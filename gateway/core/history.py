@@ -4,8 +4,8 @@ A provider that has seen the beginning of a prompt before reads it from its prom
 in less time. So a prompt only ever grows at its end, until it is over its budget; then the oldest turns go
 all at once, down to 70% of it, and the next prompts grow again:
 
-    system prompt │ summary │ turn 7  turn 8  turn 9  turn 10 │ question        at most 100%
-    system prompt │ summary │                 turn 9  turn 10 │ question        70%: a new prefix, once
+    system prompt │ turn 7  turn 8  turn 9  turn 10 │ question        at most 100%
+    system prompt │                 turn 9  turn 10 │ question        70%: a new prefix, once
 
 The stored history is the only state of this: nothing has to be remembered beside it.
 """
@@ -28,20 +28,19 @@ def fitted(
 ) -> tuple[Message, ...]:
     """Return what of `history` may stay, given what is asked `beside` it: system prompt and question.
 
-    Whole turns go, oldest first; a summary at the beginning goes last. The end stays whatever its size,
-    unless `asking`: then the question is the end. Of the pictures those of the last message that has any are
-    kept, because the next question may be about them; in place of the others a few words say that there were
-    some.
+    Whole turns go, oldest first. The end stays whatever its size, unless `asking`: then the question is the
+    end. Of the pictures those of the last message that has any are kept, because the next question may be
+    about them; in place of the others a few words say that there were some.
     """
     if not budget.messages:
         return ()
     messages = _without_old_pictures(history)
     if _holds(messages, budget, beside, 1.0):
         return messages
-    summary, turns = _turns(messages)
-    while turns and (asking or len(turns) > 1) and not _holds(_joined(summary, turns), budget, beside, KEEP):
+    turns = _turns(messages)
+    while turns and (asking or len(turns) > 1) and not _holds(_joined(turns), budget, beside, KEEP):
         del turns[0]
-    messages = _joined(summary, turns)
+    messages = _joined(turns)
     if asking:
         return messages if _holds(messages, budget, beside, 1.0) else ()
     # One turn alone is too large: its end stays.
@@ -50,36 +49,8 @@ def fitted(
     return messages
 
 
-def over_ripe(
-    history: Sequence[Message], budget: Budget, beside: Sequence[Message], share: float
-) -> tuple[Message, ...]:
-    """Return the messages at the beginning of `history` to be summarised; none while it is below `share`.
-
-    They are what is in the way of `KEEP / 2` of the budget; the last turn is never among them.
-    """
-    if not budget.messages or _holds(history, budget, beside, share):
-        return ()
-    summary, turns = _turns(tuple(history))
-    gone = list(summary)
-    while len(turns) > 1 and not _holds(_joined((), turns), budget, beside, KEEP / 2):
-        gone += turns.pop(0)
-    return tuple(gone) if len(gone) > len(summary) else ()
-
-
-def is_summary(message: Message) -> bool:
-    """Return whether a message of a history stands for what was said before it."""
-    return message.role == "system"
-
-
 def with_system(system_prompt: str, history: Sequence[Message]) -> tuple[Message, ...]:
-    """Return system prompt and history as a prompt has them, for a question to follow.
-
-    Summary and system prompt are one message: many models take no second system message, and it begins with
-    the prompt all the same.
-    """
-    if history and is_summary(history[0]):
-        text = "\n\n".join(part for part in (system_prompt, history[0].text) if part)
-        return (Message("system", (text,)), *history[1:])
+    """Return system prompt and history as a prompt has them, for a question to follow."""
     return (*((Message("system", (system_prompt,)),) if system_prompt else ()), *history)
 
 
@@ -99,19 +70,18 @@ def _weight(messages: Sequence[Message], tiles: Tiles, weigh: Callable[[Message,
     return REPLY_TOKENS + sum(weigh(message, tiles) for message in messages)
 
 
-def _turns(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], list[list[Message]]]:
-    """Cut a history into its summary, if it has one, and turns: a user's message and what follows it."""
-    start = 1 if messages and is_summary(messages[0]) else 0
+def _turns(messages: tuple[Message, ...]) -> list[list[Message]]:
+    """Cut a history into turns: a user's message and what follows it."""
     turns: list[list[Message]] = []
-    for message in messages[start:]:
+    for message in messages:
         if message.role == "user" or not turns:
             turns.append([])
         turns[-1].append(message)
-    return messages[:start], turns
+    return turns
 
 
-def _joined(summary: Sequence[Message], turns: Sequence[Sequence[Message]]) -> tuple[Message, ...]:
-    return (*summary, *(message for turn in turns for message in turn))
+def _joined(turns: Sequence[Sequence[Message]]) -> tuple[Message, ...]:
+    return tuple(message for turn in turns for message in turn)
 
 
 def _without_old_pictures(history: Sequence[Message]) -> tuple[Message, ...]:

@@ -78,6 +78,7 @@ def build(settings: LlmSettings, runtime: Runtime) -> HostedLlm:
         total_timeout_s=settings.llm_total_timeout_s,
         clock=runtime.clock,
         reply_source=_reply_source(settings),
+        context_tokens=settings.llm_context_tokens,
     )
     servicer = LlmServicer(core, runtime.sessions, runtime.telemetry)
     return HostedLlm(servicer, providers, core.figures, runtime, keep_warm_s=settings.llm_keep_warm_s)

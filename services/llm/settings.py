@@ -43,6 +43,8 @@ class LlmSettings(ServerSettings):
     """Model of the provider `openai`, where the caller names none."""
     llm_max_tokens: Annotated[int, Field(ge=1, le=131072)] = 300
     """Longest reply in tokens, where the caller sets none."""
+    llm_context_tokens: Annotated[int, Field(ge=0, le=100000000)] = 0
+    """Tokens that prompt and reply may have together, the least of all providers; 0: not known."""
     llm_temperature: Annotated[float, Field(ge=0, le=2)] = 0.5
     """Sampling temperature, where the caller sets none."""
     llm_top_p: Annotated[float, Field(gt=0, le=1)] = 0.85

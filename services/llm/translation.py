@@ -84,7 +84,13 @@ def _part_of(part: common_pb2.ContentPart) -> Part | None:
 def ready_of(ready: Ready) -> llm_pb2.GenerateResponse:
     """Return the first message of every call."""
     return llm_pb2.GenerateResponse(
-        ready=llm_pb2.GenerateReady(provider=ready.provider, model=ready.model, revision=ready.revision)
+        ready=llm_pb2.GenerateReady(
+            provider=ready.provider,
+            model=ready.model,
+            revision=ready.revision,
+            context_tokens=ready.context_tokens,
+            max_tokens=ready.max_tokens,
+        )
     )
 
 
@@ -114,4 +120,10 @@ def _finished_of(turn_id: str, event: Finished) -> llm_pb2.GenerateFinished:
         finished.usage.input_tokens = event.usage.input_tokens
         finished.usage.output_tokens = event.usage.output_tokens
         finished.usage.cached_input_tokens = event.usage.cached_input_tokens
+    for billed in event.also_billed:
+        also = finished.also_billed.add(provider=billed.provider, model=billed.model)
+        if billed.usage is not None:
+            also.usage.input_tokens = billed.usage.input_tokens
+            also.usage.output_tokens = billed.usage.output_tokens
+            also.usage.cached_input_tokens = billed.usage.cached_input_tokens
     return finished

@@ -44,6 +44,30 @@ async def test_a_reply_with_usage_model_and_reason(line: Line) -> None:
     )
 
 
+async def test_a_parameter_that_is_refused_is_left_out_at_once_and_from_then_on(line: Line) -> None:
+    house, server = line
+    renamed = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+    fixed = "Unsupported value: 'temperature' does not support 0.5 with this model."
+    server.script(
+        Reply.error(400, renamed, code="unsupported_parameter"),
+        Reply.error(400, fixed, code="unsupported_value"),
+        Reply(tokens=("Hi.",)),
+        Reply(tokens=("Hi.",)),
+        Reply.error(400, "the prompt is too long"),
+    )
+    call = await house.ask()
+    assert call.kinds == ["ready", "delta", "finished"]
+    assert (await house.ask()).text == "Hi."
+    first, second, third, fourth = (request.body for request in server.requests)
+    assert (first["max_tokens"], first["temperature"], first["top_p"]) == (300, 0.5, 0.85)
+    assert (second["max_completion_tokens"], second["temperature"]) == (300, 0.5)
+    assert "max_tokens" not in second
+    assert "temperature" not in third
+    assert fourth == third
+    assert (await house.fails()).reason == "LLM_REQUEST_REFUSED"
+    assert len(server.requests) == 5
+
+
 async def test_what_the_provider_is_asked(line: Line) -> None:
     house, server = line
     picture = common_pb2.ContentPart(image=common_pb2.Image(data=b"\x89PNG", media_type="image/png"))

@@ -320,7 +320,9 @@ class VoiceMesh:
     async def usage(self, *, all_tenants: bool = False) -> list[UsageTotals]:
         """Return what the tenant consumed since the gateway began; with `all_tenants`, what every one did."""
         request = gateway_pb2.GetUsageRequest(all_tenants=all_tenants)
-        response = await self._unary(self._stub().GetUsage(request, timeout=_UNARY_TIMEOUT_S))
+        response = await self._unary(
+            self._stub().GetUsage(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
+        )
         return [totals_from_proto(totals) for totals in response.totals]
 
     async def _unary(self, call: Any) -> Any:

@@ -43,6 +43,7 @@ class Attempt:
 
     Attributes:
         connected_ns: When the response headers came.
+        accepted: Whether they did: from then on it is paid for.
         usage: What it consumed; None until the provider says.
         ending: How it ended; None before.
         failure: Why it failed; None where it did not.
@@ -58,6 +59,7 @@ class Attempt:
         seam: Seam | None = None,
     ) -> None:
         self.candidate = candidate
+        self.accepted = False
         self.usage: Usage | None = None
         self.ending: ProviderEnd | None = None
         self.failure: AttemptError | None = None
@@ -180,6 +182,7 @@ class Attempt:
     def _note(self, event: ProviderEvent) -> None:
         if isinstance(event, Connected):
             self.connected_ns = self._clock.now_ns()
+            self.accepted = True
         elif isinstance(event, Usage):
             self.usage = event
 

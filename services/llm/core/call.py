@@ -58,6 +58,10 @@ class Ready:
     provider: str
     model: str
     revision: str
+    max_tokens: int = 0
+    """Longest reply where a request sets none; 0: not known."""
+    context_tokens: int = 0
+    """What prompt and reply may have together at any provider; 0: not known."""
 
 
 class LlmCore:
@@ -80,6 +84,7 @@ class LlmCore:
         total_timeout_s: float,
         clock: Clock,
         reply_source: str = "",
+        context_tokens: int = 0,
     ) -> None:
         self.figures = Figures()
         self._providers = tuple(providers)
@@ -99,7 +104,7 @@ class LlmCore:
             defaults.top_p,
         ]
         revision = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
-        self.ready = Ready(first.name, first.provider.model, revision)
+        self.ready = Ready(first.name, first.provider.model, revision, defaults.max_tokens, context_tokens)
 
     def generation(
         self,

@@ -18,6 +18,7 @@ from services.llm.core.figures import Figures
 from services.llm.core.hedging import open_first
 from services.llm.core.model import (
     AttemptError,
+    Billed,
     Delta,
     FallbackNotice,
     Finished,
@@ -26,7 +27,6 @@ from services.llm.core.model import (
     ProviderRequest,
     ResumedNotice,
     Timing,
-    Usage,
 )
 from services.llm.core.retries import Budget, RetryPolicy
 from services.llm.core.route import Route
@@ -76,7 +76,7 @@ class Generation:
         self._observer = observer
         self._draw = draw
         self._started_ns = clock.now_ns()
-        self._usage: Usage | None = None
+        self._tried: list[Attempt] = []
         self._attempts = 0
         self._answered: Attempt | None = None
         self._said: list[str] = []
@@ -145,8 +145,13 @@ class Generation:
             provider=candidate.listed.name,
             model=ending.model if ending else candidate.model,
             total_ns=self._clock.now_ns() - self._started_ns,
-            usage=self._usage,
+            usage=attempt.usage if attempt else None,
             response_id=ending.response_id if ending else "",
+            also_billed=tuple(
+                Billed(tried.candidate.listed.name, tried.candidate.model, tried.usage)
+                for tried in self._tried
+                if tried is not attempt and tried.accepted
+            ),
         )
 
     async def _ask_in_time(self) -> None:
@@ -194,7 +199,6 @@ class Generation:
                 raise
             finally:
                 await attempt.close(self._ended_by())
-                self._count(attempt)
 
     def _attempt(self, candidate: Candidate) -> Attempt:
         """Begin to ask a candidate, behind what was said."""
@@ -204,7 +208,8 @@ class Generation:
         watch = self._observer.attempt(candidate.listed.provider, request, self._attempts)
         self._attempts += 1
         self._figures.asked += 1
-        return Attempt(candidate, request, watch, self._clock, seam)
+        self._tried.append(Attempt(candidate, request, watch, self._clock, seam))
+        return self._tried[-1]
 
     async def _opened(self, attempt: Attempt, route: Route) -> Attempt:
         """Return the attempt that has the first text, which may be that of another candidate."""
@@ -244,14 +249,3 @@ class Generation:
                 attempt.first_text(timing)
             self._said.append(text)
             await self._events.put(Delta(text, timing))
-
-    def _count(self, attempt: Attempt) -> None:
-        """Add what an attempt consumed: each is paid for."""
-        used, before = attempt.usage, self._usage
-        if used is not None and before is not None:
-            used = Usage(
-                before.input_tokens + used.input_tokens,
-                before.output_tokens + used.output_tokens,
-                before.cached_input_tokens + used.cached_input_tokens,
-            )
-        self._usage = used or before

@@ -242,8 +242,17 @@ class ResumedNotice:
 
 
 @dataclass(frozen=True)
+class Billed:
+    """A question that was accepted, and so is paid for; `usage` is None where its provider did not say."""
+
+    provider: str
+    model: str
+    usage: Usage | None
+
+
+@dataclass(frozen=True)
 class Finished:
-    """The end of a reply. `usage` is None where the provider did not say."""
+    """The end of a reply. `usage` is None where the provider did not say; `also_billed` is beside it."""
 
     reason: FinishReason
     provider: str
@@ -251,6 +260,7 @@ class Finished:
     total_ns: int
     usage: Usage | None = None
     response_id: str = ""
+    also_billed: tuple[Billed, ...] = ()
 
 
 Notice = RetryNotice | FallbackNotice | ResumedNotice

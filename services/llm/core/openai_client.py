@@ -119,6 +119,15 @@ def attempt_error_of(
     return _unavailable("the model's provider answered with something that is not its protocol")
 
 
+def refusal_of(error: Exception) -> tuple[str, str] | None:
+    """Return the parameter and the text of an error that says what is wrong with a request; else None."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 422):
+        return None
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    return error.param or "", str(message or error.message)
+
+
 def _unavailable(message: str) -> AttemptError:
     return AttemptError(LlmUnavailableError(message), retryable=True)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from services.llm.core.dialect import Dialect
 from services.llm.core.model import (
     AttemptError,
     Connected,
@@ -94,6 +95,7 @@ class OpenAiProvider:
         host = parts.hostname or ""
         self.server: tuple[str, int] | None = (host, parts.port or (443 if parts.scheme == "https" else 80))
         self._is_openai = host.endswith(("openai.com", "openai.azure.com"))
+        self._dialect = Dialect(is_openai=self._is_openai)
         self._loading: asyncio.Future[tuple[Any, Any]] | None = None
 
     async def _load(self) -> tuple[Any, Any]:
@@ -119,7 +121,7 @@ class OpenAiProvider:
         """Ask once and yield the reply as it comes; see `Provider.generate`."""
         client, package = await self._load()
         try:
-            stream = await package.ask(client, self._body_of(request), request.headers)
+            stream = await self._ask(client, package, request)
             try:
                 yield Connected()
                 async for event in _events_of(stream, request.model, package.FAILURES):
@@ -128,6 +130,18 @@ class OpenAiProvider:
                 await stream.close()
         except package.FAILURES as error:
             raise self._failure_of(package, error, request.model) from error
+
+    async def _ask(self, client: Any, package: Any, request: ProviderRequest) -> Any:
+        """Ask; where a parameter is refused that a reply can be made without, ask at once without it."""
+        asked = self._body_of(request)
+        while True:
+            body = self._dialect.body(asked)
+            try:
+                return await package.ask(client, body, request.headers)
+            except package.FAILURES as error:
+                refusal = package.refusal_of(error)
+                if refusal is None or not self._dialect.learn(request.model, body, *refusal):
+                    raise
 
     def _failure_of(self, package: Any, error: Exception, model: str) -> AttemptError:
         failure: AttemptError = package.attempt_error_of(
@@ -141,8 +155,7 @@ class OpenAiProvider:
             "messages": [_message_of(message) for message in request.messages],
             "temperature": request.temperature,
             "top_p": request.top_p,
-            # OpenAI's newer models refuse the old name; other servers may not know the new one.
-            "max_completion_tokens" if self._is_openai else "max_tokens": request.max_tokens,
+            "max_tokens": request.max_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
         }

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.budget import Budget
-from gateway.core.history import PICTURE_GONE, fitted, is_summary, over_ripe, with_system
+from gateway.core.history import PICTURE_GONE, fitted, with_system
 from gateway.core.tokens import prompt_tokens
 from gateway.core.values import Image, Message
 
@@ -77,34 +77,10 @@ def test_a_picture_counts_by_its_tiles() -> None:
     assert fitted(history, Budget(tokens=1000)) == tuple(history)
 
 
-def test_a_summary_is_one_message_with_the_system_prompt_and_goes_last() -> None:
-    summary = Message("system", ("They talked about the sky.",))
-    history = [summary, *talk(20)]
-    assert is_summary(summary)
-    assert with_system("Be brief.", history)[0].text == "Be brief.\n\nThey talked about the sky."
-    assert [message.role for message in with_system("Be brief.", history)][:3] == [
-        "system",
-        "user",
-        "assistant",
-    ]
-    assert with_system("", history)[0] == summary
-    assert with_system("", ()) == ()
-    kept = fitted(history, Budget(messages=20))
-    assert kept[0] == summary
-    assert kept[1].role == "user"
-    assert len(kept) <= 14
-
-
-def test_what_is_ripe_for_a_summary_leaves_room_and_the_last_turn() -> None:
-    history = talk(20)
-    budget = Budget(messages=45)
-    assert over_ripe(history, budget, (), 0.9) == ()
-    gone = over_ripe(history, budget, (), 0.8)
-    assert gone == tuple(history[: len(gone)])
-    assert len(history) - len(gone) <= 0.35 * 45
-    assert history[len(gone)].role == "user"
-    one = [said("x" * 90), answered("y" * 90)]
-    assert over_ripe(one, Budget(chars=100), (), 0.8) == ()
+def test_a_prompt_begins_with_its_instructions() -> None:
+    history = talk(1)
+    assert with_system("Be brief.", history) == (SYSTEM, *history)
+    assert with_system("", history) == tuple(history)
 
 
 def test_a_long_conversation_keeps_its_prefix_but_for_a_few_trims() -> None:

@@ -11,6 +11,7 @@ from services.llm.core.buffer import ReplyBuffer
 from services.llm.core.candidates import ListedProvider, ProviderSpec, candidates_for
 from services.llm.core.model import (
     AttemptError,
+    Billed,
     Connected,
     FallbackNotice,
     FinishReason,
@@ -126,7 +127,8 @@ def test_a_broken_stream_goes_on_behind_what_was_said() -> None:
     )
     assert line.text == "Once upon a time there was."
     assert _notices(line) == [ResumedNotice]
-    assert line.finished.usage == Usage(14, 7, 2)
+    assert line.finished.usage == Usage(9, 4, 2)
+    assert line.finished.also_billed == (Billed(line.finished.provider, "m", Usage(5, 3)),)
     again = line.provider.asked[1]
     assert [message.role for message in again.messages[-2:]] == [Role.ASSISTANT, Role.USER]
     assert again.messages[-2].text == "Once upon a"

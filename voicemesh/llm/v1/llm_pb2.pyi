@@ -413,12 +413,12 @@ class GenerateFinished(_message.Message):
     """From the arrival of `start` to the end of the provider's stream, in microseconds."""
     @_builtins.property
     def usage(self) -> _common_pb2.TokenUsage:
-        """What it consumed, over all attempts that said so. Absent where no provider did."""
+        """What the answer consumed. Absent where the provider did not say."""
 
     @_builtins.property
     def also_billed(self) -> _containers.RepeatedCompositeFieldContainer[Global___BilledUsage]:
-        """What else was asked for this reply and is billed: hedges that lost, attempts that broke off behind
-        their first token. `usage` is not among it.
+        """What else was asked for this reply, accepted, and so is billed: hedges that lost, attempts that broke
+        off. `usage` is not among it.
         """
 
     def __init__(
@@ -455,7 +455,7 @@ class BilledUsage(_message.Message):
     """The model that was asked, as the provider names it."""
     @_builtins.property
     def usage(self) -> _common_pb2.TokenUsage:
-        """What it consumed, as far as it is known."""
+        """What it consumed. Absent where the provider did not say, as for a stream that was closed."""
 
     def __init__(
         self,
