@@ -1,7 +1,8 @@
 """A turn's streams to the TTS service.
 
-One speaks the turn's chunks, in order. A chunk that goes on with what another turn had begun may come
-behind a later one: it has a stream of its own, and so waits for none of them.
+A stream answers its chunks in the order in which they were asked for. So a chunk has one that is not busy
+where others may wait for it, because their player is not where this turn's is; and so has one that goes on
+with what another turn had begun, where a later one was asked for before it.
 """
 
 from collections.abc import Callable, Coroutine
@@ -76,7 +77,12 @@ class Synthesis:
     def ask(self, action: do.Synthesize) -> None:
         """Have a chunk spoken."""
         index = action.index
-        stream = next((stream for stream in self._streams if stream.last < index), None) or self._open()
+        free = (
+            stream
+            for stream in self._streams
+            if stream.last < index and not (action.at_once and stream.asked)
+        )
+        stream = next(free, None) or self._open()
         stream.last = index
         stream.asked.add(index)
         chunk = tts_pb2.SynthesizeChunk(

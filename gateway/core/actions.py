@@ -138,6 +138,8 @@ class Synthesize:
     deadline_ms: int
     start_offset_samples: int = 0
     """Samples of the text's audio that are there already; it is to go on behind them."""
+    at_once: bool = False
+    """True where others may wait for it: it is to come as it is made, not behind chunks before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,10 @@ class Speech:
                 text = progress.chunk.said[progress.text_before :]
                 self._characters += len(progress.chunk.text) - progress.text_before
                 deadline_ms = int(before_ms) + self._spec.patience_ms
-                self._act(do.Synthesize(progress.chunk.index, text, deadline_ms, progress.asked_from))
+                leads = progress.keep is Keep.LEASED
+                self._act(
+                    do.Synthesize(progress.chunk.index, text, deadline_ms, progress.asked_from, at_once=leads)
+                )
             before_ms += self._unsent_ms(progress)
 
     def _on_lookup(self, progress: Progress, event: on.LookupEvent, now_ns: int) -> None:

@@ -9,7 +9,8 @@ from tests.support.mesh import running_mesh
 from tests.support.otlp import OtlpReceiver, ReceivedSpan, otlp_receiver
 from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh
 
-UNPACED = SpeechOptions(max_lead_ms=0)
+UNPACED = SpeechOptions(max_lead_ms=0, cache=False)
+"""Nothing is shared: turns that ask at the same moment would hear what one of them has spoken."""
 CONCURRENT = 20
 
 LLM = "voicemesh.llm.v1.LlmService/Generate"
