@@ -25,6 +25,7 @@ from services.cache.durable import (
 )
 from services.cache.keys import Selector, StoredKey
 from services.cache.leases import Following, Granted, Lease, LeaseTable
+from services.cache.lifetimes import Lifetimes
 from services.cache.memory import Entry, KindCounts, MemoryTier
 from services.cache.removals import Removals
 from services.cache.values import AudioFormat, AudioValue, HistoryValue, Kind, Value
@@ -43,21 +44,6 @@ WHOLE_BYTES: Final = 64 * 1024
 Tier = Literal["memory", "redis"]
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """How long entries live, in milliseconds from their writing."""
-
-    audio_ms: int
-    reply_ms: int
-    history_ms: int
-    history_copy_ms: int
-    """In memory, of a history that Redis has."""
-
-    def of(self, kind: Kind) -> int:
-        """Return the lifetime of a kind."""
-        return {"audio": self.audio_ms, "reply": self.reply_ms, "history": self.history_ms}[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,7 +448,7 @@ class CacheCore:
         """Remove all entries that match from both tiers, and those that are being made.
 
         Which tags a value will have is known when it is complete: a tag counts for all that are being made.
-        Other processes keep what they have in memory until they are told the same.
+        Other processes are told, and remove it from their memory (`forget`).
 
         Raises:
             ServiceUnavailableError: Memory is clear, but Redis did not answer; try again.
@@ -496,6 +482,25 @@ class CacheCore:
             removed += count
             await asyncio.sleep(0)
         return removed
+
+    async def forget(self, selector: Selector) -> None:
+        """Remove what matches from memory, and from what is being made: another process removed it."""
+        self.removals.add(selector)
+        self.leases.discard(selector)
+        removed = await self._clear_memory(selector)
+        self.removals.ended(removed, 0)
+        _log.info("invalidated elsewhere", target=selector.target, memory_entries=removed)
+
+    async def forget_copies(self) -> None:
+        """Remove all from memory but the histories that Redis may not have: nobody knows what was removed."""
+        everything = Selector("all")
+        self.removals.add(everything)
+        self.leases.discard(everything)
+        removed = 0
+        for count in self._memory.remove_copies(_STEP):
+            removed += count
+            await asyncio.sleep(0)
+        self.removals.ended(removed, 0)
 
     def stats(self) -> Stats:
         """Return counts since the start, and sizes now."""

@@ -9,8 +9,9 @@ import grpc
 
 from services.cache.admission import Admission, RequestRecord
 from services.cache.breaker import Breaker
-from services.cache.core import CacheCore, Lifetimes
+from services.cache.core import CacheCore
 from services.cache.leases import LeaseTable
+from services.cache.lifetimes import Lifetimes
 from services.cache.memory import MemoryTier
 from services.cache.replication import Replication
 from services.cache.requests import Limits
@@ -54,6 +55,8 @@ class CacheService(Hosted):
         if self._redis is not None:
             self._redis.on_lost = self._lost
             self._redis.on_back = self._restore
+            self._redis.on_removed = self.core.forget
+            self._redis.on_gap = self.core.forget_copies
             self._redis.start()
         if self.shared is not None:
             self.shared.start()
@@ -97,7 +100,13 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
 
     """
     clock = runtime.clock
-    redis = _redis(settings, runtime) if settings.redis_url is not None else None
+    lifetimes = Lifetimes(
+        audio_ms=settings.cache_audio_ttl_s * 1000,
+        reply_ms=settings.cache_reply_ttl_s * 1000,
+        history_ms=settings.cache_history_ttl_s * 1000,
+        history_copy_ms=min(settings.cache_history_copy_ttl_s, settings.cache_history_ttl_s) * 1000,
+    )
+    redis = _redis(settings, runtime, lifetimes.longest_ms) if settings.redis_url is not None else None
     leases = LeaseTable(
         clock,
         ttl_ms=settings.cache_lease_ttl_ms,
@@ -109,12 +118,7 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         clock=clock,
         memory=MemoryTier(clock, settings.cache_memory_bytes),
         leases=leases,
-        lifetimes=Lifetimes(
-            audio_ms=settings.cache_audio_ttl_s * 1000,
-            reply_ms=settings.cache_reply_ttl_s * 1000,
-            history_ms=settings.cache_history_ttl_s * 1000,
-            history_copy_ms=min(settings.cache_history_copy_ttl_s, settings.cache_history_ttl_s) * 1000,
-        ),
+        lifetimes=lifetimes,
         durable=redis,
         admission=_admission(settings, clock),
         shared=shared,
@@ -152,7 +156,7 @@ def _admission(settings: CacheSettings, clock: Clock) -> Admission:
     return Admission(record, memory_requests=memory_requests, redis_requests=redis_requests)
 
 
-def _redis(settings: CacheSettings, runtime: Runtime) -> "RedisTier":
+def _redis(settings: CacheSettings, runtime: Runtime, lifetime_ms: int) -> "RedisTier":
     # Imported here: redis-py costs 180 ms of start-up and 12 MB that only those who use it should pay.
     from services.cache.redis_tier import RedisTier  # noqa: PLC0415 - see above
 
@@ -170,6 +174,7 @@ def _redis(settings: CacheSettings, runtime: Runtime) -> "RedisTier":
                 max_entries=settings.cache_redis_queue_entries,
                 max_bytes=settings.cache_redis_queue_bytes,
             ),
+            lifetime_ms=lifetime_ms,
         )
     except ValueError as error:
         raise SettingsError(f"VOICEMESH_REDIS_URL: {error}") from None

@@ -135,6 +135,13 @@ class MemoryTier:
                     if selector.matches(entry.key, tags_of(entry.value))
                 )
 
+    def remove_copies(self, step: int) -> Iterator[int]:
+        """Remove all but the histories that Redis may not have, in steps as `remove_matching`."""
+        for kind in KINDS:
+            present = iter(tuple(self._entries[kind].values()))
+            while batch := tuple(islice(present, step)):
+                yield sum(self.remove(entry.key) for entry in batch if kind != "history" or entry.durable)
+
     def sweep(self, step: int) -> Iterator[int]:
         """Remove what has expired: looks at `step` entries a step, yields how many it removed."""
         for kind in KINDS:

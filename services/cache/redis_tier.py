@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -24,6 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.cache import codec
+from services.cache.announcements import BLOCK_MS, Announcements
 from services.cache.breaker import Breaker
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
 from services.cache.keys import Selector, StoredKey
@@ -80,8 +81,13 @@ class RedisTier:
         breaker: Says when to leave Redis alone.
         timeout_ms: Milliseconds that a caller waits at most.
         queue: Writes behind.
+        lifetime_ms: Milliseconds that entries live at most.
+
+    Attributes:
         on_lost: Called when Redis is held off.
         on_back: Called when it answers again; and once at the start, when it first answers.
+        on_removed: Called for what another process has removed.
+        on_gap: Called where it is not known what others have removed.
 
     Raises:
         ValueError: The URL is none of these; the text does not hold it.
@@ -96,30 +102,41 @@ class RedisTier:
         breaker: Breaker,
         timeout_ms: int,
         queue: WriteQueue,
-        on_lost: Callable[[], None] = lambda: None,
-        on_back: Callable[[], None] = lambda: None,
+        lifetime_ms: int,
     ) -> None:
         self._clock = clock
         self._breaker = breaker
         self.timeout_s = timeout_ms / 1000
         """Seconds that a caller waits at most."""
         self._queue = queue
-        self.on_lost = on_lost
-        self.on_back = on_back
+        self.on_lost: Callable[[], None] = lambda: None
+        self.on_back: Callable[[], None] = lambda: None
+        self.on_removed: Callable[[Selector], Awaitable[object]] = _nothing
+        self.on_gap: Callable[[], Awaitable[None]] = _nothing
         self.address = address_of(url)
+        options: dict[str, Any] = {
+            "socket_connect_timeout": _BACKGROUND_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+        }
         try:
             pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=CONNECTIONS,
                 timeout=None,  # every use is under a timeout of its own
-                socket_connect_timeout=_BACKGROUND_TIMEOUT_S,
                 socket_timeout=_BACKGROUND_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                protocol=2,
+                **options,
+            )
+            listening: ConnectionPool = ConnectionPool.from_url(
+                url, socket_timeout=BLOCK_MS / 1000 + _BACKGROUND_TIMEOUT_S, **options
             )
         except ValueError:
             raise ValueError("is not an address of a Redis") from None
         self._redis: Redis = Redis.from_pool(pool)
+        self._listening: Redis = Redis.from_pool(listening)
+        self._announcements = Announcements(
+            self._listening, lifetime_ms=lifetime_ms, on_removed=self._heard, on_gap=self._missed
+        )
         self._lost = asyncio.Event()
         self._usable = asyncio.Event()
         self._usable.set()
@@ -149,6 +166,7 @@ class RedisTier:
         self._tasks = (
             loop.create_task(self._supervise(), name="redis-supervisor"),
             loop.create_task(self._write(), name="redis-writer"),
+            loop.create_task(self._announcements.listen(), name="redis-announcements"),
         )
         for task in self._tasks:
             task.add_done_callback(report)
@@ -165,8 +183,9 @@ class RedisTier:
                 task.cancel()
             # Again and again: a cancellation that meets redis-py in the middle of a failure gets lost.
             _, ending = await asyncio.wait(ending, timeout=0.05)
-        with contextlib.suppress(RedisError, OSError):
-            await self._redis.aclose(close_connection_pool=True)
+        for client in (self._redis, self._listening):
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose(close_connection_pool=True)
 
     async def get(self, key: StoredKey, trips: RoundTrips, head_ms: int = 0) -> DurableEntry | None:
         """Return the entry of `key`; see `DurableTier`."""
@@ -272,11 +291,24 @@ class RedisTier:
         return Written(int(version), bool(done))
 
     async def invalidate(self, selector: Selector) -> int:
-        """Remove all entries that match; see `DurableTier`.
+        """Remove all entries that match, and tell all other processes; see `DurableTier`.
 
         One SCAN step looks at about 500 keys, so that Redis is never held up; keys that are written
         meanwhile may be missed.
         """
+        removed = await self._remove(selector)
+        # Last, so that nobody brings back into memory what is still in Redis.
+        await self._ask(self._announcements.announce(self._redis, selector), _BACKGROUND_TIMEOUT_S)
+        return removed
+
+    async def _heard(self, selector: Selector) -> None:
+        self._queue.discard(selector)
+        await self.on_removed(selector)
+
+    async def _missed(self) -> None:
+        await self.on_gap()
+
+    async def _remove(self, selector: Selector) -> int:
         self._queue.discard(selector)
         async with self._writing:  # what was being written is there now, and is found
             pass
@@ -427,6 +459,10 @@ class RedisTier:
                 pipeline.set(write.key.name, codec.encode(write.value), px=ttl_ms)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
+
+
+async def _nothing(*_: object) -> None:
+    """Stand for a callback that is not set."""
 
 
 def report(task: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
+from services.cache.announcements import STREAM
 from services.cache.settings import CacheSettings
 from tests.contract.cache_harness import (
     LEASE,
@@ -314,7 +315,7 @@ async def test_invalidation_reaches_both_tiers_and_only_ours(
         await one.put(reply_key(), reply())
         await stored(redis, reply_key())
         assert (await second.invalidate(all=True)).redis_entries == 1
-        assert sorted(await client.keys()) == [b"theirs", b"voicemesh:v2x"]
+        assert sorted(await client.keys()) == [b"theirs", STREAM.encode(), b"voicemesh:v2x"]
 
 
 async def test_invalidation_without_redis_says_that_it_is_not_done(cache: Cache, redis: RedisServer) -> None:

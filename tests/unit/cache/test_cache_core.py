@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from services.cache.admission import Admission, AdmissionCounts, RequestRecord
-from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Lifetimes, Miss, Removed
+from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Miss, Removed
 from services.cache.durable import Untraced
 from services.cache.keys import Selector, StoredKey, select, tag
 from services.cache.leases import Following, Granted, LeaseTable
+from services.cache.lifetimes import Lifetimes
 from services.cache.memory import MemoryTier
 from services.cache.values import HistoryValue, ReplyValue
 from tests.unit.cache.fake_durable import FakeDurable

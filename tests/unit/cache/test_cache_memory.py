@@ -105,6 +105,15 @@ def test_entries_are_removed_by_what_they_belong_to() -> None:
     assert memory.bytes == 0
 
 
+def test_copies_are_given_up_and_the_only_ones_are_not() -> None:
+    memory, _ = tier()
+    memory.put(audio_key(), audio(10), TTL_MS)
+    memory.put(history_key("in Redis"), history("Hi."), TTL_MS, durable=True)
+    memory.put(history_key("here alone"), history("Hi."), TTL_MS)
+    assert sum(memory.remove_copies(1)) == 2
+    assert memory.get(history_key("here alone")) is not None
+
+
 def test_a_mark_does_not_bring_back_what_was_replaced() -> None:
     memory, _ = tier()
     memory.put(history_key(), history("Hi."), TTL_MS, version=1)

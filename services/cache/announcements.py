@@ -1,0 +1,130 @@
+"""What one replica removes, all others remove from their memory: a stream in Redis that all of them read.
+
+    invalidate ── XADD voicemesh:invalidations ──> [ … the last 1,000 … ] ── XREAD BLOCK ──> every replica
+
+A stream, not a channel: a replica that was cut off reads on where it was, so it misses nothing unless
+1,000 or more came meanwhile; then it gives up all its copies. Nor client-side tracking, which tells of
+every write and cannot tell a removal from one: docs/adr/0031-removals-are-announced.md.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, get_args, get_type_hints
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from services.cache.keys import Selector
+from voicemesh.runtime.logs import get_logger
+
+STREAM: Final = "voicemesh:invalidations"
+"""Outside of the prefix of entries, so that it is not removed with them."""
+KEPT: Final = 1000
+"""Announcements that are kept, and so how many a replica can miss and catch up with."""
+BLOCK_MS: Final = 5000
+"""One read waits so long for news; a connection that is dead is noticed a little later."""
+_AGAIN_S: Final = 0.5
+_TARGETS: Final = get_args(get_type_hints(Selector)["target"])
+
+_log = get_logger(__name__)
+
+
+class Announcements:
+    """One replica's part in them.
+
+    Args:
+        redis: A client for reading alone; its connection waits for minutes, so it is not one of the pool's.
+        lifetime_ms: Milliseconds that entries live at most: older announcements are about nothing.
+        on_removed: Called for what another replica has removed.
+        on_gap: Called where some announcements were missed for good.
+
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        lifetime_ms: int,
+        on_removed: Callable[[Selector], Awaitable[object]],
+        on_gap: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._redis = redis
+        self._lifetime_ms = lifetime_ms
+        self._on_removed = on_removed
+        self._on_gap = on_gap
+        self._replica = secrets.token_hex(8)
+        self._last_id = "0-0"
+        self._failing = False
+
+    async def announce(self, redis: Redis, selector: Selector) -> None:
+        """Tell all other replicas, through a connection of `redis`.
+
+        Raises:
+            RedisError: It was not announced.
+
+        """
+        message = json.dumps(dataclasses.asdict(selector))
+        for attempt in range(2):
+            try:
+                async with redis.pipeline(transaction=False) as pipeline:
+                    pipeline.xadd(
+                        STREAM,
+                        {"by": self._replica, "selector": message},
+                        maxlen=KEPT,
+                        approximate=False,
+                    )
+                    pipeline.pexpire(STREAM, self._lifetime_ms)
+                    await pipeline.execute()
+            except ResponseError as error:
+                if attempt or "WRONGTYPE" not in str(error):
+                    raise
+                await redis.unlink(STREAM)  # something else is in its place
+            else:
+                return
+
+    async def listen(self) -> None:
+        """Read what others announce, until cancelled; trouble with Redis is waited out."""
+        while True:
+            try:
+                found: Any = await self._redis.xread({STREAM: self._last_id}, count=KEPT, block=BLOCK_MS)
+            except (RedisError, OSError, ValueError, TimeoutError) as error:
+                if not self._failing:
+                    _log.warning("removals of other replicas cannot be heard", reason=type(error).__name__)
+                self._failing = True
+                with contextlib.suppress(RedisError, OSError):
+                    await self._redis.connection_pool.disconnect()
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            self._failing = False
+            for _, messages in found:
+                await self._take(messages)
+
+    async def _take(self, messages: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        if messages:
+            self._last_id = messages[-1][0].decode()
+        if len(messages) >= KEPT:
+            _log.warning("removals of other replicas were missed: all copies in memory are given up")
+            await self._on_gap()
+            return
+        for _, fields in messages:
+            if fields.get(b"by") == self._replica.encode():
+                continue
+            selector = _selector(fields.get(b"selector", b""))
+            if selector is None:  # of another version of this service: what it removes, nobody knows
+                await self._on_gap()
+            else:
+                await self._on_removed(selector)
+
+
+def _selector(message: bytes) -> Selector | None:
+    try:
+        fields: dict[str, Any] = json.loads(message)
+        texts = all(isinstance(field, str) for field in (fields["name"], *fields.values()))
+        known = texts and fields["target"] in _TARGETS
+        return Selector(**fields) if known else None
+    except (ValueError, TypeError, KeyError):
+        return None
