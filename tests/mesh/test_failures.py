@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.mesh import Mesh, running_mesh
 from tests.support.openai_server import OpenAiServer, Reply
+from tests.support.redis_server import redis_server
 from voicemesh.client import Degraded, Frame, SpeechOptions, VoiceMesh, VoiceMeshError
 
 UNPACED = SpeechOptions(max_lead_ms=0)
@@ -89,6 +90,42 @@ async def test_a_redis_that_is_not_there_costs_no_turn(socket_folder: object) ->
         again = await client.ask("Is Redis there?", speech=UNPACED).collect()
     assert first.report.outcome == "completed"
     assert again.report.reply_cache == "hit"
+
+
+async def test_a_redis_that_is_killed_and_restarted_under_turns_fails_none_of_them() -> None:
+    async with (
+        redis_server() as redis,
+        running_mesh(
+            VOICEMESH_REDIS_URL=redis.url,
+            VOICEMESH_CACHE_REDIS_RETRY_MIN_MS="10",
+            VOICEMESH_CACHE_REDIS_RETRY_MAX_MS="50",
+        ) as mesh,
+        VoiceMesh(mesh.address("gateway")) as client,
+    ):
+        told, done = asyncio.Event(), asyncio.Event()
+        outcomes: list[str] = []
+
+        async def call(caller: int) -> None:
+            turn = 0
+            while not done.is_set():
+                turn += 1
+                recording = await client.ask(f"Question {turn} of {caller}?", speech=UNPACED).collect()
+                outcomes.append(recording.report.outcome)
+                if "cache" in recording.report.degraded:
+                    told.set()
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as callers:
+            for caller in range(8):
+                callers.create_task(call(caller))
+            for _ in range(2):
+                told.clear()
+                await redis.kill()
+                await told.wait()
+                await redis.start()
+            while (await client.say("Is it back?").collect()).report.degraded:
+                pass
+            done.set()
+        assert set(outcomes) == {"completed"}
 
 
 async def test_sigterm_lets_turns_finish_and_every_process_exits_with_0() -> None:

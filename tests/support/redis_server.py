@@ -18,7 +18,7 @@ _READY_S = 20.0
 
 
 class RedisServer:
-    """One server on a Unix socket, without persistence: what it held is gone when it is killed."""
+    """One server on a Unix socket. What it held is gone when it is killed, unless a client had it `SAVE`."""
 
     def __init__(self, executable: str, folder: pathlib.Path, password: str) -> None:
         self._command = (
@@ -29,11 +29,16 @@ class RedisServer:
         self._process: asyncio.subprocess.Process | None = None
         self.url = f"unix://{f':{password}@' if password else ''}{folder / 'redis.sock'}"
 
+    async def launch(self, *options: str) -> None:
+        """Start it (again), with more options, and wait for nothing."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, *options, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+
     async def start(self) -> None:
         """Start it (again) and wait until it answers."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
+        await self.launch()
+        assert self._process is not None
         async with asyncio.timeout(_READY_S), self.client() as client:
             while True:
                 try:
