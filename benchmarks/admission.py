@@ -15,10 +15,12 @@ from typing import Final
 
 from benchmarks.eviction import MIB, conversations
 from services.cache.admission import Admission, RequestRecord
-from services.cache.core import CacheCore, Hit, Lifetimes
+from services.cache.answers import Hit
+from services.cache.core import CacheCore
 from services.cache.durable import DurableEntry, RoundTrips, Untraced
 from services.cache.keys import AudioKey, StoredKey, stored_key
 from services.cache.leases import LeaseTable
+from services.cache.lifetimes import Lifetimes
 from services.cache.memory import MemoryTier
 from services.cache.values import PCM_S16LE, AudioFormat, AudioValue, Value, size_bytes
 from tests.unit.cache.fake_durable import FakeDurable

@@ -12,10 +12,11 @@ answers from what is here, or returns None, and the one that waits.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
-from services.cache.admission import Admission, AdmissionCounts
+from services.cache.admission import Admission
+from services.cache.answers import Conflict, Done, Hit, Joined, Miss, Removed, Stats, Tier
 from services.cache.durable import (
     DurableEntry,
     DurableTier,
@@ -24,9 +25,9 @@ from services.cache.durable import (
     SharedLeases,
 )
 from services.cache.keys import Selector, StoredKey
-from services.cache.leases import Following, Granted, Lease, LeaseTable
+from services.cache.leases import Lease, LeaseTable
 from services.cache.lifetimes import Lifetimes
-from services.cache.memory import Entry, KindCounts, MemoryTier
+from services.cache.memory import Entry, MemoryTier
 from services.cache.removals import Removals
 from services.cache.values import AudioFormat, AudioValue, HistoryValue, Kind, Value
 from voicemesh.runtime.clock import Clock
@@ -41,82 +42,8 @@ _LEAST_SHARE: Final = 0.25
 WHOLE_BYTES: Final = 64 * 1024
 """Audio in memory up to which a head is not worth the messages of the rest."""
 
-Tier = Literal["memory", "redis"]
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """The entry is there."""
-
-    value: Value
-    tier: Tier
-    version: int = 0
-    whole: Callable[[], Awaitable[AudioValue]] | None = None
-    """Where `value` is a head: returns the whole entry. Raises `ServiceUnavailableError` where the rest
-    was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """The entry is not there; `degraded` where Redis could not be asked."""
-
-    degraded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """It was done; `degraded` where it is kept in memory but is not on its way to Redis.
-
-    `not_admitted` are the tiers that were not given it, because it was not asked for often enough.
-    """
-
-    version: int = 0
-    degraded: bool = False
-    not_admitted: tuple[Tier, ...] = ()
-    stale: bool = False
-    """True where it was not kept: it was invalidated while it was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """The history has another version than was expected; 0 where it is not there."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """The caller's lease on a missing value, and what to tell the caller first."""
-
-    lease: Lease
-    event: Granted | Following
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """How many entries were removed from each tier."""
-
-    memory_entries: int
-    redis_entries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Counts since the start, and sizes now."""
-
-    kinds: dict[Kind, KindCounts]
-    memory_bytes: int
-    memory_limit_bytes: int
-    redis_configured: bool
-    redis_available: bool
-    redis_errors: int
-    redis_corrupt: int
-    redis_dropped: int
-    active_leases: int
-    removals: Removals
-    admission: AdmissionCounts = field(default_factory=AdmissionCounts)
 
 
 def _at_hand(value: AudioValue) -> Callable[[], Awaitable[AudioValue]]:

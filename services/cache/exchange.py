@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Miss
+from services.cache.answers import Conflict, Done, Hit, Joined, Miss
+from services.cache.core import CacheCore
 from services.cache.durable import RoundTrips
 from services.cache.leases import FollowEvent, Following, Granted, Lease, Part, Sealed
 from services.cache.requests import Append, Get, Put, Release, Request, Seal

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from services.cache import core, leases
+from services.cache import answers, leases
 from services.cache.exchange import Failed, Response
 from services.cache.keys import (
     AudioKey,
@@ -179,19 +179,19 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
     """Return the message that stands for `answer`."""
     message = cache_pb2.ExchangeResponse(request_id=answer.request_id, server_us=answer.server_us)
     result = answer.result
-    if isinstance(result, core.Hit):
+    if isinstance(result, answers.Hit):
         message.hit.tier = _TIERS[result.tier]
         message.hit.version = result.version
         message.hit.more = result.whole is not None
         _fill_value(message.hit.value, result.value)
-    elif isinstance(result, core.Miss):
+    elif isinstance(result, answers.Miss):
         message.miss.degraded = result.degraded
-    elif isinstance(result, core.Done):
+    elif isinstance(result, answers.Done):
         message.done.version = result.version
         message.done.degraded = result.degraded
         message.done.not_admitted.extend(_TIERS[tier] for tier in result.not_admitted)
         message.done.stale = result.stale
-    elif isinstance(result, core.Conflict):
+    elif isinstance(result, answers.Conflict):
         message.conflict.version = result.version
     elif isinstance(result, leases.Granted):
         message.granted.lease_id = result.lease_id
@@ -254,7 +254,7 @@ def _fill_message(message: common_pb2.Message, entry: Message) -> None:
             image.url = part.url or ""
 
 
-def stats(now: core.Stats) -> cache_pb2.GetStatsResponse:
+def stats(now: answers.Stats) -> cache_pb2.GetStatsResponse:
     """Return the message that stands for `now`."""
     return cache_pb2.GetStatsResponse(
         kinds=[

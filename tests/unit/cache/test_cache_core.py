@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from services.cache.admission import Admission, AdmissionCounts, RequestRecord
-from services.cache.core import CacheCore, Conflict, Done, Hit, Joined, Miss, Removed
+from services.cache.answers import Conflict, Done, Hit, Joined, Miss, Removed
+from services.cache.core import CacheCore
 from services.cache.durable import Untraced
 from services.cache.keys import Selector, StoredKey, select, tag
 from services.cache.leases import Following, Granted, LeaseTable
