@@ -348,6 +348,7 @@ def doctor(as_json: Json = False) -> int:
 
 @app.command(
     epilog="Examples: `voicemesh bench --turns 200 --concurrency 20` · `voicemesh bench --rate 50 --json` · "
+    "`voicemesh bench --compare policy=sentence policy=clause` · "
     "Exit status: 0 done, failed turns are in the result · 1 every turn failed, or --duration-guard ended "
     "the run · 3 the mesh cannot be reached."
 )
@@ -396,6 +397,15 @@ def bench(
     ] = False,
     voice: VoiceName = "",
     policy: Policy = "",
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            metavar="A B",
+            help="Compare two settings (policy=sentence policy=adaptive; model, voice, prompt, addr, or a "
+            "flag's variant), turn about, N turns of each; or two files of --json.",
+        ),
+    ] = None,
     duration_guard: Annotated[
         float | None,
         typer.Option("--duration-guard", min=0.1, metavar="S", help="End the run after S seconds."),
@@ -408,13 +418,14 @@ def bench(
 
     With --concurrency, callers wait for their answers; with --rate, turns begin on a fixed schedule
     and their times count from it, so that a slow mesh cannot hide its waiting. Percentiles are
-    linear between the closest ranks. Times are those that the caller observed.
+    linear between the closest ranks. Times are those that the caller observed. --compare says how
+    B differs from A, with 95% intervals; docs/flags.md says how that is done.
     """
     if rate is not None and concurrency is not None:
         raise exits.usage("--rate and --concurrency exclude each other")
     asked = inputs.read_prompts(prompts)
     from voicemesh.cli.bench import BenchOptions
-    from voicemesh.cli.load import run_bench
+    from voicemesh.cli.load import run_bench, run_compare
     from voicemesh.cli.speak import check
     from voicemesh.client import SpeechOptions
 
@@ -433,6 +444,8 @@ def bench(
         reply_cache=not no_cache,
         limit_s=duration_guard,
     )
+    if compare is not None:
+        return run_compare(options, *compare, as_json=as_json)
     return run_bench(options, as_json=as_json)
 
 

@@ -1,0 +1,272 @@
+"""Two sets of turns against each other: each figure with its difference, its ratio, and how sure they are."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voicemesh.cli.bootstrap import LEVEL, PAIRS, Comparison, Estimate, compare
+
+_UNITS: Final = {"ms": " ms", "%": "%", "": ""}
+
+Turn = Mapping[str, Any]
+"""A turn as `bench --json` prints it."""
+Pair = tuple[Turn | None, Turn | None]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a turn.
+
+    Attributes:
+        name: As in JSON.
+        title: As for people.
+        unit: "ms", "%", "$" or "" for a number.
+        of: Returns it; None where the turn has none.
+        statistics: What is compared, the first one that there is in words.
+        more: What a larger value is, in words.
+        less: What a smaller one is.
+        verb: What stands before these: "is" or "has".
+
+    """
+
+    name: str
+    title: str
+    unit: str
+    of: Callable[[Turn], float | None]
+    statistics: tuple[str, ...]
+    more: str
+    less: str
+    verb: str = "is"
+
+
+def _above_zero(name: str) -> Callable[[Turn], float | None]:
+    return lambda turn: turn.get(name) or None
+
+
+def _total(turn: Turn) -> float | None:
+    return turn["total_ms"] if turn["outcome"] == "completed" else None
+
+
+def _reply_hit(turn: Turn) -> float | None:
+    return None if turn.get("reply_cache", "off") == "off" else float(turn["reply_cache"] == "hit")
+
+
+def _audio_hit(turn: Turn) -> float | None:
+    chunks = turn.get("chunks") or ()
+    return sum(chunk["cache"] != "miss" for chunk in chunks) / len(chunks) if chunks else None
+
+
+def _ended(name: str) -> Callable[[Turn], float | None]:
+    return lambda turn: None if turn["outcome"] == "failed" else float(turn.get(name, 0))
+
+
+_TIMES: Final = (PAIRS, "median", "p95")
+_MEANS: Final = ("mean",)
+METRICS: Final = (
+    Metric("ttfa_ms", "first audio", "ms", _above_zero("ttfa_ms"), _TIMES, "slower", "faster"),
+    Metric("ttft_ms", "first text", "ms", _above_zero("ttft_ms"), _TIMES, "slower", "faster"),
+    Metric("total_ms", "whole turn", "ms", _total, _TIMES, "slower", "faster"),
+    Metric("underruns", "underruns a turn", "", _ended("underruns"), _MEANS, "more", "fewer", "has"),
+    Metric("reply_hit_rate", "replies from the cache", "%", _reply_hit, _MEANS, "more", "fewer", "has"),
+    Metric("audio_hit_rate", "audio from the cache", "%", _audio_hit, _MEANS, "more", "less", "has"),
+    Metric("cost_usd", "cost a turn", "$", _ended("cost_usd"), _MEANS, "dearer", "cheaper"),
+    Metric(
+        "failed",
+        "failed turns",
+        "%",
+        lambda turn: float(turn["outcome"] == "failed"),
+        _MEANS,
+        "more",
+        "fewer",
+        "has",
+    ),
+)
+
+
+FEWEST: Final = 10
+"""Values of each that a difference is claimed from: of fewer, intervals by resampling promise too much."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What came of one metric.
+
+    Attributes:
+        metric: Which.
+        counts: How many values of A and of B.
+        found: By statistic; empty where A or B has no value.
+
+    """
+
+    metric: Metric
+    counts: tuple[int, int]
+    found: Mapping[str, Comparison]
+
+    def shows(self, name: str) -> bool:
+        """Return whether there is a difference in a statistic."""
+        return min(self.counts) >= FEWEST and self.found[name].shown
+
+
+@dataclass(frozen=True)
+class Result:
+    """A comparison.
+
+    Attributes:
+        labels: What A and B are.
+        turns: How many turns of A and of B.
+        pairs: How many belong together; 0 where none do.
+        figures: One for each metric.
+        flags: How often which variants had a say, in A and in B.
+
+    """
+
+    labels: tuple[str, str]
+    turns: tuple[int, int]
+    pairs: int
+    figures: Sequence[Figure]
+    flags: tuple[Mapping[str, int], Mapping[str, int]]
+
+
+def paired_by_prompt(a: Sequence[Turn], b: Sequence[Turn]) -> list[Pair] | None:
+    """Pair the turns of two runs that asked the same: the n-th of each prompt; None where they did not."""
+    waiting: dict[str, list[Turn]] = defaultdict(list)
+    for turn in reversed(b):
+        waiting[turn.get("prompt", "")].append(turn)
+    pairs: list[Pair] = []
+    for turn in a:
+        prompt = turn.get("prompt", "")
+        if not prompt or not waiting[prompt]:
+            return None
+        pairs.append((turn, waiting[prompt].pop()))
+    return None if any(waiting.values()) else pairs
+
+
+def result(labels: tuple[str, str], pairs: Sequence[Pair], seed: int) -> Result:
+    """Compare turns that belong together."""
+    whole = [(a, b) for a, b in pairs if a is not None and b is not None]
+    figures = []
+    for metric in METRICS:
+        values = [(metric.of(a), metric.of(b)) for a, b in whole]
+        both = [(x, y) for x, y in values if x is not None and y is not None]
+        xs, ys = [x for x, _ in both], [y for _, y in both]
+        figures.append(_figure(metric, xs, ys, paired=True, seed=seed))
+    sides = [pair[0] for pair in pairs if pair[0]], [pair[1] for pair in pairs if pair[1]]
+    return _result(labels, sides[0], sides[1], len(whole), figures)
+
+
+def result_apart(labels: tuple[str, str], a: Sequence[Turn], b: Sequence[Turn], seed: int) -> Result:
+    """Compare turns of two runs that asked for different things."""
+    figures = []
+    for metric in METRICS:
+        xs = [x for turn in a if (x := metric.of(turn)) is not None]
+        ys = [y for turn in b if (y := metric.of(turn)) is not None]
+        figures.append(_figure(metric, xs, ys, paired=False, seed=seed))
+    return _result(labels, a, b, 0, figures)
+
+
+def _figure(metric: Metric, xs: list[float], ys: list[float], *, paired: bool, seed: int) -> Figure:
+    found = compare(xs, ys, metric.statistics, paired=paired, seed=seed) if xs and ys else {}
+    return Figure(metric, (len(xs), len(ys)), found)
+
+
+def _result(
+    labels: tuple[str, str], a: Sequence[Turn], b: Sequence[Turn], pairs: int, figures: Sequence[Figure]
+) -> Result:
+    said = [
+        Counter(f"{key}={variant}" for turn in turns for key, variant in turn.get("variants", {}).items())
+        for turns in (a, b)
+    ]
+    return Result(labels, (len(a), len(b)), pairs, figures, (said[0], said[1]))
+
+
+def sentence(figure: Figure) -> str:
+    """Say in words what a figure shows, or that it shows nothing."""
+    metric = figure.metric
+    if not figure.found:
+        return f"{metric.title}: not measured in both"
+    name, found = next(iter(figure.found.items()))
+    where = {PAIRS: " in the median pair", "median": " at the median"}.get(name, "")
+    low, high = found.difference.low, found.difference.high
+    if min(figure.counts) < FEWEST:
+        return f"{metric.title}: too few turns to tell ({min(figure.counts)}; at least {FEWEST} of each)"
+    if not found.shown:
+        value = _points(metric, found.difference.value)
+        interval = _interval(metric, low, high)
+        return f"{metric.title}: no difference shown{where}: B - A is {value}, {interval}"
+    word = metric.more if found.difference.value > 0 else metric.less
+    near, far = sorted((abs(low), abs(high)))
+    value = _points(metric, abs(found.difference.value))
+    return f"{metric.title}: B {metric.verb} {value} {word}{where}, {_interval(metric, near, far)}"
+
+
+def to_json(compared: Result, seed: int) -> dict[str, Any]:
+    """Return the JSON form."""
+    return {
+        "a": compared.labels[0],
+        "b": compared.labels[1],
+        "turns": {"a": compared.turns[0], "b": compared.turns[1]},
+        "pairs": compared.pairs,
+        "method": {
+            "interval": "percentile bootstrap",
+            "level": LEVEL,
+            "paired": bool(compared.pairs),
+            "seed": seed,
+        },
+        "metrics": {figure.metric.name: _figure_json(figure) for figure in compared.figures},
+        "variants": {"a": dict(compared.flags[0]), "b": dict(compared.flags[1])},
+    }
+
+
+def _figure_json(figure: Figure) -> dict[str, Any]:
+    return {
+        "values": {"a": figure.counts[0], "b": figure.counts[1]},
+        **{
+            name: {
+                "a": _rounded(found.a),
+                "b": _rounded(found.b),
+                "difference": _estimate_json(found.difference),
+                "ratio": _estimate_json(found.ratio),
+                "shown": figure.shows(name),
+            }
+            for name, found in figure.found.items()
+        },
+        "sentence": sentence(figure),
+    }
+
+
+def _estimate_json(estimate: Estimate | None) -> dict[str, float] | None:
+    if estimate is None:
+        return None
+    return {"value": _rounded(estimate.value), "low": _rounded(estimate.low), "high": _rounded(estimate.high)}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def number_of(metric: Metric, value: float) -> str:
+    """Return a value without its unit; shares in percent."""
+    match metric.unit:
+        case "ms":
+            return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
+        case "%":
+            return f"{100 * value:.3g}"
+        case _:
+            return f"{value:.3g}"
+
+
+def text_of(metric: Metric, value: float) -> str:
+    """Return a value with its unit."""
+    number = number_of(metric, value)
+    return f"${number}" if metric.unit == "$" else f"{number}{_UNITS[metric.unit]}"
+
+
+def _points(metric: Metric, value: float) -> str:
+    """Return a difference with its unit: that of two shares is no share."""
+    number = number_of(metric, value)
+    return f"{number} percentage points" if metric.unit == "%" else text_of(metric, value)
+
+
+def _interval(metric: Metric, low: float, high: float) -> str:
+    return f"95% interval {number_of(metric, low)} to {_points(metric, high)}"
