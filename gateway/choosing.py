@@ -4,10 +4,11 @@ What a caller asked for itself stays, unless the flag's metadata say `"override"
 as a caller's own would be; one that cannot be used is as if the flag were not there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gateway import prompts
 from gateway.flags import Evaluation, Flags
 from gateway.options import SpeechChoice, TextChoice, speech_choice, text_choice
 from gateway.peers import Peers
@@ -131,7 +132,7 @@ class Choosing:
             if evaluation.value:
                 wanted = pb.Configure()
                 wanted.CopyFrom(asked)
-                _set(wanted, evaluation)
+                _set(wanted, evaluation, (prompts.AUTO, *self._settings.system_prompts))
                 try:
                     chosen = self.plain(wanted, field)
                 except MeshError as error:
@@ -145,7 +146,7 @@ class Choosing:
 def _is_asked_for(configure: pb.Configure, key: str) -> bool:
     match key:
         case definitions.PROMPT:
-            return bool(configure.system_prompt)
+            return bool(configure.system_prompt or configure.system_prompt_variant)
         case definitions.MODEL:
             return bool(configure.model)
         case definitions.VOICE:
@@ -154,12 +155,14 @@ def _is_asked_for(configure: pb.Configure, key: str) -> bool:
             return bool(configure.speech.chunk_policy.kind)
 
 
-def _set(configure: pb.Configure, evaluation: Evaluation) -> None:
+def _set(configure: pb.Configure, evaluation: Evaluation, prompt_names: Container[str]) -> None:
     """Ask for what a flag says, as its caller could have."""
     value = evaluation.value
     match evaluation.key:
         case definitions.PROMPT:
-            configure.system_prompt = value
+            named = value in prompt_names
+            configure.system_prompt_variant = value if named else ""
+            configure.system_prompt = "" if named else value
         case definitions.MODEL:
             configure.model = value
         case definitions.VOICE:

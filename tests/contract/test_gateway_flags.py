@@ -21,6 +21,7 @@ from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh, VoiceMeshErro
 from voicemesh.common.v1 import common_pb2
 from voicemesh.flags.definitions import CHUNK_POLICY, MODEL, PROMPT
 from voicemesh.flags.definitions import VOICE as VOICE_FLAG
+from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.tts.v1 import tts_pb2
 
@@ -146,6 +147,45 @@ async def test_what_a_caller_asked_for_stays_unless_a_flag_overrides_it(
         assert report.variants == {MODEL: "new"}
         assert (services.prompts, services.models) == (["Mine."], ["small"])
         assert (services.policies, services.spoken_by) == (["sentence"], [VOICE.name])
+
+
+async def test_a_prompt_of_the_gateway_is_chosen_by_its_name(
+    socket_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    path, services = tmp_path / "flags.json", Noting()
+    write(path, {PROMPT: flag("polite", metadata={"override": True})})
+    limits = {"flags_file": str(path), "gateway_prompts": {"polite": "Be polite."}}
+    async with running_gateway(str(socket_folder), services, **limits) as gateway:
+        await gateway.serving()
+        own = pb.Configure(system_prompt="Mine.")
+        for configure in (pb.Configure(), own, pb.Configure(system_prompt_variant="compact")):
+            async with asyncio.timeout(GUARD_S):
+                assert await asked(gateway, configure) == {PROMPT: "new"}
+        write(path, {PROMPT: flag("polite")})
+        await until(socket_folder, {PROMPT: "new"})
+        async with asyncio.timeout(GUARD_S):
+            while await asked(gateway, pb.Configure(system_prompt_variant="compact")):
+                pass  # the override is still there
+        assert set(services.prompts[:3]) == {"Be polite."}
+        assert services.prompts[-1] not in ("Be polite.", "")
+
+
+async def asked(gateway: Gateway, configure: pb.Configure) -> dict[str, str]:
+    """Ask in the words of the contract; return what flags had a say."""
+    ended = asyncio.Event()
+
+    async def requests() -> AsyncIterator[pb.ConverseRequest]:
+        yield pb.ConverseRequest(configure=configure)
+        part = common_pb2.ContentPart(text="What is rain?")
+        yield pb.ConverseRequest(prompt=pb.Prompt(parts=[part]))
+        await ended.wait()
+
+    variants: dict[str, str] = {}
+    async for response in gateway.stub.Converse(requests()):
+        if response.WhichOneof("event") == "turn_completed":
+            variants = dict(response.turn_completed.report.variants)
+            ended.set()
+    return variants
 
 
 @pytest.mark.parametrize(

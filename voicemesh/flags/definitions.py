@@ -20,7 +20,7 @@ from voicemesh.flags import rules
 from voicemesh.flags.errors import FlagsError
 
 PROMPT: Final = "voicemesh.prompt"
-"""The instructions to the model: their text."""
+"""The instructions to the model: the name of a prompt that the gateway has, or their text."""
 MODEL: Final = "voicemesh.model"
 """The model to ask for."""
 CHUNK_POLICY: Final = "voicemesh.chunk_policy"
