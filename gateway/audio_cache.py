@@ -24,6 +24,7 @@ from gateway.core.values import TurnSpec, Word
 from gateway.options import SpeechChoice
 from gateway.peers import Peers
 from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
 HEAD_MS: Final = 200
@@ -68,6 +69,7 @@ class AudioCache:
         cache: The turn's stream.
         handle: Takes the events that come of it.
         span: The turn's: is told of what is shared.
+        clock: Says how old is what is stored.
 
     """
 
@@ -79,6 +81,7 @@ class AudioCache:
         cache: CacheLink,
         handle: Callable[[on.Event], None],
         span: Span,
+        clock: Clock,
     ) -> None:
         self._spec = spec
         self._speech = speech
@@ -86,6 +89,7 @@ class AudioCache:
         self._cache = cache
         self._handle = handle
         self._span = span
+        self._clock = clock
         self._shares: dict[int, _Share] = {}
         self._at_once_bytes = _AT_ONCE_MS * speech.format.sample_rate_hz // 1000 * BYTES_PER_SAMPLE
 
@@ -222,7 +226,11 @@ class AudioCache:
             return
         self._flush(index, share)
         if self._drop(index):
-            seal = cache_pb2.Seal(lease_id=share.lease_id)
+            seal = cache_pb2.Seal(
+                lease_id=share.lease_id,
+                tags=self._spec.cache_tags,
+                age_ms=keys.age_ms(self._spec, self._clock),
+            )
             self._cache.tell(share.stream, cache_pb2.ExchangeRequest(seal=seal))
 
     def release(self, index: int, *, foreign: bool = False) -> None:
@@ -256,10 +264,9 @@ class AudioCache:
         value = cache_pb2.AudioValue(
             format=self._speech.format, audio=audio, words=translation.words_to(words)
         )
-        put = cache_pb2.Put(
-            key=keys.audio_key(self._spec, self._speech, text), value=cache_pb2.CacheValue(audio=value)
-        )
-        self._cache.request(cache_pb2.ExchangeRequest(put=put))
+        key = keys.audio_key(self._spec, self._speech, text)
+        put = keys.put_of(self._spec, self._clock, key, cache_pb2.CacheValue(audio=value))
+        self._cache.request(put)
 
 
 def trouble(response: Response) -> str:

@@ -260,6 +260,7 @@ def _check_same(configure: pb.Configure, floor: Floor, turns: Turns) -> None:
         ),
         ("speech.speech_text", asked.HasField("speech_text"), asked.speech_text, speech.speech_text),
         ("speech.bypass_audio_cache", asked.bypass_audio_cache, True, not speech.audio_cache),
+        ("speech.cache_tags", bool(asked.cache_tags), tuple(asked.cache_tags), speech.cache_tags),
         ("speech.max_lead_ms", asked.HasField("max_lead_ms"), asked.max_lead_ms, speech.max_lead_ms),
         (
             "speech.format.encoding",

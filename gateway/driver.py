@@ -143,7 +143,7 @@ class TurnDriver:
             settings.gateway_cache_timeout_ms / 1000,
             settings.gateway_follow_stall_ms / 1000,
         )
-        self._audio = AudioCache(spec, speech, peers, self._cache, self.handle, span)
+        self._audio = AudioCache(spec, speech, peers, self._cache, self.handle, span, clock)
         self._synthesis = Synthesis(
             spec.turn_id,
             speech,
@@ -152,7 +152,7 @@ class TurnDriver:
             handle=self.handle,
             room=caller.room,
         )
-        self._memory = Memory(spec, text, speech, peers, self._cache, self.handle)
+        self._memory = Memory(spec, text, speech, peers, self._cache, self.handle, clock)
         self._foresight = Foresight(openers, (spec.tenant, spec.system_prompt, text.model))
         self._asking = Asking(
             spec,

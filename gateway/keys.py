@@ -7,6 +7,7 @@ from gateway.core.values import Message, TurnSpec
 from gateway.options import SpeechChoice, TextChoice
 from voicemesh import tenant
 from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime.clock import Clock
 
 
 def history_key(spec: TurnSpec) -> cache_pb2.CacheKey:
@@ -27,6 +28,19 @@ def reply_key(
             messages=[translation.message_to(message) for message in messages],
         )
     )
+
+
+def age_ms(spec: TurnSpec, clock: Clock) -> int:
+    """Return how long ago the turn began: at least 1 ms."""
+    return max(1, (clock.now_ns() - spec.received_ns) // 1_000_000)
+
+
+def put_of(
+    spec: TurnSpec, clock: Clock, key: cache_pb2.CacheKey, value: cache_pb2.CacheValue
+) -> cache_pb2.ExchangeRequest:
+    """Return the request to store what a turn made: not kept if it was invalidated since the turn began."""
+    put = cache_pb2.Put(key=key, value=value, tags=spec.cache_tags, age_ms=age_ms(spec, clock))
+    return cache_pb2.ExchangeRequest(put=put)
 
 
 def chunking(speech: SpeechChoice) -> str:

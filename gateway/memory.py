@@ -16,6 +16,7 @@ from gateway.core.values import Message, TurnSpec
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime.clock import Clock
 
 _SAVE_TRIES: Final = 3
 
@@ -34,6 +35,7 @@ class Memory:
         peers: Peers,
         cache: CacheLink,
         handle: Callable[[on.Event], None],
+        clock: Clock,
     ) -> None:
         self._spec = spec
         self._text = text
@@ -41,6 +43,7 @@ class Memory:
         self._peers = peers
         self._cache = cache
         self._handle = handle
+        self._clock = clock
 
     def look_up(self, action: do.LoadHistory | do.LookUpReply) -> None:
         """Ask the cache; the answer is an event."""
@@ -90,7 +93,9 @@ class Memory:
                 reply = cache_pb2.ReplyValue(
                     text=text, usage=translation.usage_to(usage), chunks=cut.SerializeToString()
                 )
-                self._cache.request(_put(key, cache_pb2.CacheValue(reply=reply)))
+                self._cache.request(
+                    keys.put_of(self._spec, self._clock, key, cache_pb2.CacheValue(reply=reply))
+                )
             case do.SaveHistory(messages, added, expected_version):
                 self._save(messages, added, expected_version, _SAVE_TRIES)
 
@@ -128,7 +133,7 @@ def _get(key: cache_pb2.CacheKey) -> cache_pb2.ExchangeRequest:
 
 
 def _put(
-    key: cache_pb2.CacheKey, value: cache_pb2.CacheValue, expected_version: int | None = None
+    key: cache_pb2.CacheKey, value: cache_pb2.CacheValue, expected_version: int
 ) -> cache_pb2.ExchangeRequest:
     return cache_pb2.ExchangeRequest(
         put=cache_pb2.Put(key=key, value=value, expected_version=expected_version)

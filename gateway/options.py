@@ -1,5 +1,6 @@
 """What a caller chose for its turns, checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway import prompts
@@ -15,6 +16,8 @@ from voicemesh.tts.v1 import tts_pb2
 
 _MAX_NAME_CHARS = 200
 _MAX_STOPS = 4
+_MAX_TAGS = 8
+_MAX_TAG_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class SpeechChoice:
     max_lead_ms: int
     word_timings: bool
     speech_text: bool
+    cache_tags: tuple[str, ...] = ()
 
     def configure(self, turn_id: str) -> tts_pb2.SynthesizeConfigure:
         """Return the message that begins a turn's synthesis."""
@@ -95,7 +99,19 @@ def speech_choice(
         max_lead_ms=options.max_lead_ms if options.HasField("max_lead_ms") else settings.gateway_max_lead_ms,
         word_timings=options.word_timings,
         speech_text=options.speech_text if options.HasField("speech_text") else True,
+        cache_tags=_checked_tags(options.cache_tags, f"{field}.cache_tags"),
     )
+
+
+def _checked_tags(tags: Sequence[str], field: str) -> tuple[str, ...]:
+    if len(tags) > _MAX_TAGS:
+        raise InvalidFieldError(field, f"has {len(tags)} tags; at most {_MAX_TAGS} are taken")
+    for index, tag in enumerate(tags):
+        if not 1 <= len(tag) <= _MAX_TAG_CHARS:
+            raise InvalidFieldError(
+                f"{field}[{index}]", f"has {len(tag)} characters; 1 to {_MAX_TAG_CHARS} are taken"
+            )
+    return tuple(tags)
 
 
 def _check_policy(policy: common_pb2.ChunkPolicy, field: str, most_chars: int) -> None:

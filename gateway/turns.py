@@ -137,6 +137,7 @@ class Turns:
             remembered=request.remembered,
             new_session=request.new_session,
             keep_history=request.keep_history and self.settings.gateway_history_messages > 0,
+            cache_tags=speech.cache_tags,
             reply_cache=text.reply_cache,
             audio_cache=speech.audio_cache,
             voice_repeats=speech.voice.repeats,

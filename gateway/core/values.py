@@ -125,6 +125,8 @@ class TurnSpec:
     """True where audio is cached for all tenants."""
     shares_replies: bool = False
     """True where replies are cached for all tenants."""
+    cache_tags: tuple[str, ...] = ()
+    """What the turn stores in the cache can be invalidated by these."""
     prompt: Message | None = None
     """What the LLM is to answer; None where the caller brings its own words."""
     system_prompt: str = ""

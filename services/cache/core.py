@@ -199,10 +199,7 @@ class CacheCore:
         if not isinstance(value, HistoryValue):
             if expected_version is not None:
                 raise InvalidFieldError("put.expected_version", "is for histories only")
-            began_ns = self._clock.now_ns() - age_ms * 1_000_000
-            if age_ms and self.removals.makes_stale(key, value.tags, began_ns):
-                return Done(stale=True)
-            return self._store(key, value)
+            return Done(stale=True) if self._stale(key, value.tags, age_ms) else self._store(key, value)
         if self._asks_redis is not None:
             return None
         return self._put_in_memory(key, value, expected_version)
@@ -344,13 +341,20 @@ class CacheCore:
         self.leases.append(lease, part)
         return Done()
 
-    def seal(self, lease: Lease, tags: tuple[str, ...] = ()) -> Done:
-        """Complete and store what a lease is for, with its tags; errors as `LeaseTable.seal`."""
+    def seal(self, lease: Lease, tags: tuple[str, ...] = (), age_ms: int = 0) -> Done:
+        """Complete and store what a lease is for, with its tags; errors as `LeaseTable.seal`.
+
+        What belongs to work that began `age_ms` ago, and was invalidated since, is heard and not kept.
+        """
         complete = self.leases.seal(lease)
         if complete is None:
             return Done()
         key, value = complete
         value, ttl_ms = replace(value, tags=tags), self._lifetimes.of(key.kind)
+        if self._stale(key, tags, age_ms):
+            if self._shared is not None:  # those who follow it elsewhere hear its end
+                self._shared.store(key, value, ttl_ms, admitted=False)
+            return Done(stale=True)
         to_memory, to_redis = self._admission.admit(key, redis=self._durable is not None)
         under_lease = self._shared is not None and self._shared.store(key, value, ttl_ms, admitted=to_redis)
         return self._write(key, value, to_memory=to_memory, to_redis=to_redis, behind=not under_lease)
@@ -365,6 +369,10 @@ class CacheCore:
         """Write what was sealed, and could not be written under its lease, behind."""
         if self._durable is not None:
             self._durable.write_behind(key, value, ttl_ms)
+
+    def _stale(self, key: StoredKey, tags: tuple[str, ...], age_ms: int) -> bool:
+        began_ns = self._clock.now_ns() - age_ms * 1_000_000
+        return bool(age_ms) and self.removals.makes_stale(key, tags, began_ns)
 
     def release(self, lease: Lease) -> Done:
         """Give a lease back, or stop following."""

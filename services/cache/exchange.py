@@ -186,7 +186,7 @@ class Exchange:
         try:
             if isinstance(operation, Append):
                 return self._core.append(lease, operation.part)
-            return self._core.seal(lease, operation.tags)
+            return self._core.seal(lease, operation.tags, operation.age_ms)
         finally:
             if lease.ended:
                 self._leases.pop(lease.id, None)

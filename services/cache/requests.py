@@ -62,6 +62,7 @@ class Seal:
 
     lease_id: str
     tags: tuple[str, ...] = ()
+    age_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put 
     if which == "append":
         return Append(message.append.lease_id, _audio_value(message.append.part))
     if which == "seal":
-        return Seal(message.seal.lease_id, checked_tags(message.seal.tags, "seal.tags"))
+        return Seal(message.seal.lease_id, checked_tags(message.seal.tags, "seal.tags"), message.seal.age_ms)
     if which == "release":
         return Release(message.release.lease_id)
     raise InvalidFieldError("operation", "must be set")

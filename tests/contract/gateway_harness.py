@@ -92,6 +92,7 @@ class Services(
     """So many streams to the cache end behind their first answer."""
     asked: list[cache_pb2.CacheKey] = field(default_factory=list)
     """The keys that the cache was asked for, or given."""
+    puts: list[cache_pb2.Put] = field(default_factory=list)
     reply_takes_s: float = 0.0
     """Seconds that pass, on the clock of the gateway, while the LLM thinks."""
 
@@ -168,6 +169,7 @@ class Services(
                 answer.miss.SetInParent()
             else:
                 self.asked.append(request.put.key)
+                self.puts.append(request.put)
                 answer.done.SetInParent()
             yield answer
             if brief:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.http import HttpEdge
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
-from voicemesh.client import VoiceMesh, VoiceMeshError
+from voicemesh.client import SpeechOptions, VoiceMesh, VoiceMeshError
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 
@@ -162,3 +162,43 @@ async def test_http_names_its_tenant_in_a_header(socket_folder: pathlib.Path) ->
 def test_the_client_refuses_a_tenant_that_cannot_be(name: str) -> None:
     with pytest.raises(ValueError, match="tenant: "):
         VoiceMesh(tenant=name)
+
+
+async def test_what_a_turn_stores_has_its_tags_and_says_how_old_it_is(socket_folder: pathlib.Path) -> None:
+    services = Services(reply_takes_s=2.5)
+    tags = ("lesson-3", "class 7b")
+    async with running_gateway(str(socket_folder), services) as gateway:
+        await gateway.serving()
+        async with (
+            asyncio.timeout(GUARD_S),
+            VoiceMesh(f"unix:{socket_folder}/gateway") as mesh,
+            mesh.converse(speech=SpeechOptions(cache_tags=tags)) as conversation,
+        ):
+            await (await conversation.ask("Why?")).collect()
+    stored = {put.key.WhichOneof("key"): put for put in services.puts}
+    for kind in ("audio", "reply"):
+        assert tuple(stored[kind].tags) == tags
+        assert stored[kind].age_ms >= 2500
+    assert not stored["history"].tags
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (("",), r"speech\.cache_tags\[0\]: has 0 characters; 1 to 128"),
+        (("x", "x" * 129), r"speech\.cache_tags\[1\]: has 129 characters; 1 to 128"),
+        (tuple("abcdefghi"), r"speech\.cache_tags: has 9 tags; at most 8"),
+    ],
+)
+async def test_a_tag_that_cannot_be_is_refused_by_name(
+    socket_folder: pathlib.Path, tags: tuple[str, ...], said: str
+) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        async with asyncio.timeout(GUARD_S), VoiceMesh(f"unix:{socket_folder}/gateway") as mesh:
+            for turn in (
+                mesh.say("Hello.", speech=SpeechOptions(cache_tags=tags)),
+                mesh.ask("Why?", speech=SpeechOptions(cache_tags=tags)),
+            ):
+                with pytest.raises(VoiceMeshError, match=said):
+                    await turn.collect()

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from voicemesh.cli import exits, inputs
+from voicemesh.cli.cache_app import cache_app
 from voicemesh.cli.flags_app import flags_app
 from voicemesh.cli.options import (
     DEFAULT_ADDR,
     Addr,
+    CacheTags,
     Encoding,
     Images,
     Json,
@@ -44,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(flags_app)
+app.add_typer(cache_app)
 
 
 def _version(wanted: bool) -> None:
@@ -110,6 +113,7 @@ def ask(
     prompt_variant: PromptVariant = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
+    cache_tag: CacheTags = None,
     encoding: Encoding = "",
     rate: Rate = 0,
     tenant: Tenant = "",
@@ -133,6 +137,7 @@ def ask(
             play=play,
             as_json=as_json,
             cache=not no_cache,
+            cache_tags=tuple(cache_tag or ()),
             speech_text=speech_text,
             encoding=encoding,
             rate_hz=rate,
@@ -153,6 +158,7 @@ def say(
     policy: Policy = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
+    cache_tag: CacheTags = None,
     encoding: Encoding = "",
     rate: Rate = 0,
     tenant: Tenant = "",
@@ -173,6 +179,7 @@ def say(
             play=play,
             as_json=as_json,
             cache=not no_cache,
+            cache_tags=tuple(cache_tag or ()),
             speech_text=speech_text,
             encoding=encoding,
             rate_hz=rate,
@@ -237,6 +244,7 @@ def chat(
     session: Session = "",
     speech_text: SpeechText = True,
     no_cache: NoCache = False,
+    cache_tag: CacheTags = None,
     tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
@@ -258,6 +266,7 @@ def chat(
             play=play,
             as_json=as_json,
             cache=not no_cache,
+            cache_tags=tuple(cache_tag or ()),
             speech_text=speech_text,
         )
     )

@@ -86,6 +86,15 @@ PromptVariant = Annotated[
         help="System prompt of the mesh to answer with, such as full or compact.",
     ),
 ]
+CacheTags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cache-tag",
+        metavar="TAG",
+        help="What is cached can be removed by this name (`cache invalidate --tag`). May be repeated.",
+        show_default=False,
+    ),
+]
 DEFAULT_ADDR: Final = "127.0.0.1:50050"
 
 

@@ -59,6 +59,7 @@ class SpeakOptions:
         play: True to play the audio on this machine.
         as_json: True to print one JSON object instead of text and waterfall.
         cache: False to bypass the caches.
+        cache_tags: What can be cached is marked with these.
         speech_text: False to speak markup as it is written.
         encoding: What the audio is encoded as; "" for what `out` holds.
         rate_hz: Samples per second; 0 for the voice's own.
@@ -76,6 +77,7 @@ class SpeakOptions:
     play: bool = False
     as_json: bool = False
     cache: bool = True
+    cache_tags: tuple[str, ...] = ()
     speech_text: bool = True
     encoding: str = ""
     rate_hz: int = 0
@@ -95,6 +97,7 @@ class SpeakOptions:
             sample_rate_hz=self.rate_hz,
             max_lead_ms=None if self.play else 0,
             cache=self.cache,
+            cache_tags=self.cache_tags,
             speech_text=self.speech_text,
         )
         check(options)

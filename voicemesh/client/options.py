@@ -60,6 +60,8 @@ class SpeechOptions:
         word_timings: True to be sent `Words`.
         cache: False to neither read nor write cached audio.
         speech_text: False to have markup, links and pictographs spoken as they are written.
+        cache_tags: Names by which what the turns store in the cache, audio and replies, can be
+            invalidated later; at most 8, of 1 to 128 characters.
 
     """
 
@@ -74,6 +76,7 @@ class SpeechOptions:
     word_timings: bool = False
     cache: bool = True
     speech_text: bool = True
+    cache_tags: tuple[str, ...] = ()
 
     def to_proto(self) -> gateway_pb2.SpeechOptions:
         """Return the message. Raises ValueError for a policy or an encoding that does not exist."""
@@ -86,6 +89,7 @@ class SpeechOptions:
             chunk_policy=policy,
             bypass_audio_cache=not self.cache,
             word_timings=self.word_timings,
+            cache_tags=self.cache_tags,
         )
         if self.encoding not in _ENCODINGS:
             known = ", ".join(name for name in _ENCODINGS if name)

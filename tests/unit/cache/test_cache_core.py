@@ -268,6 +268,19 @@ async def test_what_is_being_made_is_not_kept_whatever_its_tags_will_be() -> Non
     assert await process.get(audio_key()) == Miss()
 
 
+async def test_audio_of_a_turn_that_began_before_is_not_kept_although_its_lease_is_younger() -> None:
+    process = Process()
+    process.clock.advance_ms(1000)
+    await process.core.invalidate(select("tag", "lesson"))
+    process.clock.advance_ms(10)
+    for text, age_ms, kept in (("old", 11, False), ("new", 9, True)):
+        joined = await process.acquire(audio_key(text))
+        assert isinstance(joined, Joined)
+        process.core.append(joined.lease, audio(10))
+        assert process.core.seal(joined.lease, (tag("lesson"),), age_ms).stale is not kept
+        assert isinstance(await process.get(audio_key(text)), Hit) is kept
+
+
 async def test_sealed_audio_has_the_tags_that_it_was_sealed_with() -> None:
     process = Process()
     joined = await process.acquire(audio_key())

@@ -8,7 +8,20 @@ from typer.testing import CliRunner
 
 from voicemesh.cli.app import app
 
-COMMANDS = ("up", "ask", "say", "chat", "explain", "voices", "doctor", "bench", "chunk", "demo", "flags")
+COMMANDS = (
+    "up",
+    "ask",
+    "say",
+    "chat",
+    "explain",
+    "voices",
+    "doctor",
+    "bench",
+    "chunk",
+    "demo",
+    "flags",
+    "cache",
+)
 
 
 @pytest.fixture

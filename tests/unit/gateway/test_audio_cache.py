@@ -52,7 +52,7 @@ class Bench:
             speech_text=True,
         )
         peers: Any = PeersOf(self.clock)
-        self.audio = AudioCache(spec(), speech, peers, self.cache, self.events.append, self.span)
+        self.audio = AudioCache(spec(), speech, peers, self.cache, self.events.append, self.span, self.clock)
 
     def look_up(self, index: int = 0) -> cache_pb2.ExchangeRequest:
         self.audio.look_up(do.LookUpAudio(index, "well"))

@@ -572,8 +572,13 @@ class Seal(_message.Message):
 
     LEASE_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    AGE_MS_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """The lease, from `granted`."""
+    age_ms: _builtins.int
+    """As in Put: of what the caller does, which may have begun before it had the lease. What was invalidated
+    since the lease was granted is not kept in any case.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in Put."""
@@ -583,10 +588,11 @@ class Seal(_message.Message):
         *,
         lease_id: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
+        age_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "lease_id", b"lease_id", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

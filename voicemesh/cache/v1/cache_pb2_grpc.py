@@ -84,7 +84,8 @@ class CacheServiceServicer:
 
     def Invalidate(self, request, context):
         """Removes entries from the memory of this process and from Redis, and keeps what is being made of them
-        now from being stored. Other replicas keep what they have in memory: call it on each.
+        now from being stored. Replicas that share the Redis are told; what they have in memory goes a moment
+        later. Who wants that done on return, or has no Redis, calls it on each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class CacheServiceStub:
     """Counts since the start, and sizes now."""
     Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
     """Removes entries from the memory of this process and from Redis, and keeps what is being made of them
-    now from being stored. Other replicas keep what they have in memory: call it on each.
+    now from being stored. Replicas that share the Redis are told; what they have in memory goes a moment
+    later. Who wants that done on return, or has no Redis, calls it on each.
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,7 +78,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_cache_pb2.InvalidateRequest, _abc.Awaitable[_cache_pb2.InvalidateResponse]],
     ) -> _abc.Awaitable[_cache_pb2.InvalidateResponse]:
         """Removes entries from the memory of this process and from Redis, and keeps what is being made of them
-        now from being stored. Other replicas keep what they have in memory: call it on each.
+        now from being stored. Replicas that share the Redis are told; what they have in memory goes a moment
+        later. Who wants that done on return, or has no Redis, calls it on each.
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _aio.Server) -> None: ...

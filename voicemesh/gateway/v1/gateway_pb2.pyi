@@ -325,6 +325,7 @@ class SpeechOptions(_message.Message):
     MAX_LEAD_MS_FIELD_NUMBER: _builtins.int
     WORD_TIMINGS_FIELD_NUMBER: _builtins.int
     SPEECH_TEXT_FIELD_NUMBER: _builtins.int
+    CACHE_TAGS_FIELD_NUMBER: _builtins.int
     voice: _builtins.str
     """Name of the voice; empty for the default voice."""
     speed: _builtins.float
@@ -351,6 +352,12 @@ class SpeechOptions(_message.Message):
     def chunk_policy(self) -> _common_pb2.ChunkPolicy:
         """How the text is cut into chunks."""
 
+    @_builtins.property
+    def cache_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the caller's own for all that the turns store in the cache, audio and replies, by which it can
+        be invalidated; at most 8, of 1 to 128 characters each.
+        """
+
     def __init__(
         self,
         *,
@@ -362,10 +369,11 @@ class SpeechOptions(_message.Message):
         max_lead_ms: _builtins.int | None = ...,
         word_timings: _builtins.bool = ...,
         speech_text: _builtins.bool | None = ...,
+        cache_tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "_speech_text", b"_speech_text", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms", "speech_text", b"speech_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "_speech_text", b"_speech_text", "bypass_audio_cache", b"bypass_audio_cache", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms", "speech_text", b"speech_text", "speed", b"speed", "voice", b"voice", "word_timings", b"word_timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms", "_speech_text", b"_speech_text", "bypass_audio_cache", b"bypass_audio_cache", "cache_tags", b"cache_tags", "chunk_policy", b"chunk_policy", "format", b"format", "max_lead_ms", b"max_lead_ms", "speech_text", b"speech_text", "speed", b"speed", "voice", b"voice", "word_timings", b"word_timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_lead_ms: _TypeAlias = _typing.Literal["max_lead_ms"]  # noqa: Y015
     _WhichOneofArgType__max_lead_ms: _TypeAlias = _typing.Literal["_max_lead_ms", b"_max_lead_ms"]  # noqa: Y015
