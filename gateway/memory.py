@@ -18,7 +18,8 @@ from gateway.peers import Peers
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.runtime.clock import Clock
 
-_SAVE_TRIES: Final = 3
+_SAVE_TRIES: Final = 32
+"""Each failure means that another message got in: so many may be written at once before one is given up."""
 
 
 class Memory:
