@@ -11,6 +11,7 @@ import typer
 from voicemesh.cli import exits, inputs
 from voicemesh.cli.cache_app import cache_app
 from voicemesh.cli.flags_app import flags_app
+from voicemesh.cli.load_app import load_app
 from voicemesh.cli.options import (
     DEFAULT_ADDR,
     Addr,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(flags_app)
 app.add_typer(cache_app)
+app.add_typer(load_app)
 
 
 def _version(wanted: bool) -> None:
@@ -187,53 +189,6 @@ def say(
     )
 
 
-@app.command(
-    epilog="Example: `voicemesh warm phrases.txt --voice anna --voice bert` · Exit status: 0 all of it is in "
-    "the cache · 1 some of it is not · 2 wrong use · 3 the mesh cannot be reached."
-)
-@command
-def warm(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A phrase a line; .jsonl: objects with text, voice, …; - reads standard input.",
-        ),
-    ],
-    voice: Annotated[
-        list[str] | None,
-        typer.Option("--voice", metavar="NAME", help="Who speaks; may be given several times."),
-    ] = None,
-    speed: Annotated[
-        float, typer.Option("--speed", metavar="SPEED", min=0.25, max=4, help="Speed of speech.")
-    ] = 1.0,
-    rate: Rate = 0,
-    policy: Policy = "",
-    as_json: Json = False,
-    tenant: Tenant = "",
-    addr: Addr = DEFAULT_ADDR,
-) -> int:
-    """Speak common phrases into the cache before they are asked for.
-
-    What is there already is not spoken again. The phrases are cut as turns that say them would cut them, with
-    the same voice, speed, rate and policy, and wait for engines behind everything that somebody listens to.
-    """
-    from voicemesh.cli.warm import WarmOptions, run_warm
-
-    return run_warm(
-        WarmOptions(
-            addr=addr,
-            path=path,
-            voices=voice or (),
-            speed=speed,
-            rate_hz=rate,
-            policy=policy,
-            tenant=tenant,
-            as_json=as_json,
-        )
-    )
-
-
 @app.command(epilog="Example: `voicemesh chat --play --voice espeak/en-gb`")
 @command
 def chat(
@@ -353,109 +308,6 @@ def doctor(as_json: Json = False) -> int:
     from voicemesh.cli.doctor import run_doctor
 
     return run_doctor(as_json=as_json)
-
-
-@app.command(
-    epilog="Examples: `voicemesh bench --turns 200 --concurrency 20` · `voicemesh bench --rate 50 --json` · "
-    "`voicemesh bench --compare policy=sentence policy=clause` · "
-    "Exit status: 0 done, failed turns are in the result · 1 every turn failed, or --duration-guard ended "
-    "the run · 3 the mesh cannot be reached."
-)
-@command
-def bench(
-    turns: Annotated[
-        int, typer.Option("--turns", metavar="N", min=1, max=1_000_000, help="How many turns.")
-    ] = 100,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            "--concurrency",
-            metavar="C",
-            min=1,
-            max=4096,
-            help="Callers, each asking again when answered. Default 1.",
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", min=0.001, metavar="R", help="Begin R turns a second, answered or not."),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option("--prompts", metavar="FILE", help="A prompt a line, asked in turn; .jsonl: JSON lines."),
-    ] = None,
-    interrupt_share: Annotated[
-        float,
-        typer.Option(
-            "--interrupt-share",
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="Share of turns to interrupt, 0 to 1; with --no-cache or --paced, or they end before.",
-        ),
-    ] = 0.0,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="Seed of what is interrupted, and when.")
-    ] = 1,
-    no_cache: NoCache = False,
-    paced: Annotated[
-        bool,
-        typer.Option(
-            "--paced", metavar="", help="Let synthesis keep to the pace of playback, as for listeners."
-        ),
-    ] = False,
-    voice: VoiceName = "",
-    policy: Policy = "",
-    compare: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--compare",
-            metavar="A B",
-            help="Compare two settings (policy=sentence policy=adaptive; model, voice, prompt, addr, or a "
-            "flag's variant), turn about, N turns of each; or two files of --json.",
-        ),
-    ] = None,
-    duration_guard: Annotated[
-        float | None,
-        typer.Option("--duration-guard", min=0.1, metavar="S", help="End the run after S seconds."),
-    ] = None,
-    as_json: Json = False,
-    tenant: Tenant = "",
-    addr: Addr = DEFAULT_ADDR,
-) -> int:
-    """Put load on a mesh and report percentiles, stages, cache hits, and advice.
-
-    With --concurrency, callers wait for their answers; with --rate, turns begin on a fixed schedule
-    and their times count from it, so that a slow mesh cannot hide its waiting. Percentiles are
-    linear between the closest ranks. Times are those that the caller observed. --compare says how
-    B differs from A, with 95% intervals; docs/flags.md says how that is done.
-    """
-    if rate is not None and concurrency is not None:
-        raise exits.usage("--rate and --concurrency exclude each other")
-    asked = inputs.read_prompts(prompts)
-    from voicemesh.cli.bench import BenchOptions
-    from voicemesh.cli.load import run_bench, run_compare
-    from voicemesh.cli.speak import check
-    from voicemesh.client import SpeechOptions
-
-    speech = SpeechOptions(voice=voice, policy=policy, max_lead_ms=None if paced else 0, cache=not no_cache)
-    check(speech)
-    options = BenchOptions(
-        addr=addr,
-        tenant=tenant,
-        turns=turns,
-        concurrency=concurrency or 1,
-        rate_per_s=rate,
-        prompts=asked,
-        interrupt_share=interrupt_share,
-        seed=seed,
-        speech=speech,
-        reply_cache=not no_cache,
-        limit_s=duration_guard,
-    )
-    if compare is not None:
-        return run_compare(options, *compare, as_json=as_json)
-    return run_bench(options, as_json=as_json)
 
 
 @app.command(epilog='Example: `voicemesh chunk "Dr. Lee is here, at last. Come in!" --policy clause`')

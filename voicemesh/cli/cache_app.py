@@ -81,7 +81,10 @@ def invalidate(
     return run_invalidate(request_of(target, value, tenant), cache_addr, as_json=as_json)
 
 
-@cache_app.command(epilog="Example: `voicemesh cache stats --json`")
+@cache_app.command(
+    epilog="Example: `voicemesh cache stats --json` · Exit status: 0 all answered · 1 one of them did not · "
+    "3 none can be reached."
+)
 @command
 def stats(as_json: Json = False, cache_addr: CacheAddr = DEFAULT_CACHE_ADDR) -> int:
     """Show what each cache service has, found, made room for and removed."""
