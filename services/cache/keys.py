@@ -1,7 +1,7 @@
 r"""What makes two results equal: the one place that turns a request into the key of its entry.
 
     AudioKey / ReplyKey / HistoryKey ─ canonical bytes ─ SHA-256 ─┐
-    voicemesh:v2:<kind>:<tenant tag>:<voice tag>:<revision tag>:<digest>
+    voicemesh:v3:<kind>:<tenant tag>:<voice tag>:<revision tag>:<digest>
 
 The canonical bytes are a typed, length-prefixed encoding, so that two different requests never give
 the same bytes ("ab" + "c" is not "a" + "bc", absent is not zero). The tags are short hashes of the
@@ -33,7 +33,7 @@ from services.cache.prompts import Match, normalise
 from services.cache.values import PCM_S16LE, ROLE_USER, AudioFormat, Image, Kind, Message
 from voicemesh.runtime.errors import InvalidFieldError
 
-SCHEME_VERSION: Final = 2
+SCHEME_VERSION: Final = 3
 PREFIX: Final = f"voicemesh:v{SCHEME_VERSION}"
 MAX_NAME_CHARS: Final = 512
 """Limit of every name in a key: engine, voice, revision, language, tenant, session, model."""

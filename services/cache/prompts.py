@@ -11,18 +11,23 @@ r"""Which prompts ask the same: what is typing, and what may be meaning.
                  Not "x²" (x2), "½", "①", "𝒙": those say something.
     invisible    soft hyphens, zero-width spaces, marks of direction, variation selectors
     quotes       ‘ ’ ‚ ‛ to ', “ ” „ ‟ « » to ". Not ′ and ″, which are feet and minutes.
-    dashes       ‐ ‑ ‒ – — ― − to -, and -- between spaces to -
-    ellipsis     … and .. to ...
-    white space  runs become one space; so do line breaks, unless a line is indented by two or more (code)
-    marks        "rain ??" and "rain??" to "rain?", "?!" and "!?" to "!?"; a full stop at the end goes
+    dashes       ‐ ‑ ‒ – — ― − to -
+    ellipsis     … to ...; so is .. behind a word
+    white space  runs within a line become one space, blank lines one line break; around the whole it goes.
+                 Indents stay where a line is indented by two or more (code)
+    marks        "rain ??" and "rain??" to "rain?", "?!" and "!?" to "!?"; a full stop behind a word at the
+                 end goes
     case         of the first word, and of one behind "?" or "!", where it is Capitalised
 
 What is not folded, and why: any other case ("US" and "us", "in March" and "in march"; "iPhone"), marks
 within and between words ("2.5" and "25", "1,000", "let's eat, Grandma"), the mark at the end where it
-is another than a full stop ("You are coming?" and "You are coming."; "5!" is 120), accents, the order
-and number of words. A capital at the beginning of a sentence is spelling: it says nothing of the word.
+is another than a full stop ("You are coming?" and "You are coming."; "5!" is 120 and "5!!" is 15), marks
+that are spoken of ("a .. b" and "a ... b", "git checkout -- x" and "git checkout - x", "the command ."),
+line breaks (a matrix of two rows is not one of one), accents, the order and number of words. A capital at
+the beginning of a sentence is spelling: it says nothing of the word.
 
-`loose` takes that "Us?" and "US" ask the same. Signs that belong to numbers and symbols stay.
+`loose` takes that "Us?" and "US" ask the same, and a line break for a space. What calculates or names
+something stays: digits with their signs, brackets, symbols, and marks such as % * / # & @.
 """
 
 import re
@@ -55,14 +60,25 @@ _MARKS: Final = _QUOTES | _DASHES | _INVISIBLE | {ord("…"): "..."}
 
 _ROUNDS: Final = 8
 _KEPT_CHARS: Final = 1000
-_DOTS: Final = re.compile(r"\.{2,}")
-_DASHED: Final = re.compile(r"(?<= )-{2,}(?= )")
+_DOTS: Final = re.compile(r"(?<=[^\W\d_]{2})\.{2,}(?=\s|$)")
 _INDENTED: Final = re.compile(r"\n(?: {2}|\t)[ \t]*\S")
-_REPEATED: Final = re.compile(r"(?<=\w)(?: (?=[?!] ))?([?!]+)(?= )")
-_MARKS_AT_END: Final = "?! \n\t"
-_FULL_STOPS: Final = (".", "。", "।")
-_FIRST_WORD: Final = re.compile(r"(?:^|(?<=[?!] ))[\"'(]*([^\W\d_]+)")
-_SIGN: Final = re.compile(r"(?<=\d)[.,:/'-](?=\d)|(?<![^\s(])[-+](?=\d)")
+_REPEATED: Final = re.compile(r"(?<=\w)(?: (?=[?!]\s))?([?!]+)(?=\s)")
+_AT_END: Final = re.compile(r"(?<=[\w\"')\]]) ?([?!][?! ]*)$")
+_FACTORIAL: Final = re.compile(r"(?:[\d)]|(?<![^\W_])[^\W\d_]) ?$")
+"""What a "!" may belong to: a number, a bracket, a letter by itself."""
+_BEFORE: Final = 4
+"""Characters that show whether it does."""
+_FULL_STOP: Final = re.compile(r"(?<=[^\s.,:;!?])[.。।]$")
+_FIRST_WORD: Final = re.compile(r"(?:^|(?<=[?!]\s))[\"'(]*([^\W\d_]+)")
+_SAYS: Final = re.compile(
+    r"(?<=\d)[.,:'](?=\d)"  # within a number
+    r"|(?<![\w.])\.(?=\w)"  # .5, .NET
+    r"|(?<=\d) ?-(?= ?\w)|[-+](?= ?\d)|\b[^\W\d_] ?- ?[^\W\d_]\b"  # a sign, or taken away
+    r"|(?:[\d)]|\b[^\W\d_])!+"
+)
+"""Marks of text in which `loose` leaves the others out."""
+_SAYING: Final = frozenset("%*/\\#&@_^§‰()[]{}")
+"""Marks that always say something."""
 
 
 def normalise(text: str, match: Match) -> str:
@@ -94,22 +110,16 @@ def _typed(text: str) -> str:
         text = unicodedata.normalize("NFC", "".join(map(_form, unicodedata.normalize("NFC", text))))
         text = unicodedata.normalize("NFC", text.translate(_MARKS))
     text = _spaced(_DOTS.sub("...", text))
-    text = _DASHED.sub("-", text)
-    text = _REPEATED.sub(lambda run: _mark(run[1]), text)
-    said = text.rstrip(_MARKS_AT_END)
-    if marks := "".join(text[len(said) :].split()):
-        text = said + _mark(marks)
-    if text.endswith(_FULL_STOPS) and not text.endswith("..."):
-        text = text[:-1].rstrip()
-    return _FIRST_WORD.sub(_uncapitalised, text)
+    text = _AT_END.sub(_mark, _REPEATED.sub(_mark, text))
+    return _FIRST_WORD.sub(_uncapitalised, _FULL_STOP.sub("", text))
 
 
 def _spaced(text: str) -> str:
-    """Collapse white space; where a line is indented, within lines alone."""
-    text = text.strip().replace("\r\n", "\n")
-    if _INDENTED.search(text) is None:
-        return " ".join(text.split())
+    """Collapse white space within lines, and blank lines where none is indented."""
+    text = text.strip().replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
+    if _INDENTED.search(text) is None:
+        return "\n".join(" ".join(words) for line in lines if (words := line.split()))
     return "\n".join(_indent(line) + " ".join(line.split()) for line in lines)
 
 
@@ -117,9 +127,13 @@ def _indent(line: str) -> str:
     return line[: len(line) - len(line.lstrip())].expandtabs(4) if line.strip() else ""
 
 
-def _mark(run: str) -> str:
-    """Return one mark for a run of them: "?" for "??", "!?" for any mixture."""
-    return "!?" if len(set(run)) > 1 else run[0]
+def _mark(found: re.Match[str]) -> str:
+    """Return one mark for a run of them: "?" for "??", "!?" for any mixture; all where "!" may count."""
+    run = set(found[1]) - {" "}
+    at = found.start()
+    if "!" in run and _FACTORIAL.search(found.string, max(0, at - _BEFORE), at):
+        return found[0]
+    return "!?" if len(run) > 1 else run.pop()
 
 
 def _uncapitalised(found: re.Match[str]) -> str:
@@ -140,13 +154,16 @@ def _form(character: str) -> str:
 
 
 def _loose(text: str) -> str:
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _typed(text)).casefold())
-    kept = [False] * len(text)
-    for found in _SIGN.finditer(text):
-        kept[found.start()] = True
+    text = unicodedata.normalize("NFD", _typed(text)).casefold()
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text))
+    says = [False] * len(text)
+    for found in _SAYS.finditer(text):
+        says[found.start() : found.end()] = [True] * (found.end() - found.start())
     return " ".join(
         "".join(
-            character if kept[at] or unicodedata.category(character)[0] in "LMNS" else _gap(character)
+            character
+            if says[at] or character in _SAYING or unicodedata.category(character)[0] in "LMNS"
+            else _gap(character)
             for at, character in enumerate(text)
         ).split()
     )

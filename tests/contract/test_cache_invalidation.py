@@ -71,7 +71,7 @@ async def test_a_tag_is_found_in_both_tiers_and_in_no_other_entry(
         await put(one, plain, audio())
         await one.put(history_key(), history("a"))
         await in_redis(redis, lesson, reply_key(), other, plain)
-        await client.rpush("voicemesh:v2:audio:a:b:c:d", "a list, not an entry")
+        await client.rpush("voicemesh:v3:audio:a:b:c:d", "a list, not an entry")
         assert (await two.get(lesson)).hit.value == audio()  # its memory has it, with its tags
         removed = await cache.invalidate(tag="lesson-3")
         assert (removed.memory_entries, removed.redis_entries) == (2, 2)

@@ -299,7 +299,7 @@ async def test_invalidation_reaches_both_tiers_and_only_ours(
 ) -> None:
     async with cache.stream() as one, second.stream() as two, redis.client() as client:
         await client.set("theirs", b"1")
-        await client.set("voicemesh:v2x", b"1")
+        await client.set("voicemesh:v3x", b"1")
         for number in range(1200):  # more than one step of SCAN
             await one.put(audio_key(str(number), voice="a"), audio(1))
         await one.put(audio_key(voice="b", tenant="t"), audio())
@@ -315,7 +315,7 @@ async def test_invalidation_reaches_both_tiers_and_only_ours(
         await one.put(reply_key(), reply())
         await stored(redis, reply_key())
         assert (await second.invalidate(all=True)).redis_entries == 1
-        assert sorted(await client.keys()) == [b"theirs", STREAM.encode(), b"voicemesh:v2x"]
+        assert sorted(await client.keys()) == [b"theirs", STREAM.encode(), b"voicemesh:v3x"]
 
 
 async def test_invalidation_without_redis_says_that_it_is_not_done(cache: Cache, redis: RedisServer) -> None:
