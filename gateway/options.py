@@ -42,6 +42,7 @@ class TextChoice:
             model=self.model,
             parameters=self.parameters,
             session_id=spec.session_id,
+            tenant=spec.tenant,
             traceparent=traceparent,
         )
 

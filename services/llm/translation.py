@@ -69,6 +69,7 @@ def _request_of(start: llm_pb2.GenerateStart) -> GenerationRequest:
             seed=given.seed if given.HasField("seed") else None,
         ),
         session_id=start.session_id,
+        tenant=start.tenant,
     )
 
 

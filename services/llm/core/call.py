@@ -139,6 +139,7 @@ class LlmCore:
                 stop=asked.stop,
                 seed=asked.seed,
                 session_id=request.session_id,
+                tenant=request.tenant,
             ),
             events,
             clock=self._clock,

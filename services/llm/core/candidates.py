@@ -86,7 +86,9 @@ class ListedProvider:
         """Note why an attempt failed. What is wrong with a request says nothing of its provider."""
         if retry_after_ms is not None:
             hold_ms = min(retry_after_ms, _LONGEST_HOLD_MS)
-            self._held_until_ns = self._clock.now_ns() + hold_ms * 1_000_000
+            until_ns = self._clock.now_ns() + hold_ms * 1_000_000
+            # Answers to questions that were asked at the same time come in any order: the longest counts.
+            self._held_until_ns = max(self._held_until_ns, until_ns)
         limited = isinstance(error, LlmRateLimitedError)  # it is well, and said when to come back
         if not limited and (retryable or isinstance(error, (LlmKeyRefusedError, DeadlineError))):
             self._last_error = error

@@ -83,6 +83,7 @@ class Generation:
         self._resumed = ""
         self._asking: asyncio.Task[None] | None = None
         self._limit: asyncio.Timeout | None = None
+        self._stopped = False
         self._cancelled = False
         self._failure: MeshError | None = None
 
@@ -101,7 +102,9 @@ class Generation:
             self._stop_asking()
 
     def _stop_asking(self) -> None:
-        if self._asking is not None:
+        # Once: a second cancel would end the closing of the provider's streams, which awaits.
+        if self._asking is not None and not self._stopped:
+            self._stopped = True
             self._asking.cancel()
 
     async def run(self) -> None:
@@ -117,13 +120,13 @@ class Generation:
     async def _make(self) -> Finished:
         self._asking = asking = asyncio.ensure_future(self._ask_in_time())
         if self._cancelled or self._failure:
-            asking.cancel()
+            self._stop_asking()
         try:
             # Not awaited directly: that could not tell the caller's cancel from the end of the call.
             await asyncio.wait({asking})
         finally:
             if not asking.done():
-                asking.cancel()
+                self._stop_asking()
                 await asyncio.wait({asking})
         failure = None if asking.cancelled() else asking.exception()
         if self._failure is not None:
@@ -182,6 +185,9 @@ class Generation:
                 await self._events.put(notice)
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
+                waited, step = step, route.after_wait(step, said=bool(self._said))
+                if step is not waited:
+                    continue
             attempt = self._attempt(step.candidate)
             try:
                 attempt = await self._opened(attempt, route)
@@ -236,10 +242,7 @@ class Generation:
 
     async def _hear(self, attempt: Attempt) -> None:
         while (text := await attempt.next()) is not None:
-            if self._resumed:
-                self._figures.resumed += 1
-                await self._events.put(ResumedNotice(self._resumed))
-                self._resumed = ""
+            await self._tell_resumed()
             timing = None
             if not self._said:
                 timing = Timing(
@@ -249,3 +252,12 @@ class Generation:
                 attempt.first_text(timing)
             self._said.append(text)
             await self._events.put(Delta(text, timing))
+        # Nothing more came: nobody can say whether that was all, so it is no reply like others.
+        await self._tell_resumed()
+
+    async def _tell_resumed(self) -> None:
+        """Tell once of each time that a reply went on, when it does."""
+        if self._resumed:
+            self._figures.resumed += 1
+            await self._events.put(ResumedNotice(self._resumed))
+            self._resumed = ""

@@ -78,6 +78,7 @@ class GenerationRequest:
     model: str = ""
     parameters: Parameters = Parameters()
     session_id: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class ProviderRequest:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     session_id: str = ""
+    tenant: str = ""
+    """Whose session that is."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """HTTP headers that carry the trace to the provider."""
     continues: bool = False

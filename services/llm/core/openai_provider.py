@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -164,7 +165,7 @@ class OpenAiProvider:
         if request.seed is not None:
             body["seed"] = request.seed
         if request.session_id and self._is_openai:
-            body["prompt_cache_key"] = request.session_id
+            body["prompt_cache_key"] = _cache_key(request.tenant, request.session_id)
         if request.continues:
             self._continue(body)
         return body
@@ -292,6 +293,11 @@ def _usage_of(usage: Any) -> Usage | None:
 def _count_of(holder: Any, name: str) -> int:
     value = _get(holder, name)
     return value if isinstance(value, int) and 0 <= value < 2**32 else 0
+
+
+def _cache_key(tenant: str, session_id: str) -> str:
+    """Return what one session of one tenant has in common; OpenAI takes 64 characters at most."""
+    return hashlib.sha256(f"{tenant}\0{session_id}".encode()).hexdigest()[:32]
 
 
 def _message_of(message: Message) -> dict[str, Any]:

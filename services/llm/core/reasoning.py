@@ -65,8 +65,8 @@ class ReasoningFilter:
 
     def end(self) -> str:
         """Return what was held back and is text. Reasoning that was never closed is none."""
-        if self._closers:
-            self._held = ""
+        if self._closers or (self._harmony and not self._is_text):
+            self._held = ""  # reasoning, or what was to be the header of a channel
         elif not self._is_text and self._stripped:
             self._held = self._held.lstrip()
         return self._speak(at_end=True)

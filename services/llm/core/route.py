@@ -107,6 +107,35 @@ class Route:
                 return Step(candidate, wait_s, (RetryNotice(f"{refusals[position].message}: waited for"),))
         raise min(refusals, key=lambda refusal: refusal.retry_after_ms or 0)
 
+    def after_wait(self, step: Step, *, said: bool) -> Step:
+        """Return `step` once its wait is over; another where its provider is to be left alone by now.
+
+        Other turns asked it in the meantime: it failed them, or told them to wait.
+
+        Raises:
+            MeshError: Nobody can be asked in time.
+
+        """
+        listed = step.candidate.listed
+        if listed.allows:
+            return step
+        refusal = listed.refusal()
+        other = next(
+            (each for each in self._behind() if each.listed.allows and self._can_continue(each, said=said)),
+            None,
+        )
+        wait_s = (refusal.retry_after_ms or 0) / 1000 * (1 + _SPREAD * self._draw())
+        too_long = other is not None and wait_s > self._policy.patience_s
+        if listed.breaker.allows and not too_long and self._now_s() + wait_s < self._deadline_s:
+            return Step(
+                step.candidate, wait_s, () if said else (RetryNotice(f"{refusal.message}: waited for"),)
+            )
+        if other is None:
+            raise self._last_word(AttemptError(refusal, retryable=True), said=said)
+        self.went_to(other)
+        other.listed.budget.earn()
+        return Step(other, notices=(self._fallback(refusal.message),))
+
     def next_for_hedge(self) -> Candidate | None:
         """Return whom a late first text is asked of as well; None where there is nobody."""
         return next((candidate for candidate in self._behind() if candidate.listed.allows), None)

@@ -31,7 +31,7 @@ def check(request: GenerationRequest, limits: Limits) -> None:
         InvalidFieldError: Names the field as a path in GenerateRequest.
 
     """
-    for name in ("turn_id", "model", "session_id"):
+    for name in ("turn_id", "model", "session_id", "tenant"):
         length = len(getattr(request, name))
         if length > MAX_NAME_CHARS:
             raise InvalidFieldError(f"start.{name}", f"has {length} characters; at most {MAX_NAME_CHARS}")

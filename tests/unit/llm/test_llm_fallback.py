@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from services.llm.core.model import (
     FallbackNotice,
     FinishReason,
     ProviderEnd,
+    ProviderEvent,
+    ProviderRequest,
     ResumedNotice,
     RetryNotice,
     Role,
@@ -182,6 +185,17 @@ def test_a_server_that_goes_on_by_itself_is_asked_without_an_instruction() -> No
 
 
 @pytest.mark.parametrize(
+    "again", [[Connected(), END], [*pieces("Once upon"), END]], ids=["nothing", "what was said already"]
+)
+def test_a_reply_that_goes_on_with_nothing_is_told_of_all_the_same(again: list[Step]) -> None:
+    # It may be half a reply: whoever keeps replies must know.
+    line = run_virtual(Line([*pieces("Once upon"), failed()], again, policy=GOES_ON).play())
+    assert line.text == "Once upon"
+    assert _notices(line) == [ResumedNotice]
+    assert line.figures.resumed == 1
+
+
+@pytest.mark.parametrize(
     ("again", "spec"),
     [
         ([*pieces("Once upon a time they"), END], {}),
@@ -331,6 +345,48 @@ def test_other_turns_wait_as_well_where_the_provider_asked_for_it() -> None:
     assert took_s >= 2
 
 
+def test_the_longest_wait_that_was_asked_for_counts() -> None:
+    listed, clock = _listed("a", "m"), ManualClock()
+    listed._clock = clock
+    for wait_ms in (5000, 1000):
+        listed.failed(LIMITED.error, retryable=True, retry_after_ms=wait_ms)
+    clock.advance_ms(4900)
+    assert not listed.allows
+    clock.advance_ms(200)
+    assert listed.allows
+
+
+def test_a_retry_is_not_asked_of_a_provider_that_is_left_alone_by_then() -> None:
+    line = Line([failed()], [*pieces("never"), END], breaker=BreakerSpec(failures=2, open_s=5))
+
+    def another_turn_failed() -> None:
+        line.listed[0].breaker.failed()
+
+    with pytest.raises(LlmUnavailableError, match="left alone"):
+        run_virtual(line.play(another_turn_failed, after_s=0.05))
+    assert len(line.provider.asked) == 1
+
+
+def test_a_retry_goes_to_the_next_where_the_first_is_left_alone_by_then() -> None:
+    line = Line([failed()], then=[_second()], breaker=BreakerSpec(failures=2, open_s=5))
+    run_virtual(line.play(line.listed[0].breaker.failed, after_s=0.05))
+    assert line.text == "Hi"
+    assert _notices(line) == [RetryNotice, FallbackNotice]
+    assert len(line.provider.asked) == 1
+
+
+def test_who_waits_waits_on_where_another_turn_was_told_to() -> None:
+    line = Line([failed()], [*pieces("Hi"), END])
+
+    def another_turn_was_limited() -> None:
+        line.listed[0].failed(LIMITED.error, retryable=True, retry_after_ms=LIMITED.retry_after_ms)
+
+    run_virtual(line.play(another_turn_was_limited, after_s=0.05))
+    assert line.text == "Hi"
+    assert line.finished.total_ns >= 3_050_000_000
+    assert _notices(line) == [RetryNotice, RetryNotice]
+
+
 # ------------------------------------------------------------ hedging
 
 
@@ -399,6 +455,36 @@ def test_where_both_fail_the_turn_fails() -> None:
     with pytest.raises(LlmUnavailableError):
         run_virtual(line.play())
     assert line.provider.closed == len(line.provider.asked) == 1
+
+
+def test_a_caller_that_cancels_and_hangs_up_leaves_no_stream_open() -> None:
+    closing = ["first", "second"]
+
+    class Slow(ScriptedProvider):
+        """Takes a while to close a connection, as TLS does."""
+
+        async def generate(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
+            try:
+                yield Connected()
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.1)
+                closing.remove(self.name)
+
+    async def story() -> None:
+        line = _hedging([], then=_second())
+        for listed, name in zip(line.listed, ("first", "second"), strict=True):
+            listed.provider = Slow(name=name)
+        line.generation = line.again()
+        running = asyncio.ensure_future(line.generation.run())
+        await asyncio.sleep(1)
+        line.generation.cancel()
+        await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait({running})
+        assert closing == []
+
+    run_virtual(story())
 
 
 def test_cancel_closes_both() -> None:

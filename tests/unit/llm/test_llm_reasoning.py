@@ -26,6 +26,7 @@ CASES = [
     ),
     ("<|start|>assistant<|channel|>final<|message|>Hello <|x|> you", "Hello <|x|> you"),
     ('<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a":1}<|call|>', ""),
+    ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>fin", ""),
     # The reply is about tags, or looks like them.
     ("Use <think> to mark it: <think>x</think>", "Use <think> to mark it: <think>x</think>"),
     ("`<think>` is a tag.", "`<think>` is a tag."),

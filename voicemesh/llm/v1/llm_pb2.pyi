@@ -106,6 +106,7 @@ class GenerateStart(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn that the generation belongs to; returned in every message."""
     model: _builtins.str
@@ -116,6 +117,8 @@ class GenerateStart(_message.Message):
     """W3C trace context (`traceparent`) of the turn, for streams that were opened before there was one;
     empty where the call's metadata carries it.
     """
+    tenant: _builtins.str
+    """Whose session it is: sessions of two tenants that have the same id are two. Empty: of no tenant."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Message]:
         """The conversation, oldest message first; at least one, the last from the user."""
@@ -133,10 +136,11 @@ class GenerateStart(_message.Message):
         parameters: _common_pb2.GenerationParameters | None = ...,
         session_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "tenant", b"tenant", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
