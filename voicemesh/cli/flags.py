@@ -44,8 +44,6 @@ def run_set(path: Path | None, flag: str, variants: str, value: str | None, *, a
         shares = shares_of(variants)
     except FlagsError as error:
         raise usage(f"SHARES: {error}") from None
-    if value is not None and len(shares) != 1:
-        raise usage("--value: is for one VARIANT; set the shares behind that")
     return _changed(
         file, lambda: file.change(lambda document: set_flag(document, flag, shares, value)), as_json
     )

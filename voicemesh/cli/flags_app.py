@@ -72,7 +72,9 @@ def set_(
     value: Annotated[
         str | None,
         typer.Option(
-            "--value", metavar="VALUE", help="What VARIANT stands for; makes a new one, or changes it."
+            "--value",
+            metavar="VALUE",
+            help="What VARIANT stands for, which may be new; of shares, the one variant that is new.",
         ),
     ] = None,
     file: OwnFile = None,
@@ -80,6 +82,7 @@ def set_(
 ) -> None:
     """Give everyone a variant, or each variant a share of the sessions.
 
+    Who has a variant keeps it while its share does not become less.
     Rules that the flag had are replaced. Gateways take the change with their next turns.
     """
     from voicemesh.cli.flags import run_set

@@ -202,11 +202,13 @@ class FlagsFile:
         try:
             if found is not None:
                 self._keep(found)
-            number = self._keep(content)
             # Who does not take the lock, as an editor, may have written meanwhile.
             if self.content() != found:
                 raise FlagsError("was changed by somebody else in this moment; look at it and try again")
             _write(self._real, content)
+            # Behind that, so that nothing is kept, and gone back to, that the file never said. Where it
+            # fails, the next change keeps it.
+            number = self._keep(content)
             self._prune()
         except OSError as error:
             raise FlagsError(f"cannot be written: {error.strerror or error}") from None

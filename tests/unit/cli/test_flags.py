@@ -97,7 +97,11 @@ def test_a_broken_file_is_told_and_taken_back(split: Cli):
     ("arguments", "status", "told"),
     [
         (("set", KEY, "usual=90"), 2, "SHARES: the shares add up to 90%"),
-        (("set", KEY, "usual=90,short=10", "--value", "clause"), 2, "--value: is for one VARIANT"),
+        (
+            ("set", KEY, "usual=80,short=20", "--value", "clause"),
+            1,
+            "for the one variant that is new, and none is",
+        ),
         (("set", KEY, "long"), 1, "'long' is no variant; there are short, usual. --value VALUE makes one"),
         (("set", KEY, "usual", "--value", "words:99"), 1, "policy: 'words:99' is none of"),
         (("set", "voicemesh.voices", "a", "--value", "b"), 1, "there is no flag 'voicemesh.voices'"),

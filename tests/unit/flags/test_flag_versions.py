@@ -1,16 +1,20 @@
 """A file of flags is changed as a whole, and taken back."""
 
 import json
+import math
 import pathlib
 import re
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
+from openfeature.evaluation_context import EvaluationContext
 
 from voicemesh.flags.definitions import CHUNK_POLICY, MODEL
 from voicemesh.flags.edits import set_flag, shares_of
 from voicemesh.flags.errors import FlagsError
+from voicemesh.flags.provider import FileProvider
 from voicemesh.flags.versions import Change, FlagsFile
 
 
@@ -197,3 +201,84 @@ def test_small_shares_keep_their_fractions(tmp_path: pathlib.Path):
     put(file, "usual=99.5,short=0.5")
     # In the order of the file: who had `short` before keeps it as its share grows.
     assert file.read().flags[CHUNK_POLICY].targeting == {"fractional": [["short", 500], ["usual", 99500]]}
+
+
+def given(file: FlagsFile, sessions: int = 2_000) -> dict[str, str]:
+    """Return what sessions get, by what evaluates in the gateway."""
+    provider = FileProvider()
+    provider.use(file.read())
+    names = (f"s{n}" for n in range(sessions))
+    return {
+        name: provider.resolve_string_details(CHUNK_POLICY, "", EvaluationContext(name)).variant or ""
+        for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("usual=90,a=10", "usual=80,a=20"),
+        ("usual=80,a=10,b=10", "usual=60,a=20,b=20"),
+        ("usual=80,a=10,b=10", "usual=70,a=10,b=20"),
+        ("usual=98,a=1,b=1", "usual=1,a=98.5,b=0.5"),
+        ("usual=50,b=50", "usual=40,a=20,b=40"),
+        ("a", "a=33.3,b=33.3,usual=33.4"),
+        ("b", "a=5,b=95"),
+    ],
+)
+def test_who_has_a_variant_keeps_it_while_its_share_grows(tmp_path: pathlib.Path, before: str, after: str):
+    file = flags_file(tmp_path)
+    for name, value in (("a", "words:4"), ("b", "clause"), ("usual", "adaptive")):
+        put(file, name, value)
+    put(file, before)
+    had = given(file)
+    put(file, after)
+    has = given(file)
+    was, now = shares_of(before), shares_of(after)
+    for name in now:
+        if now[name] >= was.get(name, 0):
+            assert [session for session in had if had[session] == name and has[session] != name] == []
+        share = now[name] / 100
+        # Binomial: 4.5 standard deviations, which chance exceeds once in 150,000 draws.
+        bound = 4.5 * math.sqrt(len(has) * share * (1 - share))
+        assert abs(Counter(has.values())[name] - len(has) * share) <= bound
+    moved = sum(had[session] != has[session] for session in had)
+    least = sum(max(0.0, was.get(name, 0) - now.get(name, 0)) for name in was) / 100
+    assert moved <= len(had) * least + 4.5 * math.sqrt(len(had) * least * (1 - least))
+
+
+def test_a_list_in_an_order_of_its_own_keeps_it(tmp_path: pathlib.Path):
+    file = flags_file(tmp_path)
+    variants = {"usual": "adaptive", "short": "words:4"}
+    rule = {"fractional": [["short", 1], ["usual", 9]]}
+    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": "usual", "targeting": rule}
+    file.path.write_text(json.dumps({"flags": {CHUNK_POLICY: flag}}))
+    put(file, "usual=80,short=20")
+    assert file.read().flags[CHUNK_POLICY].targeting == {"fractional": [["short", 20], ["usual", 80]]}
+
+
+def test_a_new_variant_is_made_with_its_share_alone(tmp_path: pathlib.Path):
+    file = flags_file(tmp_path)
+    put(file, "usual", "adaptive")
+    put(file, "usual=90,short=10", "words:4")
+    assert who(file) == "of sessions: 90% usual, 10% short"
+    assert file.read().flags[CHUNK_POLICY].variants == {"usual": "adaptive", "short": "words:4"}
+    with pytest.raises(FlagsError, match="for the one variant that is new, and none is"):
+        put(file, "usual=80,short=20", "words:5")
+    with pytest.raises(FlagsError, match="for the one variant that is new, and a, b are"):
+        put(file, "a=80,b=20", "words:5")
+
+
+def test_what_was_refused_in_the_last_moment_is_never_gone_back_to(tmp_path: pathlib.Path):
+    file = flags_file(tmp_path)
+    put(file, "usual", "adaptive")
+    put(file, "short", "words:4")
+
+    def edit(document: dict[str, Any]) -> None:
+        set_flag(document, CHUNK_POLICY, {"never": 100.0}, "sentence")
+        file.path.write_text('{"flags": {}}')  # an editor saves in this moment
+
+    with pytest.raises(FlagsError, match="changed by somebody else"):
+        file.change(edit)
+    file.roll_back()
+    assert who(file) == "everyone: short"
