@@ -107,6 +107,8 @@ class Choosing:
 
         """
         plain = self.plain(configure, field)
+        if self._flags.silent:
+            return plain
         attributes = {
             **configure.attributes,
             "tenant": tenant,

@@ -95,7 +95,8 @@ class Flags:
         self._watched = watched
         self._timeout_s = timeout_s
         self._breaker = Breaker(clock, _HOLD_S)
-        self._last: OrderedDict[str, tuple[Evaluation, ...]] = OrderedDict()
+        # By tenant and session: the same id in two tenants is two sessions.
+        self._last: OrderedDict[tuple[str, str], tuple[Evaluation, ...]] = OrderedDict()
         self._asking: set[asyncio.Future[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
         self.problems: Counter[str] = Counter()
@@ -129,6 +130,11 @@ class Flags:
             "problem": self._watched.problem if self._watched is not None else "",
             "problems": dict(self.problems),
         }
+
+    @property
+    def silent(self) -> bool:
+        """True where no flag has anything to say: nothing need be asked."""
+        return self._client is None or (self._watched is not None and not self._watched.keys)
 
     def start(self) -> None:
         """Follow the file from now on."""
@@ -186,7 +192,8 @@ class Flags:
 
     def _evaluation(self, details: Any) -> Evaluation | None:
         """Check what a provider said."""
-        key, variant = details.flag_key, details.variant or ""
+        # A name that no message can carry must not end the turn that would tell it.
+        key, variant = details.flag_key, str(details.variant or "").encode(errors="replace").decode()
         if details.error_code is not None:
             if details.error_code.value != "FLAG_NOT_FOUND":
                 self.complain(key, variant, details.error_message or details.error_code.value)
@@ -209,8 +216,9 @@ class Flags:
 
     async def _ask(self, targeting_key: str, attributes: Mapping[str, str]) -> tuple[Evaluation, ...]:
         """Ask a provider that may have to ask elsewhere."""
+        session = attributes.get("tenant", ""), targeting_key
         if len(self._asking) < _MOST_ASKING and self._breaker.allows():
-            asked = asyncio.ensure_future(self._answer(targeting_key, attributes))
+            asked = asyncio.ensure_future(self._answer(session, attributes))
             self._asking.add(asked)
             asked.add_done_callback(self._asking.discard)
             done, _ = await asyncio.wait({asked}, timeout=self._timeout_s)
@@ -219,9 +227,12 @@ class Flags:
                 return asked.result()
             self._breaker.failed()
             self.complain("", "", f"the provider takes more than {self._timeout_s * 1000:g} ms")
-        return self._last.get(targeting_key, ())
+        return self._last.get(session, ())
 
-    async def _answer(self, targeting_key: str, attributes: Mapping[str, str]) -> tuple[Evaluation, ...]:
+    async def _answer(
+        self, session: tuple[str, str], attributes: Mapping[str, str]
+    ) -> tuple[Evaluation, ...]:
+        _, targeting_key = session
         try:
             if _waits_by_itself(self._provider):
                 context = _context(targeting_key, attributes)
@@ -234,9 +245,9 @@ class Flags:
             told = self._evaluations(found)
         except Exception as error:  # noqa: BLE001 - whatever a provider raises, the turn goes on
             self.complain("", "", f"{type(error).__name__}: {error}")
-            return self._last.get(targeting_key, ())
-        self._last[targeting_key] = told
-        self._last.move_to_end(targeting_key)
+            return self._last.get(session, ())
+        self._last[session] = told
+        self._last.move_to_end(session)
         if len(self._last) > _REMEMBERED:
             self._last.popitem(last=False)
         return told

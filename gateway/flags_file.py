@@ -19,7 +19,9 @@ from voicemesh.runtime.logs import get_logger
 _log = get_logger(__name__)
 _LOOK_S: Final = 0.5
 
-_Mark = tuple[int, int, int, int] | None
+_UNREAD: Final = (-1,)
+"""The mark of a file that could not be read: no file has it."""
+_Mark = tuple[int, ...] | None
 
 
 class WatchedFile:
@@ -62,6 +64,7 @@ class WatchedFile:
             content = self._file.content()
         except FlagsError as error:
             self._refuse(str(error))
+            self._mark = _UNREAD  # that may pass without a change of the file: look again
             return False
         if content == self._content and not self.problem:
             return False
@@ -75,10 +78,13 @@ class WatchedFile:
             return
         try:
             definitions = parse(self._content)
+            self._use(definitions)
         except FlagsError as error:
             self._refuse(str(error))
             return
-        self._use(definitions)
+        except Exception as error:  # noqa: BLE001 - who evaluates may know of more: flags stay, and are watched
+            self._refuse(f"{type(error).__name__}: {error}")
+            return
         self.problem = ""
         who = {key: "; ".join(flag.who) for key, flag in definitions.own.items()}
         _log.info("flags are applied", file=str(self._path), flags=who)
@@ -90,11 +96,13 @@ class WatchedFile:
             self._content = self._file.content()
         except FlagsError as error:
             self._refuse(str(error))
+            self._mark = _UNREAD
         else:
             self.apply()
         if not self.problem:
             return
-        with contextlib.suppress(FlagsError):
+        # Whatever is wrong with it: a gateway starts.
+        with contextlib.suppress(Exception):
             found = self._file.last_good()
             if found is not None:
                 version, definitions = found
@@ -115,4 +123,5 @@ class WatchedFile:
             found = self._path.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+        # The time of the inode too: a copy may bring the old time of the content with it.
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import pathlib
+import resource
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -364,6 +366,43 @@ def test_a_gateway_that_starts_with_a_broken_file_uses_the_newest_good_version(
     watched.apply()
     assert (watched.keys, watched.problem) == (frozenset(ALL), "")
     assert not watched.changed()
+
+
+def test_what_cannot_be_read_in_one_moment_is_read_in_the_next(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "flags.json"
+    write(path, {MODEL: flag("small")})
+    watched = WatchedFile(path)
+    write(path, ALL)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))  # no more files can be opened
+    try:
+        assert not watched.changed()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "Too many open files" in watched.problem
+    assert watched.changed()
+    watched.apply()
+    assert (watched.keys, watched.problem) == (frozenset(ALL), "")
+
+
+def test_a_content_that_brings_its_old_time_along_is_seen(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "flags.json"
+    write(path, {MODEL: flag("small")})
+    before, watched = path.stat(), WatchedFile(path)
+    write(path, {MODEL: flag("SMALL")})
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (before.st_ino, before.st_size) == (after.st_ino, after.st_size)
+    assert watched.changed()
+
+
+def test_what_evaluates_refuses_alone_ends_neither_the_start_nor_the_watch(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "flags.json"
+    write(path, {MODEL: flag("small"), "shop": {"state": "ENABLED", "variants": {"a": {"$ref": ["b"]}}}})
+    watched = WatchedFile(path)
+    assert (watched.keys, watched.problem) == (frozenset({MODEL}), "")
 
 
 async def test_the_health_page_says_how_the_flags_are(

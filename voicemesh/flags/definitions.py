@@ -33,6 +33,9 @@ OVERRIDE: Final = "override"
 MAX_BYTES: Final = 1_048_576
 MAX_PROMPT_CHARS: Final = 32_768
 MAX_NAME_CHARS: Final = 200
+_MOST_DEEP: Final = 200
+"""Objects and lists in one another, of the whole file."""
+_SHOWN_CHARS: Final = 200
 _OWN: Final = "voicemesh."
 _FIELDS: Final = ("state", "variants", "defaultVariant", "targeting", "metadata", "source", "selector")
 _TOP: Final = ("$schema", "$evaluators", "flags", "metadata")
@@ -127,7 +130,7 @@ def parse(content: bytes) -> Definitions:
     if len(content) > MAX_BYTES:
         raise FlagsError(f"has {len(content)} bytes; at most {MAX_BYTES} are read")
     try:
-        document = json.loads(content, object_pairs_hook=_unique)
+        document = json.loads(content, object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise FlagsError(f"not valid JSON: {error}") from None
     return checked(document)
@@ -135,6 +138,7 @@ def parse(content: bytes) -> Definitions:
 
 def checked(document: Any) -> Definitions:
     """Check a file's JSON, and return what it says. Raises FlagsError as `parse` does."""
+    _check_whole(document)
     _check_keys("the file", _as_object("the file", document), _TOP)
     flags = _as_object("flags", document.get("flags"))
     evaluators = _as_object("$evaluators", document.get("$evaluators", {}))
@@ -157,8 +161,9 @@ def _flag(key: str, value: Any, evaluators: Mapping[str, Any]) -> Flag:
             raise FlagsError(f"{key}.variants: a variant must have a name")
         if key in CHECKS:
             check_value(f"{key}.variants.{name}", key, given)
-    default = fields.get("defaultVariant") or ""
-    if default and (not isinstance(default, str) or default not in variants):
+    default = fields.get("defaultVariant")
+    default = "" if default is None else default
+    if default != "" and (not isinstance(default, str) or default not in variants):
         raise FlagsError(f"{key}.defaultVariant: {default!r} is none of {', '.join(variants)}")
     targeting = _as_object(f"{key}.targeting", fields.get("targeting") or {})
     rules.check(f"{key}.targeting", targeting, variants, evaluators)
@@ -179,11 +184,41 @@ def check_value(place: str, key: str, value: Any) -> None:
     """
     if not isinstance(value, str):
         raise FlagsError(f'{place}: must be text; "" leaves things as they are')
+    check_text(place, value)
     try:
         if value:
             CHECKS[key](value)
     except ValueError as error:
         raise FlagsError(f"{place}: {error}") from None
+
+
+def check_text(place: str, value: Any) -> None:
+    """Raise FlagsError for what is no text, or half of a surrogate pair, which no message can carry."""
+    if not isinstance(value, str):
+        raise FlagsError(f"{place}: must be text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise FlagsError(f"{place}: has half of a surrogate pair at character {error.start}") from None
+
+
+def _check_whole(document: Any) -> None:
+    """Check what holds at every place of a file: its texts, and how deep it is."""
+    level: list[tuple[str, Any]] = [("", document)]
+    for _ in range(_MOST_DEEP):
+        below: list[tuple[str, Any]] = []
+        for place, value in level:
+            if isinstance(value, dict):
+                for name, inner in value.items():
+                    check_text(f"a name in {place or 'the file'}", name)
+                    below.append((f"{place}.{name}" if place else name, inner))
+            elif isinstance(value, list):
+                below += ((place, item) for item in value)
+            elif isinstance(value, str):
+                check_text(place, value)
+        level = below
+    if level:
+        raise FlagsError(f"{level[0][0][:_SHOWN_CHARS]}: is nested more than {_MOST_DEEP} deep")
 
 
 def _check_metadata(place: str, metadata: Any) -> None:
@@ -212,6 +247,10 @@ def _as_object(place: str, value: Any) -> Mapping[str, Any]:
 def _near(name: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def _resolved(value: Any, evaluators: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return [_resolved(item, evaluators) for item in value]
     if isinstance(value, dict):
-        if set(value) == {"$ref"} and value["$ref"] in evaluators:
-            return evaluators[value["$ref"]]
+        name = value.get("$ref")
+        if len(value) == 1 and isinstance(name, str) and name in evaluators:
+            return evaluators[name]
         return {name: _resolved(item, evaluators) for name, item in value.items()}
     return value

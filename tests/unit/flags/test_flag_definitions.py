@@ -95,6 +95,11 @@ def test_a_flag_that_is_off_says_so():
         (file_of(targeting={"if": [{"is": 1}, "usual"]}), "if[0]: 'is' is no operator"),
         (file_of(targeting={"if": [{"sem_ver": ["1", "2"]}, "usual"]}), "sem_ver: must be [version, one of"),
         (file_of(targeting={"$ref": "mine"}), "$ref: 'mine' is not in $evaluators"),
+        (file_of(defaultVariant=False), "defaultVariant: False is none of usual, short"),
+        (file_of(targeting={"==": [1, float("nan")]}), "NaN is no number of JSON"),
+        (file_of(variants={"usual": "\ud800"}), "variants.usual: has half of a surrogate pair"),
+        (file_of(variants={"\udc00": "clause"}), "variants: has half of a surrogate pair"),
+        (b'{"flags": {"shop": ' + b"[" * 300 + b"]" * 300 + b"}}", "shop: is nested more than 200 deep"),
         (file_of(metadata={"override": "yes"}), "metadata.override: must be true or false"),
     ],
 )

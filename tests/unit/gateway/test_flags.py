@@ -108,6 +108,32 @@ def test_a_slow_provider_costs_its_time_once_and_a_session_keeps_what_it_had():
     in_virtual_time(work())
 
 
+def test_what_a_session_was_given_is_given_to_no_session_of_another_tenant():
+    async def work() -> None:
+        elsewhere = Elsewhere()
+        flags = Flags(LoopClock(), TIMEOUT_S, elsewhere)
+        await registered(flags)
+        assert await ask(flags, "one") == (SAID,)
+        elsewhere.takes_s = 5.0
+        assert await flags.evaluate(KEYS, "one", {"tenant": "rival"}) == ()
+        assert await ask(flags, "one") == (SAID,)
+        await flags.close()
+
+    in_virtual_time(work())
+
+
+def test_a_name_that_no_message_can_carry_is_told_without_that_part():
+    async def work() -> None:
+        elsewhere = Elsewhere()
+        elsewhere.variant = "who\ud800le"
+        flags = Flags(LoopClock(), TIMEOUT_S, elsewhere)
+        await registered(flags)
+        assert [said.variant for said in await ask(flags)] == ["who?le"]
+        await flags.close()
+
+    in_virtual_time(work())
+
+
 def test_a_late_answer_counts_from_the_next_turn_on():
     async def work() -> None:
         elsewhere = Elsewhere()
@@ -213,6 +239,7 @@ def test_without_flags_there_is_nothing_to_ask():
     async def work() -> None:
         flags = open_flags(GatewaySettings(), LoopClock())
         flags.start()
+        assert flags.silent
         assert await ask(flags) == ()
         assert flags.state is None
         await flags.close()
