@@ -2,6 +2,7 @@
 
 run.json                            what `voicemesh bench --json` printed
 policy=sentence,voice=espeak/de     what is asked for: addr, model, policy, prompt, voice
+prompt=compact                      a prompt of the mesh, where the value could be the name of one
 voicemesh.prompt=brief              a flag: its variant in VOICEMESH_FLAGS_FILE, or the value itself
 10.0.0.7:50050                      another mesh
 """
@@ -25,18 +26,27 @@ _FLAGS: Final = {"model": MODEL, "policy": CHUNK_POLICY, "prompt": PROMPT, "voic
 _NAMES: Final = (*_FLAGS, "addr", *_FLAGS.values())
 _NEXT: Final = re.compile(rf",(?=(?:{'|'.join(re.escape(name) for name in _NAMES)})=)")
 """A comma behind which another setting begins: prompts have commas too."""
+_PROMPT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What the gateway takes for the name of a prompt."""
 _ADDRESS: Final = re.compile(r"[^\s=,]+:\d{1,5}")
 
 
 def recorded(a: str, b: str) -> tuple[Sequence[Any], Sequence[Any]] | None:
     """Return the turns of two recorded runs; None where neither is a file. Raises Failure."""
-    files = [Path(text).is_file() for text in (a, b)]
+    files = [_is_file(text) for text in (a, b)]
     if not any(files):
         return None
     if not all(files):
         other = b if files[0] else a
         raise usage(f"--compare: {other!r} is no file, and a recorded run is compared with another one")
     return _turns(Path(a)), _turns(Path(b))
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False  # a prompt can be longer than a name of a file
 
 
 def _turns(path: Path) -> Sequence[Any]:
@@ -102,7 +112,9 @@ def _with(arm: Arm, name: str, value: str, flags: Definitions) -> Arm:
         known = f"; variants of {key} are {', '.join(flag.variants)}" if flag is not None else ""
         raise usage(f"--compare: {name}: {error}{known}") from None
     if key == PROMPT:
-        return replace(arm, system_prompt=value)
+        # A mesh that has no prompt of that name says so: to take it for instructions would compare nothing.
+        named = bool(_PROMPT_NAME.fullmatch(value))
+        return replace(arm, system_prompt="" if named else value, prompt_variant=value if named else "")
     if key == MODEL:
         return replace(arm, model=value)
     if key == VOICE:

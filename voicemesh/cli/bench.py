@@ -73,6 +73,7 @@ class Arm:
         speech: How it is spoken.
         model: Model to ask for; "" for the mesh's.
         system_prompt: Instructions to it; "" for the mesh's.
+        prompt_variant: Name of the mesh's prompt; "" for its choice.
         reply_cache: False to bypass cached replies.
 
     """
@@ -83,6 +84,7 @@ class Arm:
     speech: SpeechOptions
     model: str = ""
     system_prompt: str = ""
+    prompt_variant: str = ""
     reply_cache: bool = True
 
 
@@ -235,6 +237,7 @@ class Bench:
             reply_cache=arm.reply_cache,
             model=arm.model,
             system_prompt=arm.system_prompt,
+            prompt_variant=arm.prompt_variant,
         )
         try:
             async with asked as conversation:

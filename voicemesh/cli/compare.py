@@ -41,11 +41,11 @@ class Metric:
 
 
 def _above_zero(name: str) -> Callable[[Turn], float | None]:
-    return lambda turn: turn.get(name) or None
+    return lambda turn: None if turn["outcome"] == "failed" else turn.get(name) or None
 
 
 def _total(turn: Turn) -> float | None:
-    return turn["total_ms"] if turn["outcome"] == "completed" else None
+    return turn.get("total_ms") if turn["outcome"] == "completed" else None
 
 
 def _reply_hit(turn: Turn) -> float | None:

@@ -62,6 +62,7 @@ def _arm_json(arm: Arm) -> dict[str, str]:
         "policy": arm.speech.policy,
         "model": arm.model,
         "prompt": arm.system_prompt,
+        "prompt_variant": arm.prompt_variant,
     }
 
 

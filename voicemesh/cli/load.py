@@ -99,4 +99,6 @@ def _run(options: BenchOptions, both: Sequence[Arm]) -> BenchRun:
         try:
             return asyncio.run(Bench(options, done, both).run())
         except VoiceMeshError as error:
-            raise failure_of(error, ", ".join({arm.addr for arm in both}) or options.addr) from None
+            raise failure_of(
+                error, ", ".join(dict.fromkeys(arm.addr for arm in both)) or options.addr
+            ) from None

@@ -90,13 +90,14 @@ def test_of_too_few_turns_nothing_is_said():
 
 def test_turns_that_failed_or_are_missing_leave_their_pair_out_of_times_and_count_as_failed():
     pairs: list[compare.Pair] = [(turn(100), turn(90)) for _ in range(12)]
-    pairs += [(turn(1000), FAILED), (turn(5000), None)]
+    # The second one failed behind its first audio.
+    pairs += [(turn(1000), FAILED), (turn(2000, outcome="failed"), turn(2000)), (turn(5000), None)]
     result = compare.result(("a", "b"), pairs, seed=1)
     found = {figure.metric.name: figure for figure in result.figures}
-    assert (result.turns, result.pairs) == ((14, 13), 13)
+    assert (result.turns, result.pairs) == ((15, 14), 14)
     assert found["ttfa_ms"].counts == (12, 12)
     assert found["ttfa_ms"].found["p95"].a == 100
-    assert found["failed"].found["mean"].b == pytest.approx(1 / 13)
+    assert found["failed"].found["mean"].b == pytest.approx(1 / 14)
     assert found["audio_hit_rate"].found["mean"].a == 0.5
 
 
@@ -168,6 +169,24 @@ def test_arms_name_variants_of_flags_or_their_values(flags: dict[str, str]):
         Failure, match=r"'long' is none of adaptive.*variants of voicemesh\.chunk_policy are short"
     ):
         arms("voicemesh.chunk_policy=long", "policy=clause", OPTIONS, flags)
+
+
+def test_a_value_that_could_be_a_name_is_a_prompt_of_the_mesh(tmp_path: pathlib.Path):
+    path = tmp_path / "flags.json"
+    variants = {"short": "compact", "own": "Be brief, please.", "none": ""}
+    path.write_text(json.dumps({"flags": {"voicemesh.prompt": {"state": "ENABLED", "variants": variants}}}))
+    named = {"VOICEMESH_FLAGS_FILE": str(path)}
+    for text in ("prompt=compact", "voicemesh.prompt=short"):
+        (a, b) = arms(text, "voicemesh.prompt=own", OPTIONS, named)
+        assert (a.system_prompt, a.prompt_variant) == ("", "compact")
+        assert (b.system_prompt, b.prompt_variant) == ("Be brief, please.", "")
+    (a, _) = arms("voicemesh.prompt=none", "policy=clause", OPTIONS, named)
+    assert (a.system_prompt, a.prompt_variant) == ("", "")
+
+
+def test_a_prompt_may_be_longer_than_the_name_of_a_file():
+    long = "prompt=" + "Be brief. " * 100
+    assert recorded(long, "prompt=compact") is None
 
 
 def test_arms_share_no_cache_unless_a_tenant_is_named():
