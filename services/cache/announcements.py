@@ -2,6 +2,8 @@
 
     invalidate ── XADD voicemesh:invalidations ──> [ … the last 1,000 … ] ── XREAD BLOCK ──> every replica
 
+Each is announced twice: where it begins, so that no replica writes to Redis what it searches, and where
+it ends, so that none keeps what it read there meanwhile.
 A stream, not a channel: a replica that was cut off reads on where it was, so it misses nothing unless
 1,000 or more came meanwhile; then it gives up all its copies. Nor client-side tracking, which tells of
 every write and cannot tell a removal from one: docs/adr/0031-removals-are-announced.md.
@@ -24,7 +26,9 @@ from voicemesh.runtime.logs import get_logger
 STREAM: Final = "voicemesh:invalidations"
 """Outside of the prefix of entries, so that it is not removed with them."""
 KEPT: Final = 1000
-"""Announcements that are kept, and so how many a replica can miss and catch up with."""
+"""Announcements that are kept, two for each removal: so many a replica can miss and catch up with."""
+ENDED: Final = b"ended"
+"""What the announcement of an end says of itself in `phase`."""
 BLOCK_MS: Final = 5000
 """One read waits so long for news; a connection that is dead is noticed a little later."""
 _AGAIN_S: Final = 0.5
@@ -39,7 +43,7 @@ class Announcements:
     Args:
         redis: A client for reading alone; its connection waits for minutes, so it is not one of the pool's.
         lifetime_ms: Milliseconds that entries live at most: older announcements are about nothing.
-        on_removed: Called for what another replica has removed.
+        on_removed: Called for what another replica removes; with True once it has ended that.
         on_gap: Called where some announcements were missed for good.
 
     """
@@ -49,7 +53,7 @@ class Announcements:
         redis: Redis,
         *,
         lifetime_ms: int,
-        on_removed: Callable[[Selector], Awaitable[object]],
+        on_removed: Callable[[Selector, bool], Awaitable[object]],
         on_gap: Callable[[], Awaitable[None]],
     ) -> None:
         self._redis = redis
@@ -60,8 +64,8 @@ class Announcements:
         self._last_id = "0-0"
         self._failing = False
 
-    async def announce(self, redis: Redis, selector: Selector) -> None:
-        """Tell all other replicas, through a connection of `redis`.
+    async def announce(self, redis: Redis, selector: Selector, *, ended: bool) -> None:
+        """Tell all other replicas that a removal begins, or `ended`, through a connection of `redis`.
 
         Raises:
             RedisError: It was not announced.
@@ -73,7 +77,7 @@ class Announcements:
                 async with redis.pipeline(transaction=False) as pipeline:
                     pipeline.xadd(
                         STREAM,
-                        {"by": self._replica, "selector": message},
+                        {"by": self._replica, "selector": message, "phase": ENDED if ended else b"begins"},
                         maxlen=KEPT,
                         approximate=False,
                     )
@@ -117,7 +121,7 @@ class Announcements:
             if selector is None:  # of another version of this service: what it removes, nobody knows
                 await self._on_gap()
             else:
-                await self._on_removed(selector)
+                await self._on_removed(selector, fields.get(b"phase") == ENDED)
 
 
 def _selector(message: bytes) -> Selector | None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.cache.admission import Admission
-from services.cache.answers import Conflict, Done, Hit, Joined, Miss, Removed, Stats, Tier
+from services.cache.answers import Conflict, Done, Hit, Joined, Miss, Stats, Tier
 from services.cache.durable import (
     DurableEntry,
     DurableTier,
@@ -24,26 +24,22 @@ from services.cache.durable import (
     RoundTrips,
     SharedLeases,
 )
+from services.cache.histories import Histories
+from services.cache.invalidation import Invalidation
 from services.cache.keys import Selector, StoredKey
 from services.cache.leases import Lease, LeaseTable
 from services.cache.lifetimes import Lifetimes
-from services.cache.memory import Entry, MemoryTier
+from services.cache.memory import STEP, Entry, MemoryTier
 from services.cache.removals import Removals
 from services.cache.values import AudioFormat, AudioValue, HistoryValue, Kind, Value
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, ServiceUnavailableError
-from voicemesh.runtime.logs import get_logger
 
-_STEP: Final = 1000
-"""Entries that are looked at without letting other work in between."""
 _MAINTENANCE_S: Final = 10.0
 _LEAST_SHARE: Final = 0.25
 """Of the tier's timeout: what is left for a lease at least, where reading the entry took long."""
 WHOLE_BYTES: Final = 64 * 1024
 """Audio in memory up to which a head is not worth the messages of the rest."""
-
-
-_log = get_logger(__name__)
 
 
 def _at_hand(value: AudioValue) -> Callable[[], Awaitable[AudioValue]]:
@@ -87,6 +83,8 @@ class CacheCore:
         self._lifetimes = lifetimes
         self.removals = Removals(clock)
         self.leases = leases
+        self.histories = Histories(clock, memory, lifetimes, self.removals, durable)
+        self.invalidation = Invalidation(memory, leases, self.removals, durable, shared)
 
     @property
     def _asks_redis(self) -> DurableTier | None:
@@ -187,7 +185,7 @@ class CacheCore:
     def put_now(
         self, key: StoredKey, value: Value, expected_version: int | None, age_ms: int = 0
     ) -> Done | Conflict | None:
-        """Write an entry without waiting; None for a history that is to go to Redis: then `put` it.
+        """Write an entry without waiting; None for a history that is to go to Redis: then `histories.put` it.
 
         Audio or a reply that was begun `age_ms` ago, and invalidated since, is not kept.
 
@@ -200,59 +198,7 @@ class CacheCore:
             if expected_version is not None:
                 raise InvalidFieldError("put.expected_version", "is for histories only")
             return Done(stale=True) if self._stale(key, value.tags, age_ms) else self._store(key, value)
-        if self._asks_redis is not None:
-            return None
-        return self._put_in_memory(key, value, expected_version)
-
-    async def put(
-        self, key: StoredKey, value: HistoryValue, expected_version: int | None, trips: RoundTrips
-    ) -> Done | Conflict:
-        """Write a history. Waits for Redis at most as long as its timeout, then memory has it alone.
-
-        Raises:
-            InvalidFieldError: As `put_now`.
-
-        """
-        tier = self._asks_redis
-        if tier is None:
-            return self._put_in_memory(key, value, expected_version)
-        mine, removals = self._memory.get(key), self.removals.epoch
-        floor = mine.version if mine is not None and not mine.durable else 0
-        try:
-            written = await tier.write_history(
-                key,
-                value,
-                self._lifetimes.history_ms,
-                trips,
-                expected_version=expected_version,
-                floor_version=floor,
-            )
-        except DurableUnavailableError:
-            return self._put_in_memory(key, value, expected_version, degraded=True)
-        mine = self._memory.get(key)
-        if not written.done:
-            if mine is not None and mine.version < written.version:
-                self._memory.remove(key)
-            return Conflict(written.version)
-        if (mine is None or mine.version < written.version) and removals == self.removals.epoch:
-            copy_ms = self._lifetimes.history_copy_ms
-            self._memory.put(key, value, copy_ms, version=written.version, durable=True)
-        return Done(written.version)
-
-    def _put_in_memory(
-        self, key: StoredKey, value: HistoryValue, expected_version: int | None, *, degraded: bool = False
-    ) -> Done | Conflict:
-        degraded = degraded or self._degraded
-        mine = self._memory.get(key)
-        # With Redis away nobody knows the version; the caller read it, so the caller is right.
-        unknown = (expected_version or 0) if degraded else 0
-        present = mine.version if mine is not None else unknown
-        if expected_version is not None and expected_version != present:
-            return Conflict(present)
-        if not self._memory.put(key, value, self._lifetimes.history_ms, version=present + 1):
-            limit = self._memory.largest_bytes("history")
-            raise InvalidFieldError("put.value.history", f"takes more than the {limit} bytes that are kept")
-        return Done(present + 1, degraded)
+        return self.histories.put_now(key, value, expected_version)
 
     def _store(self, key: StoredKey, value: Value) -> Done:
         to_memory, to_redis = self._admission.admit(key, redis=self._durable is not None)
@@ -344,7 +290,7 @@ class CacheCore:
     def seal(self, lease: Lease, tags: tuple[str, ...] = (), age_ms: int = 0) -> Done:
         """Complete and store what a lease is for, with its tags; errors as `LeaseTable.seal`.
 
-        What belongs to work that began `age_ms` ago, and was invalidated since, is heard and not kept.
+        What belongs to work that began `age_ms` ago, and was invalidated since, is heard here and not kept.
         """
         complete = self.leases.seal(lease)
         if complete is None:
@@ -352,8 +298,8 @@ class CacheCore:
         key, value = complete
         value, ttl_ms = replace(value, tags=tags), self._lifetimes.of(key.kind)
         if self._stale(key, tags, age_ms):
-            if self._shared is not None:  # those who follow it elsewhere hear its end
-                self._shared.store(key, value, ttl_ms, admitted=False)
+            # It must not get into Redis for those who follow it at another replica: they go on alone.
+            self.leases.discard(Selector("key", key.name))
             return Done(stale=True)
         to_memory, to_redis = self._admission.admit(key, redis=self._durable is not None)
         under_lease = self._shared is not None and self._shared.store(key, value, ttl_ms, admitted=to_redis)
@@ -379,64 +325,6 @@ class CacheCore:
         self.leases.release(lease)
         return Done()
 
-    async def invalidate(self, selector: Selector) -> Removed:
-        """Remove all entries that match from both tiers, and those that are being made.
-
-        Which tags a value will have is known when it is complete: a tag counts for all that are being made.
-        Other processes are told, and remove it from their memory (`forget`).
-
-        Raises:
-            ServiceUnavailableError: Memory is clear, but Redis did not answer; try again.
-
-        """
-        self.removals.add(selector)
-        self.leases.discard(selector)
-        in_memory = await self._clear_memory(selector)
-        in_redis = 0
-        try:
-            if self._durable is not None:
-                if self._shared is not None:  # first: what is sealed from here on is refused
-                    await self._shared.discard(selector)
-                in_redis = await self._durable.invalidate(selector)
-        except DurableUnavailableError as error:
-            raise ServiceUnavailableError(
-                f"{in_memory} entries were removed from memory, but Redis did not answer; try again",
-                retry_after_ms=1000,
-            ) from error
-        finally:
-            # What was read from Redis before it was removed there may have come back.
-            self.removals.ended(in_memory, in_redis)
-            await self._clear_memory(selector)
-        _log.info("invalidated", target=selector.target, memory_entries=in_memory, redis_entries=in_redis)
-        return Removed(in_memory, in_redis)
-
-    async def _clear_memory(self, selector: Selector) -> int:
-        """Remove what matches from memory, letting other work in between; return how many entries."""
-        removed = 0
-        for count in self._memory.remove_matching(selector, _STEP):
-            removed += count
-            await asyncio.sleep(0)
-        return removed
-
-    async def forget(self, selector: Selector) -> None:
-        """Remove what matches from memory, and from what is being made: another process removed it."""
-        self.removals.add(selector)
-        self.leases.discard(selector)
-        removed = await self._clear_memory(selector)
-        self.removals.ended(removed, 0)
-        _log.info("invalidated elsewhere", target=selector.target, memory_entries=removed)
-
-    async def forget_copies(self) -> None:
-        """Remove all from memory but the histories that Redis may not have: nobody knows what was removed."""
-        everything = Selector("all")
-        self.removals.add(everything)
-        self.leases.discard(everything)
-        removed = 0
-        for count in self._memory.remove_copies(_STEP):
-            removed += count
-            await asyncio.sleep(0)
-        self.removals.ended(removed, 0)
-
     def stats(self) -> Stats:
         """Return counts since the start, and sizes now."""
         durable = self._durable
@@ -454,39 +342,10 @@ class CacheCore:
             removals=self.removals,
         )
 
-    def redis_lost(self) -> None:
-        """Note that Redis does not answer: it may come back without what it had."""
-        for entry in self._memory.histories(durable=True):
-            self._memory.mark(entry, durable=False)
-
-    async def restore(self) -> int:
-        """Write the histories that Redis may not have; return how many it did not have."""
-        restored = 0
-        for entry in self._memory.histories(durable=False):
-            tier = self._asks_redis
-            ttl_ms = (entry.expires_ns - self._clock.now_ns()) // 1_000_000
-            if tier is None:
-                break
-            if ttl_ms < 1 or self._memory.get(entry.key) is not entry:
-                continue
-            assert isinstance(entry.value, HistoryValue)
-            try:
-                written = await tier.restore_history(entry.key, entry.value, ttl_ms, entry.version)
-            except DurableUnavailableError:
-                break
-            restored += written.done
-            if written.version > entry.version and self._memory.get(entry.key) is entry:
-                self._memory.remove(entry.key)  # another process wrote it meanwhile
-            else:
-                self._memory.mark(entry, durable=True)
-        if restored:
-            _log.info("histories written back to Redis", histories=restored)
-        return restored
-
     async def maintain(self) -> None:
         """Remove what has expired and write back what Redis lacks, now and then, until cancelled."""
         while True:
             await asyncio.sleep(_MAINTENANCE_S)
-            for _ in self._memory.sweep(_STEP):
+            for _ in self._memory.sweep(STEP):
                 await asyncio.sleep(0)
-            await self.restore()
+            await self.histories.restore()

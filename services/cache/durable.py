@@ -121,6 +121,15 @@ class DurableTier(Protocol):
         """
         ...
 
+    async def announce(self, selector: Selector) -> None:
+        """Tell all other processes to write nothing that matches and was begun before: it is being removed.
+
+        Raises:
+            DurableUnavailableError: There was no answer.
+
+        """
+        ...
+
     async def invalidate(self, selector: Selector) -> int:
         """Remove all entries that match, also those about to be written; return how many.
 

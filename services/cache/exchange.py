@@ -226,7 +226,7 @@ class Exchange:
     async def _perform(self, operation: Get | Put) -> Result:
         if isinstance(operation, Put):
             assert isinstance(operation.value, HistoryValue)
-            return await self._core.put(
+            return await self._core.histories.put(
                 operation.key, operation.value, operation.expected_version, self._trips
             )
         if operation.lease_format is None:

@@ -55,8 +55,8 @@ class CacheService(Hosted):
         if self._redis is not None:
             self._redis.on_lost = self._lost
             self._redis.on_back = self._restore
-            self._redis.on_removed = self.core.forget
-            self._redis.on_gap = self.core.forget_copies
+            self._redis.on_removed = self.core.invalidation.forget
+            self._redis.on_gap = self.core.invalidation.forget_copies
             self._redis.start()
         if self.shared is not None:
             self.shared.start()
@@ -77,14 +77,14 @@ class CacheService(Hosted):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _lost(self) -> None:
-        self.core.redis_lost()
+        self.core.histories.lost()
         if self.shared is not None:
             self.shared.redis_lost()
 
     def _restore(self) -> None:
         if self.shared is not None:
             self.shared.redis_back()
-        self._spawn(self.core.restore(), "cache-restore")
+        self._spawn(self.core.histories.restore(), "cache-restore")
 
     def _spawn(self, work: Coroutine[object, object, object], name: str) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work, name=name)

@@ -21,6 +21,8 @@ from services.cache.keys import Selector, StoredKey
 from services.cache.values import KINDS, Kind, Value, size_bytes, tags_of
 from voicemesh.runtime.clock import Clock
 
+STEP: Final = 1000
+"""Entries to look at without letting other work in between."""
 _SHARES_OF_8: Final[dict[Kind, int]] = {"audio": 6, "reply": 1, "history": 1}
 
 

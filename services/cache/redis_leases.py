@@ -22,7 +22,6 @@ from services.cache.redis_tier import UNANSWERED, RedisTier, report
 from services.cache.replication import Asked, Replication
 from services.cache.values import AudioFormat, AudioValue
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.logs import get_logger
 
 _BATCH: Final = 64
 """Questions in one pipeline."""
@@ -32,8 +31,6 @@ _RETRY_S: Final = (0.05, 1.0)
 """Shortest and longest wait before the mailbox is opened again."""
 _CLOSE_S: Final = 1.0
 _SCAN_COUNT: Final = 500
-
-_log = get_logger(__name__)
 
 
 class RedisLeases:
@@ -117,7 +114,7 @@ class RedisLeases:
         try:
             with trips.redis("EVAL", key):
                 (reply,) = await self._tier.ask(self._tier.send(self._command(question)), timeout_s)
-            answer = _answer(reply)
+            answer = self._answer(reply)
         except DurableUnavailableError:
             answer = Failed()
         except asyncio.CancelledError:
@@ -184,7 +181,7 @@ class RedisLeases:
             except DurableUnavailableError:
                 answers: list[Answer | None] = [Failed()] * len(batch)
             else:
-                answers = [_answer(reply) for reply in replies]
+                answers = [self._answer(reply) for reply in replies]
             for each, answer in zip(batch, answers, strict=True):
                 # Without an answer the entry is there, and a follower is to hear the end of it.
                 self.replication.answered(each, await self._entry(each) if answer is None else answer)
@@ -245,18 +242,17 @@ class RedisLeases:
         try:
             mail = lease_scripts.mail_of(data)
         except ValueError as error:
-            _log.warning("mail of a lease cannot be read", reason=str(error))
+            self._tier.complaints.warn("mail of a lease cannot be read", reason=str(error))
             return
         self.replication.heard(mail)
 
-
-def _answer(reply: Any) -> Answer | None:
-    """Return what a script answered; None where the entry exists."""
-    if isinstance(reply, Exception):
-        _log.warning("Redis refused a lease", reason=str(reply)[:120])
-        return Failed(refused=True)
-    try:
-        return lease_scripts.answer_of(reply)
-    except ValueError as error:
-        _log.warning("a lease in Redis cannot be read", reason=str(error))
-        return Condemned()
+    def _answer(self, reply: Any) -> Answer | None:
+        """Return what a script answered; None where the entry exists."""
+        if isinstance(reply, Exception):
+            self._tier.complaints.warn("Redis refused a lease", reason=str(reply)[:120])
+            return Failed(refused=True)
+        try:
+            return lease_scripts.answer_of(reply)
+        except ValueError as error:
+            self._tier.complaints.warn("a lease in Redis cannot be read", reason=str(error))
+            return Condemned()

@@ -23,9 +23,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from services.cache import codec
+from services.cache import codec, redis_search
 from services.cache.announcements import BLOCK_MS, Announcements
 from services.cache.breaker import Breaker
+from services.cache.complaints import Complaints
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
 from services.cache.keys import Selector, StoredKey
 from services.cache.patience import patience
@@ -37,7 +38,6 @@ from voicemesh.runtime.logs import get_logger
 CONNECTIONS: Final = 50
 _BACKGROUND_TIMEOUT_S: Final = 1.0
 """For what no caller waits for: probes, writes behind, removal."""
-_SCAN_COUNT: Final = 500
 _NOT_THERE: Final = -2
 """What PTTL answers for a key that does not exist."""
 
@@ -86,7 +86,7 @@ class RedisTier:
     Attributes:
         on_lost: Called when Redis is held off.
         on_back: Called when it answers again; and once at the start, when it first answers.
-        on_removed: Called for what another process has removed.
+        on_removed: Called for what another process removes; with True once it has ended that.
         on_gap: Called where it is not known what others have removed.
 
     Raises:
@@ -111,11 +111,12 @@ class RedisTier:
         self._queue = queue
         self.on_lost: Callable[[], None] = lambda: None
         self.on_back: Callable[[], None] = lambda: None
-        self.on_removed: Callable[[Selector], Awaitable[object]] = _nothing
+        self.on_removed: Callable[[Selector, bool], Awaitable[object]] = _nothing
         self.on_gap: Callable[[], Awaitable[None]] = _nothing
         self.address = address_of(url)
+        longest_s = max(_BACKGROUND_TIMEOUT_S, self.timeout_s)  # redis-py is not to give up before we do
         options: dict[str, Any] = {
-            "socket_connect_timeout": _BACKGROUND_TIMEOUT_S,
+            "socket_connect_timeout": longest_s,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
         }
@@ -124,7 +125,7 @@ class RedisTier:
                 url,
                 max_connections=CONNECTIONS,
                 timeout=None,  # every use is under a timeout of its own
-                socket_timeout=_BACKGROUND_TIMEOUT_S,
+                socket_timeout=longest_s,
                 **options,
             )
             listening: ConnectionPool = ConnectionPool.from_url(
@@ -147,6 +148,8 @@ class RedisTier:
         """Operations that failed or timed out."""
         self.corrupt = 0
         """Entries that could not be read, and were removed."""
+        self.complaints = Complaints(clock, _log)
+        """What Redis refuses, said once in a while."""
         self._refused = 0
         self._warned = False
 
@@ -250,7 +253,7 @@ class RedisTier:
         if isinstance(error, codec.OtherLayoutError):
             return
         self.corrupt += 1
-        _log.warning("entry in Redis cannot be read; removed", kind=key.kind, reason=str(error))
+        self.complaints.warn("entry in Redis cannot be read; removed", reason=str(error), kind=key.kind)
         with contextlib.suppress(DurableUnavailableError):
             await self._ask(self._redis.unlink(key.name))
 
@@ -290,20 +293,24 @@ class RedisTier:
         done, version = await self._ask(self._redis.eval(_COMPARE_AND_SET, 1, key.name, *arguments))
         return Written(int(version), bool(done))
 
-    async def invalidate(self, selector: Selector) -> int:
-        """Remove all entries that match, and tell all other processes; see `DurableTier`.
+    async def announce(self, selector: Selector) -> None:
+        """Tell all other processes that `invalidate` is about to begin; see `DurableTier`."""
+        await self._announce(selector, ended=False)
 
-        One SCAN step looks at about 500 keys, so that Redis is never held up; keys that are written
-        meanwhile may be missed.
-        """
+    async def invalidate(self, selector: Selector) -> int:
+        """Remove all entries that match, and tell all other processes; see `DurableTier`."""
         removed = await self._remove(selector)
-        # Last, so that nobody brings back into memory what is still in Redis.
-        await self._ask(self._announcements.announce(self._redis, selector), _BACKGROUND_TIMEOUT_S)
+        # Last, so that nobody keeps in memory what was still in Redis.
+        await self._announce(selector, ended=True)
         return removed
 
-    async def _heard(self, selector: Selector) -> None:
+    async def _announce(self, selector: Selector, *, ended: bool) -> None:
+        announced = self._announcements.announce(self._redis, selector, ended=ended)
+        await self._ask(announced, _BACKGROUND_TIMEOUT_S)
+
+    async def _heard(self, selector: Selector, ended: bool) -> None:
         self._queue.discard(selector)
-        await self.on_removed(selector)
+        await self.on_removed(selector, ended)
 
     async def _missed(self) -> None:
         await self.on_gap()
@@ -312,33 +319,9 @@ class RedisTier:
         self._queue.discard(selector)
         async with self._writing:  # what was being written is there now, and is found
             pass
-        if selector.target == "key":
-            return int(await self._ask(self._redis.unlink(selector.name), _BACKGROUND_TIMEOUT_S))
-        removed, cursor = 0, 0
-        while True:
-            step = self._redis.scan(cursor, match=selector.pattern, count=_SCAN_COUNT)
-            cursor, names = await self._ask(step, _BACKGROUND_TIMEOUT_S)
-            if selector.target == "tag":
-                names = await self._ask(self._tagged(names, selector.name), _BACKGROUND_TIMEOUT_S)
-            if names:
-                removed += int(await self._ask(self._redis.unlink(*names), _BACKGROUND_TIMEOUT_S))
-            if not cursor:
-                return removed
-
-    async def _tagged(self, names: list[bytes], tag: str) -> list[bytes]:
-        """Return those of the names whose entries have a tag."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.getrange(name, 0, codec.TAGGED_BYTES - 1)
-            starts = await pipeline.execute(raise_on_error=False) if names else []
-        for start in starts:
-            if isinstance(start, Exception) and not str(start).startswith("WRONGTYPE"):
-                raise start
-        return [
-            name
-            for name, start in zip(names, starts, strict=True)
-            if isinstance(start, bytes) and codec.has_tag(start, tag)
-        ]
+        return await redis_search.remove(
+            self._redis, selector, lambda work: self._ask(work, _BACKGROUND_TIMEOUT_S)
+        )
 
     @property
     def client(self) -> Redis:
@@ -375,7 +358,7 @@ class RedisTier:
             raise DurableUnavailableError(type(error).__name__) from error
         except RedisError as error:
             self.errors += 1
-            _log.warning("Redis refused", reason=_reason(error))
+            self.complaints.warn("Redis refused", reason=_reason(error))
             raise DurableUnavailableError(type(error).__name__) from error
         self._breaker.answered()
         return answer
@@ -450,7 +433,9 @@ class RedisTier:
             if refused:
                 self.errors += len(refused)
                 self._refused += len(refused)
-                _log.warning("Redis refused writes", writes=len(refused), reason=_reason(refused[0]))
+                self.complaints.warn(
+                    "Redis refused writes", reason=_reason(refused[0]), dropped=self._refused
+                )
 
     async def _send(self, batch: Iterable[Write], now_ns: int) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:

@@ -25,8 +25,8 @@ class Removals:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: deque[tuple[int, Selector]] = deque()
-        self._forgotten_ns = -1
-        """When the last one was that is not remembered; -1 where all are."""
+        self._forgotten_ns: int | None = None
+        """When the last one was that is not remembered; None where all are."""
         self.total = 0
         """Since the start."""
         self.epoch = 0
@@ -38,10 +38,12 @@ class Removals:
         self.stale_puts = 0
         """Writes that were refused for them."""
 
-    def add(self, selector: Selector) -> None:
-        """Note an invalidation, as of now."""
-        self.total += 1
+    def add(self, selector: Selector, *, again: bool = False) -> None:
+        """Note an invalidation, as of now; `again`: one that was noted before, and goes on."""
+        self.total += not again
         self.epoch += 1
+        if again and self._last and self._last[-1][1] == selector:
+            self._last.pop()  # what was begun before is older than now as well
         self._last.append((self._clock.now_ns(), selector))
         if len(self._last) > MOST:
             self._forgotten_ns, _ = self._last.popleft()
@@ -54,7 +56,7 @@ class Removals:
 
     def makes_stale(self, key: StoredKey, tags: Collection[str], began_ns: int) -> bool:
         """Return whether an entry, whose computation began then, may not be stored any more; count it."""
-        stale = began_ns <= self._forgotten_ns or any(
+        stale = (self._forgotten_ns is not None and began_ns <= self._forgotten_ns) or any(
             at_ns >= began_ns and selector.matches(key, tags) for at_ns, selector in self._last
         )
         self.stale_puts += stale

@@ -222,7 +222,10 @@ class Replication:
         name, token = fill.key.name, share.token
         length, words = len(fill.audio), len(fill.words)
         if not reachable:
-            if share.value is not None or not self._table.knows(fill):
+            if fill.discarded:
+                self._orphans.append(Condemn(name))  # once Redis can be asked again
+                self._drop(share)
+            elif share.value is not None or not self._table.knows(fill):
                 self._abandon_share(share)
             else:
                 self._schedule(share, self._heartbeat_ns)
@@ -403,6 +406,9 @@ class Replication:
 
     def _finish(self, share: _Share, length: int, tags: tuple[str, ...]) -> None:
         fill = share.fill
+        if fill.discarded:
+            self._touch(share)  # it is still to be condemned
+            return
         self._drop(share)
         value = replace(self._table.finish(fill), tags=tags)
         if len(value.audio) == length:  # else the first of two who made it was heard further here

@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 
 from services.cache.announcements import KEPT, STREAM
@@ -22,6 +23,7 @@ from tests.contract.cache_harness import (
 )
 from tests.support.redis_proxy import RedisProxy, redis_proxy
 from tests.support.redis_server import RedisServer, redis_server
+from voicemesh.cache.v1 import cache_pb2
 
 
 @pytest.fixture
@@ -159,3 +161,48 @@ async def test_announcements_go_on_after_redis_was_killed(
     await put_in_both(cache, second, redis)
     await cache.invalidate(voice="a")
     await until(lambda: in_memory(second) == 2)
+
+
+async def test_what_was_begun_before_is_not_stored_while_another_replica_still_searches_redis(
+    cache: Cache, second: Cache, proxy: RedisProxy
+) -> None:
+    async with cache.stream() as one:
+        await until(lambda: second.service.core.stats().redis_available)
+        proxy.cut_before = b"SCAN"
+        with pytest.raises(grpc.aio.AioRpcError, match="Redis did not answer"):
+            await second.invalidate(tag="lesson")
+        await until(lambda: cache.service.core.removals.total == 1)
+        put = cache_pb2.Put(key=reply_key(), value=reply(), tags=["lesson"], age_ms=60_000)
+        assert (await one.ask(put=put)).done.stale
+
+
+async def test_a_removal_counts_once_at_every_replica(cache: Cache, second: Cache) -> None:
+    await cache.invalidate(tag="one")
+    await cache.invalidate(tag="two")
+    await second.invalidate(tag="three")
+    await until(lambda: cache.service.core.removals.total == second.service.core.removals.total == 3)
+
+
+async def test_what_was_begun_before_does_not_get_into_redis_for_who_follows_it_elsewhere(
+    cache: Cache, second: Cache, redis: RedisServer
+) -> None:
+    for each in (cache, second):
+        shared = each.service.shared
+        assert shared is not None
+        await until(lambda shared=shared: shared.available)  # type: ignore[misc]
+    async with cache.stream() as holder, second.stream() as follower, redis.client() as client:
+        await cache.invalidate(tag="lesson")  # the turn began before, and takes its lease after
+        lease_id = (await holder.get(audio_key(), LEASE)).granted.lease_id
+        await holder.append(lease_id, sound(10))
+        following = await follower.send(get=cache_pb2.Get(key=audio_key(), on_miss=LEASE))
+        assert (await following.next()).HasField("following")
+        seal = cache_pb2.Seal(lease_id=lease_id, tags=["lesson"], age_ms=60_000)
+        assert (await holder.ask(seal=seal)).done.stale
+        answer = await following.next()
+        while not answer.HasField("granted"):  # it goes on alone
+            assert answer.HasField("part")
+            answer = await following.next()
+        await follower.append(answer.granted.lease_id, sound(10))
+        assert (await follower.seal(answer.granted.lease_id)).HasField("done")
+        assert not await client.exists(name_of(audio_key()))
+        assert (await follower.get(audio_key())).HasField("miss")

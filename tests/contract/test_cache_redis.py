@@ -290,7 +290,7 @@ async def test_a_full_redis_takes_nothing_and_loses_nothing(cache: Cache, redis:
         assert (await cache.stats()).redis_available  # it still reads
         assert (await stream.get(audio_key())).hit.tier == MEMORY
         await client.config_set("maxmemory", 0)
-        await cache.service.core.restore()
+        await cache.service.core.histories.restore()
         assert (await stream.get(history_key())).hit.tier == REDIS
 
 

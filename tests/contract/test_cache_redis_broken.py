@@ -120,7 +120,7 @@ async def test_one_that_became_a_replica_is_read_and_written_again_when_it_leads
         await client.config_set("replica-serve-stale-data", "no")
         await check_that_turns_go_on(stream, "replica without its leader")
         await command(client, "REPLICAOF", "NO", "ONE")
-        await cache.service.core.restore()
+        await cache.service.core.histories.restore()
         for turn in ("before", "replica", "replica without its leader"):
             assert await history_is_in_redis(stream, turn)
         await check_that_turns_go_on(stream, "leader")
@@ -167,7 +167,7 @@ async def test_one_that_forbids_is_done_without_and_is_no_reason_to_wait(
             await check_that_turns_go_on(stream, "forbidden")
             await command(client, "ACL", "SETUSER", "voice", "+@all")
             await until(lambda: available(cache))
-            await cache.service.core.restore()
+            await cache.service.core.histories.restore()
             await until(lambda: history_is_in_redis(stream, "forbidden"))
             assert "word" not in str(cache.runtime.readiness)
 

@@ -75,6 +75,9 @@ class FakeDurable:
         self.entries[key.name] = (key, value, version)
         return Written(version, done=True)
 
+    async def announce(self, selector: Selector) -> None:
+        await self._answer("announce")
+
     async def invalidate(self, selector: Selector) -> int:
         await self.removing.wait()
         await self._answer("invalidate")

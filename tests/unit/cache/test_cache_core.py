@@ -38,7 +38,7 @@ class Process:
 
     async def put(self, key: StoredKey, value: HistoryValue, expected: int | None = None) -> Done | Conflict:
         done = self.core.put_now(key, value, expected)
-        return done or await self.core.put(key, value, expected, Untraced())
+        return done or await self.core.histories.put(key, value, expected, Untraced())
 
     async def acquire(self, key: StoredKey) -> Hit | Joined:
         return await self.core.acquire(key, FORMAT, Untraced())
@@ -144,11 +144,11 @@ async def test_histories_are_written_back_when_redis_is_there_again() -> None:
     process = Process(durable)
     await process.put(KEY, H1, 0)
     await process.put(history_key("other"), H1, 0)
-    process.core.redis_lost()
+    process.core.histories.lost()
     durable.entries.clear()  # it was restarted, and had kept nothing
-    assert await process.core.restore() == 2
+    assert await process.core.histories.restore() == 2
     assert durable.version(KEY) == 1
-    assert await process.core.restore() == 0
+    assert await process.core.histories.restore() == 0
     assert await process.get(KEY) == Hit(H1, "redis", 1)
 
 
@@ -156,9 +156,9 @@ async def test_what_another_process_wrote_meanwhile_wins() -> None:
     durable = FakeDurable()
     one, two = Process(durable), Process(durable)
     await one.put(KEY, H1, 0)
-    one.core.redis_lost()
+    one.core.histories.lost()
     await two.put(KEY, H2, 1)
-    assert await one.core.restore() == 0
+    assert await one.core.histories.restore() == 0
     assert await one.get(KEY) == Hit(H2, "redis", 2)
 
 
@@ -166,7 +166,7 @@ async def test_what_another_process_removed_is_gone() -> None:
     durable = FakeDurable()
     one, two = Process(durable), Process(durable)
     await one.put(KEY, H1, 0)
-    await two.core.invalidate(select("tenant", ""))
+    await two.core.invalidation.invalidate(select("tenant", ""))
     assert await one.get(KEY) == Miss()
     assert await one.put(KEY, H1, 1) == Conflict(0)
 
@@ -178,7 +178,7 @@ async def test_a_caller_that_knows_the_version_is_believed_while_redis_is_away()
     assert await process.put(KEY, H2, 7) == Done(8, degraded=True)
     durable.down = durable.held_off = False
     durable.entries[KEY.name] = (KEY, H1, 7)
-    assert await process.core.restore() == 1
+    assert await process.core.histories.restore() == 1
     assert durable.version(KEY) == 8
 
 
@@ -190,7 +190,7 @@ async def test_a_write_that_redis_refuses_is_kept_in_memory_and_tried_again() ->
     assert await process.put(KEY, H2, 1) == Done(2, degraded=True)
     assert await process.get(KEY) == Hit(H2, "memory", 2)
     durable.refuses = False
-    assert await process.core.restore() == 1
+    assert await process.core.histories.restore() == 1
     assert durable.version(KEY) == 2
 
 
@@ -217,7 +217,7 @@ async def test_what_is_removed_while_it_is_read_does_not_come_back() -> None:
     durable.gate.clear()
     reading = asyncio.create_task(two.get(audio_key()))
     await asyncio.sleep(0)
-    removing = asyncio.create_task(two.core.invalidate(Selector("all")))
+    removing = asyncio.create_task(two.core.invalidation.invalidate(Selector("all")))
     await asyncio.sleep(0)
     durable.gate.set()
     await asyncio.gather(reading, removing)
@@ -229,7 +229,7 @@ async def test_what_is_read_while_redis_is_searched_does_not_stay_in_memory() ->
     one, two = Process(durable), Process(durable)
     one.core.put_now(audio_key(), audio(10), None)
     durable.removing.clear()
-    removing = asyncio.create_task(two.core.invalidate(Selector("all")))
+    removing = asyncio.create_task(two.core.invalidation.invalidate(Selector("all")))
     await asyncio.sleep(0)
     assert await two.get(audio_key()) == Hit(audio(10), "redis")  # it is not gone there yet
     durable.gate.clear()
@@ -247,7 +247,7 @@ async def test_what_was_begun_before_it_was_invalidated_is_not_kept() -> None:
     process = Process(FakeDurable())
     voice = audio_key(voice="a")
     process.clock.advance_ms(1000)
-    await process.core.invalidate(select("voice", "a"))
+    await process.core.invalidation.invalidate(select("voice", "a"))
     process.clock.advance_ms(500)
     assert process.core.put_now(voice, audio(10), None, age_ms=501) == Done(stale=True)
     assert process.core.put_now(voice, audio(10), None, age_ms=500) == Done(stale=True)  # at the same moment
@@ -263,7 +263,7 @@ async def test_what_is_being_made_is_not_kept_whatever_its_tags_will_be() -> Non
     joined = await process.acquire(audio_key())
     assert isinstance(joined, Joined)
     process.core.append(joined.lease, audio(10))
-    await process.core.invalidate(select("tag", "lesson"))
+    await process.core.invalidation.invalidate(select("tag", "lesson"))
     process.core.seal(joined.lease, (tag("lesson"),))
     assert await process.get(audio_key()) == Miss()
 
@@ -271,7 +271,7 @@ async def test_what_is_being_made_is_not_kept_whatever_its_tags_will_be() -> Non
 async def test_audio_of_a_turn_that_began_before_is_not_kept_although_its_lease_is_younger() -> None:
     process = Process()
     process.clock.advance_ms(1000)
-    await process.core.invalidate(select("tag", "lesson"))
+    await process.core.invalidation.invalidate(select("tag", "lesson"))
     process.clock.advance_ms(10)
     for text, age_ms, kept in (("old", 11, False), ("new", 9, True)):
         joined = await process.acquire(audio_key(text))
@@ -287,8 +287,8 @@ async def test_sealed_audio_has_the_tags_that_it_was_sealed_with() -> None:
     assert isinstance(joined, Joined)
     process.core.append(joined.lease, audio(10))
     process.core.seal(joined.lease, (tag("lesson"),))
-    assert (await process.core.invalidate(select("tag", "other"))).memory_entries == 0
-    assert (await process.core.invalidate(select("tag", "lesson"))).memory_entries == 1
+    assert (await process.core.invalidation.invalidate(select("tag", "other"))).memory_entries == 0
+    assert (await process.core.invalidation.invalidate(select("tag", "lesson"))).memory_entries == 1
 
 
 async def test_invalidation_counts_both_tiers_and_fails_where_redis_is_away() -> None:
@@ -296,10 +296,10 @@ async def test_invalidation_counts_both_tiers_and_fails_where_redis_is_away() ->
     process = Process(durable)
     process.core.put_now(audio_key(voice="a"), audio(10), None)
     process.core.put_now(audio_key(voice="b"), audio(10), None)
-    assert await process.core.invalidate(select("voice", "a")) == Removed(1, 1)
+    assert await process.core.invalidation.invalidate(select("voice", "a")) == Removed(1, 1)
     durable.down = True
     with pytest.raises(ServiceUnavailableError, match="1 entries were removed from memory"):
-        await process.core.invalidate(Selector("all"))
+        await process.core.invalidation.invalidate(Selector("all"))
 
 
 async def test_a_lease_is_taken_only_where_redis_has_not_got_it_either() -> None:

@@ -48,3 +48,18 @@ def test_what_was_read_counts_no_more_from_the_beginning_to_the_end() -> None:
     epochs.append(removals.epoch)
     assert len(set(epochs)) == 3
     assert (removals.memory_entries, removals.redis_entries) == (3, 4)
+
+
+def test_what_goes_on_is_counted_once_and_remembered_at_its_end() -> None:
+    clock = ManualClock()
+    removals = Removals(clock)
+    for again in (False, True):
+        clock.advance_ms(10)
+        removals.add(select("voice", "a"), again=again)
+    assert removals.total == 1
+    assert removals.makes_stale(KEY, (), 20_000_000)
+    assert not removals.makes_stale(KEY, (), 20_000_001)
+
+
+def test_work_that_is_older_than_the_clock_is_not_stale_by_that() -> None:
+    assert not Removals(ManualClock()).makes_stale(KEY, (), -3_600_000_000_000)

@@ -214,6 +214,23 @@ def test_an_invalidation_anywhere_makes_the_fill_come_apart_everywhere(where: in
     check(world)
 
 
+def test_what_is_invalidated_as_it_is_sealed_is_kept_nowhere() -> None:
+    world = World(2)
+    one, two = world.replicas
+    holder = one.come()
+    world.settle()
+    follower = two.come()
+    world.settle()
+    one.make(holder, WHOLE)
+    one.memory = None
+    for replica in world.replicas:  # the mail that it was stored comes behind the invalidation
+        replica.table.discard(Selector("all"))
+    finish(world)
+    assert follower.done
+    assert one.memory is None
+    assert two.memory is None
+
+
 def test_what_is_made_anew_is_not_heard_behind_the_old() -> None:
     world = World(3)
     one, two, three = world.replicas
