@@ -67,7 +67,10 @@ def read(path: str) -> dict[str, str]:
         raise ValueError(f"{path} is not JSON in UTF-8: {error}") from None
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(f"{path} must hold one object of names and texts")
-    return checked(texts)
+    try:
+        return checked(texts)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def budget_of(

@@ -13,6 +13,7 @@ from gateway.speaking import Speaker
 from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
+from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.runtime.sessions import SessionRegistry
 
 
@@ -81,7 +82,11 @@ class GatewayServicer(GatewayServiceServicer):
         return pb.ExplainTurnResponse(report=report)
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
-        """Return what the caller's tenant consumed, or every tenant."""
+        """Return what the caller's tenant consumed; to a caller without one, what every tenant did."""
         tenant = tenancy.of_call(context)
+        if request.all_tenants and tenant:
+            raise InvalidFieldError(
+                "all_tenants", f"is for callers that name no tenant, and this one is {tenant!r}"
+            )
         rows = self._recorder.usage.rows(None if request.all_tenants else tenant)
         return pb.GetUsageResponse(totals=[totals_to(*row) for row in rows])

@@ -2,7 +2,9 @@
 
 A tenant has cache entries, sessions and channels of its own. Its name goes with each call, as metadata
 of gRPC or as a header of HTTP. Nothing here proves that the caller is that tenant: the mesh believes
-the name, so whoever can reach the gateway must be one that sets it truthfully.
+the name, so whoever can reach the gateway must be one that sets it truthfully: a proxy, for example, that
+proves who callers are and sets the name for each. Calls without a name are the operator's: they alone may ask
+for what all tenants consumed.
 This module is plain Python, so that callers, the edge and logic use one rule.
 """
 

@@ -40,7 +40,7 @@ async def _configured(prompt: bool = False) -> AsyncIterator[pb.ConverseRequest]
 
 
 @pytest.mark.parametrize(("metadata", "said"), BAD)
-@pytest.mark.parametrize("method", ["Converse", "Speak", "SpeakBatch", "ExplainTurn"])
+@pytest.mark.parametrize("method", ["Converse", "Speak", "SpeakBatch", "ExplainTurn", "GetUsage"])
 async def test_a_tenant_that_cannot_be_is_refused_by_name(
     socket_folder: pathlib.Path, method: str, metadata: Any, said: str
 ) -> None:
@@ -49,11 +49,12 @@ async def test_a_tenant_that_cannot_be_is_refused_by_name(
         "Speak": pb.SpeakRequest(text="Hello."),
         "SpeakBatch": pb.SpeakBatchRequest(texts=["Hello."]),
         "ExplainTurn": pb.ExplainTurnRequest(),
+        "GetUsage": pb.GetUsageRequest(),
     }
     async with running_gateway(str(socket_folder), Services()) as gateway:
         await gateway.serving()
         call = getattr(gateway.stub, method)(requests[method], metadata=metadata)
-        answer = call if method == "ExplainTurn" else anext(aiter(call))
+        answer = call if method in ("ExplainTurn", "GetUsage") else anext(aiter(call))
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await asyncio.wait_for(answer, GUARD_S)
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -78,6 +79,29 @@ async def test_a_turn_is_its_tenants_in_trace_and_account(socket_folder: pathlib
         async with VoiceMesh(f"unix:{socket_folder}/gateway") as mesh:
             with pytest.raises(VoiceMeshError, match="no turn has ended here"):
                 await mesh.explain()
+
+
+async def test_what_others_consumed_is_told_to_nobody_under_a_tenants_name(
+    socket_folder: pathlib.Path,
+) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        for tenant in ("acme", "globex"):
+            await spoken(gateway, tenant, "t")
+
+        async def tenants(request: pb.GetUsageRequest, *names: str) -> list[str]:
+            metadata = tuple(("voicemesh-tenant", name) for name in names)
+            answer = await gateway.stub.GetUsage(request, metadata=metadata, timeout=GUARD_S)
+            return [totals.tenant for totals in answer.totals]
+
+        everybody = pb.GetUsageRequest(all_tenants=True)
+        assert await tenants(everybody) == ["acme", "globex"]
+        assert await tenants(pb.GetUsageRequest(), "acme") == ["acme"]
+        assert await tenants(pb.GetUsageRequest()) == []
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await tenants(everybody, "acme")
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "all_tenants: is for callers that name no tenant" in (raised.value.details() or "")
 
 
 async def test_an_id_that_two_tenants_use_names_two_turns(socket_folder: pathlib.Path) -> None:

@@ -249,7 +249,7 @@ def explain(
 @command
 def usage(
     all_tenants: Annotated[
-        bool, typer.Option("--all", metavar="", help="Every tenant's, not only that of --tenant.")
+        bool, typer.Option("--all", metavar="", help="Every tenant's; not with --tenant.")
     ] = False,
     as_json: Json = False,
     tenant: Tenant = "",

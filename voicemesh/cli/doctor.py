@@ -21,6 +21,7 @@ from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
 from voicemesh.cli.doctor_coqui import coqui_checks
 from voicemesh.cli.doctor_model import REACH_TIMEOUT_S, model_checks, without_secret
+from voicemesh.cli.doctor_prompts import prompt_check
 from voicemesh.cli.exits import DONE, FAILED, Failure
 from voicemesh.cli.findings import MISSING, NOTE, OK, Check, is_declared
 from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
@@ -66,6 +67,7 @@ async def _look() -> list[Check]:
         *coqui,
         _servers(),
         *model_checks(),
+        *await asyncio.to_thread(_prompts),
         *await _redis(),
         _player(),
     ]
@@ -137,6 +139,11 @@ def _servers() -> Check:
         f"not here: {', '.join(absent)}",
         "servers run from a checkout or an image: clone the repository and run this inside it",
     )
+
+
+def _prompts() -> list[Check]:
+    root = next((root for root in candidates() if not missing_servers(root)), None)
+    return [prompt_check(root)] if root is not None else []  # that there are no servers is said above
 
 
 async def _redis() -> list[Check]:

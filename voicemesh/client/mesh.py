@@ -318,7 +318,10 @@ class VoiceMesh:
         return report_from_proto(response.report)
 
     async def usage(self, *, all_tenants: bool = False) -> list[UsageTotals]:
-        """Return what the tenant consumed since the gateway began; with `all_tenants`, what every one did."""
+        """Return what the tenant consumed since the gateway began; with `all_tenants`, what every one did.
+
+        Only a client without a tenant may ask for all.
+        """
         request = gateway_pb2.GetUsageRequest(all_tenants=all_tenants)
         response = await self._unary(
             self._stub().GetUsage(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)

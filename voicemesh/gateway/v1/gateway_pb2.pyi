@@ -1399,7 +1399,9 @@ class GetUsageRequest(_message.Message):
 
     ALL_TENANTS_FIELD_NUMBER: _builtins.int
     all_tenants: _builtins.bool
-    """True to be told of every tenant, and not of the caller's alone."""
+    """True to be told of every tenant, and not of the caller's alone: only for callers that name no tenant,
+    so that whoever is let in under a tenant's name learns nothing of the others. Else INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,
