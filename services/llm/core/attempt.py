@@ -25,6 +25,7 @@ from services.llm.core.model import (
 )
 from services.llm.core.reasoning import ReasoningFilter
 from services.llm.core.seam import RestartedError, Seam
+from services.llm.core.silence import Silence
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError, LlmUnavailableError
 
@@ -74,6 +75,7 @@ class Attempt:
         loop_s = asyncio.get_running_loop().time()
         self._ends_s = loop_s + listed.spec.total_timeout_s
         self._first_due_s = loop_s + listed.spec.first_token_timeout_s
+        self._silence = Silence()
         self._began = False
         self._first = ""
         self._spoke = False
@@ -136,7 +138,10 @@ class Attempt:
                 if self._seam is not None:
                     text = self._joined(self._seam, text)
                 if text:
-                    self._spoke = True
+                    if not self._spoke:
+                        # Now, and not at its end: where this is the probe, all others wait for it.
+                        self._spoke = True
+                        self._listed.breaker.succeeded()
                     return text
             self._settle(None)
             return None
@@ -158,12 +163,11 @@ class Attempt:
         loop_s = asyncio.get_running_loop().time()
         due_s = loop_s + self._listed.spec.idle_timeout_s if self._began else self._first_due_s
         try:
-            async with asyncio.timeout_at(min(due_s, self._ends_s)) as limit:
-                event = await anext(self._events)
+            event = await self._silence.wait(anext(self._events), min(due_s, self._ends_s))
         except StopAsyncIteration:
             raise AttemptError(LlmUnavailableError(_NO_REASON), retryable=True) from None
         except TimeoutError:
-            if not limit.expired():
+            if not self._silence.rang:
                 raise
             raise self._too_late() from None
         if not isinstance(event, Connected):
@@ -191,14 +195,15 @@ class Attempt:
         if self._settled:
             return
         self._settled = True
+        self._silence.close()
         listed = self._listed
         if isinstance(error, AttemptError):
             listed.failed(error.error, retryable=error.retryable, retry_after_ms=error.retry_after_ms)
             self._observer.end(None, error.error)
             return
-        if self.ending is not None or self._spoke:
+        if not self._spoke and self.ending is not None:
             listed.breaker.succeeded()
-        else:
+        elif not self._spoke:
             listed.breaker.release()
             took_us = (self._clock.now_ns() - self._asked_ns) // 1000
             if took_us >= listed.first_texts.late_us > 0:

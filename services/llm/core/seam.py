@@ -49,8 +49,8 @@ class Seam:
         fragment = None if exact or not said or _is_wide(said[-1]) else _FRAGMENT.search(said)
         self.prefix = said[: fragment.start()].rstrip() if fragment else said
         self._least = EXACT_LEAST_WORDS if exact else LEAST_WORDS
-        self._known = _fold(said)[0]
-        self._fragment_start = len(self._known) - len(_fold(fragment.group())[0]) if fragment else -1
+        self._known = _Folded(said).text
+        self._fragment_start = len(self._known) - len(_Folded(fragment.group()).text) if fragment else -1
         starts = {0, *(match.start() for match in _WORD.finditer(self._known))}
         if fragment:
             starts.add(self._fragment_start)
@@ -58,6 +58,7 @@ class Seam:
         self._dropped = 0
         self._restarted = False
         self._held = ""
+        self._folded = _Folded()
         self._open = True
 
     def feed(self, text: str) -> str:
@@ -70,6 +71,7 @@ class Seam:
         if not self._open:
             return text
         self._held += text
+        self._folded.feed(text)
         return self._decide(at_end=False)
 
     def end(self) -> str:
@@ -78,7 +80,7 @@ class Seam:
 
     def _decide(self, *, at_end: bool) -> str:
         blanks = len(self._held) - len(self._held.lstrip())
-        folded, places = _fold(self._held[blanks:])
+        folded = self._folded.text
         if not folded and not at_end:
             return ""
         still: list[int] = []
@@ -103,8 +105,8 @@ class Seam:
             return ""  # it ends within a repetition: all of that was said
         if self._restarted and not self._dropped:
             raise RestartedError
-        cut = places[self._dropped - 1] + 1 if self._dropped else 0
-        return self._join(self._held[blanks + cut :], repeated=bool(cut), blanks=self._held[:blanks])
+        cut = self._folded.places[self._dropped - 1] + 1 if self._dropped else blanks
+        return self._join(self._held[cut:], repeated=bool(self._dropped), blanks=self._held[:blanks])
 
     def _counts(self, start: int, length: int, folded: str) -> bool:
         """Say whether a repetition of so many characters is one, and no accident."""
@@ -138,23 +140,39 @@ class Seam:
         return text if joins or not begins_word else f" {text}"
 
 
-def _fold(text: str) -> tuple[str, list[int]]:
-    """Return `text` in lower case with single blanks, and for each character of that its place in `text`."""
-    folded: list[str] = []
-    places: list[int] = []
-    for place, char in enumerate(text):
-        if char.isspace():
-            if folded and folded[-1] != " ":
+class _Folded:
+    """A text in lower case with single blanks between words, in pieces: each character is looked at once.
+
+    Attributes:
+        text: What came so far, without blanks around it.
+        places: For each character of that its place in what came.
+
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self.text = ""
+        self.places: list[int] = []
+        self._length = 0
+        self._blank = -1
+        self.feed(text)
+
+    def feed(self, text: str) -> None:
+        """Take more."""
+        folded: list[str] = []
+        for place, char in enumerate(text, self._length):
+            if char.isspace():
+                if self._blank < 0 and self.places:
+                    self._blank = place
+                continue
+            if self._blank >= 0:
                 folded.append(" ")
-                places.append(place)
-            continue
-        for part in char.lower():
-            folded.append(part)
-            places.append(place)
-    while folded and folded[-1] == " ":
-        folded.pop()
-        places.pop()
-    return "".join(folded), places
+                self.places.append(self._blank)
+                self._blank = -1
+            for part in char.lower():
+                folded.append(part)
+                self.places.append(place)
+        self.text += "".join(folded)
+        self._length += len(text)
 
 
 def _splits_word(text: str, at: int) -> bool:

@@ -304,6 +304,35 @@ def test_a_broken_provider_is_left_alone_and_tried_again() -> None:
     run_virtual(story())
 
 
+def test_a_provider_that_speaks_again_is_asked_again_before_it_is_done() -> None:
+    spec = BreakerSpec(failures=1, window_s=30, open_s=5)
+    line = Line([failed()], [*pieces("long"), 20.0, END], [*pieces("other"), END], retries=0, breaker=spec)
+
+    async def story() -> None:
+        with pytest.raises(LlmUnavailableError):
+            await line.play()
+        await asyncio.sleep(5)
+        probe = replace_buffer(line)
+        running = asyncio.ensure_future(probe.generation.run())
+        await asyncio.sleep(1)
+        other = replace_buffer(line)
+        await other.play()
+        assert other.text == "other"
+        assert not running.done()
+        await running
+
+    run_virtual(story())
+
+
+def test_a_provider_that_breaks_off_every_reply_is_broken() -> None:
+    spec = BreakerSpec(failures=3, window_s=30, open_s=5)
+    line = Line(*[[*pieces("So"), failed()]] * 3, retries=0, breaker=spec)
+    for _ in range(3):
+        with pytest.raises(LlmStreamBrokenError):
+            run_virtual(replace_buffer(line).play())
+    assert not line.listed[0].breaker.allows
+
+
 def test_where_everybody_is_left_alone_a_turn_fails_at_once_and_says_until_when() -> None:
     line = Line([failed()], retries=0, breaker=BreakerSpec(failures=1, open_s=5))
     with pytest.raises(LlmUnavailableError):
