@@ -152,7 +152,8 @@ class Asking:
         # Absent, it is estimated; who answered is known all the same.
         usage = translation.usage_from(finished.usage, finished.provider, finished.model)
         also = tuple(self._billed(billed) for billed in finished.also_billed)
-        if finished.HasField("usage") and not usage.estimated:
+        # A reply that went on was asked for with more than the turn's messages.
+        if finished.HasField("usage") and not usage.estimated and not also:
             self._learn_tokens(finished.provider, usage.input_tokens)
         self._handle(on.TextEnded(usage, finished.reason == llm_pb2.FINISH_REASON_STOP, also))
 

@@ -270,6 +270,7 @@ class TurnEngine:
                 self._degrade("model", detail)
             case on.TextResumed(detail):
                 self._own_reply = False
+                self._spent.resumed_at = self._text_length
                 self._degrade("resumed", detail)
 
     def _take_text(self, event: on.TextArrived, now_ns: int) -> None:
@@ -481,7 +482,7 @@ class TurnEngine:
                 "".join(self._text),
                 billed=bool(marks.llm_asked_ns) and (bool(self._text) or self._outcome != "failed"),
             ),
-            also_billed=self._spent.also,
+            also_billed=self._spent.also_told(spec.answerer, "".join(self._text)),
             cached_usage=self._spent.cached,
             prompt_variant=spec.prompt_variant,
             characters=speech.characters,

@@ -4,7 +4,8 @@ import pytest
 
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.values import Message
+from gateway.core.tokens import text_tokens
+from gateway.core.values import Message, Usage
 from tests.unit.gateway.engine import Script
 from voicemesh.runtime.errors import DeadlineError, LlmStreamBrokenError, LlmUnavailableError, QueueFullError
 
@@ -34,6 +35,25 @@ def test_an_llm_that_breaks_off_is_spoken_to_its_end_and_then_fails() -> None:
     assert script.report.outcome == "failed"
     assert script.report.audio_us == 20_000
     assert not script.of(do.StoreReply)
+
+
+def test_a_reply_that_went_on_is_billed_with_what_broke_off() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("Half of it "))
+    script.on(on.TextResumed("it broke off"))
+    script.on(on.TextArrived("and the rest."))
+    script.on(on.TextEnded(Usage(40, 4), complete=True, also=(Usage(20, 0, estimated=True),)))
+    script.say(0, "Half of it and the rest.", 0)
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0))
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    assert script.report.usage == Usage(40, 4)
+    (broken,) = script.report.also_billed
+    assert (broken.input_tokens, broken.output_tokens) == (20, round(text_tokens("Half of it ")))
 
 
 @pytest.mark.parametrize(
