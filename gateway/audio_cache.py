@@ -108,6 +108,7 @@ class AudioCache:
             return
         share = self._shares[action.index] = _Share()
         get = self._get(action.text, cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW, head_ms=HEAD_MS)
+        get.get.due_ms, get.get.begin_ms = action.due_ms, action.begin_ms
         answered = partial(self._answered, action.index, share)
         share.request_id = self._cache.request(get, answered, lasting=True)
 

@@ -91,6 +91,10 @@ class LookUpAudio:
 
     index: int
     text: str
+    due_ms: int = 0
+    """Milliseconds from now in which its first sample is needed."""
+    begin_ms: int = 0
+    """Milliseconds that an engine takes to begin it at most, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)

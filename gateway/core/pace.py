@@ -18,6 +18,9 @@ _METERS: Final = 256
 """So many pairs of voice and speed are remembered, and so many models."""
 _LEAST_WRITTEN_CHARS: Final = 40
 """Less text shows nothing of how fast it is written."""
+LEAST_BEGIN_MS: Final = 500
+"""Less is not odd: a busy machine may be so late. It is also what an engine is taken to need of which
+nothing is known."""
 _MOST_CHARS_PER_S: Final = 100_000.0
 _SPREAD_CHARS: Final = 30
 """With chunks of lengths closer together, nothing is known of how the time grows with the length."""
@@ -35,6 +38,13 @@ class Pace:
     """Further milliseconds for each character."""
     writer_chars_per_s: float = 0.0
     """How fast the model writes, in characters a second; 0: unknown."""
+
+    def begin_ms(self, chars: int) -> int:
+        """Return after how many milliseconds it is odd that an engine has not begun with a chunk."""
+        if self.first_frame_ms is None:
+            return LEAST_BEGIN_MS
+        expected_ms = self.first_frame_ms + self.first_frame_ms_per_char * chars
+        return max(LEAST_BEGIN_MS, round(2 * expected_ms))
 
 
 class PaceMeter:

@@ -197,7 +197,9 @@ class Speech:
             if self._spec.audio_cache:
                 progress.state = State.LOOKING_UP
                 progress.marks.looked_up_ns = self._clock.now_ns()
-                self._act(do.LookUpAudio(progress.chunk.index, progress.chunk.said))
+                due_ms = int(ahead_ms) + self._spec.patience_ms
+                begin_ms = self.pace.begin_ms(len(progress.chunk.text))
+                self._act(do.LookUpAudio(progress.chunk.index, progress.chunk.said, due_ms, begin_ms))
             else:
                 progress.state = State.MISSED
 

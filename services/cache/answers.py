@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.cache.admission import AdmissionCounts
-from services.cache.leases import Following, Granted, Lease
+from services.cache.fills import Following, Granted, Lease
 from services.cache.memory import KindCounts
 from services.cache.removals import Removals
 from services.cache.values import AudioValue, Kind, Value

@@ -24,12 +24,14 @@ from services.cache.durable import (
     RoundTrips,
     SharedLeases,
 )
+from services.cache.fills import Lease
 from services.cache.histories import Histories
 from services.cache.invalidation import Invalidation
 from services.cache.keys import Selector, StoredKey
-from services.cache.leases import Lease, LeaseTable
+from services.cache.leases import LeaseTable
 from services.cache.lifetimes import Lifetimes
 from services.cache.memory import STEP, Entry, MemoryTier
+from services.cache.needs import AT_ONCE, Need
 from services.cache.removals import Removals
 from services.cache.values import AudioFormat, AudioValue, HistoryValue, Kind, Value
 from voicemesh.runtime.clock import Clock
@@ -227,7 +229,9 @@ class CacheCore:
             tier.write_behind(entry.key, entry.value, ttl_ms)
             self._memory.mark(entry, durable=True)
 
-    def acquire_now(self, key: StoredKey, form: AudioFormat, head_ms: int = 0) -> Hit | Joined | None:
+    def acquire_now(
+        self, key: StoredKey, form: AudioFormat, head_ms: int = 0, need: Need = AT_ONCE
+    ) -> Hit | Joined | None:
         """Read audio, or take or follow its lease, without waiting; None where Redis is to be asked."""
         entry = self._memory.get(key)
         if entry is not None:
@@ -235,18 +239,23 @@ class CacheCore:
         if self._asks_redis is not None and not self.leases.filling(key):
             return None
         self._memory.counts[key.kind].misses += 1
-        return Joined(*self.leases.acquire(key, form))
+        return Joined(*self.leases.acquire(key, form, need))
 
     async def acquire(
-        self, key: StoredKey, form: AudioFormat, trips: RoundTrips, head_ms: int = 0
+        self,
+        key: StoredKey,
+        form: AudioFormat,
+        trips: RoundTrips,
+        head_ms: int = 0,
+        need: Need = AT_ONCE,
     ) -> Hit | Joined:
         """Read audio, or take or follow its lease. Waits for Redis at most as long as its timeout."""
-        joined = self.acquire_now(key, form, head_ms)
+        joined = self.acquire_now(key, form, head_ms, need)
         if joined is not None:
             return joined
         while (asking := self._asking.get(key.name)) is not None:
             found = await asyncio.shield(asking)
-            joined = self.acquire_now(key, form, head_ms)
+            joined = self.acquire_now(key, form, head_ms, need)
             if joined is not None:
                 return joined
             if isinstance(found, Hit):  # and too large for memory, or only its head is here
@@ -255,13 +264,15 @@ class CacheCore:
         asking = self._asking[key.name] = asyncio.get_running_loop().create_future()
         result: Hit | Joined | None = None
         try:
-            result = await self._ask(key, form, trips, head_ms)
+            result = await self._ask(key, form, trips, head_ms, need)
             return result
         finally:
             del self._asking[key.name]
             asking.set_result(result)
 
-    async def _ask(self, key: StoredKey, form: AudioFormat, trips: RoundTrips, head_ms: int) -> Hit | Joined:
+    async def _ask(
+        self, key: StoredKey, form: AudioFormat, trips: RoundTrips, head_ms: int, need: Need
+    ) -> Hit | Joined:
         began_ns = self._clock.now_ns()
         shared = self._shared
         for _ in range(2):  # an entry that is there by now is read, unless nobody can read it
@@ -275,7 +286,7 @@ class CacheCore:
                 break
         # Meanwhile another may have begun, or ended, to make it.
         entry = self._memory.get(key)
-        return Hit(entry.value, "memory") if entry else Joined(*self.leases.acquire(key, form))
+        return Hit(entry.value, "memory") if entry else Joined(*self.leases.acquire(key, form, need))
 
     def _count(self, key: StoredKey, hit: Hit) -> Hit:
         counts = self._memory.counts[key.kind]

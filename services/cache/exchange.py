@@ -17,7 +17,7 @@ from typing import Final
 from services.cache.answers import Conflict, Done, Hit, Joined, Miss
 from services.cache.core import CacheCore
 from services.cache.durable import RoundTrips
-from services.cache.leases import FollowEvent, Following, Granted, Lease, Part, Sealed
+from services.cache.fills import FollowEvent, Following, Granted, Lease, Part, Sealed
 from services.cache.requests import Append, Get, Put, Release, Request, Seal
 from services.cache.values import AudioValue, HistoryValue
 from voicemesh.runtime.clock import Clock
@@ -162,7 +162,9 @@ class Exchange:
                 if operation.lease_format is None:
                     return self._core.get_now(operation.key, operation.head_ms)
                 self._check_room()
-                found = self._core.acquire_now(operation.key, operation.lease_format, operation.head_ms)
+                found = self._core.acquire_now(
+                    operation.key, operation.lease_format, operation.head_ms, operation.need
+                )
                 return self._join(found)
             if isinstance(operation, Put):
                 return self._core.put_now(
@@ -232,7 +234,7 @@ class Exchange:
         if operation.lease_format is None:
             return await self._core.get(operation.key, self._trips, operation.head_ms)
         found = await self._core.acquire(
-            operation.key, operation.lease_format, self._trips, operation.head_ms
+            operation.key, operation.lease_format, self._trips, operation.head_ms, operation.need
         )
         joined = self._join(found)
         assert joined is not None

@@ -5,6 +5,12 @@
        └──────> follower ── so_far, part* ──┬─ sealed
                                             └─ granted: it is the holder now, from offset_samples on
 
+Until somebody appends, the lease is no one's alone: a follower is granted it too (it *contends*) where it
+needs the audio much sooner than who has it, or where nobody has begun for as long as beginning takes, then
+for twice as long, and so on. Who appends first holds it, and the others learn with their first append that
+they go on for themselves. So nobody waits for a holder that waits in a queue itself, and a few make what
+nobody could say in time who would make first.
+
 There is one buffer a fill; a follower is an offset into it. So a slow follower costs nothing and
 holds up nobody: it gets what it has not had yet in one piece when it comes back. Where a fill can no
 longer be kept (too large, invalidated, no room), it comes apart: the holder goes on unshared, and
@@ -18,91 +24,28 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from services.cache.fills import (
+    Fill,
+    FollowEvent,
+    Following,
+    Granted,
+    Lease,
+    Part,
+    Sealed,
+)
 from services.cache.keys import Selector, StoredKey
+from services.cache.needs import AT_ONCE, Need
 from services.cache.requests import checked_audio
-from services.cache.values import AudioFormat, AudioValue, WordTiming
+from services.cache.values import AudioFormat, AudioValue
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError
 
 PART_LIMIT_BYTES: Final = 1024 * 1024
 """Largest part that is sent to a follower; more than that comes in several."""
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The caller holds the lease and goes on behind `offset_samples`."""
-
-    lease_id: str
-    ttl_ms: int
-    offset_samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """Another holds the lease and has appended `so_far`."""
-
-    lease_id: str
-    so_far: AudioValue
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What was appended since the last event."""
-
-    value: AudioValue
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """The holder completed the entry."""
-
-
-FollowEvent = Part | Sealed | Granted
-
-
-@dataclass(eq=False, slots=True)
-class Fill:
-    """What is being made under one key: its buffer, and who has a part in it here."""
-
-    key: StoredKey
-    format: AudioFormat
-    holder: "Lease | None" = None
-    followers: list["Lease"] = field(default_factory=list)
-    audio: bytearray = field(default_factory=bytearray)
-    words: list[WordTiming] = field(default_factory=list)
-    deadline_ns: int = 0
-    sealed: bool = False
-    shared: bool = True
-    """False once it came apart: nothing is kept any more, and nobody else may join."""
-    appended: bool = False
-    remote: bool = False
-    """True while another replica has the lease: there is no holder here."""
-    replicated: bool = False
-    """True while other replicas may know of it; once sealed it is kept until `settle`."""
-    discarded: bool = False
-    """True once it was invalidated."""
-
-
-@dataclass(eq=False, slots=True)
-class Lease:
-    """One caller's part in a fill, as holder or as follower; made by `LeaseTable.acquire`."""
-
-    id: str
-    fill: Fill
-    ended: bool = False
-    told: bool = False
-    """True once `granted` was taken by the caller's stream."""
-    offset_bytes: int = 0
-    offset_words: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def holds(self) -> bool:
-        """True while this is the one that computes the value."""
-        return self.fill.holder is self
+_MUCH_SOONER_NS: Final = 1_000_000_000
+"""Who needs the audio by so much sooner than all that are to make it does not wait for them to begin."""
 
 
 class LeaseTable:
@@ -146,7 +89,9 @@ class LeaseTable:
         """Return whether others may still join `fill`."""
         return self._fills.get(fill.key.name) is fill
 
-    def acquire(self, key: StoredKey, form: AudioFormat) -> tuple[Lease, Granted | Following]:
+    def acquire(
+        self, key: StoredKey, form: AudioFormat, need: Need = AT_ONCE
+    ) -> tuple[Lease, Granted | Following]:
         """Take the lease of `key`, or follow whoever has it.
 
         Returns:
@@ -156,19 +101,24 @@ class LeaseTable:
         """
         fill = self._fills.get(key.name)
         if fill is not None:
-            lease = self._new_lease(fill)
+            lease = self._new_lease(fill, need)
             fill.followers.append(lease)
             # Where the holder has stalled the caller may now hold the lease. It still needs what
             # was appended before, so it follows first and is granted by `follow`.
             self._expire(fill)
             if fill.holder is None and not fill.remote and not fill.sealed:
                 self._promote(fill)  # this replica was given the lease, and nobody here has it yet
+            elif fill.holder is not None and not fill.begun and lease in fill.followers:
+                makers = (fill.holder, *fill.contenders)
+                if lease.due_ns + _MUCH_SOONER_NS < min(maker.due_ns for maker in makers):
+                    fill.followers.remove(lease)
+                    self._contend(fill, lease)
             if not lease.holds or fill.audio:
                 return lease, Following(lease.id, self._rest(lease, limit=None))
         else:
-            fill = Fill(key, form)
+            fill = Fill(key, form, begin_ms=self._ttl_ms)
             self._fills[key.name] = fill
-            lease = self._new_lease(fill)
+            lease = self._new_lease(fill, need)
             self._give(fill, lease)
         return lease, self._grant(lease)
 
@@ -183,6 +133,7 @@ class LeaseTable:
         fill = self._held(lease, "append.lease_id")
         part = checked_audio(part, fill.format, "append.part")
         fill.deadline_ns = self._deadline_ns()
+        self._begin(fill, lease)
         if not fill.shared:
             return
         size = len(fill.audio) + len(part.audio)
@@ -215,7 +166,7 @@ class LeaseTable:
 
         """
         fill = self._held(lease, "seal.lease_id")
-        if fill.shared and not fill.appended:
+        if not lease.holds or (fill.shared and not fill.appended):
             self.release(lease)
             raise InvalidFieldError("seal.lease_id", "nothing was appended under this lease")
         self._end(lease)
@@ -238,11 +189,11 @@ class LeaseTable:
         if fill.holder is lease:
             fill.holder = None
             self._promote(fill)
+        elif lease in fill.contenders:
+            fill.contenders.remove(lease)
         elif lease in fill.followers:
             fill.followers.remove(lease)
-            if fill.remote and not fill.followers:
-                self._forget(fill)  # nobody listens here any more
-                self.on_changed(fill)
+            self._left(fill)
 
     def discard(self, selector: Selector) -> int:
         """Make sure that no fill that matches is stored: they come apart. Return how many."""
@@ -261,10 +212,10 @@ class LeaseTable:
             return  # its followers have all of it
         followers, fill.followers = fill.followers, []
         for follower in followers:
-            # The follower's own fill starts where the shared one stopped; it holds no bytes, because
-            # what was before is not there any more to be stored with what comes.
-            follower.fill = Fill(fill.key, fill.format, shared=False, audio=fill.audio, words=fill.words)
-            self._give(follower.fill, follower)
+            self._give(self._alone(fill, follower), follower)
+        contenders, fill.contenders = fill.contenders, []
+        for contender in contenders:
+            self._alone(fill, contender).holder = contender  # it was told already
 
     def open(self, key: StoredKey, form: AudioFormat, *, remote: bool) -> Fill:
         """Begin a fill that other replicas know of; who acquires it next holds it, or follows it.
@@ -275,7 +226,8 @@ class LeaseTable:
             remote: Whether another replica has the lease.
 
         """
-        fill = Fill(key, form, remote=remote, replicated=True)
+        fill = Fill(key, form, remote=remote, replicated=True, begin_ms=self._ttl_ms)
+        fill.granted_ns = self._clock.now_ns()
         self._fills[key.name] = fill
         return fill
 
@@ -304,7 +256,7 @@ class LeaseTable:
             fill.audio += memoryview(part.audio)[-size:]
             self._bytes += size
         fill.words += part.words[words - words_at :]
-        fill.appended = True
+        fill.appended = fill.begun = True
         self._wake(fill)
         return True
 
@@ -326,6 +278,10 @@ class LeaseTable:
         """Note that the lease of `fill` is not this replica's any more."""
         holder, fill.holder = fill.holder, None
         fill.remote = True
+        fill.begun, fill.granted_ns = False, self._clock.now_ns()
+        contenders, fill.contenders = fill.contenders, []
+        for contender in contenders:
+            self._end(contender)
         if holder is not None and holder.told:
             self._end(holder)
         elif holder is not None:
@@ -355,10 +311,10 @@ class LeaseTable:
                     return
                 continue
             lease.changed.clear()
-            left_s = max((lease.fill.deadline_ns - self._clock.now_ns()) / 1e9, 0.001)
+            due_ns = self._due_ns(lease.fill)
+            left_s = None if due_ns is None else max((due_ns - self._clock.now_ns()) / 1e9, 0.001)
             try:
-                # Of a holder at another replica, that replica sees to it.
-                async with asyncio.timeout(left_s if lease.fill.holder is not None else None):
+                async with asyncio.timeout(left_s):
                     await lease.changed.wait()
             except TimeoutError:
                 self._expire(lease.fill)
@@ -380,38 +336,110 @@ class LeaseTable:
         for fill in tuple(self._fills.values()):
             self._expire(fill)
 
+    def _due_ns(self, fill: Fill) -> int | None:
+        """When somebody here is to go on in the holder's place; None: that is another replica's to say."""
+        if not fill.begun and (fill.remote or fill.holder is not None):
+            window_ms = min(self._ttl_ms, fill.begin_ms << min(fill.contended, 10))
+            return fill.granted_ns + window_ms * 1_000_000
+        return fill.deadline_ns if fill.holder is not None else None
+
     def _expire(self, fill: Fill) -> None:
-        holder = fill.holder
-        if holder is None or not fill.followers or self._clock.now_ns() < fill.deadline_ns:
+        due_ns = self._due_ns(fill)
+        if due_ns is None or not fill.followers or self._clock.now_ns() < due_ns:
             return
-        fill.holder = None
+        if fill.begun:
+            assert fill.holder is not None
+            self._take_from(fill.holder)
+            self._promote(fill)
+        elif fill.remote:
+            # Another replica's scripts say who has the lease: one of those here makes it for itself.
+            fill.contended += 1
+            fill.granted_ns = self._clock.now_ns()
+            hasty = self._next(fill)
+            self._give(self._alone(fill, hasty), hasty)
+            self._left(fill)
+        else:
+            self._contend(fill, self._next(fill))
+
+    def _contend(self, fill: Fill, lease: Lease) -> None:
+        """Grant the lease to one more, because nobody who has it has begun."""
+        assert fill.holder is not None
+        fill.contended += 1
+        if fill.holder.told:
+            fill.contenders.append(fill.holder)
+            fill.holder = None
+        else:
+            self._take_from(fill.holder)
+        self._give(fill, lease)
+
+    def _take_from(self, holder: Lease) -> None:
+        holder.fill.holder = None
         if holder.told:
             self._end(holder)
         else:
             # It does not read, so it does not know that it holds the lease: back to the end.
-            fill.followers.append(holder)
-        self._promote(fill)
+            holder.passed += 1
+            holder.fill.followers.append(holder)
+
+    def _begin(self, fill: Fill, lease: Lease) -> None:
+        """Note that `lease` appends: if it is the first since the lease was granted, it has it alone."""
+        fill.begun, fill.contended = True, 0
+        if not lease.holds:
+            assert fill.holder is not None
+            fill.contenders.remove(lease)
+            if fill.holder.told:
+                fill.contenders.append(fill.holder)
+            else:
+                self._take_from(fill.holder)
+            fill.holder = lease
+        contenders, fill.contenders = fill.contenders, []
+        for contender in contenders:
+            self._end(contender)
+
+    def _alone(self, fill: Fill, lease: Lease) -> Fill:
+        """Let `lease` go on alone; return its own fill.
+
+        That starts where the shared one stopped. It holds no bytes, because what was before is not there
+        any more to be stored with what comes.
+        """
+        lease.fill = Fill(fill.key, fill.format, shared=False, audio=fill.audio, words=fill.words)
+        return lease.fill
+
+    def _left(self, fill: Fill) -> None:
+        """Note that a follower is gone."""
+        if fill.remote and not fill.followers:
+            self._forget(fill)  # nobody listens here any more
+            self.on_changed(fill)
+
+    def _next(self, fill: Fill) -> Lease:
+        """Take the follower whose turn it is out of the others: who needs it first, and who reads."""
+        first = min(fill.followers, key=lambda lease: (lease.passed, lease.due_ns))
+        fill.followers.remove(first)
+        return first
 
     def _held(self, lease: Lease, path: str) -> Fill:
-        if not lease.holds:
+        if not lease.may_append:
             raise InvalidFieldError(path, "this lease is not held: it expired, or was never granted")
         return lease.fill
 
     def _promote(self, fill: Fill) -> None:
-        if fill.followers:
-            self._give(fill, fill.followers.pop(0))
+        if fill.contenders:
+            fill.holder = fill.contenders.pop(0)  # it is at work already
+        elif fill.followers:
+            self._give(fill, self._next(fill))
         else:
             self._forget(fill)
             self.on_changed(fill)
 
     def _give(self, fill: Fill, lease: Lease) -> None:
         fill.holder = lease
-        fill.deadline_ns = self._deadline_ns()
+        fill.begun = False
+        fill.granted_ns, fill.deadline_ns = self._clock.now_ns(), self._deadline_ns()
         lease.changed.set()
 
     def _grant(self, lease: Lease) -> Granted:
         lease.told = True
-        lease.fill.deadline_ns = self._deadline_ns()
+        lease.fill.granted_ns, lease.fill.deadline_ns = self._clock.now_ns(), self._deadline_ns()
         samples = lease.offset_bytes // lease.fill.format.sample_bytes
         return Granted(lease.id, self._ttl_ms, samples)
 
@@ -427,8 +455,9 @@ class LeaseTable:
             del self._fills[fill.key.name]
             self._bytes -= len(fill.audio)
 
-    def _new_lease(self, fill: Fill) -> Lease:
-        lease = Lease(next(self._ids), fill)
+    def _new_lease(self, fill: Fill, need: Need) -> Lease:
+        lease = Lease(next(self._ids), fill, self._clock.now_ns() + need.due_ms * 1_000_000)
+        fill.begin_ms = min(fill.begin_ms, need.begin_ms or self._ttl_ms)
         self._leases[lease.id] = lease
         return lease
 

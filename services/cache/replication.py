@@ -20,8 +20,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.cache.durable import DurableEntry
+from services.cache.fills import Fill
 from services.cache.keys import StoredKey
-from services.cache.leases import PART_LIMIT_BYTES, Fill, LeaseTable
+from services.cache.leases import PART_LIMIT_BYTES, LeaseTable
 from services.cache.records import (
     Answer,
     Condemn,

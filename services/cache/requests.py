@@ -12,6 +12,7 @@ from services.cache.keys import (
     checked_tags,
     stored_key,
 )
+from services.cache.needs import AT_ONCE, Need
 from services.cache.prompts import Match
 from services.cache.values import (
     AudioFormat,
@@ -35,6 +36,8 @@ class Get:
     """Milliseconds of audio that are enough to begin with; 0: the whole entry."""
     keep: bool = False
     """What is stored under the key is kept, whether or not it was asked for before."""
+    need: Need = AT_ONCE
+    """How badly the caller of a lease needs the audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,15 @@ class Limits:
         return stored_key(key, path, max_text_chars=self.max_text_chars, match=self.match)
 
 
-def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0, keep: bool = False) -> Get:
+def checked_get(
+    key: Key,
+    limits: Limits,
+    *,
+    lease: bool,
+    head_ms: int = 0,
+    keep: bool = False,
+    need: Need = AT_ONCE,
+) -> Get:
     """Return the request to read an entry.
 
     Raises:
@@ -113,7 +124,7 @@ def checked_get(key: Key, limits: Limits, *, lease: bool, head_ms: int = 0, keep
     if not form.sample_bytes:
         what = "a lease" if lease else "a head"
         raise InvalidFieldError("get.key.audio.format.encoding", f"{what} needs PCM s16le or mu-law")
-    return Get(stored, form if lease else None, head_ms, keep)
+    return Get(stored, form if lease else None, head_ms, keep, need)
 
 
 def checked_put(

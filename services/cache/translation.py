@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from services.cache import answers, leases
+from services.cache import answers, fills
 from services.cache.exchange import Failed, Response
 from services.cache.keys import (
     AudioKey,
@@ -14,6 +14,7 @@ from services.cache.keys import (
     checked_tags,
     select,
 )
+from services.cache.needs import Need
 from services.cache.requests import (
     Append,
     Get,
@@ -58,7 +59,8 @@ def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put 
         lease = message.get.on_miss == cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW
         key = _key(message.get.key, "get.key")
         get = message.get
-        return checked_get(key, limits, lease=lease, head_ms=get.head_ms, keep=get.keep)
+        need = Need(get.due_ms, get.begin_ms)
+        return checked_get(key, limits, lease=lease, head_ms=get.head_ms, keep=get.keep, need=need)
     if which == "put":
         put = message.put
         expected = put.expected_version if put.HasField("expected_version") else None
@@ -193,16 +195,16 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
         message.done.stale = result.stale
     elif isinstance(result, answers.Conflict):
         message.conflict.version = result.version
-    elif isinstance(result, leases.Granted):
+    elif isinstance(result, fills.Granted):
         message.granted.lease_id = result.lease_id
         message.granted.ttl_ms = result.ttl_ms
         message.granted.offset_samples = result.offset_samples
-    elif isinstance(result, leases.Following):
+    elif isinstance(result, fills.Following):
         message.following.lease_id = result.lease_id
         _fill_audio(message.following.so_far, result.so_far)
-    elif isinstance(result, leases.Part):
+    elif isinstance(result, fills.Part):
         _fill_audio(message.part, result.value)
-    elif isinstance(result, leases.Sealed):
+    elif isinstance(result, fills.Sealed):
         message.sealed.SetInParent()
     elif isinstance(result, Failed):
         message.error.CopyFrom(to_status(result.error, trace_id))

@@ -425,3 +425,30 @@ async def test_a_replica_that_ends_in_order_hands_its_leases_on_at_once(
         at_one.call.cancel()
         assert (await away.grant()).offset_samples == 25
         assert await running.wait() == 0
+
+
+async def test_who_needs_audio_much_sooner_is_granted_it_beside_who_can_wait(one: Cache) -> None:
+    async with one.stream() as at_warming, one.stream() as at_listener, one.stream() as at_late:
+        get = cache_pb2.Get(key=audio_key(), on_miss=LEASE, due_ms=60_000, begin_ms=60_000)
+        warming = (await at_warming.ask(get=get)).granted.lease_id
+        listener = await lead(at_listener)
+        late = await follow(at_late)
+        await at_listener.append(listener, part(0, 10))
+        await late.until(10)
+        refused = await at_warming.append(warming, part(0, 10))
+        assert "not held" in refused.error.message or "no lease" in refused.error.message, refused
+        await at_listener.seal(listener)
+        await late.end(10)
+
+
+async def test_a_holder_that_has_not_begun_in_time_is_contended_and_may_still_be_first(one: Cache) -> None:
+    async with one.stream() as at_holder, one.stream() as at_follower, one.stream() as at_late:
+        holder = await lead(at_holder)
+        get = cache_pb2.Get(key=audio_key(), on_miss=LEASE, begin_ms=1)
+        contender = await Follower(await at_follower.send(get=get)).begin()
+        await contender.grant()
+        assert (await at_holder.append(holder, part(0, 10))).HasField("done")
+        late = await follow(at_late)
+        assert late.heard == part(0, 10)
+        await at_holder.seal(holder)
+        await late.end(10)

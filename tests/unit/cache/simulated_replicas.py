@@ -8,7 +8,9 @@ anything goes.
 from collections import deque
 from dataclasses import dataclass, field
 
-from services.cache.leases import Granted, Lease, LeaseTable, Part, Sealed
+from services.cache.fills import Granted, Lease, Part, Sealed
+from services.cache.leases import LeaseTable
+from services.cache.needs import AT_ONCE, Need
 from services.cache.records import Answer, Failed, Held, Look, Mail, Taken
 from services.cache.replication import Asked, Replication
 from services.cache.values import AudioValue, WordTiming
@@ -42,6 +44,7 @@ class Caller:
     holds: bool = False
     done: bool = False
     left: bool = False
+    need: Need = AT_ONCE
 
     def add(self, value: AudioValue) -> None:
         joined = AudioValue(FORMAT, self.heard.audio + value.audio, self.heard.words + value.words)
@@ -82,9 +85,9 @@ class Replica:
     def shares(self) -> bool:
         return self.reachable and self.listening
 
-    def come(self) -> Caller:
+    def come(self, need: Need = AT_ONCE) -> Caller:
         """Ask for the value, as `CacheCore.acquire` does."""
-        caller = Caller(self)
+        caller = Caller(self, need=need)
         self.callers.append(caller)
         self.ask_for(caller)
         return caller
@@ -104,7 +107,7 @@ class Replica:
         caller.heard, caller.done = value, True
 
     def join(self, caller: Caller) -> None:
-        caller.lease, event = self.table.acquire(KEY, FORMAT)
+        caller.lease, event = self.table.acquire(KEY, FORMAT, caller.need)
         if isinstance(event, Granted):
             caller.holds, caller.made = True, event.offset_samples
             assert event.offset_samples == 0
@@ -179,7 +182,7 @@ class Replica:
         part = samples(caller.made, end)
         caller.add(part)
         caller.made = end
-        if caller.lease.holds:
+        if caller.lease.may_append:
             self.table.append(caller.lease, part)
         if end == WHOLE:
             caller.done = True

@@ -8,8 +8,9 @@ from services.cache.admission import Admission, AdmissionCounts, RequestRecord
 from services.cache.answers import Conflict, Done, Hit, Joined, Miss, Removed
 from services.cache.core import CacheCore
 from services.cache.durable import Untraced
+from services.cache.fills import Following, Granted
 from services.cache.keys import Selector, StoredKey, select, tag
-from services.cache.leases import Following, Granted, LeaseTable
+from services.cache.leases import LeaseTable
 from services.cache.lifetimes import Lifetimes
 from services.cache.memory import MemoryTier
 from services.cache.values import HistoryValue, ReplyValue

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from services.cache.fills import Following, Granted, Lease, Part, Sealed
 from services.cache.keys import select
-from services.cache.leases import PART_LIMIT_BYTES, Following, Granted, Lease, LeaseTable, Part, Sealed
+from services.cache.leases import PART_LIMIT_BYTES, LeaseTable
+from services.cache.needs import AT_ONCE, Need
 from services.cache.values import AudioFormat, AudioValue
 from tests.unit.cache.values_for_tests import FORMAT, audio, audio_key
 from voicemesh.runtime.clock import ManualClock
@@ -20,13 +22,13 @@ class Table(LeaseTable):
         self.manual_clock = ManualClock()
         super().__init__(self.manual_clock, ttl_ms=TTL_MS, max_value_bytes=LIMIT, budget_bytes=budget_bytes)
 
-    def hold(self, text: str = "Hello.") -> Lease:
-        lease, event = self.acquire(audio_key(text), FORMAT)
+    def hold(self, text: str = "Hello.", need: Need = AT_ONCE) -> Lease:
+        lease, event = self.acquire(audio_key(text), FORMAT, need)
         assert event == Granted(lease.id, TTL_MS, 0)
         return lease
 
-    def join(self, text: str = "Hello.") -> tuple[Lease, AudioValue]:
-        lease, event = self.acquire(audio_key(text), FORMAT)
+    def join(self, text: str = "Hello.", need: Need = AT_ONCE) -> tuple[Lease, AudioValue]:
+        lease, event = self.acquire(audio_key(text), FORMAT, need)
         assert isinstance(event, Following)
         return lease, event.so_far
 
@@ -290,3 +292,133 @@ async def test_a_follow_that_is_released_just_ends() -> None:
     await asyncio.sleep(0)
     table.release(follower)
     assert await reading is None
+
+
+QUICK = Need(begin_ms=100)
+"""That of one whose own synthesis would begin within 100 ms."""
+
+
+def test_a_holder_that_does_not_begin_is_contended_and_who_appends_first_holds() -> None:
+    table = Table()
+    holder = table.hold(need=QUICK)
+    second, _ = table.join(need=QUICK)
+    third, _ = table.join(need=QUICK)
+    table.manual_clock.advance_ms(99)
+    table.expire()
+    assert table.take(second) is None
+    table.manual_clock.advance_ms(1)
+    table.expire()
+    assert table.take(second) == Granted(second.id, TTL_MS, 0)
+    assert (table.take(third), holder.ended, table.active) == (None, False, 1)
+    table.append(holder, audio(10))  # it was in a queue, and comes first all the same
+    assert holder.holds
+    assert second.ended
+    assert table.take(third) == Part(audio(10))
+    with pytest.raises(InvalidFieldError, match="not held"):
+        table.append(second, audio(10))
+    assert table.seal(holder) == (audio_key(), audio(10))
+    assert table.take(third) == Sealed()
+
+
+def test_the_one_who_contends_may_come_first() -> None:
+    table = Table()
+    holder = table.hold(need=QUICK)
+    second, _ = table.join(need=QUICK)
+    third, _ = table.join(need=QUICK)
+    table.manual_clock.advance_ms(100)
+    table.expire()
+    assert isinstance(table.take(second), Granted)
+    table.append(second, audio(10))
+    assert (second.holds, holder.ended) == (True, True)
+    assert table.take(third) == Part(audio(10))
+
+
+def test_nobody_starves_behind_a_queue_that_is_longer_than_a_lease() -> None:
+    table = Table()
+    leases = [table.hold(need=QUICK), *(table.join(need=QUICK)[0] for _ in range(50))]
+    granted = [leases[0]]
+    waited_ms = 0
+    while waited_ms < 4 * TTL_MS:  # the queue in front of the first synthesis
+        table.manual_clock.advance_ms(100)
+        waited_ms += 100
+        table.expire()
+        granted += [lease for lease in leases if lease.holds and lease not in granted]
+        table.take(granted[-1])
+    # After 100 ms, and then each time twice as long, up to the lease's time.
+    assert 1 < len(granted) <= 9
+    table.append(leases[0], audio(10))
+    heard = [lease for lease in leases if lease not in granted and table.take(lease) == Part(audio(10))]
+    assert len(heard) == len(leases) - len(granted)
+
+
+def test_who_needs_it_much_sooner_does_not_wait_for_who_can() -> None:
+    table = Table()
+    warming = table.hold(need=Need(due_ms=60_000, begin_ms=100))
+    listener, event = table.acquire(audio_key(), FORMAT, QUICK)
+    assert event == Granted(listener.id, TTL_MS, 0)
+    others = [table.join(need=QUICK)[0] for _ in range(1000)]
+    assert [lease for lease in others if lease.holds] == []
+    table.append(listener, audio(10))
+    assert warming.ended
+    assert all(table.take(lease) == Part(audio(10)) for lease in others)
+
+
+@pytest.mark.parametrize("way", ["released", "stalled"])
+def test_who_needs_it_first_takes_it_over(way: str) -> None:
+    table = Table()
+    holder = table.hold()
+    table.append(holder, audio(10))
+    warming, _ = table.join(need=Need(due_ms=60_000))
+    listener, _ = table.join()
+    if way == "released":
+        table.release(holder)
+    else:
+        table.manual_clock.advance_ms(TTL_MS)
+        table.expire()
+    assert (listener.holds, warming.holds) == (True, False)
+
+
+def test_a_contender_goes_on_where_the_holder_gives_up_before_it_begins() -> None:
+    table = Table()
+    holder = table.hold(need=QUICK)
+    second, _ = table.join(need=QUICK)
+    third, _ = table.join(need=QUICK)
+    table.manual_clock.advance_ms(100)
+    table.expire()
+    assert isinstance(table.take(second), Granted)
+    table.release(second)
+    assert (holder.holds, third.holds) == (True, False)
+    table.release(holder)
+    assert third.holds
+
+
+def test_what_comes_apart_before_anyone_has_begun_leaves_each_contender_its_own() -> None:
+    table = Table()
+    holder = table.hold(need=QUICK)
+    second, _ = table.join(need=QUICK)
+    table.manual_clock.advance_ms(100)
+    table.expire()
+    assert isinstance(table.take(second), Granted)
+    table.discard(select("voice", "espeak/en"))
+    for lease in (holder, second):
+        table.append(lease, audio(10))
+        assert table.seal(lease) is None
+    assert table.active == 0
+
+
+def test_of_those_who_follow_a_replica_that_does_not_begin_one_goes_on_alone() -> None:
+    table = Table()
+    fill = table.open(audio_key(), FORMAT, remote=True)
+    first, _ = table.join(need=QUICK)
+    second, _ = table.join(need=QUICK)
+    table.manual_clock.advance_ms(100)
+    table.expire()
+    assert table.take(first) == Granted(first.id, TTL_MS, 0)
+    assert table.take(second) is None
+    table.append(first, audio(20))
+    assert table.seal(first) is None
+    assert table.extend(fill, 0, 0, audio(10))
+    assert table.take(second) == Part(audio(10))
+    table.manual_clock.advance_ms(TTL_MS)
+    table.expire()
+    assert not second.holds  # it has begun: what becomes of it is that replica's to say

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from services.cache.keys import Selector
+from services.cache.needs import Need
 from services.cache.records import KEEP_MS
 from tests.unit.cache.simulated_replicas import (
     HEARTBEAT_MS,
@@ -22,12 +23,17 @@ HOLD_MS = 4 * HEARTBEAT_MS
 
 
 def holders(world: World) -> list[Caller]:
-    """Who computes, and whose lease is still theirs."""
+    """Who computes for others, and whose lease is still theirs; those who contend are not counted."""
     return [
         caller
         for replica in world.living
         for caller in replica.callers
-        if caller.holds and not caller.done and not caller.left and caller.lease and caller.lease.holds
+        if caller.holds
+        and not caller.done
+        and not caller.left
+        and caller.lease
+        and caller.lease.holds
+        and caller.lease.fill.shared
     ]
 
 
@@ -396,7 +402,8 @@ class Chance:
 
     def come(self, replica: Replica) -> None:
         if len(replica.callers) < 8:
-            replica.come()
+            draw = self.random.choice
+            replica.come(Need(due_ms=draw((0, 0, 5000)), begin_ms=draw((0, 20, 200))))
 
     def ask(self, replica: Replica) -> None:
         replica.ask()

@@ -55,7 +55,7 @@ class Bench:
         self.audio = AudioCache(spec(), speech, peers, self.cache, self.events.append, self.span, self.clock)
 
     def look_up(self, index: int = 0) -> cache_pb2.ExchangeRequest:
-        self.audio.look_up(do.LookUpAudio(index, "well"))
+        self.audio.look_up(do.LookUpAudio(index, "well", due_ms=700, begin_ms=500))
         sent: cache_pb2.ExchangeRequest = self.link.sent[-1]
         return sent
 
@@ -211,3 +211,9 @@ async def test_while_another_voice_stands_in_nobody_leads_and_nobody_follows() -
     assert bench.look_up(3).get.on_miss == cache_pb2.Get.ON_MISS_RETURN
     bench.clock.advance_ms(2001)
     assert bench.look_up(4).get.on_miss == cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW
+
+
+async def test_the_cache_is_told_when_audio_is_needed_and_what_it_takes_to_begin() -> None:
+    bench = Bench()
+    get = bench.look_up().get
+    assert (get.due_ms, get.begin_ms) == (700, 500)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.pace import Pace, PaceMeter, Paces, WriterMeter
+from gateway.core.pace import LEAST_BEGIN_MS, Pace, PaceMeter, Paces, WriterMeter
 from gateway.core.turn import TurnEngine
 from tests.unit.gateway.engine import Script
 
@@ -162,3 +162,12 @@ def test_nothing_is_told_once_the_text_has_ended() -> None:
     script.speak(0, 500)
     script.on(on.ChunkSpoken(0, False))
     assert not script.of(do.TellSlack)
+
+
+def test_an_engine_is_late_after_twice_what_it_took_and_half_a_second() -> None:
+    meter = PaceMeter()
+    assert meter.pace().begin_ms(50) == LEAST_BEGIN_MS
+    meter.began(50, 20)
+    assert meter.pace().begin_ms(50) == LEAST_BEGIN_MS
+    meter.began(50, 900)
+    assert meter.pace().begin_ms(50) == 1800

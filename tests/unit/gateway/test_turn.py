@@ -417,3 +417,13 @@ def test_no_more_than_was_sent_can_have_been_heard() -> None:
     script.speak(0, 200)
     script.on(on.Interrupted(played_ms=5000))
     assert script.engine.history == (Message("assistant", ("One",)),)
+
+
+@pytest.mark.parametrize(("patience_ms", "due_ms"), [(0, [0, 130]), (60_000, [60_000, 60_130])])
+def test_a_lookup_says_when_the_audio_is_needed(patience_ms: int, due_ms: list[int]) -> None:
+    script = Script(prompt=None, keep_history=False, patience_ms=patience_ms)
+    script.start()
+    script.on(on.TextArrived("Aa bbb. C."))
+    script.say(0, "Aa", 0)
+    script.say(1, "bbb.", 3)
+    assert [lookup.due_ms for lookup in script.of(do.LookUpAudio)] == due_ms

@@ -454,6 +454,8 @@ class Get(_message.Message):
     ON_MISS_FIELD_NUMBER: _builtins.int
     HEAD_MS_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    DUE_MS_FIELD_NUMBER: _builtins.int
+    BEGIN_MS_FIELD_NUMBER: _builtins.int
     on_miss: Global___Get.OnMiss.ValueType
     """What to do when it is not there."""
     head_ms: _builtins.int
@@ -463,6 +465,15 @@ class Get(_message.Message):
     keep: _builtins.bool
     """True: keep what is stored under the key whether or not it was asked for before, because it will be
     asked for. False: audio is kept once it was asked for often enough.
+    """
+    due_ms: _builtins.int
+    """For ON_MISS_LEASE_OR_FOLLOW: milliseconds from now in which the first sample is needed. While nobody
+    has begun, who needs it much sooner than all that hold the lease is granted it too. 0: at once.
+    """
+    begin_ms: _builtins.int
+    """For ON_MISS_LEASE_OR_FOLLOW: milliseconds that the caller would take to make the first sample itself.
+    A holder that has not begun by then is joined by one of its followers; who appends first holds the
+    lease. 0: not known; the lease's time counts.
     """
     @_builtins.property
     def key(self) -> Global___CacheKey:
@@ -475,10 +486,12 @@ class Get(_message.Message):
         on_miss: Global___Get.OnMiss.ValueType = ...,
         head_ms: _builtins.int = ...,
         keep: _builtins.bool = ...,
+        due_ms: _builtins.int = ...,
+        begin_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head_ms", b"head_ms", "keep", b"keep", "key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_ms", b"begin_ms", "due_ms", b"due_ms", "head_ms", b"head_ms", "keep", b"keep", "key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
