@@ -301,7 +301,8 @@ class LeaseTable:
     async def follow(self, lease: Lease) -> AsyncIterator[FollowEvent]:
         """Yield what comes to a follower, until it is sealed, granted or released.
 
-        The follower that waits is who notices that the holder has stalled.
+        The follower that waits is who notices that the holder has stalled. While another one is granted the
+        lease for that, an empty part says so.
         """
         while not lease.ended:
             event = self.take(lease)
@@ -318,6 +319,8 @@ class LeaseTable:
                     await lease.changed.wait()
             except TimeoutError:
                 self._expire(lease.fill)
+                if not (lease.ended or lease.holds or lease.changed.is_set()):
+                    yield Part(AudioValue(lease.fill.format, b""))  # it is seen to
 
     def take(self, lease: Lease) -> FollowEvent | None:
         """Return the next event of a follower; None where there is none yet. `Sealed` ends it."""

@@ -284,6 +284,20 @@ async def test_who_follows_notices_that_the_holder_stalled() -> None:
     assert [event async for event in table.follow(follower)] == [Granted(follower.id, 20, 0)]
 
 
+async def test_who_is_not_the_next_hears_that_it_is_seen_to() -> None:
+    table = LeaseTable(clock := ManualClock(), ttl_ms=20, max_value_bytes=LIMIT, budget_bytes=LIMIT)
+    holder, _ = table.acquire(audio_key(), FORMAT)
+    second, third = (table.acquire(audio_key(), FORMAT)[0] for _ in range(2))
+    follow = aiter(table.follow(third))
+    waiting = asyncio.ensure_future(anext(follow))
+    await asyncio.sleep(0)
+    clock.advance_ms(20)
+    assert await waiting == Part(AudioValue(FORMAT, b""))
+    assert isinstance(table.take(second), Granted)
+    table.append(holder, audio(10))
+    assert await anext(follow) == Part(audio(10))
+
+
 async def test_a_follow_that_is_released_just_ends() -> None:
     table = Table()
     table.hold()

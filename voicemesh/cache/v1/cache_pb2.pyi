@@ -672,7 +672,7 @@ class ExchangeResponse(_message.Message):
 
     @_builtins.property
     def part(self) -> Global___AudioValue:
-        """The next part from the holder."""
+        """The next part from the holder; an empty one where it has stalled, and others were asked to go on."""
 
     @_builtins.property
     def sealed(self) -> Global___Sealed:
