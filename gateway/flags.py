@@ -165,11 +165,11 @@ class Flags:
         if self._client is None:
             return ()
         if self._watched is not None:
-            # No wait, and no other turn in between.
-            found = [
-                self._details(key, targeting_key, attributes) for key in keys if key in self._watched.keys
-            ]
-            return self._evaluations(found)
+            # No wait, and no other turn in between. The provider is asked itself: no hooks and no context of
+            # others can be here, and OpenFeature's client takes longer for them than the rules do.
+            context = _context(targeting_key, attributes)
+            given = (self._resolved(key, context) for key in keys if key in self._watched.keys)
+            return tuple(evaluation for evaluation in given if evaluation is not None)
         told = await self._ask(targeting_key, attributes)
         return tuple(evaluation for evaluation in told if evaluation.key in keys)
 
@@ -183,17 +183,26 @@ class Flags:
 
     # ------------------------------------------------------------ evaluation
 
+    def _resolved(self, key: str, context: Any) -> Evaluation | None:
+        """Ask the provider of the file."""
+        try:
+            details = self._provider.resolve_string_details(key, "", context)
+        except Exception as error:  # noqa: BLE001 - a rule's own mistake, which it finds with this session
+            self.complain(key, "", str(error) or type(error).__name__)
+            return None
+        return self._evaluation(key, details)
+
     def _details(self, key: str, targeting_key: str, attributes: Mapping[str, str]) -> Any:
         return self._client.get_string_details(key, "", _context(targeting_key, attributes))
 
     def _evaluations(self, found: Sequence[Any]) -> tuple[Evaluation, ...]:
-        evaluations = (self._evaluation(details) for details in found)
+        evaluations = (self._evaluation(details.flag_key, details) for details in found)
         return tuple(evaluation for evaluation in evaluations if evaluation is not None)
 
-    def _evaluation(self, details: Any) -> Evaluation | None:
+    def _evaluation(self, key: str, details: Any) -> Evaluation | None:
         """Check what a provider said."""
         # A name that no message can carry must not end the turn that would tell it.
-        key, variant = details.flag_key, str(details.variant or "").encode(errors="replace").decode()
+        variant = str(details.variant or "").encode(errors="replace").decode()
         if details.error_code is not None:
             if details.error_code.value != "FLAG_NOT_FOUND":
                 self.complain(key, variant, details.error_message or details.error_code.value)
