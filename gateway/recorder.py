@@ -171,7 +171,6 @@ class Recorder:
                 "voicemesh.chunk_count": len(report.chunks),
                 "voicemesh.characters": report.characters,
                 "voicemesh.engine_ms": report.engine_us / 1000,
-                "voicemesh.cost_usd": told.cost_usd,
                 "voicemesh.saved_usd": told.cost.saved_usd,
                 "voicemesh.reply_cache": report.reply_cache,
                 "voicemesh.unattributed_ms": attribution.unattributed_us / 1000,
@@ -185,7 +184,10 @@ class Recorder:
         if report.prompt_variant:
             span.set_attribute("voicemesh.prompt_variant", report.prompt_variant)
         if told.cost.unpriced:
+            # Without a price there is no cost: a sum over spans must not take it for free.
             span.set_attribute("voicemesh.unpriced", list(told.cost.unpriced))
+        else:
+            span.set_attribute("voicemesh.cost_usd", told.cost_usd)
         if report.degraded:
             span.set_attribute("voicemesh.degraded", list(report.degraded))
         if report.error is not None:
@@ -207,7 +209,7 @@ class Recorder:
             "llm_tokens": report.usage.input_tokens + report.usage.output_tokens if report.usage else 0,
             "tts_chars": report.characters,
             "engine_ms": report.engine_us / 1000,
-            "cost_usd": told.cost_usd,
+            "cost_usd": None if told.cost.unpriced else told.cost_usd,
             "saved_usd": told.cost.saved_usd,
             "unpriced": list(told.cost.unpriced),
             "cache_hit": report.reply_cache in ("memory", "redis"),

@@ -120,7 +120,9 @@ class Turns:
             raise InvalidFieldError("turn_id", f"at most {MAX_TURN_ID_CHARS} characters are taken")
         answerer = self.peers.answerer(text.model)
         budget = self._budget(text, answerer)
-        variant = text.prompt_variant and choose(self.settings.system_prompts, text.prompt_variant, budget)
+        variant = ""
+        if request.prompt is not None and text.prompt_variant:  # who speaks words of one's own asks no model
+            variant = choose(self.settings.system_prompts, text.prompt_variant, budget)
         spec = TurnSpec(
             turn_id=request.turn_id or uuid.uuid4().hex,
             session_id=request.session_id,

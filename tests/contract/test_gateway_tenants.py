@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from gateway.http import HttpEdge
+from gateway.prices import SpeechPrice
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
 from voicemesh.client import SpeechOptions, VoiceMesh, VoiceMeshError
 from voicemesh.common.v1 import common_pb2
@@ -81,6 +82,23 @@ async def test_a_turn_is_its_tenants_in_trace_and_account(socket_folder: pathlib
                 await mesh.explain()
 
 
+@pytest.mark.parametrize(("prices", "cost"), [({}, None), ({"*": SpeechPrice(mchar=1_000_000)}, 6.0)])
+async def test_what_has_no_price_has_no_cost_in_the_trace_and_in_the_log(
+    socket_folder: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    prices: dict[str, SpeechPrice],
+    cost: float | None,
+) -> None:
+    async with running_gateway(str(socket_folder), Services(), prices_speech=prices) as gateway:
+        await gateway.serving()
+        await spoken(gateway, "acme", "one")
+        (span,) = gateway.spans("turn")
+    attributes = span.attributes or {}
+    assert attributes.get("voicemesh.cost_usd") == cost
+    assert ("voicemesh.unpriced" in attributes) == (cost is None)
+    assert f"cost_usd={cost} " in capsys.readouterr().out
+
+
 async def test_what_others_consumed_is_told_to_nobody_under_a_tenants_name(
     socket_folder: pathlib.Path,
 ) -> None:
@@ -92,6 +110,8 @@ async def test_what_others_consumed_is_told_to_nobody_under_a_tenants_name(
         async def tenants(request: pb.GetUsageRequest, *names: str) -> list[str]:
             metadata = tuple(("voicemesh-tenant", name) for name in names)
             answer = await gateway.stub.GetUsage(request, metadata=metadata, timeout=GUARD_S)
+            # No model was asked, so none of its prompts was in use.
+            assert {totals.variant for totals in answer.totals} <= {""}
             return [totals.tenant for totals in answer.totals]
 
         everybody = pb.GetUsageRequest(all_tenants=True)
