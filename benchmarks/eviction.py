@@ -25,7 +25,7 @@ from services.cache.eviction import LeastRecent, Order, S3Fifo
 MIB: Final = 1024 * 1024
 BYTES_PER_CHARACTER: Final = 22_050 * 2 // 15
 BUDGETS_MIB: Final = (6, 12, 24, 48, 96, 192)
-"""48 MiB is what audio has of the default `VOICEMESH_CACHE_MEMORY_BYTES`."""
+"""192 MiB is what audio has of the default `VOICEMESH_CACHE_MEMORY_BYTES`."""
 SCAN_EVERY_MS: Final = 15 * 60 * 1000
 SCAN_SENTENCES: Final = 500
 

@@ -370,6 +370,7 @@ class TurnDriver:
             await self._caller.room()
         else:
             self._chunks_complete = True
+            self._peers.chunker_revision = response.done.revision
             self.handle(on.ChunksEnded())
 
     def _chunker_ended(self, error: RemoteError | None) -> None:

@@ -43,11 +43,14 @@ def put_of(
     return cache_pb2.ExchangeRequest(put=put)
 
 
-def chunking(speech: SpeechChoice) -> str:
-    """Return what chunks are cut for: they differ by language, limit, policy and whether markup is said."""
+def chunking(speech: SpeechChoice, chunker_revision: str) -> str:
+    """Return what chunks are cut for, and by which chunker.
+
+    They differ by language, limit, policy, whether markup is said, and by how the chunker cuts and says.
+    """
     policy, voice = speech.policy, speech.voice
     parts = (voice.language, voice.max_chars, policy.kind, policy.words, policy.min_chars, policy.max_chars)
-    return "|".join(str(part) for part in (*parts, speech.speech_text))
+    return "|".join(str(part) for part in (*parts, speech.speech_text, chunker_revision))
 
 
 def audio_key(spec: TurnSpec, speech: SpeechChoice, text: str) -> cache_pb2.CacheKey:

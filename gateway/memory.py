@@ -72,7 +72,7 @@ class Memory:
             cut = cache_pb2.ReplyChunks()
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)
-            same = cut.chunked_for == keys.chunking(self._speech)
+            same = cut.chunked_for == keys.chunking(self._speech, self._peers.chunker_revision)
             chunks = tuple(translation.chunk_from(chunk) for chunk in cut.chunks) if same else ()
             usage = translation.usage_from(reply.usage, cut.provider, cut.model)
             self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks, usage))
@@ -87,7 +87,7 @@ class Memory:
                 key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
                 cut = cache_pb2.ReplyChunks(
                     chunks=[translation.chunk_to("", chunk) for chunk in chunks],
-                    chunked_for=keys.chunking(self._speech),
+                    chunked_for=keys.chunking(self._speech, self._peers.chunker_revision),
                     provider=usage.provider if usage is not None else "",
                     model=usage.model if usage is not None else "",
                 )

@@ -46,6 +46,7 @@ class Peers:
     Attributes:
         voices: What is declared, by lower-case name; empty until the TTS service was asked.
         llm_ready: What the LLM service would answer with; empty until known.
+        chunker_revision: Which chunker cuts; "" until one has.
         calibration: What estimates of tokens are multiplied by, as providers showed.
         cache_breaker: Holds off a cache that failed.
         paces: How fast each voice speaks, as turns showed.
@@ -70,6 +71,7 @@ class Peers:
         self.cache = cache_pb2_grpc.CacheServiceStub(self._channels["cache"])
         self.voices: dict[str, common_pb2.Voice] = {}
         self.llm_ready = llm_pb2.GenerateReady()
+        self.chunker_revision = ""
         self.calibration = Calibration()
         self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
         self.paces = Paces()
@@ -169,6 +171,8 @@ class Peers:
             except grpc.aio.AioRpcError as error:
                 _log.warning("peer does not answer", peer=name, code=error.code().name)
                 serving = False
+        if name == "chunker" and not serving:
+            self.chunker_revision = ""  # another may come back
         self._serving[name] = serving
         missing = [needed for needed in NEEDED if not self._serving[needed]]
         reason = (

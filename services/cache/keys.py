@@ -27,6 +27,7 @@ import math
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal
 
 from services.cache.prompts import Match, normalise
@@ -45,6 +46,8 @@ MAX_TAG_CHARS: Final = 128
 Target = Literal["key", "voice", "model_revision", "tenant", "tag", "all"]
 
 _TAG_HEX_DIGITS: Final = 12
+_KEPT_CHARS: Final = 300
+"""Length of a text up to which its key is remembered: 4,096 of them take 4 MB."""
 
 Canonical = str | bytes | int | float | bool | None | tuple["Canonical", ...]
 
@@ -205,7 +208,8 @@ def stored_key(key: Key, path: str, *, max_text_chars: int, match: Match = "typi
 
     """
     if isinstance(key, AudioKey):
-        return _audio(key, f"{path}.audio", max_text_chars)
+        audio = _kept_audio if len(key.text) <= _KEPT_CHARS else _audio
+        return audio(key, path, max_text_chars)
     if isinstance(key, ReplyKey):
         return _reply(key, f"{path}.reply", match)
     _check_name(f"{path}.history.tenant", key.tenant, may_be_empty=True)
@@ -218,6 +222,7 @@ def canonical_format(format_: AudioFormat) -> AudioFormat:
     return AudioFormat(format_.encoding or PCM_S16LE, format_.sample_rate_hz, format_.channels or 1)
 
 
+@lru_cache(maxsize=1024)
 def tag(name: str) -> str:
     """Return the tag of a name: 12 hexadecimal digits.
 
@@ -246,6 +251,7 @@ def canonical(value: Canonical) -> bytes:  # noqa: PLR0911 - one return a type
 
 
 def _audio(key: AudioKey, path: str, max_text_chars: int) -> StoredKey:
+    path = f"{path}.audio"
     for name in ("engine", "model_revision", "voice"):
         _check_name(f"{path}.{name}", getattr(key, name))
     _check_name(f"{path}.language", key.language, may_be_empty=True)
@@ -265,6 +271,12 @@ def _audio(key: AudioKey, path: str, max_text_chars: int) -> StoredKey:
         *(key.text, key.tenant),
     )
     return _named("audio", fields, tag(key.tenant), tag(key.voice), tag(key.model_revision))
+
+
+@lru_cache(maxsize=4096)
+def _kept_audio(key: AudioKey, path: str, max_text_chars: int) -> StoredKey:
+    """Return the key of a phrase that is likely to come again: to make it takes longer than to find it."""
+    return _audio(key, path, max_text_chars)
 
 
 def _reply(key: ReplyKey, path: str, match: Match) -> StoredKey:

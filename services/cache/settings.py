@@ -19,8 +19,9 @@ class CacheSettings(ServerSettings):
     redis_url: SecretStr | None = None
     """Redis behind memory: redis://, rediss:// (TLS) or unix://; not set: memory alone. May hold a
     password, so it is never printed."""
-    cache_memory_bytes: Annotated[int, Field(ge=1024 * 1024)] = 64 * 1024 * 1024
-    """Bytes that entries may take in memory: 3/4 for audio, 1/8 each for replies and histories."""
+    cache_memory_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """Bytes that entries may take in memory: 3/4 for audio, 1/8 each for replies and histories. Taken as
+    they are used, not at the start."""
     cache_fill_bytes: Annotated[int, Field(ge=64 * 1024)] = 32 * 1024 * 1024
     """Bytes that audio may take while it is being made; beyond it, it is not shared or kept."""
     cache_max_value_bytes: Annotated[int, Field(ge=1024)] = 3 * 1024 * 1024

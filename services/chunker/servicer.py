@@ -7,6 +7,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span
 
 from services.chunker.policy import Chunk, Limits
+from services.chunker.revision import revision_of
 from services.chunker.stream import ChunkStream
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
 from voicemesh.runtime.clock import Clock
@@ -23,6 +24,7 @@ class ChunkerServicer(chunker_pb2_grpc.ChunkerServiceServicer):
 
     def __init__(self, limits: Limits, clock: Clock, sessions: SessionRegistry, telemetry: Telemetry) -> None:
         self._limits = limits
+        revision_of(limits)  # reads files: not while somebody waits
         self._clock = clock
         self._sessions = sessions
         self._telemetry = telemetry

@@ -6,6 +6,7 @@ from typing import Final
 from services.chunker.core import Chunker
 from services.chunker.pacing import Pace
 from services.chunker.policy import Chunk, Limits, Policy, Reason
+from services.chunker.revision import revision_of
 from services.chunker.spoken import SpokenChunker, chunker_for
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.common.v1 import common_pb2
@@ -147,7 +148,9 @@ class ChunkStream:
         """Return the last message."""
         length = self._chunker.text_length if self._chunker else 0
         return chunker_pb2.ChunkResponse(
-            done=chunker_pb2.ChunkDone(chunk_count=self.chunk_count, text_length=length)
+            done=chunker_pb2.ChunkDone(
+                chunk_count=self.chunk_count, text_length=length, revision=revision_of(self._limits)
+            )
         )
 
     def _configure(self, configure: chunker_pb2.ChunkConfigure) -> None:

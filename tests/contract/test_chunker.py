@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.chunker.__main__ import build
+from services.chunker.revision import revision_of
 from services.chunker.servicer import FULL_NAME
 from services.chunker.settings import ChunkerSettings
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
@@ -148,6 +149,11 @@ async def house(unix_address: str) -> AsyncGenerator[House, None]:
         yield house
 
 
+def done(chunk_count: int = 0, text_length: int = 0) -> chunker_pb2.ChunkDone:
+    revision = revision_of(ChunkerSettings().limits())
+    return chunker_pb2.ChunkDone(chunk_count=chunk_count, text_length=text_length, revision=revision)
+
+
 def chunks_of(responses: list[chunker_pb2.ChunkResponse]) -> list[common_pb2.Chunk]:
     return [response.chunk for response in responses if response.HasField("chunk")]
 
@@ -170,7 +176,7 @@ async def test_chunks_come_in_order_and_then_done(house: House) -> None:
     assert {chunk.turn_id for chunk in chunks} == {"turn-1"}
     for chunk in chunks:
         assert text[chunk.text_offset :][: chunk.text_length] == chunk.text
-    assert responses[-1].done == chunker_pb2.ChunkDone(chunk_count=3, text_length=len(text))
+    assert responses[-1].done == done(chunk_count=3, text_length=len(text))
 
 
 async def test_a_chunk_comes_while_the_text_goes_on(house: House) -> None:
@@ -197,8 +203,8 @@ async def test_half_close_means_end(house: House) -> None:
 async def test_a_stream_without_text_is_done_at_once(house: House) -> None:
     caller = house.caller()
     await caller.call.done_writing()
-    assert await caller.to_the_end() == [chunker_pb2.ChunkResponse(done=chunker_pb2.ChunkDone())]
-    assert (await house.cut("", " \n "))[-1].done == chunker_pb2.ChunkDone(chunk_count=0, text_length=3)
+    assert await caller.to_the_end() == [chunker_pb2.ChunkResponse(done=done())]
+    assert (await house.cut("", " \n "))[-1].done == done(chunk_count=0, text_length=3)
 
 
 async def test_flush_gives_what_is_held(house: House) -> None:

@@ -280,7 +280,9 @@ class ReplyChunks(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     chunked_for: _builtins.str
-    """What they were cut for: they serve only turns whose voice and policy are the same."""
+    """What they were cut for: they serve only turns whose voice and policy are the same, and
+    whose chunker is.
+    """
     provider: _builtins.str
     """The provider that wrote the reply; empty where it is not known."""
     model: _builtins.str

@@ -291,19 +291,23 @@ class ChunkDone(_message.Message):
 
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     TEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     chunk_count: _builtins.int
     """How many chunks there were."""
     text_length: _builtins.int
     """Code points of text that came in."""
+    revision: _builtins.str
+    """Changes whenever the same text might be cut, or said, otherwise; empty where the service does not say."""
     def __init__(
         self,
         *,
         chunk_count: _builtins.int = ...,
         text_length: _builtins.int = ...,
+        revision: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "text_length", b"text_length"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "revision", b"revision", "text_length", b"text_length"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
