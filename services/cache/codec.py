@@ -51,6 +51,8 @@ _TAGS: Final = b'{"tags":['
 _FIRST_SEGMENT: Final = 16 * 1024
 _FIXED: Final = struct.Struct(">4sBQII")
 _CRC_FROM: Final = 17
+_MOST: Final = 2**31 - 1
+"""Largest number in a header: what every field of a message can hold."""
 _KIND_CODES: Final[dict[Kind, int]] = {"audio": 1, "reply": 2, "history": 3}
 
 
@@ -242,7 +244,7 @@ def _value(kind: Kind, header: dict[str, Any], body: bytes) -> Value:
         parts: list[str | Image] = []
         for part in encoded:
             if isinstance(part, str):
-                parts.append(part)
+                parts.append(_text(part))
             elif part[0] == "url":
                 parts.append(Image(url=_text(part[1]), media_type=_text(part[2])))
             else:
@@ -262,7 +264,7 @@ def _part(part: str | Image) -> str | list[str | int]:
 
 
 def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
         raise TypeError("not a count")
     return value
 
@@ -270,4 +272,5 @@ def _integer(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
+    value.encode()  # JSON can spell halves of characters, which no message can hold: a ValueError
     return value

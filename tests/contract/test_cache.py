@@ -307,7 +307,7 @@ async def test_stats_count(cache: Cache) -> None:
     assert set(kinds) == {"audio", "reply", "history"}
     assert (kinds["audio"].entries, kinds["audio"].memory_hits, kinds["audio"].misses) == (1, 2, 1)
     assert stats.memory_bytes == kinds["audio"].bytes > 200
-    assert stats.memory_limit_bytes == 64 * 1024 * 1024
+    assert stats.memory_limit_bytes == 256 * 1024 * 1024
     assert not stats.redis_configured
 
 
