@@ -196,6 +196,17 @@ def test_a_follower_whose_cache_is_gone_goes_on_by_itself_and_says_so() -> None:
     assert finish(script).degraded == ("cache",)
 
 
+def test_an_empty_part_says_only_that_the_cache_sees_to_it() -> None:
+    script = one_chunk()
+    script.on(on.AudioFollowing(0, b"", (), 50))
+    script.on(on.AudioPart(0, b"", ()), after_ms=2000)
+    assert not script.of(do.EmitFrame) + script.of(do.Synthesize)
+    script.on(on.AudioPart(0, AUDIO, WORDS), after_ms=500)
+    script.on(on.AudioSealed(0))
+    assert heard(script) == AUDIO
+    assert finish(script).chunks[0].synthesis_us == 2_500_000
+
+
 def test_the_rest_of_an_entry_comes_behind_its_head() -> None:
     script = one_chunk()
     script.on(on.AudioFound(0, AUDIO[:8820], WORDS[:1], "redis", 50, more=True))
