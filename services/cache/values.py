@@ -20,6 +20,7 @@ ROLE_ASSISTANT: Final = 3
 _ENTRY_BYTES: Final = 600
 _WORD_BYTES: Final = 240
 _PART_BYTES: Final = 240
+_TAG_BYTES: Final = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +142,10 @@ def size_bytes(value: Value) -> int:
     """Return how much memory an entry with `value` takes, in bytes: never below the truth by much."""
     if isinstance(value, AudioValue):
         words = sum(_WORD_BYTES + 4 * len(word.word) for word in value.words)
-        return _ENTRY_BYTES + len(value.audio) + words
+        return _ENTRY_BYTES + len(value.audio) + words + _TAG_BYTES * len(value.tags)
     if isinstance(value, ReplyValue):
-        return _ENTRY_BYTES + text_bytes(value.text) + len(value.chunks)
+        tags = _TAG_BYTES * len(value.tags)
+        return _ENTRY_BYTES + text_bytes(value.text) + len(value.chunks) + tags
     return _ENTRY_BYTES + sum(_part_bytes(part) for message in value.messages for part in message.parts)
 
 

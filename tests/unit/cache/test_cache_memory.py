@@ -1,5 +1,8 @@
 """The memory tier keeps its budgets, its lifetimes and its order."""
 
+import sys
+from dataclasses import replace
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -206,3 +209,9 @@ class MemoryRules(RuleBasedStateMachine):
 
 
 TestMemoryRules = MemoryRules.TestCase
+
+
+def test_tags_take_room_as_well() -> None:
+    tags = tuple(f"{number:012x}" for number in range(8))
+    for value in (audio(10), ReplyValue("Yes.")):
+        assert size_bytes(replace(value, tags=tags)) - size_bytes(value) >= sum(map(sys.getsizeof, tags))
