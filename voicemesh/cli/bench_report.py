@@ -18,6 +18,7 @@ from voicemesh.stages import STAGES, Stage
 
 _LATE_MS: Final = 10.0
 _MOSTLY: Final = 0.5
+CUT_SHORT: Final = "the time limit ended the run: turns that had not ended are not counted"
 
 _ADVICE: Final = {
     Stage.ADMISSION: "turns wait to be let in: the gateway is at its limit, add gateways or lower the load",
@@ -198,11 +199,9 @@ def _cost_lines(summary: dict[str, Any]) -> list[str]:
 def advice(run: BenchRun) -> list[str]:
     """Return what the numbers say, most urgent first."""
     reports = run.reports
-    lines = [
-        f"{count} turns failed with {reason}: {message}" for (reason, message), count in _errors(reports)
-    ]
+    lines = failures(reports)
     if run.cut_short:
-        lines.append("the time limit ended the run: turns that had not ended are not counted")
+        lines.append(CUT_SHORT)
     if percentile(run.late_ms, 0.99) > _LATE_MS:
         lines.append(
             f"this tool began turns up to {max(run.late_ms):.0f} ms late (counted in `transport`): "
@@ -225,6 +224,11 @@ def advice(run: BenchRun) -> list[str]:
     if cached and len(texts) < len(chunks) / 2 and all(chunk.cache == "miss" for chunk in chunks):
         lines.append("the same chunks were spoken again and again and none was cached: is the cache there?")
     return lines
+
+
+def failures(reports: Iterable[TurnReport]) -> list[str]:
+    """Return how many turns failed of what, the most first."""
+    return [f"{count} turns failed with {reason}: {message}" for (reason, message), count in _errors(reports)]
 
 
 def _slowest_stage(heard: Sequence[TurnReport]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,23 @@ _SHOWN_CHARS = 60
 _TAKES_BACK = "`voicemesh flags rollback` takes the last change back"
 
 
-def run_list(path: Path | None, session: str, tenant: str, *, as_json: bool) -> int:
-    """Print the flags; return 1 where the file is broken."""
+def run_list(
+    path: Path | None, session: str, tenant: str, attributes: Sequence[str] = (), *, as_json: bool
+) -> int:
+    """Print the flags; return 1 where the file is broken.
+
+    Args:
+        path: The file; None is wrong use.
+        session: Whose variants to tell too; "" for nobody's.
+        tenant: Whose session it is.
+        attributes: What else rules look at, each as `NAME=VALUE`.
+        as_json: True to print one JSON object.
+
+    """
     file = _file(path)
+    known = _attributes(attributes)
+    if known and not session:
+        raise usage("--attribute: is of a session; name it with --session")
     problem, definitions, version = "", EMPTY, None
     try:
         if file.content() is None:
@@ -29,7 +43,7 @@ def run_list(path: Path | None, session: str, tenant: str, *, as_json: bool) -> 
         problem = str(error)
         if (found := file.last_good()) is not None:
             version, definitions = found
-    given = _given(definitions, session, tenant) if session else None
+    given = _given(definitions, session, {**known, "tenant": tenant}) if session else None
     if as_json:
         print(json.dumps(_as_json(file, problem, definitions, given)))
     else:
@@ -91,8 +105,21 @@ def _is_good(file: FlagsFile) -> bool:
     return True
 
 
-def _given(definitions: Definitions, session: str, tenant: str) -> dict[str, str]:
-    """Return what a session gets, by the rules that look at no more than session and tenant."""
+def _attributes(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name or not equals or name in ("tenant", "session", "targetingKey") or name.startswith("$"):
+            raise usage(
+                f"--attribute: {text!r} is no NAME=VALUE, or has a name of --session and --tenant",
+                "for example --attribute language=de",
+            )
+        found[name] = value
+    return found
+
+
+def _given(definitions: Definitions, session: str, attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return what a session gets, by the rules that look at no more than it and these attributes."""
     try:
         from openfeature.evaluation_context import EvaluationContext  # noqa: PLC0415 - only here
 
@@ -101,7 +128,7 @@ def _given(definitions: Definitions, session: str, tenant: str) -> dict[str, str
         raise usage(f"--session: {error.name} is not installed", "pip install 'voicemesh[flags]'") from None
     provider = FileProvider()
     provider.use(definitions)
-    context = EvaluationContext(session, {"session": session, "tenant": tenant})
+    context = EvaluationContext(session, {**attributes, "session": session})
     given = {}
     for key in definitions.own:
         try:

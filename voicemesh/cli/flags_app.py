@@ -49,6 +49,15 @@ def listed(
         typer.Option("--session", metavar="ID", help="Also what this session gets; needs the extra flags."),
     ] = "",
     tenant: Tenant = "",
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attribute",
+            metavar="NAME=VALUE",
+            help="With --session: what rules look at besides, as language=de or turn=text. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the flags: their variants, who gets what, and the versions that are kept."""
@@ -56,7 +65,7 @@ def listed(
     if context.invoked_subcommand is None:
         from voicemesh.cli.flags import run_list
 
-        command(run_list)(file, session, tenant, as_json=as_json)
+        command(run_list)(file, session, tenant, attribute or (), as_json=as_json)
 
 
 @flags_app.command("set")

@@ -64,7 +64,13 @@ def run_compare(options: BenchOptions, a: str, b: str, *, as_json: bool) -> int:
 
 
 def _notes(options: BenchOptions, run: BenchRun) -> list[str]:
-    notes = [line for line in bench_report.advice(run) if " failed with " in line or "time limit" in line]
+    notes = [
+        f"{letter}: {line}"
+        for arm, letter in enumerate("AB")
+        for line in bench_report.failures(compare_report.reports_of(run, arm))
+    ]
+    if run.cut_short:
+        notes.append(bench_report.CUT_SHORT)
     if options.tenant and options.reply_cache:
         notes.append(
             "with --tenant both share one cache, and the second of a pair may find what the first left: "

@@ -78,6 +78,19 @@ def test_what_a_session_gets_is_told(flags: Cli):
     assert "this session: a" in flags("--session", "s1").stdout
 
 
+def test_rules_look_at_attributes_that_are_given(flags: Cli):
+    rule = {"if": [{"==": [{"var": "language"}, "de"]}, "b", "a"]}
+    variants = {"a": "clause", "b": "sentence"}
+    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": "a", "targeting": rule}
+    flags.path.write_text(json.dumps({"flags": {KEY: flag}}))
+    assert flags.listed("--session", "s1")["session"] == {KEY: "a"}
+    assert flags.listed("--session", "s1", "--attribute", "language=de")["session"] == {KEY: "b"}
+    for wrong in ("language", "=de", "tenant=acme", "$flagd=1"):
+        refused = flags("--session", "s1", "--attribute", wrong)
+        assert (refused.exit_code, "--attribute: " in refused.stderr) == (2, True)
+    assert flags("--attribute", "language=de").exit_code == 2
+
+
 def test_a_broken_file_is_told_and_taken_back(split: Cli):
     split.path.write_text('{"flags": {"voicemesh.model": {}}}')
     shown = split()
