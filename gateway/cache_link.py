@@ -67,6 +67,11 @@ class CacheLink:
         """The stream that is open; while an answer is given, the one that it came on."""
         return self._link
 
+    @property
+    def timeout_ms(self) -> float:
+        """Longest wait for an answer that somebody waits for, in milliseconds."""
+        return self._timeout_s * 1000
+
     def request(
         self, request: cache_pb2.ExchangeRequest, answer: Answer | None = None, *, lasting: bool = False
     ) -> int:

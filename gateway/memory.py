@@ -21,6 +21,9 @@ from voicemesh.runtime.clock import Clock
 _SAVE_TRIES: Final = 32
 """Each failure means that another message got in: so many may be written at once before one is given up."""
 
+_SIMILAR_SHARE: Final = 0.75
+"""Of the time that a turn waits for the cache: what may be spent on the search for a similar prompt."""
+
 
 class Memory:
     """Asks the cache what the engine wants to know, and gives it what the engine wants kept.
@@ -56,7 +59,9 @@ class Memory:
                     self._handle(on.ReplyMissing())  # not known yet what would answer
                     return
                 key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
-                self._cache.request(_get(key), self._reply_answered)
+                # It is to be here in time: a cache that is late is held off.
+                similar_ms = round(_SIMILAR_SHARE * self._cache.timeout_ms)
+                self._cache.request(_get(key, similar_ms), self._reply_answered)
 
     def _history_answered(self, response: Response, why: str) -> None:
         why = why or trouble(response)
@@ -68,7 +73,8 @@ class Memory:
 
     def _reply_answered(self, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
-            reply, tier = response.hit.value.reply, TIERS[response.hit.tier]
+            reply = response.hit.value.reply
+            tier = "similar" if response.hit.similar else TIERS[response.hit.tier]
             cut = cache_pb2.ReplyChunks()
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)
@@ -129,8 +135,9 @@ class Memory:
         self._cache.request(_put(key, cache_pb2.CacheValue(history=history), version), saved)
 
 
-def _get(key: cache_pb2.CacheKey) -> cache_pb2.ExchangeRequest:
-    return cache_pb2.ExchangeRequest(get=cache_pb2.Get(key=key, on_miss=cache_pb2.Get.ON_MISS_RETURN))
+def _get(key: cache_pb2.CacheKey, similar_ms: int = 0) -> cache_pb2.ExchangeRequest:
+    get = cache_pb2.Get(key=key, on_miss=cache_pb2.Get.ON_MISS_RETURN, similar_ms=similar_ms)
+    return cache_pb2.ExchangeRequest(get=get)
 
 
 def _put(

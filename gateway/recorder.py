@@ -212,7 +212,8 @@ class Recorder:
             "cost_usd": None if told.cost.unpriced else told.cost_usd,
             "saved_usd": told.cost.saved_usd,
             "unpriced": list(told.cost.unpriced),
-            "cache_hit": report.reply_cache in ("memory", "redis"),
+            "cache_hit": report.reply_cache in ("memory", "redis", "similar"),
+            "reply_cache": report.reply_cache,
             "degraded": list(report.degraded),
             "variants": dict(report.variants),
         }

@@ -35,6 +35,7 @@ _CACHE = {
     "memory": pb.CACHE_OUTCOME_MEMORY,
     "redis": pb.CACHE_OUTCOME_REDIS,
     "shared": pb.CACHE_OUTCOME_SHARED,
+    "similar": pb.CACHE_OUTCOME_SIMILAR,
 }
 _DEGRADATIONS = {name.removeprefix("DEGRADATION_").lower(): number for name, number in pb.Degradation.items()}
 

@@ -79,7 +79,7 @@ class UsageMeter:
                 totals.take_tokens(usage)
         totals.characters += report.characters
         totals.engine_us += report.engine_us
-        totals.cached_replies += report.reply_cache in ("memory", "redis")
+        totals.cached_replies += report.reply_cache in ("memory", "redis", "similar")
         totals.cached_characters += cached_characters(report)
         totals.unpriced_turns += bool(cost.unpriced)
         totals.take_cost(cost)

@@ -23,6 +23,8 @@ class Hit:
     whole: Callable[[], Awaitable[AudioValue]] | None = None
     """Where `value` is a head: returns the whole entry. Raises `ServiceUnavailableError` where the rest
     was lost."""
+    similar: bool = False
+    """True where it is the reply to another prompt, which is similar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,24 @@ class Removed:
 
     memory_entries: int
     redis_entries: int
+
+
+@dataclass(slots=True)
+class SimilarCounts:
+    """Of similar prompts: counts since the start, and sizes now."""
+
+    hits: int = 0
+    """Replies that were found by similarity."""
+    misses: int = 0
+    """Prompts whose embedding was made in time, and nothing was similar."""
+    guarded: int = 0
+    """Prompts that were near enough, and kept apart by their words."""
+    failures: int = 0
+    """Embeddings that were not to be had, or not in time."""
+    dropped: int = 0
+    """Stored replies whose prompt has no vector, because it could not be made or too many waited."""
+    entries: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

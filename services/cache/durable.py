@@ -20,11 +20,19 @@ class RoundTrips(Protocol):
         """Return the context that the round trip of `operation` runs in."""
         ...
 
+    def embeddings(self, model: str) -> AbstractContextManager[object]:
+        """Return the context that a question to the server of embeddings runs in."""
+        ...
+
 
 class Untraced:
     """Notes nothing."""
 
     def redis(self, operation: str, key: StoredKey) -> AbstractContextManager[object]:  # noqa: ARG002 - a Protocol's
+        """Return a context that does nothing."""
+        return nullcontext()
+
+    def embeddings(self, model: str) -> AbstractContextManager[object]:  # noqa: ARG002 - a Protocol's
         """Return a context that does nothing."""
         return nullcontext()
 

@@ -1,8 +1,9 @@
 """One stream of requests: what can be answered at once is, the rest runs beside it.
 
     requests ──> serve ──┬─ from memory, leases ─────────────────┐
-                         ├─ needs Redis, or is the rest of a     │
-                         │  head: a task, `limit` at most ───────┼──> outbox ──> responses
+                         ├─ needs Redis or an embedding, or is   │
+                         │  the rest of a head: a task, `limit`  │
+                         │  at most ─────────────────────────────┼──> outbox ──> responses
                          └─ follows: a task each, bounded ───────┘
 
 A full outbox, or `limit` tasks, stop the reading: that is the caller's backpressure. The leases of a
@@ -12,7 +13,7 @@ stream end with it.
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.cache.answers import Conflict, Done, Hit, Joined, Miss
 from services.cache.core import CacheCore
@@ -25,6 +26,9 @@ from voicemesh.runtime.errors import InvalidFieldError, MeshError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.streams import Outbox
+
+if TYPE_CHECKING:
+    from services.cache.similar import SimilarPrompts
 
 MAX_UNDER_WAY: Final = 64
 """Requests of one stream that wait for Redis at once; more wait unread."""
@@ -65,6 +69,7 @@ class Tally:
 
     memory_hits: int = 0
     redis_hits: int = 0
+    similar_hits: int = 0
     misses: int = 0
     granted: int = 0
     following: int = 0
@@ -107,11 +112,20 @@ class Exchange:
         clock: Measures `server_us`.
         session: Runs the tasks; its owner cancels it when the stream ends.
         trips: Is told of round trips to Redis.
+        similar: Finds replies to similar prompts; None where they are not wanted.
 
     """
 
-    def __init__(self, core: CacheCore, clock: Clock, session: Session, trips: RoundTrips) -> None:
+    def __init__(
+        self,
+        core: CacheCore,
+        clock: Clock,
+        session: Session,
+        trips: RoundTrips,
+        similar: "SimilarPrompts | None" = None,
+    ) -> None:
         self._core = core
+        self._similar = similar
         self._clock = clock
         self._session = session
         self._trips = trips
@@ -153,28 +167,39 @@ class Exchange:
             self._core.release(lease)
 
     def _answer_now(self, request: Request) -> Result | None:
-        """Return the answer; None where it needs Redis."""
+        """Return the answer; None where it needs Redis, or an embedding."""
         operation = request.operation
         try:
             self._ids.use(request.request_id)
             if isinstance(operation, Get):
                 self._core.asked(operation.key, keep=operation.keep)
-                if operation.lease_format is None:
-                    return self._core.get_now(operation.key, operation.head_ms)
-                self._check_room()
-                found = self._core.acquire_now(
-                    operation.key, operation.lease_format, operation.head_ms, operation.need
-                )
-                return self._join(found)
+                return self._get_now(operation)
             if isinstance(operation, Put):
-                return self._core.put_now(
-                    operation.key, operation.value, operation.expected_version, operation.age_ms
-                )
+                return self._put_now(operation)
             if isinstance(operation, MeshError):
                 return Failed(operation)
             return self._use_lease(operation)
         except MeshError as error:
             return Failed(error)
+
+    def _get_now(self, operation: Get) -> Result | None:
+        if operation.lease_format is not None:
+            self._check_room()
+            found = self._core.acquire_now(
+                operation.key, operation.lease_format, operation.head_ms, operation.need
+            )
+            return self._join(found)
+        if self._similar is not None and self._similar.may_find(operation.key, operation.prompt):
+            return None
+        return self._core.get_now(operation.key, operation.head_ms)
+
+    def _put_now(self, operation: Put) -> Result | None:
+        done = self._core.put_now(
+            operation.key, operation.value, operation.expected_version, operation.age_ms
+        )
+        if self._similar is not None and isinstance(done, Done) and not done.stale:
+            self._similar.stored(operation.key, operation.prompt)
+        return done
 
     def _use_lease(self, operation: Append | Seal | Release) -> Result:
         lease = self._leases.get(operation.lease_id)
@@ -196,7 +221,7 @@ class Exchange:
     async def _wait(self, operation: Get | Put, request_id: int, arrived_ns: int) -> None:
         try:
             try:
-                result = await self._perform(operation)
+                result = await self._perform(operation, arrived_ns)
             except Exception as error:  # noqa: BLE001 - one request's fault does not end the stream
                 result = _failed(error)
             await self._send(request_id, arrived_ns, result)
@@ -225,20 +250,32 @@ class Exchange:
             await self._send(request_id, arrived_ns, Part(part))
         await self._send(request_id, arrived_ns, Sealed())
 
-    async def _perform(self, operation: Get | Put) -> Result:
+    async def _perform(self, operation: Get | Put, arrived_ns: int) -> Result:
         if isinstance(operation, Put):
             assert isinstance(operation.value, HistoryValue)
             return await self._core.histories.put(
                 operation.key, operation.value, operation.expected_version, self._trips
             )
         if operation.lease_format is None:
-            return await self._core.get(operation.key, self._trips, operation.head_ms)
+            result = await self._core.get(operation.key, self._trips, operation.head_ms)
+            return await self._or_similar(operation, result, arrived_ns)
         found = await self._core.acquire(
             operation.key, operation.lease_format, self._trips, operation.head_ms, operation.need
         )
         joined = self._join(found)
         assert joined is not None
         return joined
+
+    async def _or_similar(self, operation: Get, exact: Hit | Miss, arrived_ns: int) -> Hit | Miss:
+        """Return the exact reply, or where it is missing that to a similar prompt."""
+        similar, prompt = self._similar, operation.prompt
+        if similar is None or prompt is None:
+            return exact
+        if isinstance(exact, Hit):
+            similar.stored(operation.key, prompt)  # another replica had stored it
+            return exact
+        found = await similar.find(operation.key, prompt, arrived_ns, operation.similar_ms, self._trips)
+        return found or exact
 
     def _check_room(self) -> None:
         if len(self._leases) >= MAX_LEASES:
@@ -268,7 +305,9 @@ class Exchange:
     def _count(self, result: Result) -> None:
         tally = self.tally
         if isinstance(result, Hit):
-            if result.tier == "memory":
+            if result.similar:
+                tally.similar_hits += 1
+            elif result.tier == "memory":
                 tally.memory_hits += 1
             else:
                 tally.redis_hits += 1

@@ -26,6 +26,7 @@ from voicemesh.runtime.server import Hosted, Runtime
 if TYPE_CHECKING:
     from services.cache.redis_leases import RedisLeases
     from services.cache.redis_tier import RedisTier
+    from services.cache.similar_hosted import Similar
 
 
 class CacheService(Hosted):
@@ -38,12 +39,16 @@ class CacheService(Hosted):
         shared: "RedisLeases | None",
         runtime: Runtime,
         limits: Limits,
+        similar: "Similar | None" = None,
     ) -> None:
         self.core = core
         self._redis = redis
         self.shared = shared
         self._runtime = runtime
-        self._servicer = CacheServicer(core, runtime, limits)
+        self._similar = similar
+        self._servicer = CacheServicer(
+            core, runtime, limits, similar.prompts if similar is not None else None
+        )
         self._tasks: set[asyncio.Task[object]] = set()
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -61,6 +66,9 @@ class CacheService(Hosted):
         if self.shared is not None:
             self.shared.start()
         self._spawn(self.core.maintain(), "cache-maintain")
+        if self._similar is not None:
+            for work in self._similar.work():
+                self._spawn(work, "cache-similar")
         await self._runtime.readiness.set(
             True, "memory" if self._redis is None else f"memory, {self._redis.address} behind it"
         )
@@ -75,6 +83,8 @@ class CacheService(Hosted):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._similar is not None:
+            await self._similar.client.close()
 
     def _lost(self) -> None:
         self.core.histories.lost()
@@ -114,9 +124,10 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         budget_bytes=settings.cache_fill_bytes,
     )
     shared = _shared(settings, runtime, redis, leases) if redis is not None else None
+    memory = MemoryTier(clock, settings.cache_memory_bytes)
     core = CacheCore(
         clock=clock,
-        memory=MemoryTier(clock, settings.cache_memory_bytes),
+        memory=memory,
         leases=leases,
         lifetimes=lifetimes,
         durable=redis,
@@ -127,9 +138,20 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         shared.replication.on_copied = core.copied
         shared.replication.on_unstored = core.unstored
     limits = Limits(
-        settings.cache_max_value_bytes, settings.cache_max_text_chars, settings.cache_prompt_match
+        settings.cache_max_value_bytes,
+        settings.cache_max_text_chars,
+        settings.cache_prompt_match,
+        similar=settings.cache_similar,
     )
-    return CacheService(core, redis, shared, runtime, limits)
+    similar = _similar(settings, runtime, memory) if settings.cache_similar else None
+    return CacheService(core, redis, shared, runtime, limits, similar)
+
+
+def _similar(settings: CacheSettings, runtime: Runtime, memory: MemoryTier) -> "Similar":
+    # Imported here: numpy and httpx2 cost 25 MB that only those who use them should pay.
+    from services.cache.similar_hosted import similar_prompts  # noqa: PLC0415 - see above
+
+    return similar_prompts(settings, runtime.clock, memory)
 
 
 def _shared(

@@ -26,7 +26,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -94,6 +94,15 @@ class HistoryKey:
 
     tenant: str
     session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarPrompt:
+    """The last message of a `ReplyKey`, where it is the user's and text alone."""
+
+    context: str
+    """Stands for all the rest of the key, the tenant among it: prompts of two contexts are never similar."""
+    text: str = field(repr=False)
 
 
 Key = AudioKey | ReplyKey | HistoryKey
@@ -289,6 +298,11 @@ def _reply(key: ReplyKey, path: str, match: Match) -> StoredKey:
         if number is not None and not math.isfinite(number):
             raise InvalidFieldError(f"{path}.parameters.{name}", "must be a finite number")
     check_messages(key.messages, f"{path}.messages")
+    return _named("reply", _reply_fields(key, match), tag(key.tenant))
+
+
+def _reply_fields(key: ReplyKey, match: Match) -> Canonical:
+    wish = key.parameters
     messages = tuple(
         (
             message.role,
@@ -298,8 +312,18 @@ def _reply(key: ReplyKey, path: str, match: Match) -> StoredKey:
     )
     parameters = (wish.max_tokens, wish.temperature, wish.top_p, wish.stop, wish.seed)
     # A replica that folds otherwise has entries of its own.
-    fields = (key.tenant, key.llm_revision, key.model, parameters, match, messages)
-    return _named("reply", fields, tag(key.tenant))
+    return (key.tenant, key.llm_revision, key.model, parameters, match, messages)
+
+
+def similar_prompt(key: ReplyKey, match: Match) -> SimilarPrompt | None:
+    """Return what may be similar in a key that `stored_key` has taken; None where nothing may."""
+    last = key.messages[-1]
+    texts = [part for part in last.parts if isinstance(part, str)]
+    if last.role != ROLE_USER or len(texts) != len(last.parts):
+        return None
+    rest = _reply_fields(replace(key, messages=key.messages[:-1]), match)
+    context = hashlib.sha256(canonical((SCHEME_VERSION, "similar", rest))).hexdigest()
+    return SimilarPrompt(context, normalise("\n".join(texts), "typing"))
 
 
 def check_messages(messages: tuple[Message, ...], path: str, *, may_be_empty: bool = False) -> None:

@@ -11,7 +11,7 @@ An entry that is larger than an eighth of the total limit (or than its kind's sh
 would push out many to serve one. Lifetimes count from the write; reading does not prolong them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -68,6 +68,13 @@ class MemoryTier:
             "history": LeastRecent(),
         }
         self.counts: dict[Kind, KindCounts] = {kind: KindCounts() for kind in KINDS}
+        self.on_gone: Callable[[StoredKey], None] | None = None
+        """Is told of each entry that is gone: removed, expired, or making room; not of one replaced."""
+
+    def __contains__(self, key: StoredKey) -> bool:
+        """Return whether there is an entry of `key`, without marking it as used."""
+        entry = self._entries[key.kind].get(key.name)
+        return entry is not None and entry.expires_ns > self._clock.now_ns()
 
     @property
     def bytes(self) -> int:
@@ -109,6 +116,7 @@ class MemoryTier:
             victim = entries.get(order.evict())  # None: the very one that is replaced
             if victim is not None:
                 self._take_out(victim.key)
+                self._tell(victim.key)
                 if victim.expires_ns > self._clock.now_ns():
                     counts.evictions += 1
         order.add(key.name, size)
@@ -121,7 +129,10 @@ class MemoryTier:
     def remove(self, key: StoredKey) -> bool:
         """Remove the entry of `key`; return whether there was one."""
         self._orders[key.kind].remove(key.name)
-        return self._take_out(key)
+        gone = self._take_out(key)
+        if gone:
+            self._tell(key)
+        return gone
 
     def remove_matching(self, selector: Selector, step: int) -> Iterator[int]:
         """Remove all entries that match: looks at `step` entries a step, yields how many it removed.
@@ -163,6 +174,10 @@ class MemoryTier:
             entries[entry.key.name] = Entry(
                 entry.key, entry.value, entry.size_bytes, entry.expires_ns, entry.version, durable
             )
+
+    def _tell(self, key: StoredKey) -> None:
+        if self.on_gone is not None:
+            self.on_gone(key)
 
     def _take_out(self, key: StoredKey) -> bool:
         entry = self._entries[key.kind].pop(key.name, None)

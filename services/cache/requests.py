@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from services.cache.keys import (
     AudioKey,
     Key,
+    ReplyKey,
+    SimilarPrompt,
     StoredKey,
     canonical_format,
     check_messages,
     checked_tags,
+    similar_prompt,
     stored_key,
 )
 from services.cache.needs import AT_ONCE, Need
@@ -38,6 +41,10 @@ class Get:
     """What is stored under the key is kept, whether or not it was asked for before."""
     need: Need = AT_ONCE
     """How badly the caller of a lease needs the audio."""
+    prompt: SimilarPrompt | None = None
+    """Where the reply to a similar prompt will do: what may be similar."""
+    similar_ms: int = 0
+    """How long the request may be held for that, in milliseconds from its arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Put:
     expected_version: int | None = None
     age_ms: int = 0
     """How long ago began what made the value, in milliseconds."""
+    prompt: SimilarPrompt | None = None
+    """Of a reply: what may be similar to another prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,12 @@ class Limits:
     max_text_chars: int
     match: Match = "typing"
     """Which prompts ask the same."""
+    similar: bool = False
+    """Whether the reply to a similar prompt may be given out."""
+
+    def prompt(self, key: Key) -> SimilarPrompt | None:
+        """Return what may be similar in a key that was found right; None where nothing may."""
+        return similar_prompt(key, self.match) if self.similar and isinstance(key, ReplyKey) else None
 
     def stored(self, key: Key, path: str) -> StoredKey:
         """Return the key under which the entry of `key` is stored; errors as `stored_key`."""
@@ -106,17 +121,21 @@ def checked_get(
     head_ms: int = 0,
     keep: bool = False,
     need: Need = AT_ONCE,
+    similar_ms: int = 0,
 ) -> Get:
     """Return the request to read an entry.
 
     Raises:
         InvalidFieldError: The key is unusable, or the lease or the head is not for audio whose samples
-            can be counted.
+            can be counted, or similar prompts are asked for where there is no prompt.
 
     """
     stored = limits.stored(key, "get.key")
+    if similar_ms and not isinstance(key, ReplyKey):
+        raise InvalidFieldError("get.similar_ms", "a similar prompt is for replies only")
     if not lease and not head_ms:
-        return Get(stored, keep=keep)
+        prompt = limits.prompt(key) if similar_ms else None
+        return Get(stored, keep=keep, prompt=prompt, similar_ms=similar_ms)
     if not isinstance(key, AudioKey):
         path, what = ("get.on_miss", "a lease") if lease else ("get.head_ms", "a head")
         raise InvalidFieldError(path, f"{what} is for audio only")
@@ -166,7 +185,7 @@ def checked_put(
     size = size_bytes(value)
     if size > limits.max_value_bytes:
         raise InvalidFieldError(path, f"takes {size} bytes; the limit is {limits.max_value_bytes}")
-    return Put(stored, value, expected_version, age_ms)
+    return Put(stored, value, expected_version, age_ms, limits.prompt(key))
 
 
 def checked_audio(value: AudioValue, wanted: AudioFormat, path: str) -> AudioValue:

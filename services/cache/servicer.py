@@ -1,7 +1,7 @@
 """`voicemesh.cache.v1.CacheService`: streams to exchanges, messages to plain data."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from opentelemetry.trace import Span
@@ -15,14 +15,20 @@ from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.runtime.server import Runtime
 from voicemesh.runtime.telemetry import end_span, trace_id_of
 
+if TYPE_CHECKING:
+    from services.cache.similar import SimilarPrompts
+
 FULL_NAME: Final = "voicemesh.cache.v1.CacheService"
 
 
 class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
-    """Serves one `CacheCore`."""
+    """Serves one `CacheCore`, with `SimilarPrompts` where they are wanted."""
 
-    def __init__(self, core: CacheCore, runtime: Runtime, limits: Limits) -> None:
+    def __init__(
+        self, core: CacheCore, runtime: Runtime, limits: Limits, similar: "SimilarPrompts | None" = None
+    ) -> None:
         self._core = core
+        self._similar = similar
         self._runtime = runtime
         self._limits = limits
 
@@ -35,7 +41,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         span = self._runtime.telemetry.server_span(f"{FULL_NAME}/Exchange", context.invocation_metadata())
         session = self._runtime.sessions.open()
         trips = TracedRoundTrips(self._runtime.telemetry, span)
-        exchange = Stream(self._core, self._runtime.clock, session, trips)
+        exchange = Stream(self._core, self._runtime.clock, session, trips, self._similar)
         failure: BaseException | None = None
         try:
             session.spawn(exchange.serve(self._requests(request_iterator)), "cache-exchange")
@@ -68,7 +74,8 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.GetStatsResponse:
         """Return counts and sizes."""
         del request, context
-        return translation.stats(self._core.stats())
+        similar = self._similar.counts if self._similar is not None else None
+        return translation.stats(self._core.stats(), similar)
 
     async def Invalidate(
         self, request: cache_pb2.InvalidateRequest, context: grpc.aio.ServicerContext[Any, Any]

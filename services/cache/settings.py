@@ -1,6 +1,8 @@
 """Settings of the cache service."""
 
+import importlib.util
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -63,6 +65,26 @@ class CacheSettings(ServerSettings):
     """Writes to Redis that may wait; beyond it the oldest are given up."""
     cache_redis_queue_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     """Bytes of writes to Redis that may wait."""
+    cache_similar: bool = False
+    """Give out the reply to a similar prompt where the exact one is missing. It may be a wrong answer: see
+    docs/cache.md. Needs the two below, and the extra `semantic`."""
+    cache_similar_base_url: str = ""
+    """Address of a server that speaks OpenAI's protocol for embeddings, with its /v1. It is sent prompts."""
+    cache_similar_model: str = ""
+    """Its model."""
+    cache_similar_api_key: SecretStr | None = None
+    """Its key; not set: none is sent."""
+    cache_similar_dimensions: Annotated[int, Field(ge=1, le=8192)] | None = None
+    """Numbers of an embedding to ask for; not set: as many as the model gives."""
+    cache_similar_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 15
+    """Milliseconds that a request may be held for an embedding, from its arrival; never longer than 3/4 of
+    `gateway_cache_timeout_ms`."""
+    cache_similar_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.95
+    """Least cosine of two prompts that are similar. Models differ: measure yours."""
+    cache_similar_bytes: Annotated[int, Field(ge=1024 * 1024)] = 16 * 1024 * 1024
+    """Bytes of vectors; beyond it the contexts that were used least recently are forgotten."""
+    cache_similar_context_entries: Annotated[int, Field(ge=1, le=65_536)] = 1024
+    """Prompts of one context (tenant, model, all messages before); beyond it the oldest is forgotten."""
 
     @field_validator("redis_url")
     @classmethod
@@ -72,6 +94,56 @@ class CacheSettings(ServerSettings):
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
+
+    @field_validator("cache_similar_base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        value = value.strip()
+        if not value:
+            return ""
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("not an address: the host or the port is malformed") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be http://HOST… or https://HOST…, for example http://127.0.0.1:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError(
+                "must not hold a user or a password: it is printed. Use VOICEMESH_CACHE_SIMILAR_API_KEY"
+            )
+        return value
+
+    @field_validator("cache_similar_api_key")
+    @classmethod
+    def _check_api_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value().strip() if value is not None else ""
+        if not key.isascii() or not key.isprintable():
+            raise ValueError("has characters that no HTTP header may hold")
+        return SecretStr(key) if key else None
+
+    @field_validator("cache_similar_dimensions", mode="before")
+    @classmethod
+    def _check_dimensions(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _check_similar(self) -> Self:
+        if not self.cache_similar:
+            return self
+        for name in ("base_url", "model"):
+            if not getattr(self, f"cache_similar_{name}"):
+                raise ValueError(
+                    f"VOICEMESH_CACHE_SIMILAR: needs VOICEMESH_CACHE_SIMILAR_{name.upper()}: a server that "
+                    "gives embeddings, and its model"
+                )
+        missing = [package for package in ("numpy", "httpx2") if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ValueError(
+                f"VOICEMESH_CACHE_SIMILAR: needs the package {' and '.join(missing)}: "
+                "pip install 'voicemesh[semantic]'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:

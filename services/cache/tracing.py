@@ -11,7 +11,7 @@ from voicemesh.runtime.telemetry import Telemetry, end_span
 
 
 class TracedRoundTrips:
-    """Makes a CLIENT span below `parent` for each round trip. Nothing of the key's text is in it."""
+    """Makes a CLIENT span below `parent` for each round trip. Nothing of a key or a prompt is in it."""
 
     def __init__(self, telemetry: Telemetry, parent: Span) -> None:
         self._telemetry = telemetry
@@ -20,16 +20,24 @@ class TracedRoundTrips:
     @contextmanager
     def redis(self, operation: str, key: StoredKey) -> Iterator[None]:
         """Run one round trip in a span."""
-        span = self._telemetry.child_span(
-            operation,
-            self._parent,
-            kind=SpanKind.CLIENT,
-            attributes={
-                "db.system.name": "redis",
-                "db.operation.name": operation,
-                "voicemesh.cache.kind": key.kind,
-            },
-        )
+        attributes = {
+            "db.system.name": "redis",
+            "db.operation.name": operation,
+            "voicemesh.cache.kind": key.kind,
+        }
+        with self._client(operation, attributes):
+            yield
+
+    @contextmanager
+    def embeddings(self, model: str) -> Iterator[None]:
+        """Run one question for an embedding in a span."""
+        attributes = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": model}
+        with self._client(f"embeddings {model}", attributes):
+            yield
+
+    @contextmanager
+    def _client(self, name: str, attributes: dict[str, str]) -> Iterator[None]:
+        span = self._telemetry.child_span(name, self._parent, kind=SpanKind.CLIENT, attributes=attributes)
         try:
             yield
         except BaseException as error:
@@ -44,6 +52,7 @@ def note_tally(span: Span, tally: Tally) -> None:
         {
             "voicemesh.cache.memory_hits": tally.memory_hits,
             "voicemesh.cache.redis_hits": tally.redis_hits,
+            "voicemesh.cache.similar_hits": tally.similar_hits,
             "voicemesh.cache.misses": tally.misses,
             "voicemesh.cache.leases_granted": tally.granted,
             "voicemesh.cache.leases_followed": tally.following,

@@ -1,5 +1,6 @@
 """Between the messages of `voicemesh.cache.v1` and the plain data of the core."""
 
+from dataclasses import asdict
 from typing import Final
 
 from services.cache import answers, fills
@@ -60,7 +61,15 @@ def _operation(message: cache_pb2.ExchangeRequest, limits: Limits) -> Get | Put 
         key = _key(message.get.key, "get.key")
         get = message.get
         need = Need(get.due_ms, get.begin_ms)
-        return checked_get(key, limits, lease=lease, head_ms=get.head_ms, keep=get.keep, need=need)
+        return checked_get(
+            key,
+            limits,
+            lease=lease,
+            head_ms=get.head_ms,
+            keep=get.keep,
+            need=need,
+            similar_ms=get.similar_ms,
+        )
     if which == "put":
         put = message.put
         expected = put.expected_version if put.HasField("expected_version") else None
@@ -185,6 +194,7 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
         message.hit.tier = _TIERS[result.tier]
         message.hit.version = result.version
         message.hit.more = result.whole is not None
+        message.hit.similar = result.similar
         _fill_value(message.hit.value, result.value)
     elif isinstance(result, answers.Miss):
         message.miss.degraded = result.degraded
@@ -256,9 +266,10 @@ def _fill_message(message: common_pb2.Message, entry: Message) -> None:
             image.url = part.url or ""
 
 
-def stats(now: answers.Stats) -> cache_pb2.GetStatsResponse:
-    """Return the message that stands for `now`."""
+def stats(now: answers.Stats, similar: answers.SimilarCounts | None = None) -> cache_pb2.GetStatsResponse:
+    """Return the message that stands for `now`; `similar` is None where similar prompts are off."""
     return cache_pb2.GetStatsResponse(
+        similar=cache_pb2.SimilarStats(**asdict(similar)) if similar is not None else None,
         kinds=[
             cache_pb2.KindStats(
                 kind=kind,

@@ -23,11 +23,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @asynccontextmanager
-async def process(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(*program: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     running = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "services.cache",
+        *(program or ("-m", "services.cache")),
         cwd=ROOT,
         # Redis is given everything at once: what is worth keeping has tests of its own.
         env={**os.environ, "VOICEMESH_CACHE_ADMIT_REQUESTS": "1", **environment},

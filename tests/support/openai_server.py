@@ -8,6 +8,8 @@
 Replies are taken from the script one by one; behind its end every request gets `server.default`, which may be
 a function of the request.
 Speech has a script of its own: `server.script_speech(Speech(...), Reply.error(429))`.
+So have embeddings: `server.script_embeddings(Reply.error(503))`; behind its end they are bags of words
+(`tests.support.openai_embeddings`), or what `server.embedding` says of each text.
 Also a process of its own: `python -m tests.support.openai_server --port 8000 --tokens-per-s 50`.
 """
 
@@ -22,6 +24,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from tests.support.openai_embeddings import bag_of_words, embeddings_answer
 from tests.support.openai_speech import Speech, speech_of
 
 TEXT = (
@@ -109,11 +112,16 @@ class OpenAiServer:
         """Every request for speech, in order."""
         self.probes: list[Request] = []
         """Every request for the list of models."""
+        self.embedded: list[Request] = []
+        """Every request for an embedding, in order."""
+        self.embedding: Callable[[str], Sequence[float]] = bag_of_words
+        """What the embedding of a text is."""
         self.connections = 0
         """Connections that were ever made."""
         self._port = port
         self._script: deque[Reply] = deque()
         self._speech_script: deque[Reply | Speech] = deque()
+        self._embedding_script: deque[Reply] = deque()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
@@ -144,11 +152,21 @@ class OpenAiServer:
         """Answer the next requests for speech with these, in order."""
         self._speech_script.extend(replies)
 
+    def script_embeddings(self, *replies: Reply) -> None:
+        """Answer the next requests for embeddings with these, in order."""
+        self._embedding_script.extend(replies)
+
     async def speech(self, number: int) -> Request:
         """Wait for the request for speech with this number, counted from 0."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self.speeches) > number)
         return self.speeches[number]
+
+    async def embeddings(self, number: int) -> Request:
+        """Wait for the request for an embedding with this number, counted from 0."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.embedded) > number)
+        return self.embedded[number]
 
     async def request(self, number: int) -> Request:
         """Wait for the request with this number, counted from 0."""
@@ -209,6 +227,12 @@ class OpenAiServer:
         if request.path.endswith("/audio/speech"):
             self.speeches.append(request)
             return self._speech_script.popleft() if self._speech_script else Speech()
+        if request.path.endswith("/embeddings"):
+            self.embedded.append(request)
+            if self._embedding_script:
+                return self._embedding_script.popleft()
+            body = embeddings_answer(request.body, self.embedding)
+            return Reply.raw(body, "application/json")
         self.probes.append(request)
         return self.models
 

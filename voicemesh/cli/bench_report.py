@@ -45,7 +45,7 @@ def kind_of(report: TurnReport) -> str:
 
     `reply`: the reply was cached, `audio`: the first chunk's audio was, `none`: neither.
     """
-    if report.reply_cache == "hit":
+    if report.reply_cache in ("hit", "similar"):
         return "reply"
     return "audio" if report.chunks and report.chunks[0].cache not in ("miss", "off") else "none"
 
@@ -76,7 +76,7 @@ def summarise(run: BenchRun) -> dict[str, Any]:
         "by_cache": {kind: _times([r for r in heard if kind_of(r) == kind]) for kind in _KINDS},
         "underruns": sum(report.underruns for report in reports),
         "lookups": {
-            "reply": {"hit": asked.count("hit"), "miss": len(asked) - asked.count("hit")},
+            "reply": {outcome: asked.count(outcome) for outcome in ("hit", "similar", "miss")},
             "audio": {"hit": hits, "miss": len(chunks) - hits},
         },
         "hit_rate": {
@@ -165,7 +165,8 @@ def show(console: Console, run: BenchRun) -> None:
         f"{summary['errors']} failed"
     )
     hits = [
-        f"{found['hit']} of {found['hit'] + found['miss']} {what}"
+        f"{found['hit']} of {sum(found.values())} {what}"
+        + (f" ({found['similar']} more by similarity)" if found.get("similar") else "")
         for what, found in (
             ("replies", summary["lookups"]["reply"]),
             ("chunks of audio", summary["lookups"]["audio"]),

@@ -93,7 +93,7 @@ class TurnReport:
         unattributed_ms: What no stage accounts for.
         hops: The transport stage by hop.
         chunks: The chunks, in order.
-        reply_cache: "hit", "miss" or "off".
+        reply_cache: "hit", "similar" (that to another prompt), "miss" or "off".
         input_tokens: Tokens of the prompt.
         output_tokens: Tokens of the reply.
         cached_tokens: Those of `input_tokens` that the provider had in its cache.
@@ -232,7 +232,7 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         unattributed_ms=message.unattributed_us / 1000,
         hops={hop.hop: hop.duration_us / 1000 for hop in message.hops},
         chunks=tuple(_chunk(chunk) for chunk in message.chunks),
-        reply_cache="off" if not cache else "miss" if cache == "miss" else "hit",
+        reply_cache="off" if not cache else cache if cache in ("miss", "similar") else "hit",
         input_tokens=message.usage.input_tokens,
         output_tokens=message.usage.output_tokens,
         cached_tokens=message.usage.cached_input_tokens,

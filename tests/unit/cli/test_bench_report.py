@@ -85,14 +85,17 @@ def test_hit_rates_are_shares_of_what_was_asked():
 def test_turns_are_told_apart_by_what_their_first_audio_came_from():
     run = run_of(
         turn(10, reply_cache="hit", cache="memory"),
-        turn(20, reply_cache="hit"),
+        turn(20, reply_cache="similar"),
         turn(100, cache="redis"),
         turn(400),
         turn(600),
         failed(),
     )
     summary = summarise(run)
-    assert summary["lookups"] == {"reply": {"hit": 2, "miss": 3}, "audio": {"hit": 2, "miss": 3}}
+    assert summary["lookups"] == {
+        "reply": {"hit": 1, "similar": 1, "miss": 3},
+        "audio": {"hit": 2, "miss": 3},
+    }
     by_cache = summary["by_cache"]
     assert [by_cache[kind]["turns"] for kind in ("reply", "audio", "none")] == [2, 1, 2]
     assert [by_cache[kind]["ttfa_ms"]["p50"] for kind in ("reply", "audio", "none")] == [15, 100, 500]
@@ -100,7 +103,9 @@ def test_turns_are_told_apart_by_what_their_first_audio_came_from():
     text = shown(run)
     for line in ("of a cached reply (2)", "of cached audio (1)", "of nothing cached (2)"):
         assert text.count(line) == 3
-    assert "from the cache: 2 of 5 replies, 2 of 5 chunks of audio" in text
+    assert "from the cache: 1 of 5 replies (1 more by similarity), 2 of 5 chunks of audio" in " ".join(
+        text.split()
+    )
 
 
 def test_turns_of_one_kind_have_no_rows_of_their_own():

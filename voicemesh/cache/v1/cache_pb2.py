@@ -26,15 +26,15 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from voicemesh.common.v1 import common_pb2 as voicemesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evoicemesh/cache/v1/cache.proto\x12\x12voicemesh.cache.v1\x1a\x17google/rpc/status.proto\x1a voicemesh/common/v1/common.proto\"\xbb\x01\n\x08\x41udioKey\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x16\n\x0emodel_revision\x18\x02 \x01(\t\x12\r\n\x05voice\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x16\n\x0espeed_permille\x18\x05 \x01(\r\x12\x30\n\x06\x66ormat\x18\x06 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\"\xae\x01\n\x08ReplyKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0cllm_revision\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12=\n\nparameters\x18\x04 \x01(\x0b\x32).voicemesh.common.v1.GenerationParameters\x12.\n\x08messages\x18\x05 \x03(\x0b\x32\x1c.voicemesh.common.v1.Message\"0\n\nHistoryKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"\xa2\x01\n\x08\x43\x61\x63heKey\x12-\n\x05\x61udio\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.AudioKeyH\x00\x12-\n\x05reply\x18\x02 \x01(\x0b\x32\x1c.voicemesh.cache.v1.ReplyKeyH\x00\x12\x31\n\x07history\x18\x03 \x01(\x0b\x32\x1e.voicemesh.cache.v1.HistoryKeyH\x00\x42\x05\n\x03key\"}\n\nAudioValue\x12\x30\n\x06\x66ormat\x18\x01 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\x12.\n\x05words\x18\x03 \x03(\x0b\x32\x1f.voicemesh.common.v1.WordTiming\"Z\n\nReplyValue\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\x05usage\x18\x02 \x01(\x0b\x32\x1f.voicemesh.common.v1.TokenUsage\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x0c\"o\n\x0bReplyChunks\x12*\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1a.voicemesh.common.v1.Chunk\x12\x13\n\x0b\x63hunked_for\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\">\n\x0cHistoryValue\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.voicemesh.common.v1.Message\"\xac\x01\n\nCacheValue\x12/\n\x05\x61udio\x18\x01 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValueH\x00\x12/\n\x05reply\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.ReplyValueH\x00\x12\x33\n\x07history\x18\x03 \x01(\x0b\x32 .voicemesh.cache.v1.HistoryValueH\x00\x42\x07\n\x05value\"\x8a\x02\n\x0f\x45xchangeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x03get\x18\x02 \x01(\x0b\x32\x17.voicemesh.cache.v1.GetH\x00\x12&\n\x03put\x18\x03 \x01(\x0b\x32\x17.voicemesh.cache.v1.PutH\x00\x12,\n\x06\x61ppend\x18\x04 \x01(\x0b\x32\x1a.voicemesh.cache.v1.AppendH\x00\x12(\n\x04seal\x18\x05 \x01(\x0b\x32\x18.voicemesh.cache.v1.SealH\x00\x12.\n\x07release\x18\x06 \x01(\x0b\x32\x1b.voicemesh.cache.v1.ReleaseH\x00\x42\x0b\n\toperation\"\xf6\x01\n\x03Get\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.CacheKey\x12/\n\x07on_miss\x18\x02 \x01(\x0e\x32\x1e.voicemesh.cache.v1.Get.OnMiss\x12\x0f\n\x07head_ms\x18\x03 \x01(\r\x12\x0c\n\x04keep\x18\x04 \x01(\x08\x12\x0e\n\x06\x64ue_ms\x18\x05 \x01(\r\x12\x10\n\x08\x62\x65gin_ms\x18\x06 \x01(\r\"R\n\x06OnMiss\x12\x17\n\x13ON_MISS_UNSPECIFIED\x10\x00\x12\x12\n\x0eON_MISS_RETURN\x10\x01\x12\x1b\n\x17ON_MISS_LEASE_OR_FOLLOW\x10\x02\"\xb1\x01\n\x03Put\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.CacheKey\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.CacheValue\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x42\x13\n\x11_expected_version\"H\n\x06\x41ppend\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12,\n\x04part\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValue\"6\n\x04Seal\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\"\x1b\n\x07Release\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\xdd\x03\n\x10\x45xchangeResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x11\n\tserver_us\x18\x02 \x01(\x04\x12&\n\x03hit\x18\x03 \x01(\x0b\x32\x17.voicemesh.cache.v1.HitH\x00\x12(\n\x04miss\x18\x04 \x01(\x0b\x32\x18.voicemesh.cache.v1.MissH\x00\x12\x33\n\x07granted\x18\x05 \x01(\x0b\x32 .voicemesh.cache.v1.LeaseGrantedH\x00\x12\x32\n\tfollowing\x18\x06 \x01(\x0b\x32\x1d.voicemesh.cache.v1.FollowingH\x00\x12.\n\x04part\x18\x07 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValueH\x00\x12,\n\x06sealed\x18\x08 \x01(\x0b\x32\x1a.voicemesh.cache.v1.SealedH\x00\x12(\n\x04\x64one\x18\t \x01(\x0b\x32\x18.voicemesh.cache.v1.DoneH\x00\x12\x30\n\x08\x63onflict\x18\n \x01(\x0b\x32\x1c.voicemesh.cache.v1.ConflictH\x00\x12#\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x80\x01\n\x03Hit\x12-\n\x05value\x18\x01 \x01(\x0b\x32\x1e.voicemesh.cache.v1.CacheValue\x12+\n\x04tier\x18\x02 \x01(\x0e\x32\x1d.voicemesh.cache.v1.CacheTier\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\x18\n\x04Miss\x12\x10\n\x08\x64\x65graded\x18\x01 \x01(\x08\"H\n\x0cLeaseGranted\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\r\x12\x16\n\x0eoffset_samples\x18\x03 \x01(\x04\"M\n\tFollowing\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12.\n\x06so_far\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValue\"\x08\n\x06Sealed\"m\n\x04\x44one\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x10\n\x08\x64\x65graded\x18\x02 \x01(\x08\x12\x33\n\x0cnot_admitted\x18\x03 \x03(\x0e\x32\x1d.voicemesh.cache.v1.CacheTier\x12\r\n\x05stale\x18\x04 \x01(\x08\"\x1b\n\x08\x43onflict\x12\x0f\n\x07version\x18\x01 \x01(\x04\"\x11\n\x0fGetStatsRequest\"\xd2\x03\n\x10GetStatsResponse\x12,\n\x05kinds\x18\x01 \x03(\x0b\x32\x1d.voicemesh.cache.v1.KindStats\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x03 \x01(\x04\x12\x18\n\x10redis_configured\x18\x04 \x01(\x08\x12\x17\n\x0fredis_available\x18\x05 \x01(\x08\x12\x14\n\x0credis_errors\x18\x06 \x01(\x04\x12\x15\n\ractive_leases\x18\x07 \x01(\r\x12\x15\n\rredis_corrupt\x18\x08 \x01(\x04\x12\x1c\n\x14redis_writes_dropped\x18\t \x01(\x04\x12\x1b\n\x13memory_not_admitted\x18\n \x01(\x04\x12\x1a\n\x12redis_not_admitted\x18\x0b \x01(\x04\x12\x1c\n\x14redis_admitted_later\x18\x0c \x01(\x04\x12\x15\n\rinvalidations\x18\r \x01(\x04\x12\"\n\x1ainvalidated_memory_entries\x18\x0e \x01(\x04\x12!\n\x19invalidated_redis_entries\x18\x0f \x01(\x04\x12\x14\n\x0cstale_writes\x18\x10 \x01(\x04\"\x85\x01\n\tKindStats\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x13\n\x0bmemory_hits\x18\x04 \x01(\x04\x12\x12\n\nredis_hits\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x11\n\tevictions\x18\x07 \x01(\x04\"\xcf\x01\n\x11InvalidateRequest\x12+\n\x03key\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.CacheKeyH\x00\x12\x0f\n\x05voice\x18\x02 \x01(\tH\x00\x12\x18\n\x0emodel_revision\x18\x03 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x04 \x01(\tH\x00\x12\r\n\x03\x61ll\x18\x05 \x01(\x08H\x00\x12\r\n\x03tag\x18\x06 \x01(\tH\x00\x12\x18\n\x0bonly_tenant\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06targetB\x0e\n\x0c_only_tenant\"C\n\x12InvalidateResponse\x12\x16\n\x0ememory_entries\x18\x01 \x01(\x04\x12\x15\n\rredis_entries\x18\x02 \x01(\x04*T\n\tCacheTier\x12\x1a\n\x16\x43\x41\x43HE_TIER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_TIER_MEMORY\x10\x01\x12\x14\n\x10\x43\x41\x43HE_TIER_REDIS\x10\x02\x32\x9d\x02\n\x0c\x43\x61\x63heService\x12Y\n\x08\x45xchange\x12#.voicemesh.cache.v1.ExchangeRequest\x1a$.voicemesh.cache.v1.ExchangeResponse(\x01\x30\x01\x12U\n\x08GetStats\x12#.voicemesh.cache.v1.GetStatsRequest\x1a$.voicemesh.cache.v1.GetStatsResponse\x12[\n\nInvalidate\x12%.voicemesh.cache.v1.InvalidateRequest\x1a&.voicemesh.cache.v1.InvalidateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evoicemesh/cache/v1/cache.proto\x12\x12voicemesh.cache.v1\x1a\x17google/rpc/status.proto\x1a voicemesh/common/v1/common.proto\"\xbb\x01\n\x08\x41udioKey\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x16\n\x0emodel_revision\x18\x02 \x01(\t\x12\r\n\x05voice\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x16\n\x0espeed_permille\x18\x05 \x01(\r\x12\x30\n\x06\x66ormat\x18\x06 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\x0c\n\x04text\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\"\xae\x01\n\x08ReplyKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0cllm_revision\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12=\n\nparameters\x18\x04 \x01(\x0b\x32).voicemesh.common.v1.GenerationParameters\x12.\n\x08messages\x18\x05 \x03(\x0b\x32\x1c.voicemesh.common.v1.Message\"0\n\nHistoryKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"\xa2\x01\n\x08\x43\x61\x63heKey\x12-\n\x05\x61udio\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.AudioKeyH\x00\x12-\n\x05reply\x18\x02 \x01(\x0b\x32\x1c.voicemesh.cache.v1.ReplyKeyH\x00\x12\x31\n\x07history\x18\x03 \x01(\x0b\x32\x1e.voicemesh.cache.v1.HistoryKeyH\x00\x42\x05\n\x03key\"}\n\nAudioValue\x12\x30\n\x06\x66ormat\x18\x01 \x01(\x0b\x32 .voicemesh.common.v1.AudioFormat\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\x12.\n\x05words\x18\x03 \x03(\x0b\x32\x1f.voicemesh.common.v1.WordTiming\"Z\n\nReplyValue\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\x05usage\x18\x02 \x01(\x0b\x32\x1f.voicemesh.common.v1.TokenUsage\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x0c\"o\n\x0bReplyChunks\x12*\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1a.voicemesh.common.v1.Chunk\x12\x13\n\x0b\x63hunked_for\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\">\n\x0cHistoryValue\x12.\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.voicemesh.common.v1.Message\"\xac\x01\n\nCacheValue\x12/\n\x05\x61udio\x18\x01 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValueH\x00\x12/\n\x05reply\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.ReplyValueH\x00\x12\x33\n\x07history\x18\x03 \x01(\x0b\x32 .voicemesh.cache.v1.HistoryValueH\x00\x42\x07\n\x05value\"\x8a\x02\n\x0f\x45xchangeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x03get\x18\x02 \x01(\x0b\x32\x17.voicemesh.cache.v1.GetH\x00\x12&\n\x03put\x18\x03 \x01(\x0b\x32\x17.voicemesh.cache.v1.PutH\x00\x12,\n\x06\x61ppend\x18\x04 \x01(\x0b\x32\x1a.voicemesh.cache.v1.AppendH\x00\x12(\n\x04seal\x18\x05 \x01(\x0b\x32\x18.voicemesh.cache.v1.SealH\x00\x12.\n\x07release\x18\x06 \x01(\x0b\x32\x1b.voicemesh.cache.v1.ReleaseH\x00\x42\x0b\n\toperation\"\x8a\x02\n\x03Get\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.CacheKey\x12/\n\x07on_miss\x18\x02 \x01(\x0e\x32\x1e.voicemesh.cache.v1.Get.OnMiss\x12\x0f\n\x07head_ms\x18\x03 \x01(\r\x12\x0c\n\x04keep\x18\x04 \x01(\x08\x12\x0e\n\x06\x64ue_ms\x18\x05 \x01(\r\x12\x10\n\x08\x62\x65gin_ms\x18\x06 \x01(\r\x12\x12\n\nsimilar_ms\x18\x07 \x01(\r\"R\n\x06OnMiss\x12\x17\n\x13ON_MISS_UNSPECIFIED\x10\x00\x12\x12\n\x0eON_MISS_RETURN\x10\x01\x12\x1b\n\x17ON_MISS_LEASE_OR_FOLLOW\x10\x02\"\xb1\x01\n\x03Put\x12)\n\x03key\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.CacheKey\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.CacheValue\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x04\x42\x13\n\x11_expected_version\"H\n\x06\x41ppend\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12,\n\x04part\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValue\"6\n\x04Seal\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x0e\n\x06\x61ge_ms\x18\x03 \x01(\x04\"\x1b\n\x07Release\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\xdd\x03\n\x10\x45xchangeResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x11\n\tserver_us\x18\x02 \x01(\x04\x12&\n\x03hit\x18\x03 \x01(\x0b\x32\x17.voicemesh.cache.v1.HitH\x00\x12(\n\x04miss\x18\x04 \x01(\x0b\x32\x18.voicemesh.cache.v1.MissH\x00\x12\x33\n\x07granted\x18\x05 \x01(\x0b\x32 .voicemesh.cache.v1.LeaseGrantedH\x00\x12\x32\n\tfollowing\x18\x06 \x01(\x0b\x32\x1d.voicemesh.cache.v1.FollowingH\x00\x12.\n\x04part\x18\x07 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValueH\x00\x12,\n\x06sealed\x18\x08 \x01(\x0b\x32\x1a.voicemesh.cache.v1.SealedH\x00\x12(\n\x04\x64one\x18\t \x01(\x0b\x32\x18.voicemesh.cache.v1.DoneH\x00\x12\x30\n\x08\x63onflict\x18\n \x01(\x0b\x32\x1c.voicemesh.cache.v1.ConflictH\x00\x12#\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x91\x01\n\x03Hit\x12-\n\x05value\x18\x01 \x01(\x0b\x32\x1e.voicemesh.cache.v1.CacheValue\x12+\n\x04tier\x18\x02 \x01(\x0e\x32\x1d.voicemesh.cache.v1.CacheTier\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0f\n\x07similar\x18\x05 \x01(\x08\"\x18\n\x04Miss\x12\x10\n\x08\x64\x65graded\x18\x01 \x01(\x08\"H\n\x0cLeaseGranted\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06ttl_ms\x18\x02 \x01(\r\x12\x16\n\x0eoffset_samples\x18\x03 \x01(\x04\"M\n\tFollowing\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12.\n\x06so_far\x18\x02 \x01(\x0b\x32\x1e.voicemesh.cache.v1.AudioValue\"\x08\n\x06Sealed\"m\n\x04\x44one\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x10\n\x08\x64\x65graded\x18\x02 \x01(\x08\x12\x33\n\x0cnot_admitted\x18\x03 \x03(\x0e\x32\x1d.voicemesh.cache.v1.CacheTier\x12\r\n\x05stale\x18\x04 \x01(\x08\"\x1b\n\x08\x43onflict\x12\x0f\n\x07version\x18\x01 \x01(\x04\"\x11\n\x0fGetStatsRequest\"\x85\x04\n\x10GetStatsResponse\x12,\n\x05kinds\x18\x01 \x03(\x0b\x32\x1d.voicemesh.cache.v1.KindStats\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x03 \x01(\x04\x12\x18\n\x10redis_configured\x18\x04 \x01(\x08\x12\x17\n\x0fredis_available\x18\x05 \x01(\x08\x12\x14\n\x0credis_errors\x18\x06 \x01(\x04\x12\x15\n\ractive_leases\x18\x07 \x01(\r\x12\x15\n\rredis_corrupt\x18\x08 \x01(\x04\x12\x1c\n\x14redis_writes_dropped\x18\t \x01(\x04\x12\x1b\n\x13memory_not_admitted\x18\n \x01(\x04\x12\x1a\n\x12redis_not_admitted\x18\x0b \x01(\x04\x12\x1c\n\x14redis_admitted_later\x18\x0c \x01(\x04\x12\x15\n\rinvalidations\x18\r \x01(\x04\x12\"\n\x1ainvalidated_memory_entries\x18\x0e \x01(\x04\x12!\n\x19invalidated_redis_entries\x18\x0f \x01(\x04\x12\x14\n\x0cstale_writes\x18\x10 \x01(\x04\x12\x31\n\x07similar\x18\x11 \x01(\x0b\x32 .voicemesh.cache.v1.SimilarStats\"\x80\x01\n\x0cSimilarStats\x12\x0c\n\x04hits\x18\x01 \x01(\x04\x12\x0e\n\x06misses\x18\x02 \x01(\x04\x12\x0f\n\x07guarded\x18\x03 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x04\x12\r\n\x05\x62ytes\x18\x07 \x01(\x04\"\x85\x01\n\tKindStats\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\x13\n\x0bmemory_hits\x18\x04 \x01(\x04\x12\x12\n\nredis_hits\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x11\n\tevictions\x18\x07 \x01(\x04\"\xcf\x01\n\x11InvalidateRequest\x12+\n\x03key\x18\x01 \x01(\x0b\x32\x1c.voicemesh.cache.v1.CacheKeyH\x00\x12\x0f\n\x05voice\x18\x02 \x01(\tH\x00\x12\x18\n\x0emodel_revision\x18\x03 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x04 \x01(\tH\x00\x12\r\n\x03\x61ll\x18\x05 \x01(\x08H\x00\x12\r\n\x03tag\x18\x06 \x01(\tH\x00\x12\x18\n\x0bonly_tenant\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\x08\n\x06targetB\x0e\n\x0c_only_tenant\"C\n\x12InvalidateResponse\x12\x16\n\x0ememory_entries\x18\x01 \x01(\x04\x12\x15\n\rredis_entries\x18\x02 \x01(\x04*T\n\tCacheTier\x12\x1a\n\x16\x43\x41\x43HE_TIER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43\x41\x43HE_TIER_MEMORY\x10\x01\x12\x14\n\x10\x43\x41\x43HE_TIER_REDIS\x10\x02\x32\x9d\x02\n\x0c\x43\x61\x63heService\x12Y\n\x08\x45xchange\x12#.voicemesh.cache.v1.ExchangeRequest\x1a$.voicemesh.cache.v1.ExchangeResponse(\x01\x30\x01\x12U\n\x08GetStats\x12#.voicemesh.cache.v1.GetStatsRequest\x1a$.voicemesh.cache.v1.GetStatsResponse\x12[\n\nInvalidate\x12%.voicemesh.cache.v1.InvalidateRequest\x1a&.voicemesh.cache.v1.InvalidateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voicemesh.cache.v1.cache_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CACHETIER']._serialized_start=3966
-  _globals['_CACHETIER']._serialized_end=4050
+  _globals['_CACHETIER']._serialized_start=4185
+  _globals['_CACHETIER']._serialized_end=4269
   _globals['_AUDIOKEY']._serialized_start=114
   _globals['_AUDIOKEY']._serialized_end=301
   _globals['_REPLYKEY']._serialized_start=304
@@ -56,43 +56,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGEREQUEST']._serialized_start=1267
   _globals['_EXCHANGEREQUEST']._serialized_end=1533
   _globals['_GET']._serialized_start=1536
-  _globals['_GET']._serialized_end=1782
-  _globals['_GET_ONMISS']._serialized_start=1700
-  _globals['_GET_ONMISS']._serialized_end=1782
-  _globals['_PUT']._serialized_start=1785
-  _globals['_PUT']._serialized_end=1962
-  _globals['_APPEND']._serialized_start=1964
-  _globals['_APPEND']._serialized_end=2036
-  _globals['_SEAL']._serialized_start=2038
-  _globals['_SEAL']._serialized_end=2092
-  _globals['_RELEASE']._serialized_start=2094
-  _globals['_RELEASE']._serialized_end=2121
-  _globals['_EXCHANGERESPONSE']._serialized_start=2124
-  _globals['_EXCHANGERESPONSE']._serialized_end=2601
-  _globals['_HIT']._serialized_start=2604
-  _globals['_HIT']._serialized_end=2732
-  _globals['_MISS']._serialized_start=2734
-  _globals['_MISS']._serialized_end=2758
-  _globals['_LEASEGRANTED']._serialized_start=2760
-  _globals['_LEASEGRANTED']._serialized_end=2832
-  _globals['_FOLLOWING']._serialized_start=2834
-  _globals['_FOLLOWING']._serialized_end=2911
-  _globals['_SEALED']._serialized_start=2913
-  _globals['_SEALED']._serialized_end=2921
-  _globals['_DONE']._serialized_start=2923
-  _globals['_DONE']._serialized_end=3032
-  _globals['_CONFLICT']._serialized_start=3034
-  _globals['_CONFLICT']._serialized_end=3061
-  _globals['_GETSTATSREQUEST']._serialized_start=3063
-  _globals['_GETSTATSREQUEST']._serialized_end=3080
-  _globals['_GETSTATSRESPONSE']._serialized_start=3083
-  _globals['_GETSTATSRESPONSE']._serialized_end=3549
-  _globals['_KINDSTATS']._serialized_start=3552
-  _globals['_KINDSTATS']._serialized_end=3685
-  _globals['_INVALIDATEREQUEST']._serialized_start=3688
-  _globals['_INVALIDATEREQUEST']._serialized_end=3895
-  _globals['_INVALIDATERESPONSE']._serialized_start=3897
-  _globals['_INVALIDATERESPONSE']._serialized_end=3964
-  _globals['_CACHESERVICE']._serialized_start=4053
-  _globals['_CACHESERVICE']._serialized_end=4338
+  _globals['_GET']._serialized_end=1802
+  _globals['_GET_ONMISS']._serialized_start=1720
+  _globals['_GET_ONMISS']._serialized_end=1802
+  _globals['_PUT']._serialized_start=1805
+  _globals['_PUT']._serialized_end=1982
+  _globals['_APPEND']._serialized_start=1984
+  _globals['_APPEND']._serialized_end=2056
+  _globals['_SEAL']._serialized_start=2058
+  _globals['_SEAL']._serialized_end=2112
+  _globals['_RELEASE']._serialized_start=2114
+  _globals['_RELEASE']._serialized_end=2141
+  _globals['_EXCHANGERESPONSE']._serialized_start=2144
+  _globals['_EXCHANGERESPONSE']._serialized_end=2621
+  _globals['_HIT']._serialized_start=2624
+  _globals['_HIT']._serialized_end=2769
+  _globals['_MISS']._serialized_start=2771
+  _globals['_MISS']._serialized_end=2795
+  _globals['_LEASEGRANTED']._serialized_start=2797
+  _globals['_LEASEGRANTED']._serialized_end=2869
+  _globals['_FOLLOWING']._serialized_start=2871
+  _globals['_FOLLOWING']._serialized_end=2948
+  _globals['_SEALED']._serialized_start=2950
+  _globals['_SEALED']._serialized_end=2958
+  _globals['_DONE']._serialized_start=2960
+  _globals['_DONE']._serialized_end=3069
+  _globals['_CONFLICT']._serialized_start=3071
+  _globals['_CONFLICT']._serialized_end=3098
+  _globals['_GETSTATSREQUEST']._serialized_start=3100
+  _globals['_GETSTATSREQUEST']._serialized_end=3117
+  _globals['_GETSTATSRESPONSE']._serialized_start=3120
+  _globals['_GETSTATSRESPONSE']._serialized_end=3637
+  _globals['_SIMILARSTATS']._serialized_start=3640
+  _globals['_SIMILARSTATS']._serialized_end=3768
+  _globals['_KINDSTATS']._serialized_start=3771
+  _globals['_KINDSTATS']._serialized_end=3904
+  _globals['_INVALIDATEREQUEST']._serialized_start=3907
+  _globals['_INVALIDATEREQUEST']._serialized_end=4114
+  _globals['_INVALIDATERESPONSE']._serialized_start=4116
+  _globals['_INVALIDATERESPONSE']._serialized_end=4183
+  _globals['_CACHESERVICE']._serialized_start=4272
+  _globals['_CACHESERVICE']._serialized_end=4557
 # @@protoc_insertion_point(module_scope)

@@ -458,6 +458,7 @@ class Get(_message.Message):
     KEEP_FIELD_NUMBER: _builtins.int
     DUE_MS_FIELD_NUMBER: _builtins.int
     BEGIN_MS_FIELD_NUMBER: _builtins.int
+    SIMILAR_MS_FIELD_NUMBER: _builtins.int
     on_miss: Global___Get.OnMiss.ValueType
     """What to do when it is not there."""
     head_ms: _builtins.int
@@ -477,6 +478,10 @@ class Get(_message.Message):
     A holder that has not begun by then is joined by one of its followers; who appends first holds the
     lease. 0: not known; the lease's time counts.
     """
+    similar_ms: _builtins.int
+    """For replies: milliseconds from the arrival of the request for which it may be held to find the reply to
+    a similar prompt, where the exact one is not there and the service looks for such. 0: the exact one alone.
+    """
     @_builtins.property
     def key(self) -> Global___CacheKey:
         """The entry."""
@@ -490,10 +495,11 @@ class Get(_message.Message):
         keep: _builtins.bool = ...,
         due_ms: _builtins.int = ...,
         begin_ms: _builtins.int = ...,
+        similar_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_ms", b"begin_ms", "due_ms", b"due_ms", "head_ms", b"head_ms", "keep", b"keep", "key", b"key", "on_miss", b"on_miss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_ms", b"begin_ms", "due_ms", b"due_ms", "head_ms", b"head_ms", "keep", b"keep", "key", b"key", "on_miss", b"on_miss", "similar_ms", b"similar_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -727,6 +733,7 @@ class Hit(_message.Message):
     TIER_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    SIMILAR_FIELD_NUMBER: _builtins.int
     tier: Global___CacheTier.ValueType
     """Where it was."""
     version: _builtins.int
@@ -735,6 +742,8 @@ class Hit(_message.Message):
     """True where `value` is the head of the entry, with the words that begin in it: `part`s follow, and
     then `sealed`.
     """
+    similar: _builtins.bool
+    """True where it is the reply to another prompt, which is similar; only for a `get` with `similar_ms`."""
     @_builtins.property
     def value(self) -> Global___CacheValue:
         """Its value."""
@@ -746,10 +755,11 @@ class Hit(_message.Message):
         tier: Global___CacheTier.ValueType = ...,
         version: _builtins.int = ...,
         more: _builtins.bool = ...,
+        similar: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "tier", b"tier", "value", b"value", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "similar", b"similar", "tier", b"tier", "value", b"value", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -949,6 +959,7 @@ class GetStatsResponse(_message.Message):
     INVALIDATED_MEMORY_ENTRIES_FIELD_NUMBER: _builtins.int
     INVALIDATED_REDIS_ENTRIES_FIELD_NUMBER: _builtins.int
     STALE_WRITES_FIELD_NUMBER: _builtins.int
+    SIMILAR_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """Bytes that entries take in memory."""
     memory_limit_bytes: _builtins.int
@@ -983,6 +994,10 @@ class GetStatsResponse(_message.Message):
     def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindStats]:
         """One entry a kind: "audio", "reply", "history"."""
 
+    @_builtins.property
+    def similar(self) -> Global___SimilarStats:
+        """Of similar prompts; absent where the service does not look for them."""
+
     def __init__(
         self,
         *,
@@ -1002,14 +1017,63 @@ class GetStatsResponse(_message.Message):
         invalidated_memory_entries: _builtins.int = ...,
         invalidated_redis_entries: _builtins.int = ...,
         stale_writes: _builtins.int = ...,
+        similar: Global___SimilarStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["similar", b"similar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "invalidated_memory_entries", b"invalidated_memory_entries", "invalidated_redis_entries", b"invalidated_redis_entries", "invalidations", b"invalidations", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "memory_not_admitted", b"memory_not_admitted", "redis_admitted_later", b"redis_admitted_later", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_not_admitted", b"redis_not_admitted", "redis_writes_dropped", b"redis_writes_dropped", "stale_writes", b"stale_writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_leases", b"active_leases", "invalidated_memory_entries", b"invalidated_memory_entries", "invalidated_redis_entries", b"invalidated_redis_entries", "invalidations", b"invalidations", "kinds", b"kinds", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "memory_not_admitted", b"memory_not_admitted", "redis_admitted_later", b"redis_admitted_later", "redis_available", b"redis_available", "redis_configured", b"redis_configured", "redis_corrupt", b"redis_corrupt", "redis_errors", b"redis_errors", "redis_not_admitted", b"redis_not_admitted", "redis_writes_dropped", b"redis_writes_dropped", "similar", b"similar", "stale_writes", b"stale_writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class SimilarStats(_message.Message):
+    """Counts of similar prompts since the start, and sizes now. A reply that is found by similarity counts as
+    a miss of its kind as well: the exact one was missing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    GUARDED_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    hits: _builtins.int
+    """Replies that were found by similarity."""
+    misses: _builtins.int
+    """Prompts whose embedding was made in time, and nothing was similar."""
+    guarded: _builtins.int
+    """Prompts that were near enough, and kept apart by their words."""
+    failures: _builtins.int
+    """Embeddings that were not to be had, or not in time."""
+    dropped: _builtins.int
+    """Stored replies whose prompt is not found, because its embedding could not be made or too many waited."""
+    entries: _builtins.int
+    """Prompts that have a vector."""
+    bytes: _builtins.int
+    """Bytes that they take, beside their replies."""
+    def __init__(
+        self,
+        *,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        guarded: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        entries: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "dropped", b"dropped", "entries", b"entries", "failures", b"failures", "guarded", b"guarded", "hits", b"hits", "misses", b"misses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimilarStats: _TypeAlias = SimilarStats  # noqa: Y015
 
 @_typing.final
 class KindStats(_message.Message):

@@ -137,6 +137,8 @@ class _CacheOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheOut
     """Redis."""
     CACHE_OUTCOME_SHARED: _CacheOutcome.ValueType  # 4
     """A computation that was already under way for somebody else."""
+    CACHE_OUTCOME_SIMILAR: _CacheOutcome.ValueType  # 5
+    """The cache's memory, by similarity: the reply was made for another prompt. For replies only."""
 
 class CacheOutcome(_CacheOutcome, metaclass=_CacheOutcomeEnumTypeWrapper):
     """Where a value came from."""
@@ -151,6 +153,8 @@ CACHE_OUTCOME_REDIS: CacheOutcome.ValueType  # 3
 """Redis."""
 CACHE_OUTCOME_SHARED: CacheOutcome.ValueType  # 4
 """A computation that was already under way for somebody else."""
+CACHE_OUTCOME_SIMILAR: CacheOutcome.ValueType  # 5
+"""The cache's memory, by similarity: the reply was made for another prompt. For replies only."""
 Global___CacheOutcome: _TypeAlias = CacheOutcome  # noqa: Y015
 
 @_typing.final
