@@ -195,6 +195,8 @@ def _figures(stats: cache_pb2.GetStatsResponse | None) -> dict[str, Any]:
 def _number(value: Any) -> Any:
     if isinstance(value, list):
         return [{name: _number(part) for name, part in one.items()} for one in value]
+    if isinstance(value, dict):
+        return {name: _number(part) for name, part in value.items()}
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
@@ -222,6 +224,15 @@ def _show(answers: list[Answer]) -> None:
                 str(kind.evictions),
             )
         print_table(console, table)
+        if stats.HasField("similar"):
+            found = stats.similar
+            console.print(
+                f"similar prompts: {found.hits} found, {found.misses} like no other, "
+                f"{found.guarded} kept apart by their words, "
+                f"{found.failures} without an embedding; {found.entries} are known",
+                markup=False,
+                soft_wrap=True,
+            )
         console.print(
             f"invalidated {stats.invalidations} times: {stats.invalidated_memory_entries} entries of memory, "
             f"{stats.invalidated_redis_entries} of Redis; {stats.stale_writes} writes came too late\n",

@@ -28,6 +28,7 @@ class Cache:
     """Keeps the last reply that it is given."""
 
     reply: cache_pb2.CacheValue = field(default_factory=cache_pb2.CacheValue)
+    timeout_ms: float = 20
 
     def request(self, request: cache_pb2.ExchangeRequest, answer: Any = None) -> None:
         if request.HasField("put"):
