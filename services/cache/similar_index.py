@@ -122,7 +122,10 @@ class SimilarIndex:
             ValueError: It is none: empty, of another length than the others, not finite, or zero.
 
         """
-        vector = np.asarray(numbers, np.float64)
+        try:
+            vector = np.asarray(numbers, np.float64)
+        except OverflowError:
+            raise ValueError("the embedding has a number that is too large") from None
         if vector.ndim != 1 or not vector.size:
             raise ValueError("the embedding is not a list of numbers")
         if self.dimensions not in (0, vector.size):

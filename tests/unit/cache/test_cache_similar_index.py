@@ -55,6 +55,7 @@ def test_the_guard_forbids_what_is_nearest_and_that_is_counted():
     [
         ([], "not a list"),
         ([0.0, 0.0], "no direction"),
+        ([10**400, 1.0], "too large"),
         ([math.nan, 1.0], "no direction"),
         ([math.inf, 1.0], "no direction"),
         ([1.0, 2.0, 3.0], "3 numbers, those before had 2"),
