@@ -6,6 +6,8 @@ look_up ──┬── hit                                        AudioFound
           │                          └── (broken, stalled)                      … AudioLost
           ├── granted        append* ── seal | release   AudioGranted
           └── miss, late, held off                       AudioMissing
+
+look_ahead: asked before the chunk is known; where it is that chunk's, `look_up` goes on with what came.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from typing import Final
 from opentelemetry.trace import Span
 
 from gateway import keys, translation
+from gateway.beginnings import Ahead, Response, kind_of
 from gateway.cache_link import CacheLink, Stream
 from gateway.core import actions as do
 from gateway.core import events as on
@@ -34,13 +37,16 @@ _AT_ONCE_MS: Final = 160
 _TOGETHER_S: Final = 0.025
 """Behind that, what comes within this time leaves together: followers have more than that in hand."""
 
+_FIRST: Final = 0
+"""The chunk that a turn begins with."""
+_BEGINNING: Final = "voicemesh.beginning"
+"""Attribute of the turn's span: what became of audio that was asked for ahead."""
+
 TIERS: Final = {
     cache_pb2.CACHE_TIER_UNSPECIFIED: "memory",
     cache_pb2.CACHE_TIER_MEMORY: "memory",
     cache_pb2.CACHE_TIER_REDIS: "redis",
 }
-
-Response = cache_pb2.ExchangeResponse | None
 
 
 @dataclass(eq=False, slots=True)
@@ -91,6 +97,7 @@ class AudioCache:
         self._span = span
         self._clock = clock
         self._shares: dict[int, _Share] = {}
+        self._ahead: Ahead | None = None
         self._at_once_bytes = _AT_ONCE_MS * speech.format.sample_rate_hz // 1000 * BYTES_PER_SAMPLE
 
     # ------------------------------------------------------------ asking
@@ -100,8 +107,18 @@ class AudioCache:
         get = self._get(action.text, cache_pb2.Get.ON_MISS_RETURN)
         self._cache.request(get, partial(self._found, action.index))
 
+    def look_ahead(self, text: str) -> None:
+        """Ask for audio that the first chunk will want if it says `text`; takes no lease."""
+        ahead = self._ahead = Ahead(text)
+        self._span.set_attribute(_BEGINNING, "unused")
+        get = self._get(text, cache_pb2.Get.ON_MISS_RETURN, head_ms=HEAD_MS)
+        answered = partial(self._answered_ahead, ahead)
+        ahead.request_id = self._cache.request(get, answered, lasting=True)
+
     def look_up(self, action: do.LookUpAudio) -> None:
         """Ask for the audio of a chunk, or for the lease on it; the answer is an event."""
+        if self._claim(action):
+            return
         if self._peers.stand_ins.speaks_for(self._speech.voice.name):
             # What is made now is not to be shared: everybody has it made.
             self.foresee(action)
@@ -111,6 +128,44 @@ class AudioCache:
         get.get.due_ms, get.get.begin_ms = action.due_ms, action.begin_ms
         answered = partial(self._answered, action.index, share)
         share.request_id = self._cache.request(get, answered, lasting=True)
+
+    def _claim(self, action: do.LookUpAudio) -> bool:
+        """Give the first chunk what was asked for ahead; return False where it is not that, or not there."""
+        ahead = self._ahead
+        if ahead is None or action.index:
+            return False
+        self._ahead = None
+        if ahead.text != action.text or ahead.failed:
+            self._span.set_attribute(_BEGINNING, "wrong" if ahead.text != action.text else "missing")
+            self._cache.forget(ahead.request_id)
+            return False
+        self._span.set_attribute(_BEGINNING, "right")
+        ahead.claimed_ns = self._clock.now_ns()
+        share = self._shares[action.index] = _Share(ahead.request_id)
+        for response, why in ahead.came:
+            if response is not None:
+                response.server_us = 0  # the time that the cache took was nobody's
+            self._answered(action.index, share, response, why)
+        return True
+
+    def _answered_ahead(self, ahead: Ahead, response: Response, why: str) -> None:
+        first = not ahead.came
+        if ahead.claimed_ns is None:
+            ahead.came.append((response, why))
+            return
+        if first:
+            ahead.came.append((response, why))
+        share = self._shares[_FIRST]  # else this request would be forgotten
+        if first and kind_of(response) == "miss":
+            self._span.set_attribute(_BEGINNING, "missing")
+            del self._shares[_FIRST]
+            self.look_up(do.LookUpAudio(_FIRST, ahead.text))
+            return
+        if first and response is not None:
+            # What the cache did before the chunk asked was nobody's time.
+            waited_us = (self._clock.now_ns() - ahead.claimed_ns) // 1000
+            response.server_us = min(response.server_us, waited_us)
+        self._answered(_FIRST, share, response, why)
 
     def _get(
         self, text: str, on_miss: cache_pb2.Get.OnMiss.ValueType, head_ms: int = 0

@@ -23,6 +23,7 @@ from opentelemetry.trace import Span
 from gateway import translation
 from gateway.asking import Asking
 from gateway.audio_cache import AudioCache
+from gateway.beginnings import Beginnings
 from gateway.cache_link import CacheLink
 from gateway.chunking import configure_chunker, tell_chunker, wants_slack
 from gateway.core import actions as do
@@ -52,6 +53,8 @@ _CLOSE_S: Final = 1.0
 _CHUNKER_AHEAD_S: Final = 0.005
 _TTS_AHEAD_S: Final = 0.01
 """How long behind the LLM's question the next streams are opened, so as not to get in its way."""
+_UNFOUND_S: Final = 0.005
+"""Longest wait for a reply that is likely to be found, before the streams are opened that make one."""
 
 
 class Caller(Protocol):
@@ -84,6 +87,7 @@ class TurnDriver:
         standby: Has a stream to the LLM service open; None where the caller asks no more than this.
         span: The turn's span; its end is the recorder's.
         openers: How replies of this gateway usually begin.
+        beginnings: How those begin that the cache has.
         started: How the caller is told that the turn begins.
         record: Is given the report when the turn ends; returns what the caller is told, None for nothing.
         late: Is given the engine time, in microseconds, of each chunk that ends behind the turn.
@@ -106,6 +110,7 @@ class TurnDriver:
         clock: Clock,
         span: Span,
         openers: Openers,
+        beginnings: Beginnings,
         started: pb.TurnStarted,
         record: Callable[[TurnReport], pb.TurnReport | None],
         late: Callable[[int], None],
@@ -152,7 +157,7 @@ class TurnDriver:
             handle=self.handle,
             room=caller.room,
         )
-        self._memory = Memory(spec, text, speech, peers, self._cache, self.handle, clock)
+        self._memory = Memory(spec, text, speech, peers, self._cache, self.handle, clock, beginnings)
         self._foresight = Foresight(openers, (spec.tenant, spec.system_prompt, text.model))
         self._asking = Asking(
             spec,
@@ -200,10 +205,18 @@ class TurnDriver:
         if self.spec.prompt is None:
             self._open(self._open_chunker)
             self._open(self._synthesis.open_ahead)
+        elif self._memory.beginning:
+            # The reply is likely there, cut already: opening these would be in its way.
+            asyncio.get_running_loop().call_later(_UNFOUND_S, self._open_unfound)
         else:
             self._open(self._asking.open_ahead)
             if self.spec.reply_cache:
                 self._open(self._open_chunker)  # the reply may be there in one round trip
+
+    def _open_unfound(self) -> None:
+        if not self._memory.found:
+            self._open(self._asking.open_ahead)
+            self._open(self._open_chunker)
 
     def _open(self, open_link: Callable[[], object]) -> None:
         """Open a stream ahead of its need, unless the turn needs none any more."""
@@ -247,7 +260,7 @@ class TurnDriver:
             case do.FeedChunker() | do.FlushChunker() | do.EndChunker() | do.TellSlack():
                 self._tell_chunker(action)
             case do.LoadHistory() | do.LookUpReply():
-                self._memory.look_up(action)
+                self._look_up(action)
             case do.LookUpAudio():
                 self._look_up_audio(action)
             case do.AppendAudio() | do.SealAudio() | do.ReleaseAudio() | do.StoreAudio():
@@ -277,6 +290,11 @@ class TurnDriver:
             self._timer.cancel()
         delay_s = max(0.0, (at_ns - self._clock.now_ns()) / 1e9)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self.handle, on.TimerFired())
+
+    def _look_up(self, action: do.LoadHistory | do.LookUpReply) -> None:
+        self._memory.look_up(action)
+        if self._memory.beginning and self.spec.audio_cache:
+            self._audio.look_ahead(self._memory.beginning)
 
     def _look_up_audio(self, action: do.LookUpAudio) -> None:
         found = self._foresight.answer(action)

@@ -7,12 +7,13 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from gateway import keys, translation
-from gateway.audio_cache import TIERS, Response, trouble
+from gateway.audio_cache import TIERS, trouble
+from gateway.beginnings import Beginnings, Response, question_of
 from gateway.cache_link import CacheLink
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.history import fitted, with_system
-from gateway.core.values import Message, TurnSpec
+from gateway.core.values import Chunk, Message, TurnSpec
 from gateway.options import SpeechChoice, TextChoice
 from gateway.peers import Peers
 from voicemesh.cache.v1 import cache_pb2
@@ -29,6 +30,12 @@ class Memory:
     """Asks the cache what the engine wants to know, and gives it what the engine wants kept.
 
     `handle` takes the events that come of it: exactly one for each lookup, whatever the cache does.
+    `beginnings` are those of all turns.
+
+    Attributes:
+        beginning: How the reply that was asked for began the last time; "" where that is not known.
+        found: True once a reply was found.
+
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class Memory:
         cache: CacheLink,
         handle: Callable[[on.Event], None],
         clock: Clock,
+        beginnings: Beginnings,
     ) -> None:
         self._spec = spec
         self._text = text
@@ -48,6 +56,10 @@ class Memory:
         self._cache = cache
         self._handle = handle
         self._clock = clock
+        self._beginnings = beginnings
+        self._question = b""
+        self.beginning = ""
+        self.found = False
 
     def look_up(self, action: do.LoadHistory | do.LookUpReply) -> None:
         """Ask the cache; the answer is an event."""
@@ -59,6 +71,8 @@ class Memory:
                     self._handle(on.ReplyMissing())  # not known yet what would answer
                     return
                 key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
+                self._question = self._question_of(key)
+                self.beginning = self._beginnings.known(self._question)
                 # It is to be here in time: a cache that is late is held off.
                 similar_ms = round(_SIMILAR_SHARE * self._cache.timeout_ms)
                 self._cache.request(_get(key, similar_ms), self._reply_answered)
@@ -78,13 +92,30 @@ class Memory:
             cut = cache_pb2.ReplyChunks()
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)
-            same = cut.chunked_for == keys.chunking(self._speech, self._peers.chunker_revision)
+            same = cut.chunked_for == self._chunked_for
             chunks = tuple(translation.chunk_from(chunk) for chunk in cut.chunks) if same else ()
             usage = translation.usage_from(reply.usage, cut.provider, cut.model)
+            self.found = True
+            self._note_beginning(chunks)
             self._handle(on.ReplyFound(reply.text, tier, response.server_us, chunks, usage))
         else:
             server_us = response.server_us if response is not None else 0
+            if response is not None:
+                self._note_beginning(())
             self._handle(on.ReplyMissing(server_us, why or trouble(response)))
+
+    @property
+    def _chunked_for(self) -> str:
+        return keys.chunking(self._speech, self._peers.chunker_revision)
+
+    def _question_of(self, key: cache_pb2.CacheKey) -> bytes:
+        return question_of(self._spec.tenant, self._speech.voice.name, self._chunked_for, key)
+
+    def _note_beginning(self, chunks: tuple[Chunk, ...]) -> None:
+        if chunks:
+            self._beginnings.note(self._question, chunks[0].said)
+        else:
+            self._beginnings.forget(self._question)
 
     def store(self, action: do.StoreReply | do.SaveHistory) -> None:
         """Give the cache something to keep; only the history's fate is an event."""
@@ -93,7 +124,7 @@ class Memory:
                 key = keys.reply_key(self._spec, self._peers.llm_revision, self._text, messages)
                 cut = cache_pb2.ReplyChunks(
                     chunks=[translation.chunk_to("", chunk) for chunk in chunks],
-                    chunked_for=keys.chunking(self._speech, self._peers.chunker_revision),
+                    chunked_for=self._chunked_for,
                     provider=usage.provider if usage is not None else "",
                     model=usage.model if usage is not None else "",
                 )
@@ -103,6 +134,8 @@ class Memory:
                 self._cache.request(
                     keys.put_of(self._spec, self._clock, key, cache_pb2.CacheValue(reply=reply))
                 )
+                if chunks:
+                    self._beginnings.note(self._question_of(key), chunks[0].said)
             case do.SaveHistory(messages, added, expected_version):
                 self._save(messages, added, expected_version, _SAVE_TRIES)
 

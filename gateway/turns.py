@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.beginnings import Beginnings
 from gateway.choosing import Choice, Choosing
 from gateway.core.budget import Answerer, Budget
 from gateway.core.values import Message, TurnSpec
@@ -81,6 +82,7 @@ class Turns:
         self._recorder = recorder
         self._telemetry = telemetry
         self._openers = Openers()
+        self._beginnings = Beginnings()
         self._running: set[TurnDriver] = set()
         self.draining = asyncio.Event()
 
@@ -166,6 +168,7 @@ class Turns:
             clock=self.clock,
             span=span,
             openers=self._openers,
+            beginnings=self._beginnings,
             started=pb.TurnStarted(
                 turn_id=spec.turn_id,
                 session_id=spec.session_id,

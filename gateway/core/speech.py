@@ -54,6 +54,7 @@ class Speech:
         self._act = act
         self._degrade = degrade
         self._out = Outgoing(spec, act)
+        self._behind: tuple[Chunk, ...] = ()
         self._characters = 0
         self._meter = meter or PaceMeter()
         self.pace = self._meter.pace()
@@ -98,7 +99,7 @@ class Speech:
     @property
     def idle(self) -> bool:
         """True while every chunk so far is done."""
-        return not self._out.open
+        return not self._out.open and not self._behind
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -133,6 +134,20 @@ class Speech:
         self._out.chunks.append(Progress(chunk, account, marks))
         self._act(do.EmitChunk(chunk))
 
+    def add_cut(self, chunks: tuple[Chunk, ...], now_ns: int) -> None:
+        """Take all chunks of a reply. The first audio goes before what is told of those behind it."""
+        at_once = 1 if self._spec.audio_cache else len(chunks)
+        self._behind = chunks[at_once:]
+        for chunk in chunks[:at_once]:
+            self.add(chunk, ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us))
+
+    def _add_behind(self, now_ns: int) -> None:
+        """Add the chunks behind the first one once it is known whether the cache has that."""
+        if self._behind and self._out.chunks[0].state not in (State.WAITING, State.LOOKING_UP):
+            behind, self._behind = self._behind, ()
+            for chunk in behind:
+                self.add(chunk, ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us))
+
     def handle(self, event: on.AudioEvent, now_ns: int) -> bool:
         """Take an event about audio; one about a chunk that waits for no such thing is stale and ignored.
 
@@ -165,6 +180,7 @@ class Speech:
 
     def advance(self, now_ns: int) -> None:
         """Move every chunk as far as it can go."""
+        self._add_behind(now_ns)
         self._dispatch(now_ns)
         self._ask_engine(now_ns)
 

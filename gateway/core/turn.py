@@ -210,8 +210,7 @@ class TurnEngine:
                 self._cut_already = bool(chunks)
                 self._on_text(on.TextArrived(text), now_ns)
                 self._on_text(on.TextEnded(), now_ns)
-                for chunk in chunks:
-                    self._on_chunker(on.ChunkCut(chunk), now_ns)
+                self._speech.add_cut(chunks, now_ns)
             case on.ReplyMissing(server_us, detail):
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = "miss"
@@ -307,7 +306,7 @@ class TurnEngine:
             case on.ChunkCut(chunk):
                 marks = ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us)
                 end = chunk.text_offset + chunk.text_length
-                while self._deltas and not self._cut_already:  # else no chunker was asked
+                while self._deltas:
                     length, marks.needed_ns, marks.fed_ns = self._deltas[0]
                     if length >= end:
                         break

@@ -25,6 +25,20 @@ FORMAT = common_pb2.AudioFormat(sample_rate_hz=RATE)
 WORD = Word("well", 0, 4, 0)
 
 
+def speech() -> SpeechChoice:
+    return SpeechChoice(
+        voice=common_pb2.Voice(name="v"),
+        format=FORMAT,
+        heard=FORMAT,
+        speed=1,
+        policy=common_pb2.ChunkPolicy(),
+        max_lead_ms=0,
+        word_timings=False,
+        audio_cache=True,
+        speech_text=True,
+    )
+
+
 class PeersOf:
     """What is needed of the peers."""
 
@@ -40,19 +54,10 @@ class Bench:
         self.span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("turn")
         open_link: Any = lambda: self.link  # noqa: E731 - stands in for a Link
         self.cache = CacheLink(open_link, Breaker(self.clock, 1.0), timeout_s=60, stall_s=60)
-        speech = SpeechChoice(
-            voice=common_pb2.Voice(name="v"),
-            format=FORMAT,
-            heard=FORMAT,
-            speed=1,
-            policy=common_pb2.ChunkPolicy(),
-            max_lead_ms=0,
-            word_timings=False,
-            audio_cache=True,
-            speech_text=True,
-        )
         peers: Any = PeersOf(self.clock)
-        self.audio = AudioCache(spec(), speech, peers, self.cache, self.events.append, self.span, self.clock)
+        self.audio = AudioCache(
+            spec(), speech(), peers, self.cache, self.events.append, self.span, self.clock
+        )
 
     def look_up(self, index: int = 0) -> cache_pb2.ExchangeRequest:
         self.audio.look_up(do.LookUpAudio(index, "well", due_ms=700, begin_ms=500))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.beginnings import Beginnings
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.memory import Memory
@@ -53,7 +54,7 @@ def found(cache: Cache, chunker_revision: str) -> on.ReplyFound:
 def memory(cache: Cache, chunker_revision: str, heard: list[on.Event]) -> Memory:
     peers: Any = Peers(chunker_revision)
     link: Any = cache
-    return Memory(SPEC, TEXT, SPEECH, peers, link, heard.append, ManualClock())
+    return Memory(SPEC, TEXT, SPEECH, peers, link, heard.append, ManualClock(), Beginnings())
 
 
 @pytest.mark.parametrize(("now", "cut"), [("a", (CHUNK,)), ("b", ()), ("", ())])

@@ -3,7 +3,7 @@ import pytest
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.turn import TurnEngine
-from gateway.core.values import Message, Usage, Word
+from gateway.core.values import Chunk, Message, Usage, Word
 from tests.unit.gateway.engine import Script, pcm, samples
 from voicemesh.runtime.clock import ManualClock
 
@@ -139,6 +139,51 @@ def test_a_cached_reply_is_cut_as_it_was_when_it_was_first_spoken() -> None:
     assert attribution.ttfa_us == sum(attribution.stages.values()) == 3000
     assert attribution.stages["chunk_hold"] == 0
     assert not script.of(do.StoreReply), "it is there already"
+
+
+def cached(*texts: str, **changes: object) -> Script:
+    """Return a turn whose reply was found, with these chunks."""
+    script = Script(new_session=True, **changes)
+    script.start()
+    chunks = tuple(
+        Chunk(index, text, 10 * index, len(text), "sentence", 0) for index, text in enumerate(texts)
+    )
+    script.on(on.ReplyFound(" ".join(texts), "memory", 20, chunks))
+    return script
+
+
+def test_the_first_audio_goes_before_what_is_told_of_the_chunks_behind_it() -> None:
+    script = cached("One one.", "Two two.", "Six six.")
+    assert [action.index for action in script.of(do.LookUpAudio)] == [0]
+    script.on(on.AudioFound(0, pcm(500), (), "memory", 30))
+    kinds = [type(action) for action in script.actions if isinstance(action, do.EmitChunk | do.EmitFrame)]
+    assert kinds[0] is do.EmitChunk
+    assert kinds[-2:] == [do.EmitChunk, do.EmitChunk]
+    assert set(kinds[1:-2]) == {do.EmitFrame}
+    assert [action.index for action in script.of(do.LookUpAudio)] == [0, 1, 2]
+    script.on(on.FirstFrameSent())
+    script.on(on.AudioFound(2, pcm(100), (), "memory", 30))
+    assert not script.of(do.Finish)
+    script.on(on.AudioFound(1, pcm(100), (), "memory", 30))
+    script.on(on.HistorySaved())
+    assert [chunk.text for chunk in script.report.chunks] == ["One one.", "Two two.", "Six six."]
+
+
+@pytest.mark.parametrize("audio_cache", [True, False])
+def test_chunks_of_a_cached_reply_wait_for_no_engine(audio_cache: bool) -> None:
+    script = cached("One one.", "Two two.", audio_cache=audio_cache)
+    if audio_cache:
+        script.on(on.AudioGranted(0))
+    assert [action.chunk.index for action in script.of(do.EmitChunk)] == [0, 1]
+    assert script.of(do.Synthesize)
+
+
+def test_a_cached_reply_that_is_interrupted_at_once_ends() -> None:
+    script = cached("One one.", "Two two.")
+    script.on(on.Interrupted())
+    script.on(on.HistorySaved())
+    assert script.report.outcome == "interrupted"
+    assert script.on(on.AudioFound(0, pcm(500), (), "memory", 30)) == []
 
 
 class _TickingClock(ManualClock):
