@@ -55,7 +55,8 @@ def summarise(run: BenchRun) -> dict[str, Any]:
 
     Times are percentiles over the turns that have them: TTFT over turns with text, TTFA and stages
     over turns with audio, total over turns that were completed. `by_cache` has them for the turns with
-    audio by what it came from: a mixture of cached and other turns has percentiles of neither.
+    audio by what it came from: a mixture of cached and other turns has percentiles of neither. `degraded`
+    counts turns by what they gave up.
     """
     reports = run.reports
     heard = [report for report in reports if report.ttfa_ms > 0]
@@ -75,6 +76,7 @@ def summarise(run: BenchRun) -> dict[str, Any]:
         },
         "by_cache": {kind: _times([r for r in heard if kind_of(r) == kind]) for kind in _KINDS},
         "underruns": sum(report.underruns for report in reports),
+        "degraded": dict(Counter(what for report in reports for what in set(report.degraded)).most_common()),
         "lookups": {
             "reply": {outcome: asked.count(outcome) for outcome in ("hit", "similar", "miss")},
             "audio": {"hit": hits, "miss": len(chunks) - hits},
@@ -173,6 +175,10 @@ def show(console: Console, run: BenchRun) -> None:
         )
     ]
     console.print(f"underruns {summary['underruns']} · from the cache: {', '.join(hits)}")
+    if summary["degraded"]:
+        counts = ", ".join(f"{what} in {count} turns" for what, count in summary["degraded"].items())
+        stand_in = " (stand-ins' replies are not cached)" if "model" in summary["degraded"] else ""
+        console.print(f"given up: {counts}{stand_in}", markup=False)
     for line in _cost_lines(summary):
         console.print(line, markup=False)
     for line in advice(run):
@@ -186,10 +192,15 @@ def _cost_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(
             f"cost ${summary['cost_usd']:.4f} "
             f"(llm ${cost['llm_usd']:.4f}, speech ${cost['speech_usd']:.4f}): "
-            f"${cost['per_turn_usd']:.6f} a turn, ${cost['per_1000_turns_usd']:.2f} for 1,000 · "
-            f"saved by the cache ${cost['saved_usd']:.4f} ({cost['saved_share']:.0%}), "
-            f"by the provider's ${cost['prompt_cache_saved_usd']:.4f}"
+            f"${cost['per_turn_usd']:.6f} a turn, ${cost['per_1000_turns_usd']:.2f} for 1,000"
         )
+    saved = []
+    if cost["saved_usd"]:
+        saved.append(f"${cost['saved_usd']:.4f} by the cache ({cost['saved_share']:.0%})")
+    if cost["prompt_cache_saved_usd"]:
+        saved.append(f"${cost['prompt_cache_saved_usd']:.4f} by the provider's prompt cache")
+    if saved:
+        lines.append(f"saved {', '.join(saved)}")
     if cost["unpriced"]:
         lines.append(
             f"{cost['unpriced_turns']} turns had something without a price: {', '.join(cost['unpriced'])}"

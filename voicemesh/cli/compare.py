@@ -88,6 +88,10 @@ FEWEST: Final = 10
 """Values of each that a difference is claimed from: of fewer, intervals by resampling promise too much."""
 
 
+FEWEST_OF_P95: Final = 100
+"""Values of each that a p95 is shown from: of fewer it is that of a handful of turns."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """What came of one metric.
@@ -103,9 +107,14 @@ class Figure:
     counts: tuple[int, int]
     found: Mapping[str, Comparison]
 
+    @staticmethod
+    def fewest(name: str) -> int:
+        """Return how many values of each a difference in a statistic is claimed from."""
+        return FEWEST_OF_P95 if name == "p95" else FEWEST
+
     def shows(self, name: str) -> bool:
         """Return whether there is a difference in a statistic."""
-        return min(self.counts) >= FEWEST and self.found[name].shown
+        return min(self.counts) >= self.fewest(name) and self.found[name].shown
 
 
 @dataclass(frozen=True)
@@ -252,14 +261,17 @@ def number_of(metric: Metric, value: float) -> str:
             return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
         case "%":
             return f"{100 * value:.3g}"
+        case "$":
+            return f"{value:.6f}"
         case _:
             return f"{value:.3g}"
 
 
 def text_of(metric: Metric, value: float) -> str:
     """Return a value with its unit."""
-    number = number_of(metric, value)
-    return f"${number}" if metric.unit == "$" else f"{number}{_UNITS[metric.unit]}"
+    if metric.unit == "$":
+        return f"{'-' if value < 0 else ''}${abs(value):.6f}"
+    return f"{number_of(metric, value)}{_UNITS[metric.unit]}"
 
 
 def _points(metric: Metric, value: float) -> str:

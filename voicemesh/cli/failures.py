@@ -8,7 +8,8 @@ from voicemesh.client import VoiceMeshError
 _HINTS: Final = {
     "UNKNOWN_VOICE": "`voicemesh voices` lists those that are",
     "LLM_KEY_REFUSED": "set OPENAI_API_KEY where the mesh runs; without a key it answers as a rehearsal",
-    "LLM_UNAVAILABLE": "is OPENAI_BASE_URL right, and the model's server running?",
+    "LLM_UNAVAILABLE": "is the model's server running, and its address right (OPENAI_BASE_URL, or base_url "
+    "in VOICEMESH_LLM_PROVIDERS)?",
     "LLM_RATE_LIMITED": "try again later",
     "NO_ENGINE": "`voicemesh doctor` says which voices are warm",
     "UNKNOWN_TURN": "turns are remembered for a while, by the gateway that spoke them",

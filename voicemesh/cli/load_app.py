@@ -81,6 +81,7 @@ def bench(
     as_json: Json = False,
     tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
+    rest: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
 ) -> int:
     """Put load on a mesh and report percentiles, stages, cache hits, and advice.
 
@@ -89,6 +90,7 @@ def bench(
     linear between the closest ranks. Times are those that the caller observed. --compare says how
     B differs from A, with 95% intervals; docs/flags.md says how that is done.
     """
+    _check_compared(compare, rest or [])
     if rate is not None and concurrency is not None:
         raise exits.usage("--rate and --concurrency exclude each other")
     asked = inputs.read_prompts(prompts)
@@ -115,6 +117,19 @@ def bench(
     if compare is not None:
         return run_compare(options, *compare, as_json=as_json)
     return run_bench(options, as_json=as_json)
+
+
+def _check_compared(compare: tuple[str, str] | None, rest: list[str]) -> None:
+    """Raise Failure where `--compare` took an option for its second, or something is left over."""
+    taken = next((text for text in compare or () if text.startswith("-")), "")
+    if taken or (rest and compare is not None):
+        said = f"{taken} was taken for one" if taken else f"{rest[0]!r} is too much"
+        raise exits.usage(
+            f"--compare: takes two settings or files, A and B; {said}",
+            "for example --compare policy=sentence policy=adaptive",
+        )
+    if rest:
+        raise exits.usage(f"bench takes no argument: {rest[0]!r}", "--prompts FILE says what is asked")
 
 
 @load_app.command(

@@ -73,9 +73,11 @@ Tenant = Annotated[
     ),
 ]
 Images = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
-        "--image", metavar="FILE", help="A picture to ask about: PNG, JPEG, WebP or GIF; may be repeated."
+        "--image",
+        metavar="FILE|URL",
+        help="A picture: PNG, JPEG, WebP or GIF, or its https: or data: address; may be repeated.",
     ),
 ]
 PromptVariant = Annotated[

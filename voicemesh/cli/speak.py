@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from voicemesh.client import (
 )
 from voicemesh.client.files import encoding_of
 
+_SHOWN_CHARS: Final = 200
 MIN_RATE_HZ: Final = 8000
 MAX_RATE_HZ: Final = 48000
 _MPEG_RATES_HZ: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -53,7 +55,7 @@ class SpeakOptions:
         voice: Name of the voice; "" for the default.
         policy: How text is cut; "" for the default.
         session: Session whose history the turn continues.
-        images: Files of pictures that the prompt is about.
+        images: Pictures that the prompt is about: files, or addresses (https:, data:).
         prompt_variant: Name of a system prompt of the mesh; "" for its choice.
         out: File to write, or None; its name decides the encoding where `encoding` is "".
         play: True to play the audio on this machine.
@@ -71,7 +73,7 @@ class SpeakOptions:
     voice: str = ""
     policy: str = ""
     session: str = ""
-    images: tuple[Path, ...] = ()
+    images: tuple[str, ...] = ()
     prompt_variant: str = ""
     out: Path | None = None
     play: bool = False
@@ -133,14 +135,25 @@ def check(options: SpeechOptions) -> None:
         raise usage(str(error)) from None
 
 
-def picture(path: Path) -> Image:
-    """Return the picture in a file. Raises Failure."""
+def picture(source: str) -> Image:
+    """Return the picture in a file, or at an address, which the provider reads. Raises Failure."""
+    scheme = source.partition(":")[0].lower()
+    if scheme == "data" or source.lower().startswith(("https://", "http://")):
+        if scheme == "http":
+            raise usage(f"--image: {source[:_SHOWN_CHARS]} must begin with https:// or data:image/")
+        return Image(url=source)
     try:
-        return Image.read(path)
+        return Image.read(Path(source))
     except OSError as error:
-        raise usage(f"--image: cannot read {path}: {error.strerror}") from None
+        raise usage(f"--image: cannot read {source[:_SHOWN_CHARS]}: {error.strerror}") from None
     except ValueError as error:
         raise usage(f"--image: {error}") from None
+
+
+def given_up(event: Degraded) -> str:
+    """Return what was given up, and why, in lines of at most 80 columns (a longer word stays whole)."""
+    text = f"(given up: {event.what}: {printable(event.detail)})"
+    return textwrap.fill(text, 80, subsequent_indent=" ", break_long_words=False, break_on_hyphens=False)
 
 
 def mesh_at(addr: str, tenant: str) -> VoiceMesh:
@@ -234,7 +247,7 @@ class Sink:
             case SpeakLocally() if not self._options.as_json:
                 print(f"\n(no voice could speak this: {printable(event.text)})", file=sys.stderr)
             case Degraded() if not self._options.as_json:
-                print(f"\n(given up: {event.what}: {printable(event.detail)})", file=sys.stderr)
+                print(f"\n{given_up(event)}", file=sys.stderr)
             case _:
                 pass
 

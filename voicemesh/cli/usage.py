@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Final
 
 from rich.text import Text
 
@@ -10,6 +11,14 @@ from voicemesh.cli.exits import DONE
 from voicemesh.cli.lookup import ask_mesh
 from voicemesh.cli.waterfall import printable
 from voicemesh.client import UsageTotals
+
+_NAME_CELLS: Final = 13
+"""With these the table has 80 columns; a longer name goes on in the next line."""
+
+
+def _variants(text: str) -> list[str]:
+    """Return what the turns were made with, a line each."""
+    return [f" {part.removeprefix('voicemesh.')}" for part in printable(text).split(",") if part]
 
 
 def dollars(usd: float) -> str:
@@ -28,25 +37,22 @@ def run_usage(addr: str, tenant: str, *, all_tenants: bool, as_json: bool) -> in
         console.print("no turn has ended here yet")
         return DONE
     table = table_of(
-        "tenant",
-        "variant",
+        "tenant, variant",
         "turns",
         "tokens in",
-        "cached",
         "out",
         "chars",
         "engine s",
         "cost",
         "saved",
-        left=2,
+        left=1,
     )
+    table.columns[0].max_width = _NAME_CELLS
     for row in rows:
         table.add_row(
-            Text(printable(row.tenant) or "-"),
-            Text(printable(row.variant) or "-"),
+            Text("\n".join([printable(row.tenant) or "-", *_variants(row.variant)])),
             str(row.turns),
             str(row.input_tokens),
-            str(row.cached_input_tokens),
             str(row.output_tokens),
             str(row.characters),
             f"{row.engine_s:.1f}",
@@ -73,6 +79,9 @@ def remarks(rows: list[UsageTotals]) -> list[str]:
         lines.append(
             "some tokens are estimated: replies that were broken off, or whose provider did not count"
         )
+    cached = sum(row.cached_input_tokens for row in rows)
+    if cached:
+        lines.append(f"{cached} of the tokens in were in providers' prompt caches")
     prompt_cache = sum(row.cost.prompt_cache_saved_usd for row in rows)
     if prompt_cache:
         lines.append(f"providers' prompt caches took off {dollars(prompt_cache)}")

@@ -102,27 +102,26 @@ def _headline(report: TurnReport) -> Text:
     if report.input_tokens or report.output_tokens:
         facts.append(f"{report.input_tokens} + {report.output_tokens} tokens")
     text.append(" · ".join(facts))
-    if paid := _paid(report):
-        text.append(f"\n{paid}")
+    for line in _paid(report):
+        text.append(f"\n{line}")
     return text
 
 
-def _paid(report: TurnReport) -> str:
-    """Return what the turn cost and what was saved; "" where nobody charges for anything."""
+def _paid(report: TurnReport) -> list[str]:
+    """Return what the turn cost and what was saved, a line each; none where nobody charges for anything."""
     cost = report.cost
-    parts = []
+    lines = []
     if cost.total_usd:
         about = "about " if cost.estimated else ""
         shares = (("llm", cost.llm_usd), ("speech", cost.speech_usd))
         shown = ", ".join(f"{name} ${usd:.6f}" for name, usd in shares if usd)
-        parts.append(f"cost {about}${cost.total_usd:.6f} ({shown})")
-    if cost.saved_usd:
-        parts.append(f"saved by the cache ${cost.saved_usd:.6f}")
-    if cost.prompt_cache_saved_usd:
-        parts.append(f"by the provider's ${cost.prompt_cache_saved_usd:.6f}")
+        lines.append(f"cost {about}${cost.total_usd:.6f} ({shown})")
+    saved = (("the cache", cost.saved_usd), ("the provider's prompt cache", cost.prompt_cache_saved_usd))
+    if shown := ", ".join(f"${usd:.6f} by {what}" for what, usd in saved if usd):
+        lines.append(f"saved {shown}")
     if cost.unpriced:
-        parts.append(f"no price for {printable(', '.join(cost.unpriced))}")
-    return " · ".join(parts)
+        lines.append(f"no price for {printable(', '.join(cost.unpriced))}")
+    return lines
 
 
 def _table(*, show_footer: bool = False) -> Table:

@@ -121,7 +121,8 @@ def test_what_a_run_cost_is_told_by_turn_and_with_what_was_saved():
     assert summary["cost"]["saved_share"] == 0.5
     assert (summary["cost"]["unpriced"], summary["cost"]["unpriced_turns"]) == (["llm p/new"], 1)
     text = " ".join(shown(run_of(paid, hit)).split())
-    assert "$20.00 for 1,000 · saved by the cache $0.0500 (50%), by the provider's $0.0100" in text
+    assert "$20.00 for 1,000 saved $0.0500 by the cache (50%), $0.0100 by the provider's prompt cache" in text
+    assert "saved" not in shown(run_of(replace(turn(), cost=Cost(llm_usd=0.03))))
     assert "1 turns had something without a price: llm p/new" in text
     assert "cost" not in shown(run_of(turn()))
 
@@ -164,3 +165,11 @@ def test_the_table_is_legible_at_80_columns():
     lines = shown(run_of(turn(123456.7), turn(cache="memory"), failed())).splitlines()
     assert max(len(line.rstrip()) for line in lines) <= 80
     assert "3 turns in 2.0 s (1.5 a second): 2 completed, 0 interrupted, 1 failed" in lines
+
+
+def test_turns_that_gave_something_up_are_counted_by_what():
+    run = run_of(turn(degraded=("model", "cache")), turn(degraded=("model", "model")), turn())
+    assert summarise(run)["degraded"] == {"model": 2, "cache": 1}
+    said = " ".join(shown(run).split())
+    assert "given up: model in 2 turns, cache in 1 turns (stand-ins' replies are not cached)" in said
+    assert "given up" not in shown(run_of(turn()))

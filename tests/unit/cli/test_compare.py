@@ -128,7 +128,7 @@ def test_the_table_leaves_out_what_there_was_none_of():
     show(Console(file=stream, width=100), result_of(-35), ["a note"])
     shown = stream.getvalue()
     assert "A: old (30 turns)\nB: new (30 turns)\n30 pairs" in shown
-    assert "first audio, median" in shown
+    assert "first audio," in shown
     assert "underruns" not in shown
     assert "→ a note" in shown
 
@@ -231,3 +231,40 @@ def test_files_that_are_no_runs_are_refused(tmp_path: pathlib.Path, content: str
         recorded(str(path), str(path))
     with pytest.raises(Failure, match="is no file, and a recorded run is compared with another one"):
         recorded(str(path), "policy=clause")
+
+
+def test_the_table_has_eighty_columns_and_money_fixed_decimals():
+    pairs: list[compare.Pair] = [
+        (turn(12345 + n, cost_usd=0.000015), turn(12340 + 2 * n, cost_usd=0.00001)) for n in range(30)
+    ]
+    stream = io.StringIO()
+    show(Console(file=stream, width=80), compare.result(("a", "b"), pairs, seed=1))
+    table = stream.getvalue().partition("→")[0]
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
+    assert "$0.000015" in table
+    assert "e-" not in stream.getvalue()
+    assert "B is $0.000005 cheaper" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("count", "shows"), [(99, False), (100, True)])
+def test_a_p95_is_left_out_where_there_are_too_few_turns_for_one(count, shows):
+    result = result_of(-35, count=count)
+    stream = io.StringIO()
+    show(Console(file=stream, width=80), result)
+    assert ("p95" in stream.getvalue()) is shows
+    assert compare.to_json(result, 1)["metrics"]["ttfa_ms"]["p95"]["shown"] is shows
+
+
+@pytest.mark.parametrize(
+    "given", [["policy=usual", "--turns", "5"], ["a.json", "b.json", "c.json"], ["policy=usual", "--json"]]
+)
+def test_what_takes_two_says_so(given):
+    result = CliRunner().invoke(app, ["bench", "--compare", *given])
+    assert result.exit_code == 2
+    assert "--compare: takes two settings or files, A and B" in result.stderr
+
+
+def test_what_is_left_over_without_compare_is_wrong_use():
+    result = CliRunner().invoke(app, ["bench", "5"])
+    assert result.exit_code == 2
+    assert "bench takes no argument: '5'" in result.stderr

@@ -1,6 +1,7 @@
 """The waterfall: legible at 80 columns, without colours, with every stage."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -107,3 +108,24 @@ def test_bars_begin_where_the_one_before_ends():
     assert bar(0, 50, 100) == "█" * 20
     assert bar(50, 50, 100) == " " * 20 + "█" * 20
     assert bar(99.99, 0.01, 100).strip() == "▏"
+
+
+@pytest.mark.parametrize(
+    ("cost", "lines"),
+    [
+        (
+            Cost(llm_usd=0.000024, speech_usd=0.001185, prompt_cache_saved_usd=0.000003),
+            [
+                "cost $0.001209 (llm $0.000024, speech $0.001185)",
+                "saved $0.000003 by the provider's prompt cache",
+            ],
+        ),
+        (
+            Cost(saved_usd=0.02, prompt_cache_saved_usd=0.000003),
+            ["saved $0.020000 by the cache, $0.000003 by the provider's prompt cache"],
+        ),
+    ],
+)
+def test_what_was_paid_and_what_was_saved_are_lines_of_their_own(report, cost, lines):
+    told = drawn(replace(report, cost=cost)).splitlines()
+    assert [line.rstrip() for line in told if line.startswith(("cost", "saved"))] == lines
