@@ -43,7 +43,7 @@ class Announcements:
     Args:
         redis: A client for reading alone; its connection waits for minutes, so it is not one of the pool's.
         lifetime_ms: Milliseconds that entries live at most: older announcements are about nothing.
-        on_removed: Called for what another replica removes; with True once it has ended that.
+        on_removed: Called for what another replica removes; with True once that has ended, and its name.
         on_gap: Called where some announcements were missed for good.
 
     """
@@ -53,7 +53,7 @@ class Announcements:
         redis: Redis,
         *,
         lifetime_ms: int,
-        on_removed: Callable[[Selector, bool], Awaitable[object]],
+        on_removed: Callable[[Selector, bool, str], Awaitable[object]],
         on_gap: Callable[[], Awaitable[None]],
     ) -> None:
         self._redis = redis
@@ -64,7 +64,7 @@ class Announcements:
         self._last_id = "0-0"
         self._failing = False
 
-    async def announce(self, redis: Redis, selector: Selector, *, ended: bool) -> None:
+    async def announce(self, redis: Redis, selector: Selector, removal_id: str, *, ended: bool) -> None:
         """Tell all other replicas that a removal begins, or `ended`, through a connection of `redis`.
 
         Raises:
@@ -77,7 +77,12 @@ class Announcements:
                 async with redis.pipeline(transaction=False) as pipeline:
                     pipeline.xadd(
                         STREAM,
-                        {"by": self._replica, "selector": message, "phase": ENDED if ended else b"begins"},
+                        {
+                            "by": self._replica,
+                            "selector": message,
+                            "phase": ENDED if ended else b"begins",
+                            "removal": removal_id,
+                        },
                         maxlen=KEPT,
                         approximate=False,
                     )
@@ -97,12 +102,17 @@ class Announcements:
                 found: Any = await self._redis.xread({STREAM: self._last_id}, count=KEPT, block=BLOCK_MS)
             except (RedisError, OSError, ValueError, TimeoutError) as error:
                 if not self._failing:
-                    _log.warning("removals of other replicas cannot be heard", reason=type(error).__name__)
+                    _log.warning(
+                        "what other cache services remove is not heard until Redis answers again",
+                        reason=str(error) or "no answer in time",
+                    )
                 self._failing = True
                 with contextlib.suppress(RedisError, OSError):
                     await self._redis.connection_pool.disconnect()
                 await asyncio.sleep(_AGAIN_S)
                 continue
+            if self._failing:
+                _log.warning("what other cache services remove is heard again")
             self._failing = False
             for _, messages in found:
                 await self._take(messages)
@@ -121,7 +131,8 @@ class Announcements:
             if selector is None:  # of another version of this service: what it removes, nobody knows
                 await self._on_gap()
             else:
-                await self._on_removed(selector, fields.get(b"phase") == ENDED)
+                removal_id = fields.get(b"removal", b"").decode(errors="replace")
+                await self._on_removed(selector, fields.get(b"phase") == ENDED, removal_id)
 
 
 def _selector(message: bytes) -> Selector | None:

@@ -129,8 +129,10 @@ class DurableTier(Protocol):
         """
         ...
 
-    async def announce(self, selector: Selector) -> None:
+    async def announce(self, selector: Selector, removal_id: str = "") -> None:
         """Tell all other processes to write nothing that matches and was begun before: it is being removed.
+
+        `removal_id` names the removal among them.
 
         Raises:
             DurableUnavailableError: There was no answer.
@@ -138,7 +140,7 @@ class DurableTier(Protocol):
         """
         ...
 
-    async def invalidate(self, selector: Selector) -> int:
+    async def invalidate(self, selector: Selector, removal_id: str = "") -> int:
         """Remove all entries that match, also those about to be written; return how many.
 
         Raises:

@@ -8,7 +8,7 @@ from services.cache.durable import DurableTier, DurableUnavailableError, SharedL
 from services.cache.keys import Selector
 from services.cache.leases import LeaseTable
 from services.cache.memory import STEP, MemoryTier
-from services.cache.removals import Removals
+from services.cache.removals import Removals, Tally
 from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
 
@@ -41,49 +41,64 @@ class Invalidation:
         self._durable = durable
         self._shared = shared
 
-    async def invalidate(self, selector: Selector) -> Removed:
+    async def invalidate(self, selector: Selector, removal_id: str = "") -> Removed:
         """Remove all entries that match from both tiers, and those that are being made.
 
         Which tags a value will have is known when it is complete: a tag counts for all that are being made.
         Other processes are told, and remove it from their memory (`forget`).
+        Of one `removal_id` all that left this memory is counted, also where another process told of it first.
 
         Raises:
             ServiceUnavailableError: Memory is clear, but Redis did not answer; try again.
 
         """
-        self._removals.add(selector)
+        tally, known = self._removals.tally(removal_id)
+        self._removals.add(selector, again=known)
         self._leases.discard(selector)
-        in_memory = await _all(self._memory.remove_matching(selector, STEP))
+        await self._remove(selector, tally)
         in_redis = 0
         try:
             if self._durable is not None:
-                await self._durable.announce(selector)
+                await self._durable.announce(selector, removal_id)
                 if self._shared is not None:  # first: what is sealed from here on is refused
                     await self._shared.discard(selector)
-                in_redis = await self._durable.invalidate(selector)
+                in_redis = await self._durable.invalidate(selector, removal_id)
         except DurableUnavailableError as error:
             raise ServiceUnavailableError(
-                f"{in_memory} entries were removed from memory, but Redis did not answer; try again",
+                f"{tally.memory_entries} entries were removed from memory, "
+                "but Redis did not answer; try again",
                 retry_after_ms=1000,
             ) from error
         finally:
             # What was read from Redis before it was removed there may have come back.
-            self._removals.ended(in_memory, in_redis)
+            self._removals.ended(0, in_redis)
             await _all(self._memory.remove_matching(selector, STEP))
+        in_memory = tally.memory_entries
         _log.info("invalidated", target=selector.target, memory_entries=in_memory, redis_entries=in_redis)
         return Removed(in_memory, in_redis)
 
-    async def forget(self, selector: Selector, again: bool = False) -> None:
+    async def forget(self, selector: Selector, again: bool = False, removal_id: str = "") -> None:
         """Remove what matches from memory, and from what is being made: another process removes it.
 
         `again`: it was told before that this begins; now it is removed from Redis too.
         """
-        self._removals.add(selector, again=again)
+        tally, known = self._removals.tally(removal_id)
+        self._removals.add(selector, again=again or known)
         self._leases.discard(selector)
-        removed = await _all(self._memory.remove_matching(selector, STEP))
-        self._removals.ended(removed, 0)
-        if removed or not again:
+        removed = await self._remove(selector, tally)
+        self._removals.ended(0, 0)
+        if removed or not (again or known):
             _log.info("invalidated elsewhere", target=selector.target, memory_entries=removed)
+
+    async def _remove(self, selector: Selector, tally: Tally) -> int:
+        """Remove what matches from memory, counting as it goes: two may do it at once; return how many."""
+        removed = 0
+        for count in self._memory.remove_matching(selector, STEP):
+            removed += count
+            tally.memory_entries += count
+            self._removals.memory_entries += count
+            await asyncio.sleep(0)
+        return removed
 
     async def forget_copies(self) -> None:
         """Remove all from memory but the histories that Redis may not have: nobody knows what was removed."""

@@ -86,7 +86,7 @@ class RedisTier:
     Attributes:
         on_lost: Called when Redis is held off.
         on_back: Called when it answers again; and once at the start, when it first answers.
-        on_removed: Called for what another process removes; with True once it has ended that.
+        on_removed: Called for what another process removes; with True once that has ended, and its name.
         on_gap: Called where it is not known what others have removed.
 
     Raises:
@@ -111,7 +111,7 @@ class RedisTier:
         self._queue = queue
         self.on_lost: Callable[[], None] = lambda: None
         self.on_back: Callable[[], None] = lambda: None
-        self.on_removed: Callable[[Selector, bool], Awaitable[object]] = _nothing
+        self.on_removed: Callable[[Selector, bool, str], Awaitable[object]] = _nothing
         self.on_gap: Callable[[], Awaitable[None]] = _nothing
         self.address = address_of(url)
         longest_s = max(_BACKGROUND_TIMEOUT_S, self.timeout_s)  # redis-py is not to give up before we do
@@ -293,24 +293,24 @@ class RedisTier:
         done, version = await self._ask(self._redis.eval(_COMPARE_AND_SET, 1, key.name, *arguments))
         return Written(int(version), bool(done))
 
-    async def announce(self, selector: Selector) -> None:
+    async def announce(self, selector: Selector, removal_id: str = "") -> None:
         """Tell all other processes that `invalidate` is about to begin; see `DurableTier`."""
-        await self._announce(selector, ended=False)
+        await self._announce(selector, removal_id, ended=False)
 
-    async def invalidate(self, selector: Selector) -> int:
+    async def invalidate(self, selector: Selector, removal_id: str = "") -> int:
         """Remove all entries that match, and tell all other processes; see `DurableTier`."""
         removed = await self._remove(selector)
         # Last, so that nobody keeps in memory what was still in Redis.
-        await self._announce(selector, ended=True)
+        await self._announce(selector, removal_id, ended=True)
         return removed
 
-    async def _announce(self, selector: Selector, *, ended: bool) -> None:
-        announced = self._announcements.announce(self._redis, selector, ended=ended)
+    async def _announce(self, selector: Selector, removal_id: str, *, ended: bool) -> None:
+        announced = self._announcements.announce(self._redis, selector, removal_id, ended=ended)
         await self._ask(announced, _BACKGROUND_TIMEOUT_S)
 
-    async def _heard(self, selector: Selector, ended: bool) -> None:
+    async def _heard(self, selector: Selector, ended: bool, removal_id: str) -> None:
         self._queue.discard(selector)
-        await self.on_removed(selector, ended)
+        await self.on_removed(selector, ended, removal_id)
 
     async def _missed(self) -> None:
         await self.on_gap()
@@ -396,7 +396,10 @@ class RedisTier:
             else:
                 if self._breaker.succeeded() or first:
                     if first or self._warned:
-                        _log.info("Redis answers", address=self.address)
+                        if self._warned:  # as loud as what it takes back
+                            _log.warning("Redis answers again", address=self.address)
+                        else:
+                            _log.info("Redis answers", address=self.address)
                     first = self._warned = False
                     self._usable.set()
                     self.on_back()

@@ -8,8 +8,9 @@ A put says how long ago its computation began. The log answers whether anything 
 has been invalidated since; where that is longer than the log reaches, it takes it that something was.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from services.cache.keys import Selector, StoredKey
@@ -17,6 +18,13 @@ from voicemesh.runtime.clock import Clock
 
 MOST: Final = 256
 """Invalidations that are remembered."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one removal, asked for here, told by another replica or both, has taken from memory so far."""
+
+    memory_entries: int = 0
 
 
 class Removals:
@@ -27,6 +35,7 @@ class Removals:
         self._last: deque[tuple[int, Selector]] = deque()
         self._forgotten_ns: int | None = None
         """When the last one was that is not remembered; None where all are."""
+        self._tallies: OrderedDict[str, Tally] = OrderedDict()
         self.total = 0
         """Since the start."""
         self.epoch = 0
@@ -37,6 +46,16 @@ class Removals:
         """Entries that they removed from Redis."""
         self.stale_puts = 0
         """Writes that were refused for them."""
+
+    def tally(self, removal_id: str) -> tuple[Tally, bool]:
+        """Return what the removal of this name has taken from memory, and whether it was known."""
+        known = removal_id in self._tallies
+        tally = self._tallies[removal_id] if known else Tally()
+        if removal_id and not known:
+            self._tallies[removal_id] = tally
+            if len(self._tallies) > MOST:
+                self._tallies.popitem(last=False)
+        return tally, known
 
     def add(self, selector: Selector, *, again: bool = False) -> None:
         """Note an invalidation, as of now; `again`: one that was noted before, and goes on."""

@@ -82,7 +82,8 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.InvalidateResponse:
         """Remove entries from both tiers."""
         del context
-        removed = await self._core.invalidation.invalidate(translation.selector(request, self._limits))
+        selector = translation.selector(request, self._limits)
+        removed = await self._core.invalidation.invalidate(selector, translation.removal_id(request))
         return cache_pb2.InvalidateResponse(
             memory_entries=removed.memory_entries, redis_entries=removed.redis_entries
         )

@@ -43,6 +43,8 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.errors import InvalidFieldError, MeshError
 from voicemesh.runtime.status import to_status
 
+_REMOVAL_ID_LIMIT: Final = 64
+
 _TIERS: Final = {"memory": cache_pb2.CACHE_TIER_MEMORY, "redis": cache_pb2.CACHE_TIER_REDIS}
 
 
@@ -108,6 +110,21 @@ def selector(message: cache_pb2.InvalidateRequest, limits: Limits) -> Selector:
             raise InvalidFieldError("all", "must be true")
         return select("all", "", only_tenant)
     return select(which, getattr(message, which), only_tenant)
+
+
+def removal_id(message: cache_pb2.InvalidateRequest) -> str:
+    """Return the name of the removal, "" where it has none.
+
+    Raises:
+        InvalidFieldError: It is too long.
+
+    """
+    if len(message.removal_id) > _REMOVAL_ID_LIMIT:
+        raise InvalidFieldError(
+            "removal_id",
+            f"has {len(message.removal_id)} characters, the limit is {_REMOVAL_ID_LIMIT}",
+        )
+    return message.removal_id
 
 
 def _key(message: cache_pb2.CacheKey, path: str) -> Key:

@@ -183,6 +183,21 @@ async def test_a_removal_counts_once_at_every_replica(cache: Cache, second: Cach
     await until(lambda: cache.service.core.removals.total == second.service.core.removals.total == 3)
 
 
+async def test_who_was_told_of_a_removal_before_it_is_asked_says_what_it_removed(
+    cache: Cache, second: Cache, redis: RedisServer
+) -> None:
+    await put_in_both(cache, second, redis)
+    assert (await cache.invalidate(voice="a", removal_id="r1")).memory_entries == 1
+    await until(lambda: in_memory(second) == 2)
+    told = await second.invalidate(voice="a", removal_id="r1")
+    assert (told.memory_entries, told.redis_entries) == (1, 0)
+    for running in (cache, second):
+        stats = await running.stats()
+        assert (stats.invalidations, stats.invalidated_memory_entries) == (1, 1)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"removal_id.*limit is 64"):
+        await cache.invalidate(voice="a", removal_id="r" * 65)
+
+
 async def test_what_was_begun_before_does_not_get_into_redis_for_who_follows_it_elsewhere(
     cache: Cache, second: Cache, redis: RedisServer
 ) -> None:

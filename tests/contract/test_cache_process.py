@@ -50,6 +50,17 @@ async def logged(running: asyncio.subprocess.Process, event: str) -> dict[str, o
     pytest.fail(f"the process ended before it logged {event!r}")
 
 
+async def warned(running: asyncio.subprocess.Process, many: int) -> set[str]:
+    """Return the events of the next warnings."""
+    assert running.stderr is not None
+    events: set[str] = set()
+    while len(events) < many and (line := await running.stderr.readline()):
+        entry = json.loads(line)
+        if entry["level"] == "warning":
+            events.add(entry["event"])
+    return events
+
+
 async def test_it_serves_with_a_redis_that_is_not_there_and_ends_in_order(unix_address: str) -> None:
     url = "redis://:sesame@127.0.0.1:1/0"
     async with process(VOICEMESH_CACHE_LISTEN=unix_address, VOICEMESH_REDIS_URL=url) as running:
@@ -78,6 +89,26 @@ async def test_what_was_put_before_the_end_is_in_redis(unix_address: str) -> Non
             assert await running.wait() == 0
         async with redis.client() as client:
             assert await client.dbsize() == 50
+
+
+async def test_it_says_as_loudly_that_redis_is_back_as_that_it_is_gone(unix_address: str) -> None:
+    async with (
+        redis_server() as redis,
+        process(VOICEMESH_CACHE_LISTEN=unix_address, VOICEMESH_REDIS_URL=redis.url) as running,
+    ):
+        await logged(running, "Redis answers")
+        await redis.kill()
+        channel = open_channel(unix_address)
+        async with channel, Stream(cache_pb2_grpc.CacheServiceStub(channel)) as stream:
+            await stream.get(audio_key())
+        events = {
+            "Redis does not answer; memory only",
+            "what other cache services remove is not heard until Redis answers again",
+        }
+        assert await warned(running, len(events)) == events
+        await redis.start()
+        events = {"Redis answers again", "what other cache services remove is heard again"}
+        assert await warned(running, len(events)) == events
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,9 @@ def test_up_for_people_says_where_everything_is_and_then_that_it_is_ready():
         assert up.end() == 0
         assert all(any(address in line for line in lines) for address in ports.values())
         gateway, tts = ports["VOICEMESH_GATEWAY_LISTEN"], ports["VOICEMESH_TTS_LISTEN"]
-        assert f"for all commands: export VOICEMESH_ADDR={gateway} VOICEMESH_TTS_ADDR={tts}" in lines
+        cache = ports["VOICEMESH_CACHE_LISTEN"]
+        exports = f"VOICEMESH_ADDR={gateway} VOICEMESH_TTS_ADDR={tts} VOICEMESH_CACHE_ADDR={cache}"
+        assert f"for all commands: export {exports}" in lines
         assert {line.split()[0] for line in lines if "serving after" in line} == NAMES
 
 

@@ -9,6 +9,7 @@ Each has a memory of its own, so that all of them are asked, not one that a bala
 
 import asyncio
 import json
+import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ def addresses(target: str) -> list[str]:
 
 def run_invalidate(request: cache_pb2.InvalidateRequest, addr: str, *, as_json: bool) -> int:
     """Remove entries everywhere, and print how many; return the exit status. Raises Failure."""
+    # Each tells the others: so named, whoever was told before it was asked still says what it removed.
+    request.removal_id = secrets.token_hex(16)
     answers = asyncio.run(
         _ask_all(addresses(addr), lambda stub: stub.Invalidate(request, timeout=_TIMEOUT_S))
     )
@@ -120,9 +123,13 @@ def run_invalidate(request: cache_pb2.InvalidateRequest, addr: str, *, as_json: 
             for answer in answers
         ]
         print(json.dumps({"memory_entries": memory, "redis_entries": redis, "caches": caches}))
-    else:
+    elif done:
         many = "1 cache service" if len(done) == 1 else f"{len(done)} cache services"
         print(f"removed {memory} entries from the memory of {many}, and {redis} from Redis")
+        if len(done) == len(answers) and not memory + redis:
+            print(
+                "nothing matched; what is kept of a voice has the name that `voicemesh voices` prints for it"
+            )
     failed = [answer for answer in answers if answer.error is not None]
     if failed:
         raise Failure(

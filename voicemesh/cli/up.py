@@ -165,7 +165,11 @@ class Progress:
         print(f'try: voicemesh ask "Hello" --addr {mesh.address("gateway")}   (Ctrl-C stops the mesh)')
         elsewhere = {
             variable: mesh.address(name)
-            for name, variable in (("gateway", "VOICEMESH_ADDR"), ("tts", "VOICEMESH_TTS_ADDR"))
+            for name, variable in (
+                ("gateway", "VOICEMESH_ADDR"),
+                ("tts", "VOICEMESH_TTS_ADDR"),
+                ("cache", "VOICEMESH_CACHE_ADDR"),
+            )
             if mesh.address(name) != DEFAULT_LISTEN[name]
         }
         if elsewhere:

@@ -75,10 +75,10 @@ class FakeDurable:
         self.entries[key.name] = (key, value, version)
         return Written(version, done=True)
 
-    async def announce(self, selector: Selector) -> None:
+    async def announce(self, selector: Selector, removal_id: str = "") -> None:
         await self._answer("announce")
 
-    async def invalidate(self, selector: Selector) -> int:
+    async def invalidate(self, selector: Selector, removal_id: str = "") -> int:
         await self.removing.wait()
         await self._answer("invalidate")
         matching = [

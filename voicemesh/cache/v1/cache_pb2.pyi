@@ -983,7 +983,7 @@ class GetStatsResponse(_message.Message):
     redis_admitted_later: _builtins.int
     """Of it, what Redis was given when it was asked for again."""
     invalidations: _builtins.int
-    """Calls of `Invalidate` that had something to look for."""
+    """Removals, those that another replica told of included; several of one `removal_id` are one."""
     invalidated_memory_entries: _builtins.int
     """Entries that they removed from memory."""
     invalidated_redis_entries: _builtins.int
@@ -1134,6 +1134,7 @@ class InvalidateRequest(_message.Message):
     ALL_FIELD_NUMBER: _builtins.int
     TAG_FIELD_NUMBER: _builtins.int
     ONLY_TENANT_FIELD_NUMBER: _builtins.int
+    REMOVAL_ID_FIELD_NUMBER: _builtins.int
     voice: _builtins.str
     """All audio of a voice, by its name."""
     model_revision: _builtins.str
@@ -1146,6 +1147,11 @@ class InvalidateRequest(_message.Message):
     """Everything that was stored with this tag."""
     only_tenant: _builtins.str
     """Of that, what is this tenant's alone; absent: of all tenants."""
+    removal_id: _builtins.str
+    """Names the removal where the same is asked of several services, so that one that was told of it by
+    another first answers with what it removed then, and counts it once; at most 64 characters, one of
+    the caller's own making that nobody else has. Empty: this request is a removal by itself.
+    """
     @_builtins.property
     def key(self) -> Global___CacheKey:
         """One entry."""
@@ -1160,10 +1166,11 @@ class InvalidateRequest(_message.Message):
         all: _builtins.bool = ...,
         tag: _builtins.str = ...,
         only_tenant: _builtins.str | None = ...,
+        removal_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant", "all", b"all", "key", b"key", "model_revision", b"model_revision", "only_tenant", b"only_tenant", "tag", b"tag", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant", "all", b"all", "key", b"key", "model_revision", b"model_revision", "only_tenant", b"only_tenant", "tag", b"tag", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant", "all", b"all", "key", b"key", "model_revision", b"model_revision", "only_tenant", b"only_tenant", "removal_id", b"removal_id", "tag", b"tag", "target", b"target", "tenant", b"tenant", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__only_tenant: _TypeAlias = _typing.Literal["only_tenant"]  # noqa: Y015
     _WhichOneofArgType__only_tenant: _TypeAlias = _typing.Literal["_only_tenant", b"_only_tenant"]  # noqa: Y015
@@ -1185,7 +1192,7 @@ class InvalidateResponse(_message.Message):
     MEMORY_ENTRIES_FIELD_NUMBER: _builtins.int
     REDIS_ENTRIES_FIELD_NUMBER: _builtins.int
     memory_entries: _builtins.int
-    """Entries removed from memory."""
+    """Entries removed from memory, those of the same `removal_id` that went before included."""
     redis_entries: _builtins.int
     """Entries removed from Redis."""
     def __init__(
