@@ -79,7 +79,7 @@ class Asking:
 
     def open_ahead(self) -> None:
         """Open a stream before the question, unless one stands by."""
-        if self._standby is None or not self._standby.prepare():
+        if self._standby is None or not self._standby.ready:
             self._open()
 
     def ask(self, messages: tuple[Message, ...]) -> None:

@@ -93,7 +93,7 @@ class Floor:
         self._remaining_s = remaining_s
         self._known_session = bool(configure.session_id)
         self._standby = turns.standby(session, remaining_s)
-        self._prepare()
+        self._standby.prepare()
         self._turn: TurnDriver | None = None
         self._leader: Member | None = None
         self._draft: _Draft | None = None
@@ -102,13 +102,6 @@ class Floor:
         self._history: tuple[Message, ...] = ()
         # Only one member at a time ends a turn and begins the next; both may wait in between.
         self._taking = asyncio.Lock()
-
-    def _prepare(self) -> None:
-        """Have a stream to the LLM service stand by, not in the way of a reply that the cache may have."""
-        if self.configure.bypass_reply_cache:
-            self._standby.prepare()
-        else:
-            self._standby.prepare_soon()
 
     # ------------------------------------------------------------ messages
 

@@ -14,7 +14,7 @@ from voicemesh.runtime.telemetry import Telemetry
 
 LlmLink = Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse]
 METHOD: Final = "voicemesh.llm.v1.LlmService/Generate"
-_SOON_S: Final = 0.05
+_AFTER_TURN_S: Final = 0.05
 """How long behind a turn the next stream is opened: a caller that has asked its last is gone by then."""
 
 
@@ -53,10 +53,10 @@ class Standby:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def prepare(self) -> bool:
-        """Open a stream, unless one stands by; return whether one does."""
+    def prepare(self) -> None:
+        """Open a stream, unless one stands by."""
         if self._closed or not self._idle_s or self._link is not None:
-            return self.ready
+            return
         link: LlmLink = Link(
             "llm", METHOD, self._peers.llm.Generate, self._telemetry, None, self._remaining_s()
         )
@@ -64,12 +64,11 @@ class Standby:
         link.start(self._session, "llm stream")
         self._link = link
         self._set_timer(self._idle_s, self._let_go)
-        return True
 
     def prepare_soon(self) -> None:
-        """Open a stream in a moment: behind the end of a turn, or a prompt that may be coming."""
+        """Open a stream a moment behind the end of a turn."""
         if not self._closed and self._link is None:
-            self._set_timer(_SOON_S, self.prepare)
+            self._set_timer(_AFTER_TURN_S, self.prepare)
 
     @property
     def ready(self) -> bool:
@@ -103,7 +102,7 @@ class Standby:
         if link is not None:
             link.cancel()
 
-    def _set_timer(self, delay_s: float, then: Callable[[], object]) -> None:
+    def _set_timer(self, delay_s: float, then: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(delay_s, then)
