@@ -34,6 +34,7 @@ _REMEMBERED: Final = 10_000
 """Sessions whose last variants are remembered, for a provider that does not answer."""
 _MOST_ASKING: Final = 32
 """Questions to a provider that may be under way; while there are more, none is asked."""
+_SHOWN_CHARS: Final = 300
 _MOST_COMPLAINTS: Final = 1_000
 _MAX_VARIANT_CHARS: Final = 200
 _NO_VARIANT: Final = "custom"
@@ -100,6 +101,8 @@ class Flags:
         self._asking: set[asyncio.Future[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
         self.problems: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
+        """The last problem of each flag, in words."""
         self._complained: set[tuple[str, ...]] = set()
         self._client: Any = None
         self._name = ""
@@ -129,6 +132,7 @@ class Flags:
             "provider": self._name,
             "problem": self._watched.problem if self._watched is not None else "",
             "problems": dict(self.problems),
+            "reasons": dict(self._reasons),
         }
 
     @property
@@ -176,6 +180,7 @@ class Flags:
     def complain(self, key: str, variant: str, why: str) -> None:
         """Note that what a flag says cannot be used: counted each time, logged once."""
         self.problems[key] += 1
+        self._reasons[key] = (f"{variant}: {why}" if variant else why)[:_SHOWN_CHARS]
         complaint = (key, variant, why)
         if complaint not in self._complained and len(self._complained) < _MOST_COMPLAINTS:
             self._complained.add(complaint)

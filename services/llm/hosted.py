@@ -12,6 +12,7 @@ from services.llm.core.figures import Figures
 from services.llm.core.model import AttemptError
 from services.llm.servicer import LlmServicer
 from voicemesh.llm.v1 import llm_pb2_grpc
+from voicemesh.runtime.errors import DeadlineError, LlmUnavailableError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.server import Hosted, Runtime
 
@@ -64,6 +65,11 @@ class HostedLlm(Hosted):
         for listed in self._providers:
             self._tasks.append(asyncio.create_task(self._look_after(listed), name=f"probe {listed.name}"))
 
+    @property
+    def unreachable(self) -> list[str]:
+        """The names of providers that were looked for and not reached yet."""
+        return [listed.name for listed in self._providers if listed.unreachable]
+
     async def _look_after(self, listed: ListedProvider) -> None:
         await self._reach(listed)
         # What rehearses has no connection.
@@ -74,7 +80,12 @@ class HostedLlm(Hosted):
         """Probe until it can be used."""
         pause_s = _FIRST_PAUSE_S
         told = ""
-        while reason := await _trouble(listed):
+        while True:
+            reason, unreachable = await _trouble(listed)
+            # A refused key may yet do for questions: not every key may list models.
+            listed.unreachable = reason if unreachable else ""
+            if not reason:
+                break
             if not self._runtime.readiness.serving:
                 await self._runtime.readiness.set(False, reason)
             if reason != told:
@@ -97,7 +108,7 @@ class HostedLlm(Hosted):
                 await asyncio.sleep(self._keep_warm_s - idle_s)
                 continue
             # A turn finds out what is wrong with it, and says so; here it costs nobody anything.
-            reason = await _trouble(listed)
+            reason, _ = await _trouble(listed)
             _log.debug("kept warm", provider=listed.name, reason=reason)
             await asyncio.sleep(self._keep_warm_s)
 
@@ -115,15 +126,15 @@ class HostedLlm(Hosted):
             await listed.provider.close()
 
 
-async def _trouble(listed: ListedProvider) -> str:
-    """Return why a provider cannot be used; "" where it can."""
+async def _trouble(listed: ListedProvider) -> tuple[str, bool]:
+    """Return why a provider cannot be used, "" where it can; and whether that is as nobody answers there."""
     try:
         await listed.provider.probe()
     except AttemptError as failure:
-        return failure.error.message
+        return failure.error.message, isinstance(failure.error, (LlmUnavailableError, DeadlineError))
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the looking
-        return f"{type(error).__name__}: {error}"
-    return ""
+        return f"{type(error).__name__}: {error}", False
+    return "", False
 
 
 def _server_of(listed: ListedProvider) -> str:

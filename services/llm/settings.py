@@ -59,7 +59,7 @@ class LlmSettings(ServerSettings):
     """Idle connections that are kept for the next reply."""
     llm_max_retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often the provider is asked again that fails before its first token."""
-    llm_first_token_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    llm_first_token_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """Seconds that the provider may send nothing before its first token; reasoning is something."""
     llm_idle_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     """Seconds that the provider may send nothing between two tokens; then the stream counts as broken."""
@@ -75,7 +75,7 @@ class LlmSettings(ServerSettings):
     llm_retry_wait_s: Annotated[float, Field(ge=0, le=60)] = 1.0
     """Longest wait for a provider while another can be asked instead."""
     llm_continue: bool = True
-    """A reply that breaks off behind its first token is gone on with; `off`: the turn fails there."""
+    """A reply that breaks off behind its first token is gone on with; `false`: the turn fails there."""
     llm_hedge_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Percent of all questions that may be asked of the next provider as well, because their first token is
     later than 95 % of the last ones; 0: none."""

@@ -418,6 +418,7 @@ async def test_the_health_page_says_how_the_flags_are(
                 "provider": "voicemesh-flags-file",
                 "problem": (gateway.turns.flags.state or {})["problem"],
                 "problems": {},
+                "reasons": {},
             },
         }
         assert "not valid JSON" in (gateway.turns.flags.state or {})["problem"]

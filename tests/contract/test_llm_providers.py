@@ -81,6 +81,22 @@ async def test_nobody_listens_at_the_first(unix_address: str) -> None:
         assert call.text == "I am the second."
 
 
+async def test_the_first_turn_pays_no_retries_for_one_that_was_not_reached_at_start(
+    unix_address: str,
+) -> None:
+    dead = {"base_url": "http://127.0.0.1:9/v1", "max_retries": 2}
+    async with _two(unix_address, first=dead) as (house, _, _two_server):
+        await house.hosted.start()
+        async with asyncio.timeout(GUARD_S):
+            while not house.hosted.unreachable:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.005)
+        call = await house.ask()
+        assert call.text == "I am the second."
+        (notice,) = [response.notice for response in call.responses if response.HasField("notice")]
+        assert notice.kind == BROKEN
+        assert notice.detail.startswith("one was not reached yet: ")
+
+
 BREAKS = {
     "reset in the middle": Reply(tokens=("I am", " the", " first", " of", " two."), cut_after=3),
     "silence in the middle": Reply(tokens=("I am", " the", " first", " of", " two."), hangs_after=3),

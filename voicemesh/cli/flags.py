@@ -186,6 +186,9 @@ def _show(
             print(f"  this session: {given[key] or 'as without the flag'}")
     if not definitions.flags and not problem:
         print("no flags")
+    if definitions.own:
+        print("\nwhether there are such models and voices, only a gateway knows: under `flags`,")
+        print("its GET /healthz counts what it could not use (`problems`), and says why (`reasons`)")
     kept = file.versions()
     if kept:
         when = f"{_time(kept[-1]):%Y-%m-%d %H:%M} UTC"

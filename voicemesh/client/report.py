@@ -102,7 +102,8 @@ class TurnReport:
         cost: What the turn cost, by part, and what the caches saved.
         provider: Who answered, or made the cached reply.
         model: Its model, as it names it.
-        prompt_variant: The named system prompt; "" for one of the caller's own.
+        prompt_variant: The named system prompt; "" for one of the caller's own, or a text that a flag gave
+            (`variants` has which).
         variants: Feature flags that had a say in the turn, and the variant that each gave it.
 
     """

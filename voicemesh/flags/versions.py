@@ -54,6 +54,7 @@ class Change:
         after: What it says now.
         version: The number under which it is kept.
         source: The number of the version that it went back to; None for another change.
+        held: What the newest good version said, which gateways go on with; None where there is none.
 
     """
 
@@ -61,11 +62,13 @@ class Change:
     after: Definitions
     version: int
     source: int | None = None
+    held: Definitions | None = None
 
     @property
     def lines(self) -> list[str]:
-        """What is different now, a line for each flag."""
-        old = self.before.flags if self.before is not None else {}
+        """What is different now, a line for each flag: of a broken file, from what gateways go on with."""
+        before = self.before or self.held
+        old = before.flags if before is not None else {}
         lines = []
         for key in sorted({*old, *self.after.flags}):
             was, now = old.get(key), self.after.flags.get(key)
@@ -199,6 +202,8 @@ class FlagsFile:
         content = (json.dumps(after.document, indent=2, ensure_ascii=False) + "\n").encode()
         if len(content) > MAX_BYTES:
             raise FlagsError(f"would have {len(content)} bytes; at most {MAX_BYTES} are read")
+        good = self.last_good() if before is None else None
+        held = good[1] if good is not None else None
         try:
             if found is not None:
                 self._keep(found)
@@ -212,7 +217,7 @@ class FlagsFile:
             self._prune()
         except OSError as error:
             raise FlagsError(f"cannot be written: {error.strerror or error}") from None
-        return Change(before, after, number, source)
+        return Change(before, after, number, source, held)
 
     def _keep(self, content: bytes) -> int:
         """Keep a state, unless it is the newest that is kept; return its number."""

@@ -141,7 +141,7 @@ class Attempt:
                     if not self._spoke:
                         # Now, and not at its end: where this is the probe, all others wait for it.
                         self._spoke = True
-                        self._listed.breaker.succeeded()
+                        self._listed.succeeded()
                     return text
             self._settle(None)
             return None
@@ -202,7 +202,7 @@ class Attempt:
             self._observer.end(None, error.error)
             return
         if not self._spoke and self.ending is not None:
-            listed.breaker.succeeded()
+            listed.succeeded()
         elif not self._spoke:
             listed.breaker.release()
             took_us = (self._clock.now_ns() - self._asked_ns) // 1000

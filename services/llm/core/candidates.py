@@ -45,6 +45,8 @@ class ListedProvider:
     Attributes:
         budget: How often it may be asked again; shared by all turns.
         first_texts: How long it takes to its first text.
+        unreachable: Why it could not be reached when it was looked for at the start of the process; "" once
+            it was. A question goes to another first, if there is one.
 
     """
 
@@ -54,6 +56,7 @@ class ListedProvider:
         self.breaker = Breaker(spec.breaker, clock)
         self.budget = Budget(spec.retry_percent)
         self.first_texts = Lateness()
+        self.unreachable = ""
         self._clock = clock
         self._held_until_ns = 0
         self._last_error: MeshError | None = None
@@ -82,6 +85,11 @@ class ListedProvider:
         """Note that it is asked."""
         self._asked_ns = self._clock.now_ns()
 
+    def succeeded(self) -> None:
+        """Note that it answered."""
+        self.unreachable = ""
+        self.breaker.succeeded()
+
     def failed(self, error: MeshError, *, retryable: bool, retry_after_ms: int | None) -> None:
         """Note why an attempt failed. What is wrong with a request says nothing of its provider."""
         if retry_after_ms is not None:
@@ -96,10 +104,22 @@ class ListedProvider:
         else:
             self.breaker.release()
 
+    @property
+    def wait_ms(self) -> int:
+        """Milliseconds until it may be asked; 0 where it may be now, or nobody knows better."""
+        held_ms = max(0, self._held_until_ns - self._clock.now_ns()) // 1_000_000
+        return max(held_ms, self.breaker.retry_after_ms)
+
+    @property
+    def why_passed(self) -> str:
+        """What a turn is told that asks another one in its place."""
+        if self.allows and self.unreachable:
+            return f"{self.name} was not reached yet: {self.unreachable}"
+        return self.refusal().message
+
     def refusal(self) -> MeshError:
         """Return what a turn is told that cannot ask it now."""
-        held_ms = max(0, self._held_until_ns - self._clock.now_ns()) // 1_000_000
-        wait_ms = max(held_ms, self.breaker.retry_after_ms, 1)
+        wait_ms = max(self.wait_ms, 1)
         last = self._last_error
         why = f" after it failed: {last.message}" if last is not None and not self.breaker.allows else ""
         error = type(last) if isinstance(last, LlmKeyRefusedError) else LlmUnavailableError

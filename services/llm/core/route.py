@@ -71,7 +71,8 @@ class Route:
         self._at = 0
         self._retries = 0
         self._continued = 0
-        self._errors: list[str] = []
+        self._errors: dict[str, str] = {}
+        """What each provider failed with last, by its name."""
 
     def first(self) -> Step:
         """Return the first question.
@@ -80,14 +81,20 @@ class Route:
             MeshError: Every provider is left alone for now.
 
         """
-        for position, candidate in enumerate(self._candidates):
-            if candidate.listed.allows:
-                self._at = position
-                candidate.listed.budget.earn()
-                passed = self._candidates[:position]
-                told = "; ".join(other.listed.refusal().message for other in passed)
-                return Step(candidate, notices=(self._fallback(told),) if passed else ())
-        return self._first_held()
+        usable = [
+            (position, candidate)
+            for position, candidate in enumerate(self._candidates)
+            if candidate.listed.allows
+        ]
+        if not usable:
+            return self._first_held()
+        reached = (each for each in usable if not each[1].listed.unreachable)
+        # One that nobody reached yet is still asked where there is no other: it may be there by now.
+        self._at, candidate = next(reached, usable[0])
+        candidate.listed.budget.earn()
+        passed = self._candidates[: self._at]
+        told = "; ".join(other.listed.why_passed for other in passed)
+        return Step(candidate, notices=(self._fallback(told),) if passed else ())
 
     def _first_held(self) -> Step:
         """Wait for the one that can be asked again first; only for one that said when."""
@@ -105,7 +112,11 @@ class Route:
                 candidate = self._candidates[position]
                 candidate.listed.budget.earn()
                 return Step(candidate, wait_s, (RetryNotice(f"{refusals[position].message}: waited for"),))
-        raise min(refusals, key=lambda refusal: refusal.retry_after_ms or 0)
+        soonest = min(refusals, key=lambda refusal: refusal.retry_after_ms or 0)
+        if len(refusals) == 1:
+            raise soonest
+        told = "; ".join(refusal.message for refusal in refusals)
+        raise type(soonest)(f"no provider can be asked now: {told}", retry_after_ms=soonest.retry_after_ms)
 
     def after_wait(self, step: Step, *, said: bool) -> Step:
         """Return `step` once its wait is over; another where its provider is to be left alone by now.
@@ -159,7 +170,7 @@ class Route:
 
         """
         self.went_to(candidate)
-        self._errors.append(f"{candidate.listed.name}: {failure.error.message}")
+        self._errors[candidate.listed.name] = failure.error.message
         if said:
             self._continued += 1
         can_go_on = not said or (self._policy.continues and self._continued <= _CONTINUATIONS)
@@ -168,7 +179,7 @@ class Route:
         if step is None and other is not None:
             self.went_to(other)
             other.listed.budget.earn()
-            step = Step(other, notices=(self._fallback(self._errors[-1]),))
+            step = Step(other, notices=(self._fallback(f"{candidate.listed.name}: {failure.error.message}"),))
         if step is None:
             raise self._last_word(failure, said=said) from failure
         return step
@@ -226,9 +237,15 @@ class Route:
             error.retry_after_ms = (
                 DEFAULT_RETRY_AFTER_MS if failure.retry_after_ms is None else failure.retry_after_ms
             )
-        asked = {text.partition(": ")[0] for text in self._errors}
-        if len(asked) == 1:
+        if len(self._errors) == 1:
             return error
-        return type(error)(
-            f"no provider answered: {'; '.join(self._errors)}", retry_after_ms=error.retry_after_ms
-        )
+        retry_after_ms = error.retry_after_ms
+        if retry_after_ms is not None:
+            # Whoever may be asked first decides, not who failed last.
+            soonest_ms = min(candidate.listed.wait_ms for candidate in self._candidates)
+            retry_after_ms = soonest_ms or DEFAULT_RETRY_AFTER_MS
+        by_message: dict[str, list[str]] = {}
+        for name, message in self._errors.items():
+            by_message.setdefault(message, []).append(name)
+        told = "; ".join(f"{', '.join(names)}: {message}" for message, names in by_message.items())
+        return type(error)(f"no provider answered: {told}", retry_after_ms=retry_after_ms)

@@ -282,3 +282,15 @@ def test_what_was_refused_in_the_last_moment_is_never_gone_back_to(tmp_path: pat
         file.change(edit)
     file.roll_back()
     assert who(file) == "everyone: short"
+
+
+def test_rolling_back_a_broken_file_tells_what_differs_from_what_gateways_went_on_with(
+    tmp_path: pathlib.Path,
+):
+    file = flags_file(tmp_path)
+    put(file, "usual", "adaptive")
+    put(file, "short", "words:4")
+    file.path.write_text("{ oops")
+    assert file.roll_back().lines == []
+    file.path.write_text("{ oops")
+    assert file.roll_back(to=1).lines == [f"{CHUNK_POLICY}: everyone: short -> everyone: usual"]

@@ -14,7 +14,7 @@ from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvid
 from gateway.flags import Evaluation, Flags, open_flags
 from gateway.settings import GatewaySettings
 from tests.support.virtual_time import LoopClock, run_virtual
-from voicemesh.flags.definitions import CHUNK_POLICY, MODEL, VOICE
+from voicemesh.flags.definitions import CHECKS, CHUNK_POLICY, MODEL, VOICE
 from voicemesh.runtime.clock import SystemClock
 from voicemesh.runtime.errors import SettingsError
 
@@ -188,7 +188,12 @@ def test_errors_of_a_provider_are_counted_and_cost_nothing():
         elsewhere.error = OSError("no route")
         assert await ask(flags) == ()
         assert flags.problems[CHUNK_POLICY] == 1
-        assert flags.state == {"provider": "elsewhere", "problem": "", "problems": dict(flags.problems)}
+        assert flags.state == {
+            "provider": "elsewhere",
+            "problem": "",
+            "problems": dict.fromkeys(CHECKS, 1),
+            "reasons": dict.fromkeys(CHECKS, "no route"),
+        }
         await flags.close()
 
     in_virtual_time(work())

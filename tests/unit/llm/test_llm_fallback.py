@@ -556,3 +556,41 @@ def test_a_model_that_nobody_has_is_the_callers_mistake() -> None:
     with pytest.raises(UnknownModelError):
         run_virtual(line.play())
     assert line.providers[1].asked == []
+
+
+def test_one_that_was_not_reached_at_start_is_passed_but_asked_where_it_is_the_only_one() -> None:
+    second = _second()
+    line = Line([*pieces("Hi"), END], then=[second])
+    line.listed[0].unreachable = "no connection"
+    run_virtual(line.play())
+    assert (len(line.provider.asked), len(second.asked)) == (0, 1)
+    (notice,) = [event for event in line.read if isinstance(event, FallbackNotice)]
+    assert notice.detail.startswith("scripted was not reached yet: no connection; asked second")
+
+    alone = Line([*pieces("Hi"), END])
+    alone.listed[0].unreachable = "no connection"
+    run_virtual(alone.play())
+    assert len(alone.provider.asked) == 1
+    assert alone.listed[0].unreachable == ""
+
+
+def test_each_provider_that_failed_is_named_once() -> None:
+    attempts: list[list[Step]] = [[failed()]] * 3
+    line = Line(*attempts, then=[_second(*attempts)])
+    with pytest.raises(LlmUnavailableError, match=r"^no provider answered: scripted, second: it failed$"):
+        run_virtual(line.play())
+
+
+def test_where_all_are_left_alone_each_is_named_and_the_shortest_wait_is_told() -> None:
+    spec = BreakerSpec(failures=1, open_s=5)
+    line = Line([failed()], retries=0, breaker=spec, then=[_second([failed()])])
+    with pytest.raises(LlmUnavailableError, match="no provider answered"):
+        run_virtual(line.play())
+    line.listed[1].failed(LlmRateLimitedError("later"), retryable=True, retry_after_ms=50_000)
+    line.listed[1].breaker.adopt(BreakerSpec(failures=1))
+    line.listed[1].breaker.failed()
+    with pytest.raises(LlmUnavailableError, match="no provider can be asked now") as caught:
+        run_virtual(replace_buffer(line).play())
+    assert caught.value.retry_after_ms == 5000
+    assert str(caught.value).count("scripted is left alone") == 1
+    assert str(caught.value).count("second is left alone") == 1

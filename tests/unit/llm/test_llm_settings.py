@@ -178,3 +178,11 @@ def test_a_file_without_a_provider_is_refused(settings_from, tmp_path) -> None:
     path.write_text("[]")
     with pytest.raises(SettingsError, match="declares no provider"):
         settings_from(VOICEMESH_LLM_PROVIDERS_FILE=str(path))
+
+
+def test_one_provider_has_the_defaults_of_a_declaration(settings_from) -> None:
+    (one,) = settings_from(OPENAI_API_KEY="sk-1").declared_providers
+    declared = type(one)(name="x", model="y", base_url="http://host/v1")
+    names = [name for name in type(one).model_fields if name.endswith("_s") or name.startswith("max_")]
+    assert "first_token_timeout_s" in names
+    assert {name: getattr(one, name) for name in names} == {name: getattr(declared, name) for name in names}
