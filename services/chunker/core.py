@@ -78,6 +78,7 @@ class Chunker(Scanner):
         self._pacing = Pacing(config.pace) if self._paced else None
         # How far in vain was looked for an end, and at which length of the text.
         self._tried = (-1, 0)
+        self._came = 0  # characters of the next pushes that the pacing knows of
 
     def push(self, text: str, now_ns: int) -> list[Chunk]:
         """Take in more text."""
@@ -90,7 +91,9 @@ class Chunker(Scanner):
         chunks: list[Chunk] = []
         pacing = self._pacing
         if pacing is not None and size:
-            pacing.arrived(size, now_ns)
+            if size > self._came:
+                pacing.arrived(size - self._came, now_ns)
+            self._came = max(0, self._came - size)
         if size <= SLICE_CHARS:
             self._take(text, chunks, now_ns)
         else:
@@ -101,6 +104,12 @@ class Chunker(Scanner):
             if wait_ms >= WORTH_MS[Strength.STRONG]:
                 self._begin_with_phrase(chunks, wait_ms, now_ns)
         return chunks
+
+    def came(self, chars: int, then_ns: int) -> None:
+        """Take note of when text came that is pushed later: it tells how fast the writer is."""
+        if self._pacing is not None:
+            self._pacing.arrived(chars, then_ns)
+            self._came += chars
 
     def flush(self, now_ns: int) -> list[Chunk]:
         """Let out everything that is held, now."""

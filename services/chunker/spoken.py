@@ -73,6 +73,7 @@ class SpokenChunker:
         self._silent = 0  # chunks of marks alone, which do not go out
         # Quiet text: nothing can come of it before more has come. So it is looked at later, all at once.
         self._quiet: list[str] = []
+        self._quiet_from = 0  # code points of text in front of it
         self._room = -1  # so many quiet characters may come
 
     @property
@@ -86,18 +87,22 @@ class SpokenChunker:
         length = self.text_length + size
         if length > limit:
             raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
-        if now_ns != self._now_ns:
-            self._arrivals.append((self.text_length, self._now_ns))
+        before_ns = self._now_ns
+        if now_ns != before_ns:
+            self._arrivals.append((self.text_length, before_ns))
             self._now_ns = now_ns
             if len(self._arrivals) > _MOST_ARRIVALS:
                 # Much that says nothing has come: half of the times will do.
                 self._arrivals = deque(list(self._arrivals)[1::2])
         self.text_length = length
         if 0 < size <= self._room and _search_loud(text) is None:
+            if not self._quiet:
+                self._quiet_from = length - size
             self._room -= size
             self._quiet.append(text)
             return []
         if self._quiet:
+            self._chunker.came(self.text_length - size - self._quiet_from, before_ns)
             self._quiet.append(text)
             text = "".join(self._quiet)
             self._quiet.clear()

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.chunker.core import Chunk, ChunkerConfig, Policy
@@ -139,6 +139,7 @@ def test_the_tokens_make_no_difference_and_each_part_stands_where_it_says(
 
 
 @settings(deadline=None)
+@example("**bold****bold****bold**", ChunkerConfig(policy=Policy.ADAPTIVE, max_chars=12), [1])
 @given(written, configs, st.lists(st.integers(1, 9), min_size=1, max_size=9))
 def test_asking_for_the_deadline_changes_nothing(
     source: str, config: ChunkerConfig, sizes: list[int]
