@@ -1,10 +1,8 @@
 """What is asked for once costs Redis nothing, over the contract and with a real Redis."""
 
-import asyncio
-
 import pytest
 
-from tests.contract.cache_harness import GUARD_S, LEASE, Cache, Stream, audio, audio_key, running_cache, sound
+from tests.contract.cache_harness import LEASE, Cache, Stream, audio, audio_key, running_cache, sound, until
 from tests.support.redis_server import RedisServer, redis_server
 from voicemesh.cache.v1 import cache_pb2
 
@@ -15,9 +13,10 @@ async def keys_in(server: RedisServer) -> int:
 
 
 async def until_written(server: RedisServer, count: int) -> None:
-    async with asyncio.timeout(GUARD_S):
-        while await keys_in(server) < count:  # noqa: ASYNC110 - another process's keys
-            await asyncio.sleep(0.01)
+    async def written() -> bool:
+        return await keys_in(server) >= count
+
+    await until(written)
 
 
 async def ask_and_store(cache: Cache, stream: Stream, text: str) -> cache_pb2.ExchangeResponse:
