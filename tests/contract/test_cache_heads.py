@@ -207,7 +207,7 @@ async def test_a_rest_that_does_not_come_ends_behind_the_head(
         answers = await stream.get_head(audio_key())
         assert [answer.WhichOneof("result") for answer in answers] == ["hit", "error"]
         assert answers[0].hit.value.audio.format == FORMAT
-        assert proxy.cuts == 1
+        assert proxy.cuts  # more than one where another of its connections spoke just then
         proxy.cut_before, proxy.cut_within = b"", None
         await until(lambda: second.service.core.stats().redis_available)
         assert joined(await stream.get_head(audio_key())) == LONG
