@@ -59,6 +59,10 @@ test: $(VENV)/.setup $(VENV)/.test ## Run the tests; ARGS go to pytest
 test-coqui: $(VENV)/.coqui $(VENV)/.piper $(VENV)/.test ## Install the extras coqui (1.8 GB) and piper, run their tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/coqui $(ARGS)
 
+.PHONY: search
+search: $(VENV)/.setup $(VENV)/.test ## Look for new examples that break a property: each unit test with a thousand
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile search tests/unit $(ARGS)
+
 # Two at least: many tests wait for other processes.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 

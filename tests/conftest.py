@@ -20,8 +20,14 @@ from hypothesis import HealthCheck, settings
 # A module of tests that others import: its assertions are to explain themselves too.
 pytest.register_assert_rewrite("tests.contract.engine_suite", "tests.contract.engine_harness")
 
-# How long an example takes says how busy the machine is: a deadline would fail tests by chance.
-settings.register_profile("voicemesh", deadline=None, suppress_health_check=(HealthCheck.too_slow,))
+# How long an example takes says how busy the machine is: a deadline would fail tests by chance. A run has the
+# same examples as the one before it, so that it tells what a change did; `make search` looks for new ones.
+settings.register_profile(
+    "voicemesh", deadline=None, suppress_health_check=(HealthCheck.too_slow,), derandomize=True
+)
+settings.register_profile(
+    "search", settings.get_profile("voicemesh"), derandomize=False, max_examples=1_000, print_blob=True
+)
 settings.load_profile("voicemesh")
 
 _SETTLE_S = 5.0

@@ -130,11 +130,12 @@ class SimilarIndex:
             raise ValueError("the embedding is not a list of numbers")
         if self.dimensions not in (0, vector.size):
             raise ValueError(f"the embedding has {vector.size} numbers, those before had {self.dimensions}")
-        length = float(np.linalg.norm(vector))
-        if not np.isfinite(length) or length <= 0:
+        largest = float(np.abs(vector).max())
+        if not np.isfinite(largest) or largest <= 0:
             raise ValueError("the embedding has no direction")
+        vector = vector / largest  # squares of what is tiny are zero, of what is huge infinite
         self.dimensions = int(vector.size)
-        return (vector / length).astype(np.float32)
+        return (vector / np.linalg.norm(vector)).astype(np.float32)
 
     def known(self, context: str) -> bool:
         """Return whether there is anything to compare with in a context."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -140,7 +140,10 @@ TestPrompts = Prompts.TestCase
 TestPrompts.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40))
+@example([3.5e-162])
+@example([5e-324, 0.0])
+@example([1e300, 1e300])
 def test_a_vector_has_the_length_of_one(numbers: list[float]):
     prompts = index()
     try:
