@@ -1,29 +1,18 @@
-"""The HTTP edge: speech as OpenAI's clients ask for it, and health for load balancers.
+"""Speech over HTTP as OpenAI's clients ask for it: text in, audio out while it is made.
 
-GET  /                  what answers here
-POST /v1/audio/speech   text in, audio out while it is made (https://platform.openai.com/docs/api-reference/audio)
-GET  /v1/voices         what can speak
-GET  /healthz           200 while the gateway is SERVING, else 503
+https://platform.openai.com/docs/api-reference/audio
 """
 
-import asyncio
 import base64
-import contextlib
 import json
-import pathlib
-import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from importlib import metadata
-from typing import Annotated, Any, Final, Literal
+from collections.abc import AsyncIterator
+from typing import Annotated, Final, Literal
 
-import uvicorn
 from grpc import StatusCode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from gateway import encoding, tenancy
 from gateway.callers import Responses
@@ -32,26 +21,19 @@ from gateway.turns import Turns
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.ogg import OggOpus
-from voicemesh.runtime.errors import InvalidFieldError, MeshError, NoEngineError, SettingsError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, NoEngineError
 from voicemesh.runtime.logs import get_logger
-from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.status import reason_of, to_status
 from voicemesh.tenant import HTTP_HEADER
 
 _log = get_logger(__name__)
-_CLOSE_S: Final = 1.0
 _NO_ENGINE_RETRY_MS: Final = 5_000
 """Breakers of engines let a try through about so often."""
 _MAX_BODY_BYTES: Final = 1_000_000
 _MAX_INPUT_CHARS: Final = 4096
 _FIELDS: Final = {"text": "input", "speech.format.encoding": "response_format"}
 """Fields of `SpeakRequest` that have another name here."""
-_ENDPOINTS: Final = {
-    "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
-    "GET /v1/voices": "what can speak",
-    "GET /healthz": "200 while turns can be taken, else 503",
-}
 _ENCODINGS: Final = {
     "pcm": common_pb2.AUDIO_ENCODING_PCM_S16LE,
     "wav": common_pb2.AUDIO_ENCODING_PCM_S16LE,
@@ -78,14 +60,6 @@ _HTTP_CODES: Final = {
 }
 
 
-def _version() -> str:
-    """Return the version of the installed package; "" in a checkout that was never installed."""
-    try:
-        return metadata.version("voicemesh")
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 def _usual_format() -> Literal["mp3", "wav"]:
     """Return what who names no format gets: MP3 as from OpenAI, where there is what makes it."""
     return "wav" if encoding.load() else "mp3"
@@ -106,94 +80,27 @@ class SpeechBody(BaseModel):
     stream_format: Literal["audio", "sse"] = "audio"
 
 
-class HttpEdge:
-    """Serves HTTP beside gRPC, in the same process and event loop.
+class Speech:
+    """Answers `POST /v1/audio/speech`.
 
     Args:
         turns: Begins turns.
         sessions: Holds their tasks.
-        readiness: Whether the gateway can work.
-        listen: Where to listen.
-        fail: Is told when it no longer answers although nobody has stopped it, and why.
 
     """
 
-    def __init__(
-        self,
-        turns: Turns,
-        sessions: SessionRegistry,
-        readiness: Readiness,
-        listen: str,
-        fail: Callable[[str, BaseException | None], None],
-    ) -> None:
-        self._fail = fail
+    def __init__(self, turns: Turns, sessions: SessionRegistry) -> None:
         self._turns = turns
         self._sessions = sessions
-        self._readiness = readiness
-        self._socket = _bind(listen)
-        self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
-        app = Starlette(
-            routes=[
-                Route("/", self._index),
-                Route("/v1/audio/speech", self._speech, methods=["POST"]),
-                Route("/v1/voices", self._voices),
-                Route("/healthz", self._health),
-            ],
-        )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
         self._speakers: set[Speaker] = set()
 
-    def start(self) -> None:
-        """Answer from now on."""
-        serving = self._server.serve(sockets=[self._socket])
-        self._task = asyncio.get_running_loop().create_task(serving, name="http")
-        self._task.add_done_callback(self._served)
-
-    def _served(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (task.exception() is not None or not self._server.should_exit):
-            self._fail("HTTP is no longer answered", task.exception())
-
-    async def drain(self) -> None:
-        """Take no more requests, and wait until the responses that are under way have ended."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await asyncio.wait({self._task})
-
-    async def close(self) -> None:
-        """End at once, and remove what was bound."""
-        self._server.should_exit = self._server.force_exit = True
+    def abandon(self) -> None:
+        """End all that is spoken at once. Does not wait."""
         for speaker in tuple(self._speakers):
             speaker.abandon()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_CLOSE_S)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._socket.close()
-        if self._path:
-            pathlib.Path(self._path).unlink(missing_ok=True)  # noqa: ASYNC240 - the last act of the process
 
-    # ------------------------------------------------------------ routes
-
-    async def _index(self, _request: Request) -> Response:
-        return JSONResponse({"name": "voicemesh", "version": _version(), "endpoints": _ENDPOINTS})
-
-    async def _health(self, _request: Request) -> Response:
-        serving = self._readiness.serving
-        status = "serving" if serving else "not serving"
-        # Flags that are broken are no reason to send callers elsewhere.
-        flags = {"flags": state} if (state := self._turns.flags.state) is not None else {}
-        return JSONResponse({"status": status, **flags}, status_code=200 if serving else 503)
-
-    async def _voices(self, _request: Request) -> Response:
-        voices = [
-            {"name": voice.name, "language": voice.language, "default": voice.is_default}
-            for voice in self._turns.peers.list_voices("", include_not_ready=False)
-        ]
-        return JSONResponse({"voices": voices})
-
-    async def _speech(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """Speak what a request asks for."""
         received_ns = self._turns.clock.now_ns()
         speaker = None
         try:
@@ -261,41 +168,6 @@ class HttpEdge:
         if speaker is not None:
             self._speakers.discard(speaker)
             speaker.abandon()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: `run()` has those."""
-
-    def capture_signals(self) -> Any:
-        """Leave the signals alone."""
-        return contextlib.nullcontext()
-
-
-def _bind(listen: str) -> socket.socket:
-    """Bind before anything runs, so that an address in use is told as such.
-
-    Raises:
-        SettingsError: The address cannot be bound.
-
-    """
-    try:
-        if listen.startswith("unix:"):
-            bound = socket.socket(socket.AF_UNIX)
-            bound.bind(listen.removeprefix("unix:"))
-        else:
-            host, _, port = listen.rpartition(":")
-            bound = socket.create_server((host.strip("[]"), int(port)), family=_family(host))
-    except OSError as error:
-        raise SettingsError(
-            f"VOICEMESH_HTTP_LISTEN: cannot listen on {listen}: {error.strerror}. Stop what uses it, choose "
-            "another address, or set VOICEMESH_HTTP_ENABLED=false."
-        ) from None
-    bound.setblocking(False)
-    return bound
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 async def _read(request: Request) -> bytes:

@@ -1,0 +1,163 @@
+"""The HTTP edge: speech as OpenAI's clients ask for it, and health for load balancers.
+
+GET  /                  what answers here
+POST /v1/audio/speech   text in, audio out while it is made
+GET  /v1/voices         what can speak
+GET  /healthz           200 while the gateway is SERVING, else 503
+"""
+
+import asyncio
+import contextlib
+import pathlib
+import socket
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.http.speech import Speech
+from gateway.turns import Turns
+from voicemesh.runtime.errors import SettingsError
+from voicemesh.runtime.server import Readiness
+from voicemesh.runtime.sessions import SessionRegistry
+
+_CLOSE_S: Final = 1.0
+_ENDPOINTS: Final = {
+    "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
+    "GET /v1/voices": "what can speak",
+    "GET /healthz": "200 while turns can be taken, else 503",
+}
+
+
+def _version() -> str:
+    """Return the version of the installed package; "" in a checkout that was never installed."""
+    try:
+        return metadata.version("voicemesh")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+class HttpEdge:
+    """Serves HTTP beside gRPC, in the same process and event loop.
+
+    Args:
+        turns: Begins turns.
+        sessions: Holds their tasks.
+        readiness: Whether the gateway can work.
+        listen: Where to listen.
+        fail: Is told when it no longer answers although nobody has stopped it, and why.
+
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        sessions: SessionRegistry,
+        readiness: Readiness,
+        listen: str,
+        fail: Callable[[str, BaseException | None], None],
+    ) -> None:
+        self._fail = fail
+        self._turns = turns
+        self._speech = Speech(turns, sessions)
+        self._readiness = readiness
+        self._socket = _bind(listen)
+        self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
+        app = Starlette(
+            routes=[
+                Route("/", self._index),
+                Route("/v1/audio/speech", self._speech.answer, methods=["POST"]),
+                Route("/v1/voices", self._voices),
+                Route("/healthz", self._health),
+            ],
+        )
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Answer from now on."""
+        serving = self._server.serve(sockets=[self._socket])
+        self._task = asyncio.get_running_loop().create_task(serving, name="http")
+        self._task.add_done_callback(self._served)
+
+    def _served(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (task.exception() is not None or not self._server.should_exit):
+            self._fail("HTTP is no longer answered", task.exception())
+
+    async def drain(self) -> None:
+        """Take no more requests, and wait until the responses that are under way have ended."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def close(self) -> None:
+        """End at once, and remove what was bound."""
+        self._server.should_exit = self._server.force_exit = True
+        self._speech.abandon()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_CLOSE_S)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._socket.close()
+        if self._path:
+            pathlib.Path(self._path).unlink(missing_ok=True)  # noqa: ASYNC240 - the last act of the process
+
+    # ------------------------------------------------------------ routes
+
+    async def _index(self, _request: Request) -> Response:
+        return JSONResponse({"name": "voicemesh", "version": _version(), "endpoints": _ENDPOINTS})
+
+    async def _health(self, _request: Request) -> Response:
+        serving = self._readiness.serving
+        status = "serving" if serving else "not serving"
+        # Flags that are broken are no reason to send callers elsewhere.
+        flags = {"flags": state} if (state := self._turns.flags.state) is not None else {}
+        return JSONResponse({"status": status, **flags}, status_code=200 if serving else 503)
+
+    async def _voices(self, _request: Request) -> Response:
+        voices = [
+            {"name": voice.name, "language": voice.language, "default": voice.is_default}
+            for voice in self._turns.peers.list_voices("", include_not_ready=False)
+        ]
+        return JSONResponse({"voices": voices})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: `run()` has those."""
+
+    def capture_signals(self) -> Any:
+        """Leave the signals alone."""
+        return contextlib.nullcontext()
+
+
+def _bind(listen: str) -> socket.socket:
+    """Bind before anything runs, so that an address in use is told as such.
+
+    Raises:
+        SettingsError: The address cannot be bound.
+
+    """
+    try:
+        if listen.startswith("unix:"):
+            bound = socket.socket(socket.AF_UNIX)
+            bound.bind(listen.removeprefix("unix:"))
+        else:
+            host, _, port = listen.rpartition(":")
+            bound = socket.create_server((host.strip("[]"), int(port)), family=_family(host))
+    except OSError as error:
+        raise SettingsError(
+            f"VOICEMESH_HTTP_LISTEN: cannot listen on {listen}: {error.strerror}. Stop what uses it, choose "
+            "another address, or set VOICEMESH_HTTP_ENABLED=false."
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
