@@ -1,7 +1,7 @@
 """What stays of a turn: its report, its span, one line in the log."""
 
-from collections import OrderedDict
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -12,6 +12,7 @@ from gateway.core.values import TurnSpec
 from gateway.flags import Evaluation
 from gateway.options import SpeechChoice
 from gateway.prices import Prices
+from gateway.record import DISCARDED, REFUSED, TurnBegun, TurnRecord
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageMeter, variant_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
@@ -25,21 +26,34 @@ _SPAN_NAME: Final = "turn"
 MAX_TURN_ID_CHARS: Final = 200
 _VARIANT: Final = "voicemesh.variant"
 """Attributes of the turn's span: what each feature flag gave it."""
-_TurnName = tuple[str, str]
-"""Tenant and id of a turn: no tenant finds another's."""
 
 
 class Recorder:
-    """Keeps the reports of the last turns, and writes each to its trace and to the log."""
+    """Keeps the reports of the last turns, and writes each to its trace and to the log.
 
-    def __init__(self, settings: GatewaySettings, telemetry: Telemetry) -> None:
+    Args:
+        settings: How many it keeps, and prices.
+        telemetry: Makes spans.
+        wall_ns: Time of day in nanoseconds since 1970: for people, no duration is made from it.
+
+    Attributes:
+        record: The turns that run and the last ones that ended.
+        usage: What was consumed.
+
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, telemetry: Telemetry, wall_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         self._settings = settings
+        self._wall_ns = wall_ns
+        self.record = TurnRecord(settings.gateway_remembered_turns, settings.gateway_remembered_bytes)
         self.usage = UsageMeter(Prices(settings.prices_llm, settings.prices_speech))
         self._telemetry = telemetry
-        # Serialised: a message of Python objects takes several times the memory.
-        self._reports: OrderedDict[_TurnName, bytes] = OrderedDict()
-        # By themselves: a burst of refusals must not push out what the turns before it were like.
-        self._refused: OrderedDict[_TurnName, bytes] = OrderedDict()
+
+    def now_us(self) -> int:
+        """Return the time of day, in microseconds since 1970."""
+        return self._wall_ns() // 1000
 
     def find(self, tenant: str, turn_id: str) -> pb.TurnReport:
         """Return the report of a tenant's turn; of its last one that ran and ended, for "".
@@ -48,11 +62,8 @@ class Recorder:
             UnknownTurnError: It is not remembered here.
 
         """
-        name = tenant, turn_id
-        if not turn_id:
-            name = next((name for name in reversed(self._reports) if name[0] == tenant), name)
-        report = self._reports.get(name) or self._refused.get(name)
-        if report is None:
+        turn = self.record.find(tenant, turn_id)
+        if turn is None:
             kept = self._settings.gateway_remembered_turns
             raise UnknownTurnError(
                 f"no turn {turn_id[:80]!r} is remembered here; the last {kept} that ended are"
@@ -60,12 +71,13 @@ class Recorder:
                 else "no turn has ended here yet",
                 field="turn_id",
             )
-        return pb.TurnReport.FromString(report)
+        return turn.report()
 
     def begin(
         self, spec: TurnSpec, speech: SpeechChoice, traceparent: str, flags: Iterable[Evaluation] = ()
     ) -> Span:
         """Start the span of a turn: below the caller's, or of a trace of its own."""
+        kind = "prompt" if spec.prompt is not None else "text"
         span = self._telemetry.tracer.start_span(
             _SPAN_NAME,
             context=extract_traceparent(traceparent),
@@ -75,10 +87,22 @@ class Recorder:
                 "gen_ai.conversation.id": spec.session_id,
                 "voicemesh.tenant": spec.tenant,
                 "voicemesh.voice": speech.voice.name,
-                "voicemesh.turn.kind": "prompt" if spec.prompt is not None else "text",
+                "voicemesh.turn.kind": kind,
                 **{f"{_VARIANT}.{key.removeprefix('voicemesh.')}": variant for key, variant in spec.variants},
             },
         )
+        if not spec.draft:
+            self.record.begin(
+                TurnBegun(
+                    tenant=spec.tenant,
+                    turn_id=spec.turn_id,
+                    session_id=spec.session_id,
+                    trace_id=trace_id_of(span),
+                    voice=speech.voice.name,
+                    kind=kind,
+                    began_unix_us=self.now_us(),
+                )
+            )
         for flag in flags:
             # https://opentelemetry.io/docs/specs/semconv/feature-flags/feature-flags-events/
             span.add_event(
@@ -99,12 +123,16 @@ class Recorder:
         Return it as the caller is told it, None for a draft.
         """
         cost = self.usage.take(report, speech.voice.name, speech.voice.engine)
+        began_us = self.now_us() - report.total_us
         if report.outcome == "discarded":
             self._discard(report, span)
+            empty = pb.TurnReport(turn_id=report.turn_id, began_unix_us=began_us)
+            self.record.end(report.tenant, empty, DISCARDED)
             return None
         told = translation.report_to(report, trace_id_of(span), cost)
         told.format.CopyFrom(speech.heard)
-        self._remember((report.tenant, told.turn_id), told, self._reports)
+        told.began_unix_us = began_us
+        self.record.end(report.tenant, told, report.outcome)
         self._end_span(report, told, span)
         self._log_line(report, told, span)
         return told
@@ -136,20 +164,14 @@ class Recorder:
             trace_id=trace_id,
             outcome=pb.TURN_OUTCOME_FAILED,
             error=to_status(error, trace_id),
+            began_unix_us=self.now_us(),
         )
         if len(turn_id) <= MAX_TURN_ID_CHARS:
-            self._remember((tenant, turn_id), told, self._refused)
+            self.record.end(tenant, told, REFUSED)
         log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id, tenant=tenant)
         log.warning("turn refused", reason=error.reason)
         end_span(span, error)
         return told
-
-    def _remember(self, name: _TurnName, told: pb.TurnReport, reports: OrderedDict[_TurnName, bytes]) -> None:
-        for known in (self._reports, self._refused):
-            known.pop(name, None)  # an id that came again counts from now
-        reports[name] = told.SerializeToString()
-        if len(reports) > self._settings.gateway_remembered_turns:
-            reports.popitem(last=False)
 
     def _discard(self, report: TurnReport, span: Span) -> None:
         """Note a draft that nobody wanted: in its trace and in the log, and nowhere else."""

@@ -7,13 +7,13 @@ from gateway import tenancy
 from gateway.callers import Responses
 from gateway.channels import Channels
 from gateway.conversation import Conversation
+from gateway.listing import list_turns
 from gateway.metering import totals_to
 from gateway.recorder import Recorder
 from gateway.speaking import Speaker
 from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
-from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.runtime.sessions import SessionRegistry
 
 
@@ -81,12 +81,16 @@ class GatewayServicer(GatewayServiceServicer):
         report = self._recorder.find(tenancy.of_call(context), request.turn_id)
         return pb.ExplainTurnResponse(report=report)
 
+    async def ListTurns(
+        self, request: pb.ListTurnsRequest, context: Any
+    ) -> AsyncIterator[pb.ListTurnsResponse]:
+        """Give the reports of the turns of the caller's tenant that ended lately."""
+        tenant = tenancy.asked_for(context, all_tenants=request.all_tenants)
+        for page in list_turns(self._recorder.record, tenant, request, self._recorder.now_us()):
+            yield page
+
     async def GetUsage(self, request: pb.GetUsageRequest, context: Any) -> pb.GetUsageResponse:
         """Return what the caller's tenant consumed; to a caller without one, what every tenant did."""
-        tenant = tenancy.of_call(context)
-        if request.all_tenants and tenant:
-            raise InvalidFieldError(
-                "all_tenants", f"is for callers that name no tenant, and this one is {tenant!r}"
-            )
-        rows = self._recorder.usage.rows(None if request.all_tenants else tenant)
+        tenant = tenancy.asked_for(context, all_tenants=request.all_tenants)
+        rows = self._recorder.usage.rows(tenant)
         return pb.GetUsageResponse(totals=[totals_to(*row) for row in rows])

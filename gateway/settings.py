@@ -100,7 +100,9 @@ class GatewaySettings(ServerSettings):
     gateway_warm_every_s: Annotated[float, Field(ge=1, le=86_400)] = 3_600.0
     """How often those phrases are looked up, so that what has expired is spoken again."""
     gateway_remembered_turns: Annotated[int, Field(ge=1, le=100_000)] = 1_000
-    """Turns whose reports `ExplainTurn` can find."""
+    """Turns whose reports `ExplainTurn` and `ListTurns` can find, and as many that were refused."""
+    gateway_remembered_bytes: Annotated[int, Field(ge=100_000, le=10_000_000_000)] = 33_554_432
+    """Most bytes of those reports, which hold the texts of replies; the oldest go first."""
     prices_llm: dict[str, TextPrice] = Field(default_factory=dict)
     """Prices of models in US dollars, as JSON by PROVIDER/MODEL; `docs/cost.md` has the form."""
     prices_speech: dict[str, SpeechPrice] = Field(default_factory=dict)

@@ -18,6 +18,21 @@ def of_call(context: Any) -> str:
     return one_of((value for key, value in metadata if key == tenant.METADATA_KEY), tenant.METADATA_KEY)
 
 
+def asked_for(context: Any, *, all_tenants: bool) -> str | None:
+    """Return the tenant that a gRPC call may be told of; None, which is all, where it asks for that.
+
+    Raises:
+        InvalidFieldError: It asks for all, and names one: who is let in under a name learns of no other.
+
+    """
+    tenant = of_call(context)
+    if all_tenants and tenant:
+        raise InvalidFieldError(
+            "all_tenants", f"is for callers that name no tenant, and this one is {tenant!r}"
+        )
+    return None if all_tenants else tenant
+
+
 def one_of(names: Iterable[str | bytes], field: str) -> str:
     """Return the only name among those that a call was given in `field`; "" where it was given none.
 

@@ -111,6 +111,9 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
     last: gateway_pb2.TurnReport | None = None
     turns: int = 0
     usage: list[gateway_pb2.UsageTotals] = field(default_factory=list)
+    listed: list[gateway_pb2.ListedTurn] = field(default_factory=list)
+    list_requests: list[gateway_pb2.ListTurnsRequest] = field(default_factory=list)
+    forgotten: bool = False
 
     async def Converse(self, request_iterator, context):
         outbox: asyncio.Queue[Any] = asyncio.Queue(maxsize=4096)
@@ -249,6 +252,15 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
             if language.startswith(request.language)
         ]
         return gateway_pb2.ListVoicesResponse(voices=voices)
+
+    async def ListTurns(self, request, context):
+        self.list_requests.append(request)
+        first = gateway_pb2.ListTurnsResponse(
+            matched=len(self.listed), remembered=len(self.listed), forgotten=self.forgotten
+        )
+        yield first
+        for turn in self.listed:
+            yield gateway_pb2.ListTurnsResponse(turns=[turn])
 
     async def ExplainTurn(self, request, context):
         if self.last is None or request.turn_id not in ("", self.last.turn_id):

@@ -41,7 +41,9 @@ async def _configured(prompt: bool = False) -> AsyncIterator[pb.ConverseRequest]
 
 
 @pytest.mark.parametrize(("metadata", "said"), BAD)
-@pytest.mark.parametrize("method", ["Converse", "Speak", "SpeakBatch", "ExplainTurn", "GetUsage"])
+@pytest.mark.parametrize(
+    "method", ["Converse", "Speak", "SpeakBatch", "ExplainTurn", "ListTurns", "GetUsage"]
+)
 async def test_a_tenant_that_cannot_be_is_refused_by_name(
     socket_folder: pathlib.Path, method: str, metadata: Any, said: str
 ) -> None:
@@ -50,6 +52,7 @@ async def test_a_tenant_that_cannot_be_is_refused_by_name(
         "Speak": pb.SpeakRequest(text="Hello."),
         "SpeakBatch": pb.SpeakBatchRequest(texts=["Hello."]),
         "ExplainTurn": pb.ExplainTurnRequest(),
+        "ListTurns": pb.ListTurnsRequest(),
         "GetUsage": pb.GetUsageRequest(),
     }
     async with running_gateway(str(socket_folder), Services()) as gateway:
@@ -122,6 +125,57 @@ async def test_what_others_consumed_is_told_to_nobody_under_a_tenants_name(
             await tenants(everybody, "acme")
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "all_tenants: is for callers that name no tenant" in (raised.value.details() or "")
+
+
+async def test_the_turns_of_others_are_listed_to_nobody_under_a_tenants_name(
+    socket_folder: pathlib.Path,
+) -> None:
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        for tenant, turn_id in (("acme", "a"), ("globex", "g"), ("acme", "b"), ("", "n")):
+            await spoken(gateway, tenant, turn_id)
+        address = f"unix:{socket_folder}/gateway"
+
+        async def listed(tenant: str, **options: Any) -> list[tuple[str, str]]:
+            async with VoiceMesh(address, tenant=tenant) as mesh:
+                return [(turn.tenant, turn.report.turn_id) async for turn in mesh.turns(**options)]
+
+        assert await listed("acme") == [("acme", "b"), ("acme", "a")]
+        assert len(await listed("acme", order="ttfa", limit=1)) == 1
+        assert sorted(await listed("acme", order="total")) == [("acme", "a"), ("acme", "b")]
+        assert await listed("") == [("", "n")]
+        assert await listed("stranger") == []
+        assert await listed("", all_tenants=True) == [
+            ("", "n"),
+            ("acme", "b"),
+            ("globex", "g"),
+            ("acme", "a"),
+        ]
+        with pytest.raises(VoiceMeshError, match="all_tenants: is for callers that name no tenant"):
+            await listed("acme", all_tenants=True)
+
+
+async def test_turns_are_listed_as_they_are_explained_and_without_their_words(
+    socket_folder: pathlib.Path,
+) -> None:
+    async with running_gateway(str(socket_folder), Services(), gateway_remembered_turns=3) as gateway:
+        await gateway.serving()
+        for number in range(4):
+            await spoken(gateway, "acme", f"t{number}")
+        async with VoiceMesh(f"unix:{socket_folder}/gateway", tenant="acme") as mesh:
+            turns = mesh.turns(with_text=True, max_age_s=3600)
+            reports = [turn.report async for turn in turns]
+            assert reports == [await mesh.explain(f"t{number}") for number in (3, 2, 1)]
+            assert (turns.matched, turns.remembered, turns.forgotten) == (3, 3, True)
+            assert turns.oldest_began_unix_us == reports[-1].began_unix_us > 0
+            silent = [turn.report async for turn in mesh.turns()]
+            assert {report.text for report in reports} == {"Hello."}
+            assert {report.text for report in silent} == {""}
+            assert {chunk.text for report in silent for chunk in report.chunks} == {""}
+            assert [turn async for turn in mesh.turns(outcomes=["failed"])] == []
+            for options in ({"order": "oldest"}, {"outcomes": ["lost"]}, {"limit": -1}, {"max_age_s": -1.0}):
+                with pytest.raises(ValueError, match=next(iter(options))):
+                    mesh.turns(**options)
 
 
 async def test_an_id_that_two_tenants_use_names_two_turns(socket_folder: pathlib.Path) -> None:

@@ -30,6 +30,7 @@ from voicemesh.client.events import (
     Words,
 )
 from voicemesh.client.files import write_audio
+from voicemesh.client.listing import ListedTurn, TurnList
 from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh, WarmItem
 from voicemesh.client.options import FLUSH, GenerationOptions, Image, SpeechOptions
 from voicemesh.client.report import ChunkReport, TurnReport
@@ -51,6 +52,7 @@ __all__ = [
     "Frame",
     "GenerationOptions",
     "Image",
+    "ListedTurn",
     "Recording",
     "SpeakLocally",
     "SpeechOptions",
@@ -58,6 +60,7 @@ __all__ = [
     "TextRun",
     "Turn",
     "TurnEnded",
+    "TurnList",
     "TurnReport",
     "TurnStarted",
     "UsageTotals",

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic_ns
 from types import TracebackType
@@ -20,6 +20,7 @@ from voicemesh.client.events import (
     frame_from_proto,
     voice_from_proto,
 )
+from voicemesh.client.listing import TurnList, request_for
 from voicemesh.client.observer import Clock, Observer
 from voicemesh.client.options import (
     ConversationOptions,
@@ -52,6 +53,7 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 )
 _UNARY_TIMEOUT_S: Final = 10.0
+_LIST_TIMEOUT_S: Final = 60.0
 _SPEECH: Final = SpeechOptions()
 _GENERATION: Final = GenerationOptions()
 
@@ -316,6 +318,45 @@ class VoiceMesh:
             self._stub().ExplainTurn(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
         )
         return report_from_proto(response.report)
+
+    def turns(
+        self,
+        *,
+        max_age_s: float = 0.0,
+        outcomes: Collection[str] = (),
+        order: str = "newest",
+        limit: int = 0,
+        with_text: bool = False,
+        include_refused: bool = False,
+        all_tenants: bool = False,
+    ) -> TurnList:
+        """Return the turns that ended lately, to be iterated over.
+
+        Args:
+            max_age_s: Only turns that began no longer ago, by the gateway's clock; 0 for all it remembers.
+            outcomes: Only these: "completed", "interrupted", "failed"; empty for all.
+            order: "newest", or those first that took longest: "ttfa" (only turns with audio), "total".
+            limit: At most so many; 0 for all.
+            with_text: True for what was said, too.
+            include_refused: True for those too that were refused before they began.
+            all_tenants: True for every tenant's; only a client without a tenant may ask for them.
+
+        Raises ValueError for what cannot be.
+
+        """
+        request = request_for(
+            max_age_s=max_age_s,
+            outcomes=outcomes,
+            order=order,
+            limit=limit,
+            with_text=with_text,
+            include_refused=include_refused,
+            all_tenants=all_tenants,
+        )
+        stub = self._stub()
+        return TurnList(
+            lambda: stub.ListTurns(request, timeout=_LIST_TIMEOUT_S, metadata=self._metadata), self.address
+        )
 
     async def usage(self, *, all_tenants: bool = False) -> list[UsageTotals]:
         """Return what the tenant consumed since the gateway began; with `all_tenants`, what every one did.

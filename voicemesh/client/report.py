@@ -105,6 +105,7 @@ class TurnReport:
         prompt_variant: The named system prompt; "" for one of the caller's own, or a text that a flag gave
             (`variants` has which).
         variants: Feature flags that had a say in the turn, and the variant that each gave it.
+        began_unix_us: Time of day at the gateway when the times begin, in microseconds since 1970.
 
     """
 
@@ -139,6 +140,7 @@ class TurnReport:
     model: str = ""
     prompt_variant: str = ""
     variants: Mapping[str, str] = field(default_factory=dict)
+    began_unix_us: int = 0
 
     @property
     def cost_usd(self) -> float | None:
@@ -151,6 +153,7 @@ class TurnReport:
         return {
             "turn_id": self.turn_id,
             "trace_id": self.trace_id,
+            "began_unix_us": self.began_unix_us,
             "prompt": self.prompt,
             "text": self.text,
             "outcome": self.outcome,
@@ -244,6 +247,7 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         model=message.model,
         prompt_variant=message.prompt_variant,
         variants=dict(message.variants),
+        began_unix_us=message.began_unix_us,
     )
 
 

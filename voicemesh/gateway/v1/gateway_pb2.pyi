@@ -157,6 +157,34 @@ CACHE_OUTCOME_SIMILAR: CacheOutcome.ValueType  # 5
 """The cache's memory, by similarity: the reply was made for another prompt. For replies only."""
 Global___CacheOutcome: _TypeAlias = CacheOutcome  # noqa: Y015
 
+class _TurnOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TurnOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TURN_ORDER_UNSPECIFIED: _TurnOrder.ValueType  # 0
+    """As TURN_ORDER_NEWEST."""
+    TURN_ORDER_NEWEST: _TurnOrder.ValueType  # 1
+    """Those that ended last."""
+    TURN_ORDER_SLOWEST_TTFA: _TurnOrder.ValueType  # 2
+    """Those with the longest time to first audio; turns without audio are left out."""
+    TURN_ORDER_SLOWEST_TOTAL: _TurnOrder.ValueType  # 3
+    """Those that took longest from prompt to end."""
+
+class TurnOrder(_TurnOrder, metaclass=_TurnOrderEnumTypeWrapper):
+    """Which turns come first."""
+
+TURN_ORDER_UNSPECIFIED: TurnOrder.ValueType  # 0
+"""As TURN_ORDER_NEWEST."""
+TURN_ORDER_NEWEST: TurnOrder.ValueType  # 1
+"""Those that ended last."""
+TURN_ORDER_SLOWEST_TTFA: TurnOrder.ValueType  # 2
+"""Those with the longest time to first audio; turns without audio are left out."""
+TURN_ORDER_SLOWEST_TOTAL: TurnOrder.ValueType  # 3
+"""Those that took longest from prompt to end."""
+Global___TurnOrder: _TypeAlias = TurnOrder  # noqa: Y015
+
 @_typing.final
 class ConverseRequest(_message.Message):
     """From the caller of Converse."""
@@ -860,6 +888,7 @@ class TurnReport(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PROMPT_VARIANT_FIELD_NUMBER: _builtins.int
     ENGINE_US_FIELD_NUMBER: _builtins.int
+    BEGAN_UNIX_US_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -908,6 +937,10 @@ class TurnReport(_message.Message):
     """Named system prompt that the turn was made with; empty for one of the caller's own."""
     engine_us: _builtins.int
     """Microseconds that engines were busy with the turn's chunks; without what ended behind an interrupt."""
+    began_unix_us: _builtins.int
+    """Time of day at the gateway when the prompt came, or a draft's confirmation, in microseconds since 1970:
+    for people, and to choose turns by age. No duration is made from it.
+    """
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was given up, each once, in order of appearance."""
@@ -977,10 +1010,11 @@ class TurnReport(_message.Message):
         model: _builtins.str = ...,
         prompt_variant: _builtins.str = ...,
         engine_us: _builtins.int = ...,
+        began_unix_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "engine_us", b"engine_us", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "engine_us", b"engine_us", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1394,6 +1428,128 @@ class ExplainTurnResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainTurnResponse: _TypeAlias = ExplainTurnResponse  # noqa: Y015
+
+@_typing.final
+class ListTurnsRequest(_message.Message):
+    """Asks for the turns that ended lately."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_AGE_US_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    WITH_TEXT_FIELD_NUMBER: _builtins.int
+    INCLUDE_REFUSED_FIELD_NUMBER: _builtins.int
+    ALL_TENANTS_FIELD_NUMBER: _builtins.int
+    max_age_us: _builtins.int
+    """Only turns that began no longer ago than this, in microseconds by the gateway's clock; 0 for all that
+    are remembered. An age and no time, because the caller's clock may differ.
+    """
+    order: Global___TurnOrder.ValueType
+    """Which come first."""
+    limit: _builtins.int
+    """At most so many; 0 for all."""
+    with_text: _builtins.bool
+    """True to have the texts of replies and chunks, too. A report that is too large for one message comes
+    without them in any case, and without its chunks where that is not enough.
+    """
+    include_refused: _builtins.bool
+    """True to have those too that were refused before they began: failed turns without durations."""
+    all_tenants: _builtins.bool
+    """True to be told of every tenant's, and not of the caller's alone: only for callers that name no tenant,
+    as in GetUsageRequest. Else INVALID_ARGUMENT.
+    """
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedScalarFieldContainer[Global___TurnOutcome.ValueType]:
+        """Only turns that ended so; empty for all."""
+
+    def __init__(
+        self,
+        *,
+        max_age_us: _builtins.int = ...,
+        outcomes: _abc.Iterable[Global___TurnOutcome.ValueType] | None = ...,
+        order: Global___TurnOrder.ValueType = ...,
+        limit: _builtins.int = ...,
+        with_text: _builtins.bool = ...,
+        include_refused: _builtins.bool = ...,
+        all_tenants: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_tenants", b"all_tenants", "include_refused", b"include_refused", "limit", b"limit", "max_age_us", b"max_age_us", "order", b"order", "outcomes", b"outcomes", "with_text", b"with_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTurnsRequest: _TypeAlias = ListTurnsRequest  # noqa: Y015
+
+@_typing.final
+class ListTurnsResponse(_message.Message):
+    """Some of the turns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURNS_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    REMEMBERED_FIELD_NUMBER: _builtins.int
+    OLDEST_BEGAN_UNIX_US_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """In the first message: how many turns match, without `limit`."""
+    remembered: _builtins.int
+    """In the first message: how many of that caller's turns are remembered at all."""
+    oldest_began_unix_us: _builtins.int
+    """In the first message: when the oldest of them began, in microseconds since 1970; 0 where there is none."""
+    forgotten: _builtins.bool
+    """In the first message: true where older turns of anybody are forgotten already, for want of room."""
+    @_builtins.property
+    def turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListedTurn]:
+        """In the order that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        turns: _abc.Iterable[Global___ListedTurn] | None = ...,
+        matched: _builtins.int = ...,
+        remembered: _builtins.int = ...,
+        oldest_began_unix_us: _builtins.int = ...,
+        forgotten: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "matched", b"matched", "oldest_began_unix_us", b"oldest_began_unix_us", "remembered", b"remembered", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTurnsResponse: _TypeAlias = ListTurnsResponse  # noqa: Y015
+
+@_typing.final
+class ListedTurn(_message.Message):
+    """A turn that ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Whose it is; empty for the tenant without a name."""
+    @_builtins.property
+    def report(self) -> Global___TurnReport:
+        """Its account."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        report: Global___TurnReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedTurn: _TypeAlias = ListedTurn  # noqa: Y015
 
 @_typing.final
 class GetUsageRequest(_message.Message):

@@ -60,6 +60,13 @@ class GatewayServiceStub:
     """What can speak."""
     ExplainTurn: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ExplainTurnRequest, _gateway_pb2.ExplainTurnResponse]
     """The report of a turn of the caller's tenant that ended here lately."""
+    ListTurns: _aio.UnaryStreamMultiCallable[_gateway_pb2.ListTurnsRequest, _gateway_pb2.ListTurnsResponse]
+    """The reports of the turns of the caller's tenant that ended here lately, in messages of at most 1 MiB.
+
+    Which turns they are is settled when the call comes: turns that end while it is read are not among
+    them, and one that is forgotten meanwhile is left out. There is a first message also where no turn
+    matches.
+    """
     GetUsage: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetUsageRequest, _gateway_pb2.GetUsageResponse]
     """What the caller's tenant consumed, and what it cost, since this gateway began."""
 
@@ -139,6 +146,19 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_gateway_pb2.ExplainTurnRequest, _abc.Awaitable[_gateway_pb2.ExplainTurnResponse]],
     ) -> _abc.Awaitable[_gateway_pb2.ExplainTurnResponse]:
         """The report of a turn of the caller's tenant that ended here lately."""
+
+    @_abc_1.abstractmethod
+    def ListTurns(
+        self,
+        request: _gateway_pb2.ListTurnsRequest,
+        context: _aio.ServicerContext[_gateway_pb2.ListTurnsRequest, _abc.AsyncIterator[_gateway_pb2.ListTurnsResponse]],
+    ) -> _abc.AsyncIterator[_gateway_pb2.ListTurnsResponse]:
+        """The reports of the turns of the caller's tenant that ended here lately, in messages of at most 1 MiB.
+
+        Which turns they are is settled when the call comes: turns that end while it is read are not among
+        them, and one that is forgotten meanwhile is left out. There is a first message also where no turn
+        matches.
+        """
 
     @_abc_1.abstractmethod
     def GetUsage(
