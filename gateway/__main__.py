@@ -69,6 +69,7 @@ def main() -> int:
         GatewaySettings,
         lambda settings: settings.gateway_listen,
         Gateway,
+        lambda settings: settings.gateway_metrics_listen,
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway import prompts
 from gateway.prices import SpeechPrice, TextPrice
-from voicemesh.runtime.settings import ListenAddress, ServerSettings
+from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 _GONE: Final = {
     "VOICEMESH_PRICE_INPUT_USD_PER_MTOK": "VOICEMESH_PRICES_LLM",
@@ -24,6 +24,8 @@ class GatewaySettings(ServerSettings):
 
     gateway_listen: ListenAddress = "127.0.0.1:50050"
     """Where callers reach the gateway over gRPC."""
+    gateway_metrics_listen: MetricsAddress = ""
+    """Where Prometheus scrapes this process; empty: nowhere. `voicemesh up` sets it."""
     http_listen: ListenAddress = "127.0.0.1:8080"
     """Where callers reach the gateway over HTTP."""
     http_enabled: bool = True

@@ -20,7 +20,7 @@ import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from voicemesh.runtime.settings import PREFIX, ListenAddress, ServerSettings, variable_of
+from voicemesh.runtime.settings import PREFIX, ListenAddress, MetricsAddress, ServerSettings, variable_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"
@@ -154,6 +154,8 @@ def values_of(field: FieldInfo) -> str:
     words = kind_of(field.annotation)
     if any(item in field.metadata for item in get_args(ListenAddress)[1:]):
         words = "`HOST:PORT` or `unix:PATH`"
+    if any(item in field.metadata for item in get_args(MetricsAddress)[1:]):
+        words = "`HOST:PORT`, `unix:PATH` or empty"
     low = high = None
     for item in field.metadata:
         if isinstance(item, annotated_types.Ge):

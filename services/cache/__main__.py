@@ -10,7 +10,14 @@ from voicemesh.runtime.server import run
 
 def main() -> int:
     """Run the service; return the exit status of the process."""
-    return run("cache", FULL_NAME, CacheSettings, lambda settings: settings.cache_listen, build)
+    return run(
+        "cache",
+        FULL_NAME,
+        CacheSettings,
+        lambda settings: settings.cache_listen,
+        build,
+        lambda settings: settings.cache_metrics_listen,
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.cache.admission import MOST_REQUESTS
 from services.cache.prompts import Match
-from voicemesh.runtime.settings import ListenAddress, ServerSettings
+from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 _HEADROOM_BYTES = 512 * 1024
 
@@ -18,6 +18,8 @@ class CacheSettings(ServerSettings):
 
     cache_listen: ListenAddress = "127.0.0.1:50054"
     """Where it listens."""
+    cache_metrics_listen: MetricsAddress = ""
+    """Where Prometheus scrapes this process; empty: nowhere. `voicemesh up` sets it."""
     redis_url: SecretStr | None = None
     """Redis behind memory: redis://, rediss:// (TLS) or unix://; not set: memory alone. May hold a
     password, so it is never printed."""

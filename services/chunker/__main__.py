@@ -15,4 +15,13 @@ def build(settings: ChunkerSettings, runtime: Runtime) -> HostedChunker:
 
 
 if __name__ == "__main__":
-    sys.exit(run("chunker", FULL_NAME, ChunkerSettings, lambda settings: settings.chunker_listen, build))
+    sys.exit(
+        run(
+            "chunker",
+            FULL_NAME,
+            ChunkerSettings,
+            lambda settings: settings.chunker_listen,
+            build,
+            lambda settings: settings.chunker_metrics_listen,
+        )
+    )

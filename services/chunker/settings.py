@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from services.chunker.policy import DEFAULT_MAX_CHARS, DEFAULT_MAX_TEXT_CHARS, Limits
-from voicemesh.runtime.settings import ListenAddress, ServerSettings
+from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 
 class ChunkerSettings(ServerSettings):
@@ -13,6 +13,8 @@ class ChunkerSettings(ServerSettings):
 
     chunker_listen: ListenAddress = "127.0.0.1:50052"
     """Where the service listens."""
+    chunker_metrics_listen: MetricsAddress = ""
+    """Where Prometheus scrapes this process; empty: nowhere. `voicemesh up` sets it."""
     chunker_max_chars: Annotated[int, Field(ge=20, le=10_000)] = DEFAULT_MAX_CHARS
     """Most characters of a chunk; a stream may ask for fewer."""
     chunker_hold_ms: Annotated[int, Field(ge=10, le=60_000)] = 300

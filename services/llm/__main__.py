@@ -93,4 +93,13 @@ def _reply_source(settings: LlmSettings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run("llm", FULL_NAME, LlmSettings, lambda settings: settings.llm_listen, build))
+    sys.exit(
+        run(
+            "llm",
+            FULL_NAME,
+            LlmSettings,
+            lambda settings: settings.llm_listen,
+            build,
+            lambda settings: settings.llm_metrics_listen,
+        )
+    )

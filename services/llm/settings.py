@@ -20,7 +20,7 @@ from services.llm.declarations import (
     checked_url,
     read_providers,
 )
-from voicemesh.runtime.settings import ListenAddress, ServerSettings
+from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 
 class LlmSettings(ServerSettings):
@@ -28,6 +28,8 @@ class LlmSettings(ServerSettings):
 
     llm_listen: ListenAddress = "127.0.0.1:50051"
     """Where the service listens."""
+    llm_metrics_listen: MetricsAddress = ""
+    """Where Prometheus scrapes this process; empty: nowhere. `voicemesh up` sets it."""
     openai_api_key: Annotated[SecretStr | None, Field(validation_alias="OPENAI_API_KEY")] = None
     """Key of the provider. Not needed for servers that ask for none."""
     openai_base_url: Annotated[str, Field(validation_alias="OPENAI_BASE_URL")] = ""

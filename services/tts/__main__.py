@@ -10,7 +10,14 @@ from voicemesh.runtime.server import run
 
 def main() -> int:
     """Run; return the exit status."""
-    return run("tts", SERVICE, TtsSettings, lambda settings: settings.tts_listen, HostedTts)
+    return run(
+        "tts",
+        SERVICE,
+        TtsSettings,
+        lambda settings: settings.tts_listen,
+        HostedTts,
+        lambda settings: settings.tts_metrics_listen,
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from services.tts.loudness import TARGET_LUFS
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
 from voicemesh.runtime.declarations import explain
 from voicemesh.runtime.errors import SettingsError
-from voicemesh.runtime.settings import ListenAddress, ServerSettings
+from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _BUILT_IN_ENGINES: Final = ("espeak", "coqui", "openai", "piper", "simulated", "simulated-steps")
@@ -152,6 +152,8 @@ class TtsSettings(ServerSettings):
 
     tts_listen: ListenAddress = "127.0.0.1:50053"
     """Where to listen."""
+    tts_metrics_listen: MetricsAddress = ""
+    """Where Prometheus scrapes this process; empty: nowhere. `voicemesh up` sets it."""
     tts_voices: VOICES_TYPE = (VoiceDeclaration(name="espeak", engine="espeak", replicas=2),)
     """What can speak: a JSON list of declarations."""
     tts_voices_file: str = ""

@@ -26,6 +26,7 @@ from voicemesh.runtime.clock import Clock, SystemClock
 from voicemesh.runtime.errors import MeshError, SettingsError
 from voicemesh.runtime.health import Readiness
 from voicemesh.runtime.interceptors import ErrorInterceptor
+from voicemesh.runtime.metrics import Metrics, make_metrics
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.settings import ServerSettings
 from voicemesh.runtime.telemetry import Telemetry
@@ -52,16 +53,25 @@ class Runtime:
         service: Short name, as given to `run()`.
         readiness: Where the service says whether it can work.
         telemetry: Makes spans.
+        metrics: Counts and measures; does nothing where nobody asked for it.
         clock: The machine's.
         sessions: Holds the tasks of calls; joined before `Hosted.close`.
         failed: Set by `fail`.
 
     """
 
-    def __init__(self, service: str, readiness: Readiness, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(
+        self,
+        service: str,
+        readiness: Readiness,
+        telemetry: Telemetry,
+        clock: Clock,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.service = service
         self.readiness = readiness
         self.telemetry = telemetry
+        self.metrics = metrics or Metrics.off()
         self.clock = clock
         self.sessions = SessionRegistry()
         self.failed = asyncio.Event()
@@ -108,6 +118,7 @@ def run(
     settings_type: type[S],
     listen_of: Callable[[S], str],
     build: Callable[[S, Runtime], Hosted],
+    metrics_of: Callable[[S], str] = lambda _: "",
 ) -> int:
     """Host one service until it is told to stop; return the exit status of the process.
 
@@ -117,6 +128,7 @@ def run(
         settings_type: Its settings.
         listen_of: The field of the settings that holds the listen address.
         build: Makes the service. Nothing else constructs.
+        metrics_of: The field of the settings that says where Prometheus scrapes the process; "": nowhere.
 
     Returns:
         0 after a drain, 1 when the service failed, 2 for a wrong setting, 3 for an address that
@@ -126,18 +138,25 @@ def run(
     try:
         loaded = settings.load(settings_type)
         logs.configure(service, level=loaded.log_level, fmt=loaded.log_format)
-        return asyncio.run(_serve(service, full_name, loaded, listen_of(loaded), build))
+        listen, metrics_listen = listen_of(loaded), metrics_of(loaded)
+        return asyncio.run(_serve(service, full_name, loaded, listen, metrics_listen, build))
     except SettingsError as error:
         _complain(service, f"wrong settings\n{error}")
         return EXIT_SETTINGS
 
 
 async def _serve(
-    service: str, full_name: str, loaded: S, listen: str, build: Callable[[S, Runtime], Hosted]
+    service: str,
+    full_name: str,
+    loaded: S,
+    listen: str,
+    metrics_listen: str,
+    build: Callable[[S, Runtime], Hosted],
 ) -> int:
     signals = _Signals(exit_with_stdin=loaded.exit_with_stdin)
     readiness = Readiness(full_name)
-    runtime = Runtime(service, readiness, Telemetry(service), SystemClock())
+    metrics = make_metrics(service, scraped=bool(metrics_listen))
+    runtime = Runtime(service, readiness, Telemetry(service), SystemClock(), metrics)
     server = make_server(loaded.max_message_bytes)
     hosted = build(loaded, runtime)
     hosted.register(server)
@@ -147,26 +166,29 @@ async def _serve(
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError:
-        variable = f"{settings.PREFIX}{service.upper()}_LISTEN"
-        _complain(
-            service,
-            f"cannot listen on {listen}: in use, or not an address of this machine. "
-            f"Stop what uses it, or set {variable}.",
-        )
+        _complain_of_address(service, listen, "LISTEN")
         return EXIT_ADDRESS
+    if metrics.scraping is not None:
+        try:
+            metrics.scraping.listen(metrics_listen)
+        except OSError:
+            _complain_of_address(service, metrics_listen, "METRICS_LISTEN")
+            return EXIT_ADDRESS
     _log.info("settings", **settings.describe(loaded))
     for variable, nearest in settings.unknown(type(loaded), os.environ).items():
         hint = f"did you mean {nearest}?" if nearest else "docs/settings.md lists those that there are"
         _log.warning("unknown setting", variable=variable, hint=hint)
     await server.start()
     _log.info("listening", address=listen, port=port, pid=os.getpid())
+    if metrics.scraping is not None:
+        _log.info("metrics", address=metrics.scraping.address)
     exit_status = EXIT_FAILED
     try:
         exit_status = await _until_stopped(service, hosted, runtime, signals)
     finally:
         if not await _end(hosted, runtime, server, signals, loaded.drain_grace_s):
             exit_status = exit_status or EXIT_FAILED
-        await runtime.telemetry.flush()
+        await asyncio.gather(runtime.telemetry.flush(), metrics.flush())
         _log.info("stopped", exit_status=exit_status)
     return exit_status
 
@@ -268,6 +290,15 @@ def make_server(
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     return grpc.aio.server(interceptors=(ErrorInterceptor(),), options=options)
+
+
+def _complain_of_address(service: str, address: str, setting: str) -> None:
+    variable = f"{settings.PREFIX}{service.upper()}_{setting}"
+    _complain(
+        service,
+        f"cannot listen on {address}: in use, or not an address of this machine. "
+        f"Stop what uses it, or set {variable}.",
+    )
 
 
 def _complain(service: str, text: str) -> None:

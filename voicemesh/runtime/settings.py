@@ -32,6 +32,9 @@ def _check_address(value: str) -> str:
 ListenAddress = Annotated[str, AfterValidator(_check_address)]
 """Where a server listens: `HOST:PORT` (port 0 takes a free one) or `unix:PATH`."""
 
+MetricsAddress = Annotated[str, AfterValidator(lambda value: value and _check_address(value))]
+"""Where Prometheus scrapes a process: as `ListenAddress`, or empty."""
+
 
 class ServerSettings(BaseSettings):
     """What every process of the mesh can be told. Each field is the variable `VOICEMESH_<FIELD>`."""
