@@ -4,7 +4,7 @@ import sys
 
 import grpc
 
-from gateway import encoding
+from gateway import encoding, instruments
 from gateway.flags import open_flags
 from gateway.http import HttpEdge
 from gateway.peers import Peers
@@ -21,10 +21,11 @@ class Gateway(Hosted):
     """Puts the gateway together."""
 
     def __init__(self, settings: GatewaySettings, runtime: Runtime) -> None:
-        self._peers = Peers(settings, runtime.readiness, runtime.clock)
+        self._peers = Peers(settings, runtime.readiness, runtime.clock, runtime.metrics)
         self._flags = open_flags(settings, runtime.clock)
-        recorder = Recorder(settings, runtime.telemetry)
+        recorder = Recorder(settings, runtime.telemetry, metrics=runtime.metrics)
         self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock, self._flags)
+        runtime.metrics.observe(instruments.ACTIVE, lambda: [(len(self._turns), {})])
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
         self._warm_file = WarmFile(settings, self._turns, runtime.sessions)
         self._http: HttpEdge | None = None

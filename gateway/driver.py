@@ -74,6 +74,7 @@ class TurnDriver:
     """Runs one turn from `start` to `finished`.
 
     Attributes:
+        spoken_over: True once its caller was known to speak over it.
         finished: Set when the turn has ended and the caller was told.
         settled: Set while no write of the history is under way.
 
@@ -117,6 +118,7 @@ class TurnDriver:
         timeout_s: float | None,
     ) -> None:
         self.spec = spec
+        self.spoken_over = False
         self.finished = asyncio.Event()
         self.settled = asyncio.Event()
         self.settled.set()
@@ -329,7 +331,9 @@ class TurnDriver:
         left_s = None
         if self._deadline_ns is not None:
             left_s = max(0.0, (self._deadline_ns - self._clock.now_ns()) / 1e9)
-        link: Link[Any, Any] = Link(service, method, open_call, self._telemetry, self._span, left_s)
+        link: Link[Any, Any] = Link(
+            service, method, open_call, self._telemetry, self._span, left_s, self._peers.calls
+        )
         self._links.append(link)
         return link
 

@@ -140,6 +140,8 @@ class Floor:
             if self._draft is not None:
                 self._discard()
                 return
+            if self._turn is not None:
+                self._turns.barged_in(self._turn)
             self._tell(on.Interrupted(interrupt.played_ms if interrupt.HasField("played_ms") else None))
 
     async def _prompt(self, member: Member, prompt: pb.Prompt, received_ns: int) -> None:
@@ -294,6 +296,7 @@ class Floor:
         if self._turn is None:
             return
         if not self._turn.finished.is_set():
+            self._turns.barged_in(self._turn)
             self._turn.handle(on.Interrupted())
             await self._turn.finished.wait()
         while not self._turn.settled.is_set():

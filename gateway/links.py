@@ -1,16 +1,19 @@
 """One turn's streams to the services: bounded, traced, and always ended."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
+from grpc import StatusCode
 from opentelemetry.trace import Span
 
+from voicemesh.runtime.calls import CallMeter
 from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
-from voicemesh.runtime.status import RemoteError, from_rpc_error, to_status
+from voicemesh.runtime.status import RemoteError, code_of, from_rpc_error, to_status
 from voicemesh.runtime.streams import Outbox
 from voicemesh.runtime.telemetry import Telemetry, end_span, inject, metadata_of, trace_id_of
 
@@ -31,6 +34,7 @@ class Link(Generic[Q, R]):
         telemetry: Makes the span.
         parent: The turn's span; None where the stream is opened before there is a turn.
         timeout_s: What is left of the caller's deadline; None where it has none.
+        meter: Is told how long the call took, from its first message on.
 
     Attributes:
         reader: The task that reads it, once it was started.
@@ -45,6 +49,7 @@ class Link(Generic[Q, R]):
         telemetry: Telemetry,
         parent: Span | None,
         timeout_s: float | None,
+        meter: CallMeter | None = None,
     ) -> None:
         self._service = service
         self._method = method
@@ -54,6 +59,8 @@ class Link(Generic[Q, R]):
         self._call: grpc.aio.StreamStreamCall[Q, R] = open_call(
             self._requests, metadata=metadata_of(self._span) if self._span else None, timeout=timeout_s
         )
+        self._meter = meter
+        self._began_s = 0.0
         self._cancelled = False
         self._take: Callable[[R], Awaitable[None]]
         self._ended: Callable[[RemoteError | None], None]
@@ -73,6 +80,8 @@ class Link(Generic[Q, R]):
 
     def send(self, request: Q) -> None:
         """Send a message, without waiting. What is sent after the end of the stream is dropped."""
+        if not self._began_s:
+            self._began_s = time.monotonic()
         self._requests.push(request)
 
     async def room(self) -> None:
@@ -125,9 +134,19 @@ class Link(Generic[Q, R]):
         finally:
             self._requests.abort()
             self._call.cancel()
+            self._measure(error)
             if self._span is not None:
                 end_span(self._span, error)
         return error
+
+    def _measure(self, error: RemoteError | None) -> None:
+        if self._meter is None or not self._began_s:
+            return  # it stood by, and nobody came
+        if error is not None:
+            code = code_of(error)
+        else:
+            code = StatusCode.CANCELLED if self._cancelled else StatusCode.OK
+        self._meter.took(self._method, code, time.monotonic() - self._began_s, self._span)
 
 
 def broke_off(service: str) -> ServiceUnavailableError:

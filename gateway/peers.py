@@ -19,6 +19,7 @@ from voicemesh.cache.v1 import cache_pb2_grpc
 from voicemesh.chunker.v1 import chunker_pb2_grpc
 from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
+from voicemesh.runtime.calls import CLIENT, CallMeter
 from voicemesh.runtime.channels import open_channel
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import (
@@ -28,6 +29,7 @@ from voicemesh.runtime.errors import (
     VoiceNotReadyError,
 )
 from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.server import Readiness
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
@@ -51,10 +53,17 @@ class Peers:
         cache_breaker: Holds off a cache that failed.
         paces: How fast each voice speaks, as turns showed.
         stand_ins: Voices that another one speaks for at present.
+        calls: Measures the calls to the services.
 
     """
 
-    def __init__(self, settings: GatewaySettings, readiness: Readiness, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        readiness: Readiness,
+        clock: Clock,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._readiness = readiness
         self._channels = {
             name: open_channel(address, max_message_bytes=settings.max_message_bytes)
@@ -76,6 +85,7 @@ class Peers:
         self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
         self.paces = Paces()
         self.stand_ins = StandIns(clock)
+        self.calls = CallMeter(metrics or Metrics.off(), CLIENT)
         self._default_voice = ""
         self._voices_poll_s = settings.gateway_voices_poll_s
         self._serving = dict.fromkeys(self._channels, False)

@@ -10,6 +10,7 @@ from gateway import translation
 from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.flags import Evaluation
+from gateway.measuring import TurnMeter
 from gateway.options import SpeechChoice
 from gateway.prices import Prices
 from gateway.record import DISCARDED, REFUSED, TurnBegun, TurnRecord
@@ -18,6 +19,7 @@ from gateway.usage import UsageMeter, variant_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import MeshError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger, with_span
+from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.status import reason_of, to_status
 from voicemesh.runtime.telemetry import Telemetry, end_span, extract_traceparent, trace_id_of
 
@@ -29,25 +31,34 @@ _VARIANT: Final = "voicemesh.variant"
 
 
 class Recorder:
-    """Keeps the reports of the last turns, and writes each to its trace and to the log.
+    """Keeps the reports of the last turns, and writes each to its trace, to the log and to the metrics.
 
     Args:
-        settings: How many it keeps, and prices.
+        settings: How many it keeps, prices, and the objective.
         telemetry: Makes spans.
         wall_ns: Time of day in nanoseconds since 1970: for people, no duration is made from it.
+        metrics: Where turns are measured.
 
     Attributes:
         record: The turns that run and the last ones that ended.
         usage: What was consumed.
+        meter: What is measured of turns.
 
     """
 
     def __init__(
-        self, settings: GatewaySettings, telemetry: Telemetry, wall_ns: Callable[[], int] = time.time_ns
+        self,
+        settings: GatewaySettings,
+        telemetry: Telemetry,
+        wall_ns: Callable[[], int] = time.time_ns,
+        metrics: Metrics | None = None,
     ) -> None:
         self._settings = settings
         self._wall_ns = wall_ns
         self.record = TurnRecord(settings.gateway_remembered_turns, settings.gateway_remembered_bytes)
+        self.meter = TurnMeter(
+            metrics or Metrics.off(), settings.gateway_ttfa_objective_ms, settings.gateway_metrics_tenants
+        )
         self.usage = UsageMeter(Prices(settings.prices_llm, settings.prices_speech))
         self._telemetry = telemetry
 
@@ -117,13 +128,16 @@ class Recorder:
             )
         return span
 
-    def end(self, report: TurnReport, span: Span, speech: SpeechChoice) -> pb.TurnReport | None:
+    def end(
+        self, spec: TurnSpec, report: TurnReport, span: Span, speech: SpeechChoice
+    ) -> pb.TurnReport | None:
         """Take the report of a turn that ended, and how it was spoken.
 
         Return it as the caller is told it, None for a draft.
         """
         cost = self.usage.take(report, speech.voice.name, speech.voice.engine)
         began_us = self.now_us() - report.total_us
+        self.meter.ended(report, spec, cost, span)
         if report.outcome == "discarded":
             self._discard(report, span)
             empty = pb.TurnReport(turn_id=report.turn_id, began_unix_us=began_us)
@@ -140,7 +154,8 @@ class Recorder:
     def late(self, spec: TurnSpec, speech: SpeechChoice, engine_us: int) -> None:
         """Take engine time of a turn that was told only behind its end: its report is without it."""
         voice = speech.voice
-        self.usage.take_late(spec.tenant, variant_of(spec), voice.name, voice.engine, engine_us)
+        usd = self.usage.take_late(spec.tenant, variant_of(spec), voice.name, voice.engine, engine_us)
+        self.meter.spoke_late(spec.tenant, usd)
 
     def refuse(
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError
@@ -170,6 +185,7 @@ class Recorder:
             self.record.end(tenant, told, REFUSED)
         log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id, tenant=tenant)
         log.warning("turn refused", reason=error.reason)
+        self.meter.refused(tenant, error, span)
         end_span(span, error)
         return told
 

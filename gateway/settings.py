@@ -4,10 +4,11 @@ import os
 from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gateway import prompts
 from gateway.prices import SpeechPrice, TextPrice
+from voicemesh import tenant
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 _GONE: Final = {
@@ -19,6 +20,15 @@ _GONE: Final = {
 """Variables of earlier versions, and what says the same now: ignored, they would make every cost wrong."""
 
 
+def _check_tenant(name: str) -> str:
+    if wrong := tenant.problem(name) or ("" if name else "is empty"):
+        raise ValueError(wrong)
+    return name
+
+
+TenantName = Annotated[str, AfterValidator(_check_tenant)]
+
+
 class GatewaySettings(ServerSettings):
     """What the gateway can be told."""
 
@@ -26,6 +36,10 @@ class GatewaySettings(ServerSettings):
     """Where callers reach the gateway over gRPC."""
     gateway_metrics_listen: MetricsAddress = ""
     """Where Prometheus scrapes this process; empty: nowhere. `voicemesh up` sets it."""
+    gateway_metrics_tenants: Annotated[tuple[TenantName, ...], Field(max_length=8)] = ()
+    """Tenants that metrics show by name, as a JSON list; all others are `other`. Without any, none are."""
+    gateway_ttfa_objective_ms: Annotated[int, Field(ge=1, le=60_000)] = 800
+    """A turn whose first audio comes later has missed the objective that `voicemesh.turn.slo` counts by."""
     http_listen: ListenAddress = "127.0.0.1:8080"
     """Where callers reach the gateway over HTTP."""
     http_enabled: bool = True

@@ -58,7 +58,13 @@ class Standby:
         if self._closed or not self._idle_s or self._link is not None:
             return
         link: LlmLink = Link(
-            "llm", METHOD, self._peers.llm.Generate, self._telemetry, None, self._remaining_s()
+            "llm",
+            METHOD,
+            self._peers.llm.Generate,
+            self._telemetry,
+            None,
+            self._remaining_s(),
+            self._peers.calls,
         )
         link.listen(self._hear, partial(self._ended, link))
         link.start(self._session, "llm stream")

@@ -175,7 +175,7 @@ class Turns:
                 trace_id=trace_id_of(span),
                 format=speech.heard,
             ),
-            record=lambda report: self._ended(driver, self._recorder.end(report, span, speech)),
+            record=lambda report: self._ended(driver, self._recorder.end(spec, report, span, speech)),
             late=lambda engine_us: self._recorder.late(spec, speech, engine_us),
             timeout_s=timeout_s,
         )
@@ -194,6 +194,12 @@ class Turns:
             chars=self.settings.gateway_history_chars,
             answerer=answerer,
         )
+
+    def barged_in(self, driver: TurnDriver) -> None:
+        """Take note of a turn that its caller speaks over; once, however often that is told."""
+        if not driver.spoken_over:
+            driver.spoken_over = True
+            self._recorder.meter.barged_in()
 
     def refuse(
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError

@@ -87,13 +87,17 @@ class UsageMeter:
             self._learn(voice, report.characters, report.engine_us)
         return cost
 
-    def take_late(self, tenant: str, variant: str, voice: str, engine: str, engine_us: int) -> None:
-        """Take engine time of a turn that was told only behind its end, as that of a chunk it cancelled."""
+    def take_late(self, tenant: str, variant: str, voice: str, engine: str, engine_us: int) -> float:
+        """Take engine time of a turn that was told only behind its end, as that of a chunk it cancelled.
+
+        Return what it cost, in US dollars; 0 without a price.
+        """
         totals = self._of(tenant, variant)
         totals.engine_us += engine_us
         price = self._prices.speech(voice, engine)
-        if price is not None:
-            totals.speech_usd += engine_us * price.engine_second / 1e6
+        usd = engine_us * price.engine_second / 1e6 if price is not None else 0.0
+        totals.speech_usd += usd
+        return usd
 
     def take_tokens(self, tenant: str, variant: str, usage: Usage) -> None:
         """Take what was consumed for a tenant beside its turns, such as by a summary."""

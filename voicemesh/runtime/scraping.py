@@ -9,7 +9,6 @@ import bisect
 import contextlib
 import gzip
 import http.server
-import os
 import pathlib
 import socket
 import socketserver
@@ -173,8 +172,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     @property
     def address(self) -> str:
-        host, port = self.server_address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+        host, port = self.socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def serve(self) -> None:
         """Answer until `end`. Unlike `serve_forever` it waits without looking twice a second."""
@@ -221,11 +220,12 @@ class _UnixServer(_Server):
         # Left behind by a process that was killed: a socket that nobody answers at.
         if pathlib.Path(path).is_socket():
             pathlib.Path(path).unlink()
+        self._path = path
         return path
 
     @property
     def address(self) -> str:
-        return f"unix:{self.server_address!s}"
+        return f"unix:{self._path}"
 
     def get_request(self) -> Any:
         request, _ = self.socket.accept()
@@ -233,8 +233,7 @@ class _UnixServer(_Server):
 
     def server_close(self) -> None:
         super().server_close()
-        with contextlib.suppress(OSError):
-            os.unlink(str(self.server_address))  # noqa: PTH108 - the path as it was bound
+        pathlib.Path(self._path).unlink(missing_ok=True)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

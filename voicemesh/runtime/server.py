@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from voicemesh.runtime import health, logs, settings
+from voicemesh.runtime.calls import CallInterceptor
 from voicemesh.runtime.clock import Clock, SystemClock
 from voicemesh.runtime.errors import MeshError, SettingsError
 from voicemesh.runtime.health import Readiness
@@ -157,7 +158,7 @@ async def _serve(
     readiness = Readiness(full_name)
     metrics = make_metrics(service, scraped=bool(metrics_listen))
     runtime = Runtime(service, readiness, Telemetry(service), SystemClock(), metrics)
-    server = make_server(loaded.max_message_bytes)
+    server = make_server(loaded.max_message_bytes, metrics=metrics)
     hosted = build(loaded, runtime)
     hosted.register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(readiness), server)
@@ -263,6 +264,7 @@ async def _tried(step: str, work: Awaitable[object]) -> bool:
 def make_server(
     max_message_bytes: int = 4 * 1024 * 1024,
     *,
+    metrics: Metrics | None = None,
     ping_after_ms: int = 20_000,
     ping_timeout_ms: int = 5_000,
     least_ping_interval_ms: int = LEAST_PING_INTERVAL_MS,
@@ -271,7 +273,7 @@ def make_server(
 
     A peer that says nothing for `ping_after_ms` is pinged; one that does not answer that within
     `ping_timeout_ms` has vanished: its connection is closed and its calls end. One that pings more often
-    than every `least_ping_interval_ms` is sent away.
+    than every `least_ping_interval_ms` is sent away. Its calls are measured where `metrics` are on.
     """
     options: list[tuple[str, Any]] = [
         # Without this a second process could bind the same port and take half of the calls.
@@ -289,7 +291,10 @@ def make_server(
         ("grpc.http2.min_ping_interval_without_data_ms", least_ping_interval_ms),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
-    return grpc.aio.server(interceptors=(ErrorInterceptor(),), options=options)
+    interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor()]
+    if metrics is not None and metrics.on:
+        interceptors.insert(0, CallInterceptor(metrics))
+    return grpc.aio.server(interceptors=interceptors, options=options)
 
 
 def _complain_of_address(service: str, address: str, setting: str) -> None:
