@@ -7,6 +7,8 @@ from typing import Final
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from gateway import translation
+from gateway.audit import Audit
+from gateway.chunk_events import add_chunk_events
 from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.flags import Evaluation
@@ -60,6 +62,7 @@ class Recorder:
             metrics or Metrics.off(), settings.gateway_ttfa_objective_ms, settings.gateway_metrics_tenants
         )
         self.usage = UsageMeter(Prices(settings.prices_llm, settings.prices_speech))
+        self.audit = Audit(settings.gateway_attribution_check)
         self._telemetry = telemetry
 
     def now_us(self) -> int:
@@ -146,6 +149,7 @@ class Recorder:
         told = translation.report_to(report, trace_id_of(span), cost)
         told.format.CopyFrom(speech.heard)
         told.began_unix_us = began_us
+        told.attribution_violations.extend(self.audit.check(report, with_span(_log, span, **_names(report))))
         self.record.end(report.tenant, told, report.outcome)
         self._end_span(report, told, span)
         self._log_line(report, told, span)
@@ -228,6 +232,7 @@ class Recorder:
             span.set_attribute("voicemesh.cost_usd", told.cost_usd)
         if report.degraded:
             span.set_attribute("voicemesh.degraded", list(report.degraded))
+        add_chunk_events(span, report)
         if report.error is not None:
             span.set_attribute("error.type", reason_of(told.error))
             span.set_status(Status(StatusCode.ERROR))

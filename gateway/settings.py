@@ -119,6 +119,8 @@ class GatewaySettings(ServerSettings):
     """Turns whose reports `ExplainTurn` and `ListTurns` can find, and as many that were refused."""
     gateway_remembered_bytes: Annotated[int, Field(ge=100_000, le=10_000_000_000)] = 33_554_432
     """Most bytes of those reports, which hold the texts of replies; the oldest go first."""
+    gateway_attribution_check: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of turns of which it is checked that their stages add up; a violation is counted and logged."""
     prices_llm: dict[str, TextPrice] = Field(default_factory=dict)
     """Prices of models in US dollars, as JSON by PROVIDER/MODEL; `docs/cost.md` has the form."""
     prices_speech: dict[str, SpeechPrice] = Field(default_factory=dict)

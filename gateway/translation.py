@@ -1,18 +1,18 @@
 """Between the contract's messages and the core's dataclasses. No decisions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import Message as ProtoMessage
 
 from gateway.core import actions as do
-from gateway.core.report import ChunkAccount, TurnReport
+from gateway.core.report import ChunkAccount, ChunkPath, TurnReport
 from gateway.core.values import Chunk, Image, Message, TextRun, Usage, Word
 from gateway.prices import Cost
 from voicemesh.common.v1 import common_pb2 as common
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 from voicemesh.runtime.status import to_status
-from voicemesh.stages import STAGES
+from voicemesh.stages import STAGES, Stage
 
 _ROLES = {"system": common.ROLE_SYSTEM, "user": common.ROLE_USER, "assistant": common.ROLE_ASSISTANT}
 _ROLE_NAMES = {number: name for name, number in _ROLES.items()}
@@ -37,6 +37,7 @@ _CACHE = {
     "shared": pb.CACHE_OUTCOME_SHARED,
     "similar": pb.CACHE_OUTCOME_SIMILAR,
 }
+_NO_PATH = ChunkPath(began_us=0, length_us=0, stages={}, hops={})
 _DEGRADATIONS = {name.removeprefix("DEGRADATION_").lower(): number for name, number in pb.Degradation.items()}
 
 
@@ -235,7 +236,7 @@ def report_to(report: TurnReport, trace_id: str, cost: Cost) -> pb.TurnReport:
             for stage in STAGES
         ],
         unattributed_us=attribution.unattributed_us,
-        hops=[pb.HopDuration(hop=hop, duration_us=value) for hop, value in attribution.hops.items()],
+        hops=_hops_to(attribution.hops),
         chunks=[_account_to(account) for account in report.chunks],
         reply_cache=_CACHE[report.reply_cache],
         usage=usage_to(report.usage),
@@ -250,10 +251,25 @@ def report_to(report: TurnReport, trace_id: str, cost: Cost) -> pb.TurnReport:
         error=to_status(report.error, trace_id) if report.error is not None else None,
         head_start_us=report.head_start_us,
         variants=dict(report.variants),
+        underrun_stages=_durations_to(report.underrun_stages),
+        excess_us=attribution.excess_us,
     )
 
 
+def _durations_to(stages: Mapping[str, int]) -> list[common.StageDuration]:
+    return [
+        common.StageDuration(stage=_STAGES[stage], duration_us=stages[stage])
+        for stage in STAGES
+        if stage in stages
+    ]
+
+
+def _hops_to(hops: Mapping[str, int]) -> list[pb.HopDuration]:
+    return [pb.HopDuration(hop=hop, duration_us=duration_us) for hop, duration_us in hops.items()]
+
+
 def _account_to(account: ChunkAccount) -> pb.ChunkReport:
+    path = account.path or _NO_PATH
     return pb.ChunkReport(
         index=account.index,
         text=account.text,
@@ -264,4 +280,24 @@ def _account_to(account: ChunkAccount) -> pb.ChunkReport:
         audio_us=account.audio_us,
         queue_us=account.queue_us,
         synthesis_us=account.synthesis_us,
+        stages=_durations_to(path.stages),
+        paced_us=path.paced_us,
+        unattributed_us=path.unattributed_us,
+        hops=_hops_to(path.hops),
+        path_began_us=path.began_us,
+        path_us=path.length_us,
+        slack_us=account.slack_us,
+        underruns=account.underruns,
+        underrun_us=account.underrun_us,
+        underrun_cause=_stage_to(account.underrun_cause),
+        underrun_list=[
+            pb.Underrun(
+                at_us=underrun.at_us, duration_us=underrun.duration_us, cause=_stage_to(underrun.cause)
+            )
+            for underrun in account.underrun_list
+        ],
     )
+
+
+def _stage_to(stage: str) -> common.Stage.ValueType:
+    return _STAGES[Stage(stage)] if stage else common.STAGE_UNSPECIFIED

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.core import actions as do
-from gateway.core.attribution import ChunkMarks
+from gateway.core.attribution import ChunkMarks, path_of, walk_later
 from gateway.core.playback import LeadingSilence, Player
 from gateway.core.progress import Progress, State
+from gateway.core.underruns import note, shares_of
 from gateway.core.values import Chunk, TurnSpec, Word
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
@@ -57,6 +58,8 @@ class Outgoing:
             audio=audio,
             first=False,
         )
+        if not progress.sequence:
+            progress.marks.framed_ns = now_ns
         progress.sequence += 1
         progress.made_samples += len(audio) // BYTES_PER_SAMPLE
         self._send(progress, frame, now_ns)
@@ -77,6 +80,9 @@ class Outgoing:
         progress.state = State.DONE
         progress.audio = bytearray()  # it was sent, and given to the cache: the turn needs it no more
         if not self.gated and self.chunks[self._head] is progress:
+            for behind in self.open[1:]:
+                if behind.made_samples:
+                    behind.marks.behind_ns = now_ns
             self._flow(now_ns)
 
     def release(self, received_ns: int, now_ns: int) -> None:
@@ -90,17 +96,36 @@ class Outgoing:
             progress.held_back.append(action)
             return
         if isinstance(action, do.EmitFrame):
-            if not progress.sent_samples:
-                progress.account.first_frame_us = (now_ns - self._received_ns) // 1000
             first = self.first_marks is None
-            if first:
-                self.first_marks = progress.marks
             action = replace(action, turn_offset_samples=self.player.samples, first=first)
-            samples = len(action.audio) // BYTES_PER_SAMPLE
-            progress.sent_samples += samples
-            self.player.add(samples, now_ns)
+            self._play(progress, len(action.audio) // BYTES_PER_SAMPLE, now_ns, first=first)
             self.silence.add(action.audio)
+        elif isinstance(action, do.EmitSpeakLocally):
+            self.player.rest()
         self._act(action)
+
+    def _play(self, progress: Progress, samples: int, now_ns: int, *, first: bool) -> None:
+        """Have the player get `samples` of a chunk now, and account for when they come."""
+        account, marks, steps = progress.account, progress.marks, None
+        before = self.chunks[max(0, progress.chunk.index - 1)].marks
+        if not progress.sent_samples:
+            marks.queued_ns = now_ns
+            account.first_frame_us = (now_ns - self._received_ns) // 1000
+            if first:
+                self.first_marks = marks
+            else:
+                walk = walk_later(self._received_ns, before, marks)
+                account.path = path_of(walk, self._received_ns)
+                account.slack_us = self.player.slack_ns(now_ns) // 1000
+                steps = walk.steps
+        progress.sent_samples += samples
+        dry_ns = self.player.add(samples, now_ns)
+        if dry_ns:
+            if steps is None:
+                shares = {marks.source: dry_ns}
+            else:
+                shares = shares_of(steps, now_ns - dry_ns, now_ns, before.source)
+            note(account, (now_ns - self._received_ns) // 1000, dry_ns, shares)
 
     def _flow(self, now_ns: int) -> None:
         """Send what the head held back; one that is done gives way to the next."""

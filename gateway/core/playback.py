@@ -22,6 +22,8 @@ class Player:
         self.started_ns = 0
         self.underruns = 0
         self.underrun_ns = 0
+        self._resting = False
+        self._rested_ns = 0
         self._reported_ms = 0
         self._reported_at_ns = 0
 
@@ -30,16 +32,33 @@ class Player:
         """Milliseconds of audio that were sent."""
         return self.samples * 1000 / self._rate_hz
 
-    def add(self, samples: int, now_ns: int) -> None:
-        """Take audio that is sent now; notes an underrun where the player had run dry before it."""
+    def slack_ns(self, now_ns: int) -> int:
+        """Nanoseconds of audio that were not played by `now_ns`; below zero: it stands dry for that long."""
+        ends_ns = self.started_ns + self._stood_ns + round(self.samples * 1e9 / self._rate_hz)
+        return ends_ns - now_ns if self.started_ns else 0
+
+    def add(self, samples: int, now_ns: int) -> int:
+        """Take audio that is sent now; return for how many nanoseconds the player was dry before it."""
+        dry_ns = max(0, -self.slack_ns(now_ns))
         if not self.started_ns:
             self.started_ns = now_ns
-        else:
-            dry_ns = now_ns - (self.started_ns + self.underrun_ns + round(self.samples * 1e9 / self._rate_hz))
-            if dry_ns > 0:
-                self.underruns += 1
-                self.underrun_ns += dry_ns
+        elif self._resting:
+            self._rested_ns += dry_ns
+            dry_ns = 0
+        elif dry_ns:
+            self.underruns += 1
+            self.underrun_ns += dry_ns
+        self._resting = False
         self.samples += samples
+        return dry_ns
+
+    def rest(self) -> None:
+        """The caller speaks by itself now: until the next frame, nothing to play is no underrun."""
+        self._resting = True
+
+    @property
+    def _stood_ns(self) -> int:
+        return self.underrun_ns + self._rested_ns
 
     def report(self, played_ms: int, now_ns: int) -> None:
         """Believe the real player: at `now_ns` it had played `played_ms`."""
@@ -51,7 +70,7 @@ class Player:
         if self._reported_at_ns:
             played = self._reported_ms + (now_ns - self._reported_at_ns) / 1e6
         elif self.started_ns:
-            played = (now_ns - self.started_ns - self.underrun_ns) / 1e6
+            played = (now_ns - self.started_ns - self._stood_ns) / 1e6
         else:
             played = 0.0
         return max(0.0, min(played, self.audio_ms))

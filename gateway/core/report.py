@@ -3,6 +3,38 @@
 from dataclasses import dataclass, field
 
 from gateway.core.values import Usage
+from voicemesh.stages import STAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Underrun:
+    """The player had nothing to play. Durations in microseconds."""
+
+    at_us: int
+    """Prompt to its end: the next frame."""
+    duration_us: int
+    cause: str
+    """The stage that took most of it; "" where the turn was held by design all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPath:
+    """Where the time to a chunk's first frame went. Durations in microseconds.
+
+    `sum(stages.values()) + paced_us + unattributed_us == length_us`, exactly.
+    """
+
+    began_us: int
+    """Prompt to where it begins."""
+    length_us: int
+    stages: dict[str, int]
+    hops: dict[str, int]
+    """The stage `transport` by the service at the other end."""
+    paced_us: int = 0
+    """It waited by design: enough audio was in hand, or the chunks before it came first."""
+    unattributed_us: int = 0
+    excess_us: int = 0
+    """What services reported beyond the windows in which they were waited for; in no stage."""
 
 
 @dataclass(slots=True)
@@ -21,6 +53,23 @@ class ChunkAccount:
     synthesis_us: int = 0
     engine_us: int = 0
     """How long engines were busy with it."""
+    path: ChunkPath | None = None
+    """The way of its first frame; None where it has no audio."""
+    slack_us: int | None = None
+    """Audio in hand when its first frame was queued, below zero where the player was dry for so long; None
+    for the first chunk that was heard, and for one without audio."""
+    underruns: int = 0
+    """Those that ended with a frame of this chunk."""
+    underrun_us: int = 0
+    underrun_stages: dict[str, int] = field(default_factory=dict)
+    """`underrun_us` by the stage to blame; what is missing was by design."""
+    underrun_list: list[Underrun] = field(default_factory=list)
+    """Each of them, as far as they are kept."""
+
+    @property
+    def underrun_cause(self) -> str:
+        """The stage that most of `underrun_us` is to be blamed on; "": none."""
+        return max(self.underrun_stages, key=self.underrun_stages.__getitem__, default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +84,22 @@ class Attribution:
     hops: dict[str, int] = field(default_factory=dict)
     """The stage `transport` by the service at the other end."""
     unattributed_us: int = 0
+    excess_us: int = 0
+    """What services reported beyond the windows in which they were waited for; in no stage."""
+
+    @property
+    def path(self) -> ChunkPath | None:
+        """The same as the path of the chunk that the first frame belongs to; None where nothing was sent."""
+        if not self.stages:
+            return None
+        return ChunkPath(
+            began_us=0,
+            length_us=self.ttfa_us,
+            stages=self.stages,
+            hops=self.hops,
+            unattributed_us=self.unattributed_us,
+            excess_us=self.excess_us,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +143,12 @@ class TurnReport:
     def engine_us(self) -> int:
         """How long engines were busy with the turn, as far as was told before its end."""
         return sum(chunk.engine_us for chunk in self.chunks)
+
+    @property
+    def underrun_stages(self) -> dict[str, int]:
+        """`underrun_us` by the stage to blame, in the order of the path; what is missing was by design."""
+        found: dict[str, int] = {}
+        for chunk in self.chunks:
+            for stage, late_us in chunk.underrun_stages.items():
+                found[stage] = found.get(stage, 0) + late_us
+        return {stage: found[stage] for stage in STAGES if stage in found}

@@ -16,10 +16,11 @@ from gateway.core.outgoing import Outgoing
 from gateway.core.pace import PaceMeter
 from gateway.core.playback import LeadingSilence, Player
 from gateway.core.progress import Keep, Progress, State
-from gateway.core.report import ChunkAccount
+from gateway.core.report import Attribution, ChunkAccount
 from gateway.core.values import Chunk, TurnSpec, Word
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE, FrameSlicer
+from voicemesh.stages import Stage
 
 MAX_CHUNKS_AHEAD = 3
 """Chunks that may be looked up or spoken at once: the head, and those that will follow it."""
@@ -106,11 +107,13 @@ class Speech:
         """The chunks that have come, in order."""
         return tuple(progress.chunk for progress in self._out.chunks)
 
-    @property
-    def accounts(self) -> tuple[ChunkAccount, ...]:
-        """The accounts of the chunks, in order."""
+    def accounts(self, first: Attribution) -> tuple[ChunkAccount, ...]:
+        """Return the accounts of the chunks, in order; `first` is that of the turn's first frame."""
         for progress in self._out.chunks:
-            progress.account.audio_us = progress.sent_samples * 1_000_000 // self._spec.sample_rate_hz
+            account = progress.account
+            account.audio_us = progress.sent_samples * 1_000_000 // self._spec.sample_rate_hz
+            if progress.marks is self.first_marks:
+                account.path = first.path
         return tuple(progress.account for progress in self._out.chunks)
 
     @property
@@ -210,6 +213,8 @@ class Speech:
                     self.wake_ns = now_ns + round((ahead_ms - lead_ms + 1) * 1e6)
                 return
             running.append(progress)
+            if progress.marks.cut_ns < now_ns:
+                progress.marks.paced_ns = now_ns
             if self._spec.audio_cache:
                 progress.state = State.LOOKING_UP
                 progress.marks.looked_up_ns = self._clock.now_ns()
@@ -236,7 +241,10 @@ class Speech:
             if progress.state is State.MISSED:
                 progress.state = State.SPEAKING
                 if not progress.made_samples:  # else its first frame has another beginning
-                    progress.marks.asked_ns = self._clock.now_ns()
+                    marks = progress.marks
+                    if max(marks.cut_ns, marks.paced_ns, marks.cache_answered_ns, marks.followed_ns) < now_ns:
+                        marks.ordered_ns = now_ns
+                    marks.asked_ns = self._clock.now_ns()
                 text = progress.chunk.said[progress.text_before :]
                 self._characters += len(progress.chunk.text) - progress.text_before
                 deadline_ms = int(before_ms) + self._spec.patience_ms
@@ -252,6 +260,7 @@ class Speech:
         match event:
             case on.AudioFound(_, audio, words, tier, more=more):
                 progress.account.cache = tier
+                progress.marks.source = Stage.AUDIO_CACHE
                 self._follow(progress, audio, words, now_ns)
                 if not more:
                     self._complete(progress, now_ns)
@@ -325,6 +334,7 @@ class Speech:
             progress.marks.followed_ns = now_ns
             progress.account.cache = "miss"
         progress.state = State.MISSED
+        progress.marks.source = Stage.TTS_SYNTHESIS
         repeats, samples_per_char = self._spec.voice_repeats, self._samples_per_char
         if not progress.resume(repeats=repeats, samples_per_char=samples_per_char):
             self._out.done(progress, now_ns)

@@ -459,6 +459,7 @@ class TurnEngine:
         first = speech.first_marks if marks.first_frame_sent_ns else None
         asked = spec.prompt is not None
         received_ns = marks.received_ns
+        attribution = attribute(marks, first) if first is not None else Attribution()
         return TurnReport(
             turn_id=spec.turn_id,
             session_id=spec.session_id,
@@ -466,14 +467,14 @@ class TurnEngine:
             outcome=self._outcome,
             text="".join(self._text),
             ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if asked else 0,
-            attribution=attribute(marks, first) if first is not None else Attribution(),
+            attribution=attribution,
             leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
             total_us=(self._ended_ns - received_ns) // 1000,
             audio_us=speech.player.samples * 1_000_000 // spec.sample_rate_hz,
             underruns=speech.player.underruns,
             underrun_us=speech.player.underrun_ns // 1000,
             degraded=tuple(self._degraded),
-            chunks=speech.accounts,
+            chunks=speech.accounts(attribution),
             reply_cache=self._reply_cache,
             usage=self._spent.told(
                 spec.answerer,

@@ -12,6 +12,7 @@ async def main() -> None:
 asyncio.run(main())
 """
 
+from voicemesh.client.chunk_report import ChunkReport, Underrun
 from voicemesh.client.conversation import Conversation
 from voicemesh.client.errors import VoiceMeshError
 from voicemesh.client.events import (
@@ -33,7 +34,7 @@ from voicemesh.client.files import write_audio
 from voicemesh.client.listing import ListedTurn, TurnList
 from voicemesh.client.mesh import DEFAULT_ADDRESS, BatchItem, VoiceMesh, WarmItem
 from voicemesh.client.options import FLUSH, GenerationOptions, Image, SpeechOptions
-from voicemesh.client.report import ChunkReport, TurnReport
+from voicemesh.client.report import TurnReport
 from voicemesh.client.turn import Recording, Turn
 from voicemesh.client.usage import Cost, UsageTotals
 from voicemesh.client.wav import write_wav
@@ -63,6 +64,7 @@ __all__ = [
     "TurnList",
     "TurnReport",
     "TurnStarted",
+    "Underrun",
     "UsageTotals",
     "Voice",
     "VoiceMesh",

@@ -1,15 +1,23 @@
 """The account of a turn: what the gateway measured, and what the caller saw of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from voicemesh.client.chunk_report import (
+    ChunkReport,
+    chunk_from_proto,
+    hops_from_proto,
+    ms,
+    no_stages,
+    rounded,
+    stages_from_proto,
+    stages_to_json,
+)
 from voicemesh.client.errors import VoiceMeshError, from_status
-from voicemesh.client.names import CACHE_OUTCOMES, CHUNK_REASONS, DEGRADATIONS, OUTCOMES, STAGES
+from voicemesh.client.names import CACHE_OUTCOMES, DEGRADATIONS, OUTCOMES, STAGES
 from voicemesh.client.usage import Cost, cost_from_proto
-from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2
-from voicemesh.stages import STAGES as STAGES_IN_ORDER
 from voicemesh.stages import Stage
 
 COMPLETED: Final = "completed"
@@ -18,51 +26,6 @@ FAILED: Final = "failed"
 
 CALLER_HOP: Final = "caller"
 """The hop between the gateway and the caller."""
-
-
-def no_stages() -> dict[Stage, float]:
-    """Return every stage with no time in it, in order."""
-    return dict.fromkeys(STAGES_IN_ORDER, 0.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkReport:
-    """The account of one chunk.
-
-    Attributes:
-        index: Position in the turn, from 0.
-        text: What was said.
-        reason: Why it was cut there: "sentence", "clause", "phrase", "words", "limit", "deadline" or "flush".
-        held_ms: How long the chunker held it, in milliseconds.
-        cache: Where its audio came from: "memory", "redis", "shared", or "miss" for audio that was made.
-        first_frame_ms: Prompt to its first frame, in milliseconds; 0 where there was none.
-        audio_ms: Its audio, in milliseconds.
-        queue_ms: How long it waited for a replica, in milliseconds.
-        synthesis_ms: Replica to first frame, in milliseconds.
-
-    """
-
-    index: int
-    text: str
-    reason: str
-    held_ms: float
-    cache: str
-    first_frame_ms: float
-    audio_ms: float
-    queue_ms: float = 0.0
-    synthesis_ms: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "index": self.index,
-            "text": self.text,
-            "reason": self.reason,
-            "held_ms": _rounded(self.held_ms),
-            "cache": self.cache,
-            "first_frame_ms": _rounded(self.first_frame_ms),
-            "audio_ms": _rounded(self.audio_ms),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +54,10 @@ class TurnReport:
         degraded: What was given up, in order of appearance.
         stages: Every stage of `ttfa_ms`, in order of the path.
         unattributed_ms: What no stage accounts for.
+        excess_ms: What services reported beyond the windows in which they were waited for; in no stage.
+        attribution_violations: Rules of the attribution that the turn breaks, as far as they were checked.
         hops: The transport stage by hop.
+        underrun_stages: `underrun_ms` as the gateway saw it, by the stage to blame.
         chunks: The chunks, in order.
         reply_cache: "hit", "similar" (that to another prompt), "miss" or "off".
         input_tokens: Tokens of the prompt.
@@ -127,7 +93,10 @@ class TurnReport:
     degraded: tuple[str, ...] = ()
     stages: Mapping[Stage, float] = field(default_factory=no_stages)
     unattributed_ms: float = 0.0
+    excess_ms: float = 0.0
+    attribution_violations: tuple[str, ...] = ()
     hops: Mapping[str, float] = field(default_factory=dict)
+    underrun_stages: Mapping[Stage, float] = field(default_factory=dict)
     chunks: tuple[ChunkReport, ...] = ()
     reply_cache: str = "off"
     input_tokens: int = 0
@@ -141,6 +110,11 @@ class TurnReport:
     prompt_variant: str = ""
     variants: Mapping[str, str] = field(default_factory=dict)
     began_unix_us: int = 0
+
+    @property
+    def leading_silence_ms(self) -> float:
+        """Silence at the start of the audio, behind `ttfa_ms`."""
+        return max(self.ttfa_audible_ms - self.ttfa_ms, 0.0)
 
     @property
     def cost_usd(self) -> float | None:
@@ -158,16 +132,16 @@ class TurnReport:
             "text": self.text,
             "outcome": self.outcome,
             "error": error and {"code": error.code, "reason": error.reason, "message": error.message},
-            "ttft_ms": _rounded(self.ttft_ms),
-            "ttfa_ms": _rounded(self.ttfa_ms),
-            "ttfa_audible_ms": _rounded(self.ttfa_audible_ms),
-            "total_ms": _rounded(self.total_ms),
-            "audio_ms": _rounded(self.audio_ms),
+            "ttft_ms": rounded(self.ttft_ms),
+            "ttfa_ms": rounded(self.ttfa_ms),
+            "ttfa_audible_ms": rounded(self.ttfa_audible_ms),
+            "total_ms": rounded(self.total_ms),
+            "audio_ms": rounded(self.audio_ms),
             "underruns": self.underruns,
-            "underrun_ms": _rounded(self.underrun_ms),
+            "underrun_ms": rounded(self.underrun_ms),
             "degraded": list(self.degraded),
-            "stages": {stage.value: _rounded(self.stages.get(stage, 0.0)) for stage in STAGES_IN_ORDER},
-            "unattributed_ms": _rounded(self.unattributed_ms),
+            "stages": stages_to_json(self.stages),
+            "unattributed_ms": rounded(self.unattributed_ms),
             "chunks": [chunk.to_json() for chunk in self.chunks],
             "reply_cache": self.reply_cache,
             "tokens": {
@@ -176,12 +150,19 @@ class TurnReport:
                 "cached": self.cached_tokens,
             },
             "characters": self.characters,
-            "engine_ms": _rounded(self.engine_ms),
+            "engine_ms": rounded(self.engine_ms),
             "cost_usd": self.cost_usd,
             "cost": self.cost.to_json(),
             "model": "/".join(name for name in (self.provider, self.model) if name),
             "prompt_variant": self.prompt_variant,
             "variants": dict(self.variants),
+            "leading_silence_ms": rounded(self.leading_silence_ms),
+            "hops": {hop: rounded(duration_ms) for hop, duration_ms in self.hops.items()},
+            "underrun_stages": {
+                stage.value: rounded(late_ms) for stage, late_ms in self.underrun_stages.items()
+            },
+            "excess_ms": rounded(self.excess_ms),
+            "attribution_violations": list(self.attribution_violations),
         }
 
 
@@ -232,10 +213,17 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         underruns=message.underruns,
         underrun_ms=message.underrun_us / 1000,
         degraded=tuple(DEGRADATIONS.get(what, "") for what in message.degraded),
-        stages=_stages(message.stages),
+        stages=stages_from_proto(message.stages),
         unattributed_ms=message.unattributed_us / 1000,
-        hops={hop.hop: hop.duration_us / 1000 for hop in message.hops},
-        chunks=tuple(_chunk(chunk) for chunk in message.chunks),
+        excess_ms=message.excess_us / 1000,
+        attribution_violations=tuple(message.attribution_violations),
+        underrun_stages={
+            Stage(name): late.duration_us / 1000
+            for late in message.underrun_stages
+            if (name := STAGES.get(late.stage))
+        },
+        hops=hops_from_proto(message.hops),
+        chunks=tuple(chunk_from_proto(chunk) for chunk in message.chunks),
         reply_cache="off" if not cache else cache if cache in ("miss", "similar") else "hit",
         input_tokens=message.usage.input_tokens,
         output_tokens=message.usage.output_tokens,
@@ -272,7 +260,7 @@ def as_observed(report: TurnReport, seen: Observed) -> TurnReport:
         hops[CALLER_HOP] = hops.get(CALLER_HOP, 0.0) + max(on_the_way_ms, 0.0)
         stages[Stage.TRANSPORT] += max(on_the_way_ms, 0.0)
         unattributed_ms += min(on_the_way_ms, 0.0)
-    silence_ms = max(report.ttfa_audible_ms - report.ttfa_ms, 0.0)
+    silence_ms = report.leading_silence_ms
     return replace(
         report,
         prompt=seen.prompt,
@@ -291,36 +279,3 @@ def as_observed(report: TurnReport, seen: Observed) -> TurnReport:
             replace(chunk, first_frame_ms=ms(seen.first_frame_us.get(chunk.index))) for chunk in report.chunks
         ),
     )
-
-
-def ms(microseconds: int | None) -> float:
-    """Return milliseconds; 0 for what did not come."""
-    return (microseconds or 0) / 1000
-
-
-def _stages(durations: Iterable[common_pb2.StageDuration]) -> dict[Stage, float]:
-    stages = no_stages()
-    for duration in durations:
-        name = STAGES.get(duration.stage)
-        if name:
-            stages[Stage(name)] += duration.duration_us / 1000
-    return stages
-
-
-def _chunk(message: gateway_pb2.ChunkReport) -> ChunkReport:
-    return ChunkReport(
-        index=message.index,
-        text=message.text,
-        reason=CHUNK_REASONS.get(message.reason, ""),
-        held_ms=message.held_us / 1000,
-        cache=CACHE_OUTCOMES.get(message.cache) or "miss",
-        first_frame_ms=message.first_frame_us / 1000,
-        audio_ms=message.audio_us / 1000,
-        queue_ms=message.queue_us / 1000,
-        synthesis_ms=message.synthesis_us / 1000,
-    )
-
-
-def _rounded(milliseconds: float) -> float:
-    """Round to whole microseconds, as they were measured."""
-    return round(milliseconds, 3)

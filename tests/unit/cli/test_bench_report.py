@@ -10,7 +10,7 @@ from rich.console import Console
 from voicemesh.cli.bench import BenchOptions, BenchRun
 from voicemesh.cli.bench_report import advice, show, summarise, to_json
 from voicemesh.client import ChunkReport, Cost, SpeechOptions, TurnReport, VoiceMeshError
-from voicemesh.client.report import no_stages
+from voicemesh.client.chunk_report import no_stages
 from voicemesh.stages import STAGES, Stage
 
 OPTIONS = BenchOptions(

@@ -18,7 +18,7 @@ TURN_FIELDS = [
     "turn_id", "trace_id", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms", "ttfa_audible_ms",
     "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages", "unattributed_ms", "chunks",
     "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost", "model", "prompt_variant",
-    "variants",
+    "variants", "leading_silence_ms", "hops", "underrun_stages", "excess_ms", "attribution_violations",
 ]  # fmt: skip
 SEEN = Observed(
     prompt="p",
@@ -68,6 +68,21 @@ def test_a_chunk_in_json():
         cache=gateway_pb2.CACHE_OUTCOME_REDIS,
         first_frame_us=5_000,
         audio_us=700_000,
+        queue_us=1_000,
+        synthesis_us=2_000,
+        stages=[common_pb2.StageDuration(stage=common_pb2.STAGE_LLM_TEXT, duration_us=3_000)],
+        paced_us=400,
+        unattributed_us=100,
+        hops=[gateway_pb2.HopDuration(hop="tts", duration_us=70)],
+        path_began_us=1_500,
+        path_us=3_500,
+        slack_us=-2_500,
+        underruns=1,
+        underrun_us=2_500,
+        underrun_cause=common_pb2.STAGE_LLM_TEXT,
+        underrun_list=[
+            gateway_pb2.Underrun(at_us=5_000, duration_us=2_500, cause=common_pb2.STAGE_LLM_TEXT),
+        ],
     )
     message.chunks.add(index=2)
     first, second = report_from_proto(message).to_json()["chunks"]
@@ -79,8 +94,22 @@ def test_a_chunk_in_json():
         "cache": "redis",
         "first_frame_ms": 5.0,
         "audio_ms": 700.0,
+        "queue_ms": 1.0,
+        "synthesis_ms": 2.0,
+        "stages": {stage.value: 3.0 if stage == "llm_text" else 0.0 for stage in STAGES},
+        "paced_ms": 0.4,
+        "unattributed_ms": 0.1,
+        "hops": {"tts": 0.07},
+        "path_began_ms": 1.5,
+        "path_ms": 3.5,
+        "slack_ms": -2.5,
+        "underruns": 1,
+        "underrun_ms": 2.5,
+        "underrun_cause": "llm_text",
+        "underrun_list": [{"at_ms": 5.0, "duration_ms": 2.5, "cause": "llm_text"}],
     }
     assert second["cache"] == "miss"
+    assert second["slack_ms"] is second["underrun_cause"] is None
 
 
 @pytest.mark.parametrize(

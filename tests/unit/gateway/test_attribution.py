@@ -1,31 +1,76 @@
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
+from gateway.core.attribution import (
+    BEHIND,
+    NOBODY,
+    PACED,
+    ChunkMarks,
+    TurnMarks,
+    Walk,
+    attribute,
+    path_of,
+    walk_later,
+    walk_turn,
+)
 from voicemesh.common.v1 import common_pb2
 from voicemesh.stages import STAGES, Stage
 
-times = st.integers(0, 2_000_000_000)
-durations = st.integers(0, 1_000_000)
+times = st.one_of(st.just(0), st.integers(0, 2_000_000_000))
+durations = st.one_of(st.just(0), st.integers(0, 1_000_000))
 
 
-def marks(kind: type) -> st.SearchStrategy:
-    values = {field.name: durations if field.name.endswith("_us") else times for field in fields(kind)}
+def marks(kind: type) -> st.SearchStrategy[Any]:
+    values = {
+        field.name: durations if field.name.endswith("_us") else times
+        for field in fields(kind)
+        if field.name.endswith(("_us", "_ns"))
+    }
+    if kind is ChunkMarks:
+        values["source"] = st.sampled_from((Stage.TTS_SYNTHESIS, Stage.AUDIO_CACHE))
     return st.builds(kind, **values)
 
 
+def is_whole(walk: Walk) -> None:
+    """Steps are contiguous, none overlaps another, and together they are the whole."""
+    at_ns = walk.start_ns
+    for step in walk.steps:
+        assert step.start_ns == at_ns
+        assert step.end_ns > step.start_ns
+        assert step.owner in (*STAGES, PACED, BEHIND, NOBODY)
+        assert bool(step.hop) == (step.owner == Stage.TRANSPORT)
+        at_ns = step.end_ns
+    assert at_ns == walk.end_ns
+
+
 @given(turn=marks(TurnMarks), chunk=marks(ChunkMarks), ttfa_ns=st.integers(0, 4_000_000_000))
-def test_whatever_the_marks_the_sum_is_the_time_to_first_audio(
+def test_whatever_the_marks_the_steps_are_contiguous_and_add_up(
     turn: TurnMarks, chunk: ChunkMarks, ttfa_ns: int
 ) -> None:
     turn.first_frame_sent_ns = turn.received_ns + ttfa_ns
+    is_whole(walk_turn(turn, chunk))
     found = attribute(turn, chunk)
     assert found.ttfa_us == ttfa_ns // 1000
     assert sum(found.stages.values()) + found.unattributed_us == found.ttfa_us
-    assert set(found.stages) == set(STAGES)
+    assert tuple(found.stages) == STAGES
+    assert all(duration >= 0 for duration in (*found.stages.values(), found.unattributed_us))
+    assert sum(found.hops.values()) == found.stages[Stage.TRANSPORT]
+
+
+@given(before=marks(ChunkMarks), chunk=marks(ChunkMarks), received_ns=times)
+def test_whatever_the_marks_the_path_of_a_later_chunk_adds_up(
+    before: ChunkMarks, chunk: ChunkMarks, received_ns: int
+) -> None:
+    walk = walk_later(received_ns, before, chunk)
+    is_whole(walk)
+    path = path_of(walk, received_ns)
+    assert path.began_us >= 0
+    assert sum(path.stages.values()) + path.paced_us + path.unattributed_us == path.length_us
+    assert sum(path.hops.values()) == path.stages[Stage.TRANSPORT]
 
 
 @given(steps=st.lists(st.integers(0, 50_000_000), min_size=12, max_size=12), shares=st.data())
@@ -69,9 +114,10 @@ def test_in_an_ordinary_turn_nothing_is_unattributed_and_hops_are_the_transport(
         synthesis_us=part_us(cached, frame),
     )
     found = attribute(turn, chunk)
-    assert found.unattributed_us == 0
-    assert found.stages[Stage.LLM_TEXT] == (needed - text) // 1000
-    assert found.stages[Stage.TRANSPORT] == pytest.approx(sum(found.hops.values()), abs=len(found.hops))
+    assert found.unattributed_us == found.excess_us == 0
+    assert found.stages[Stage.LLM_TEXT] == pytest.approx((needed - text) / 1000, abs=1)
+    assert found.stages[Stage.TTS_SYNTHESIS] == pytest.approx(chunk.synthesis_us, abs=1)
+    assert found.stages[Stage.TRANSPORT] == sum(found.hops.values())
     assert all(duration >= 0 for duration in found.stages.values())
 
 
@@ -84,3 +130,34 @@ def test_time_that_no_mark_explains_is_unattributed() -> None:
     found = attribute(TurnMarks(received_ns=0, first_frame_sent_ns=1_000_000_000), ChunkMarks())
     assert found.unattributed_us == found.ttfa_us == 1_000_000
     assert not any(found.stages.values())
+
+
+def test_a_service_gets_no_more_than_the_window_and_the_rest_is_told() -> None:
+    turn = TurnMarks(
+        received_ns=0, llm_asked_ns=1, first_text_ns=100_000_000, first_frame_sent_ns=200_000_000
+    )
+    turn.connect_us, turn.ttft_us = 80_000, 70_000
+    chunk = ChunkMarks(needed_ns=100_000_000, asked_ns=100_000_000, first_frame_ns=200_000_000)
+    found = attribute(turn, chunk)
+    assert found.stages[Stage.LLM_CONNECT] == 80_000
+    assert found.stages[Stage.LLM_TTFT] == pytest.approx(20_000, abs=1)
+    assert found.excess_us == pytest.approx(50_000, abs=1)
+    assert sum(found.stages.values()) == found.ttfa_us
+
+
+def test_a_draft_has_no_stage_from_before_it_was_confirmed() -> None:
+    turn = TurnMarks(
+        received_ns=1_000_000_000,
+        admitted_ns=1_000_000,
+        llm_asked_ns=2_000_000,
+        first_text_ns=1_200_000_000,
+        connect_us=900_000,
+        ttft_us=290_000,
+        first_frame_sent_ns=1_300_000_000,
+    )
+    chunk = ChunkMarks(needed_ns=1_200_000_000, asked_ns=1_200_000_000, first_frame_ns=1_300_000_000)
+    found = attribute(turn, chunk)
+    assert found.stages[Stage.ADMISSION] == found.stages[Stage.LLM_CONNECT] == 0
+    assert found.stages[Stage.LLM_TTFT] == 192_000  # 998 ms were over; the rest of the window is transport
+    assert found.stages[Stage.TRANSPORT] == 108_000
+    assert found.excess_us == found.unattributed_us == 0

@@ -889,6 +889,9 @@ class TurnReport(_message.Message):
     PROMPT_VARIANT_FIELD_NUMBER: _builtins.int
     ENGINE_US_FIELD_NUMBER: _builtins.int
     BEGAN_UNIX_US_FIELD_NUMBER: _builtins.int
+    UNDERRUN_STAGES_FIELD_NUMBER: _builtins.int
+    EXCESS_US_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_VIOLATIONS_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -941,6 +944,10 @@ class TurnReport(_message.Message):
     """Time of day at the gateway when the prompt came, or a draft's confirmation, in microseconds since 1970:
     for people, and to choose turns by age. No duration is made from it.
     """
+    excess_us: _builtins.int
+    """What services reported beyond the windows in which the gateway waited for them, in microseconds. It is in
+    no stage: 0 unless a report is wrong.
+    """
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was given up, each once, in order of appearance."""
@@ -977,6 +984,16 @@ class TurnReport(_message.Message):
     def cost(self) -> Global___Cost:
         """What the turn cost, by part; absent for a turn that was refused."""
 
+    @_builtins.property
+    def underrun_stages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageDuration]:
+        """`underrun_us` by the stage to blame, in the order of the path. What is left of it is nobody's: the turn
+        was held by design.
+        """
+
+    @_builtins.property
+    def attribution_violations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rules of the attribution that this turn breaks, of those that were checked; see docs/turn.md. Empty: none."""
+
     def __init__(
         self,
         *,
@@ -1011,10 +1028,13 @@ class TurnReport(_message.Message):
         prompt_variant: _builtins.str = ...,
         engine_us: _builtins.int = ...,
         began_unix_us: _builtins.int = ...,
+        underrun_stages: _abc.Iterable[_common_pb2.StageDuration] | None = ...,
+        excess_us: _builtins.int = ...,
+        attribution_violations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "engine_us", b"engine_us", "error", b"error", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1107,6 +1127,17 @@ class ChunkReport(_message.Message):
     AUDIO_US_FIELD_NUMBER: _builtins.int
     QUEUE_US_FIELD_NUMBER: _builtins.int
     SYNTHESIS_US_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    PACED_US_FIELD_NUMBER: _builtins.int
+    UNATTRIBUTED_US_FIELD_NUMBER: _builtins.int
+    HOPS_FIELD_NUMBER: _builtins.int
+    PATH_BEGAN_US_FIELD_NUMBER: _builtins.int
+    PATH_US_FIELD_NUMBER: _builtins.int
+    SLACK_US_FIELD_NUMBER: _builtins.int
+    UNDERRUNS_FIELD_NUMBER: _builtins.int
+    UNDERRUN_US_FIELD_NUMBER: _builtins.int
+    UNDERRUN_CAUSE_FIELD_NUMBER: _builtins.int
+    UNDERRUN_LIST_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the turn."""
     text: _builtins.str
@@ -1127,6 +1158,43 @@ class ChunkReport(_message.Message):
     """How long it waited for a replica, in microseconds."""
     synthesis_us: _builtins.int
     """Lease to first frame, in microseconds."""
+    paced_us: _builtins.int
+    """`path_us` as far as the chunk waited by design, in microseconds: enough audio was in hand, or the chunks
+    before it came first. Never to blame for an underrun.
+    """
+    unattributed_us: _builtins.int
+    """What nothing of the path accounts for, in microseconds."""
+    path_began_us: _builtins.int
+    """Prompt received to where the path begins, in microseconds."""
+    path_us: _builtins.int
+    """The path, in microseconds; it ends when the chunk's first frame is queued for the caller, and that of the
+    turn's first frame when it is sent.
+    """
+    slack_us: _builtins.int
+    """Audio that the player had in hand when the chunk's first frame was queued, in microseconds; below zero: it
+    was dry for that long. Absent for the first chunk that was heard, and for one without audio.
+    """
+    underruns: _builtins.int
+    """Underruns that ended with a frame of this chunk."""
+    underrun_us: _builtins.int
+    """For how long in sum, in microseconds."""
+    underrun_cause: _common_pb2.Stage.ValueType
+    """The stage that most of `underrun_us` is to be blamed on; unspecified: none, or it was held by design."""
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageDuration]:
+        """The path of its first frame, by stage, in order: with `paced_us` and `unattributed_us` they add up to
+        `path_us`. That of the turn's first frame is the turn's; that of a later one begins when the text of the
+        chunk before it was complete. Empty where it has no audio.
+        """
+
+    @_builtins.property
+    def hops(self) -> _containers.RepeatedCompositeFieldContainer[Global___HopDuration]:
+        """STAGE_TRANSPORT of the path by hop."""
+
+    @_builtins.property
+    def underrun_list(self) -> _containers.RepeatedCompositeFieldContainer[Global___Underrun]:
+        """Each of them, in order, at most 32: further ones lengthen the last."""
+
     def __init__(
         self,
         *,
@@ -1139,14 +1207,57 @@ class ChunkReport(_message.Message):
         audio_us: _builtins.int = ...,
         queue_us: _builtins.int = ...,
         synthesis_us: _builtins.int = ...,
+        stages: _abc.Iterable[_common_pb2.StageDuration] | None = ...,
+        paced_us: _builtins.int = ...,
+        unattributed_us: _builtins.int = ...,
+        hops: _abc.Iterable[Global___HopDuration] | None = ...,
+        path_began_us: _builtins.int = ...,
+        path_us: _builtins.int = ...,
+        slack_us: _builtins.int | None = ...,
+        underruns: _builtins.int = ...,
+        underrun_us: _builtins.int = ...,
+        underrun_cause: _common_pb2.Stage.ValueType = ...,
+        underrun_list: _abc.Iterable[Global___Underrun] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_slack_us", b"_slack_us", "slack_us", b"slack_us"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_slack_us", b"_slack_us", "audio_us", b"audio_us", "cache", b"cache", "first_frame_us", b"first_frame_us", "held_us", b"held_us", "hops", b"hops", "index", b"index", "paced_us", b"paced_us", "path_began_us", b"path_began_us", "path_us", b"path_us", "queue_us", b"queue_us", "reason", b"reason", "slack_us", b"slack_us", "stages", b"stages", "synthesis_us", b"synthesis_us", "text", b"text", "unattributed_us", b"unattributed_us", "underrun_cause", b"underrun_cause", "underrun_list", b"underrun_list", "underrun_us", b"underrun_us", "underruns", b"underruns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__slack_us: _TypeAlias = _typing.Literal["slack_us"]  # noqa: Y015
+    _WhichOneofArgType__slack_us: _TypeAlias = _typing.Literal["_slack_us", b"_slack_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slack_us) -> _WhichOneofReturnType__slack_us | None: ...
+
+Global___ChunkReport: _TypeAlias = ChunkReport  # noqa: Y015
+
+@_typing.final
+class Underrun(_message.Message):
+    """A player that starts at the first frame had nothing to play."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_US_FIELD_NUMBER: _builtins.int
+    DURATION_US_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    at_us: _builtins.int
+    """Prompt received to its end, which is the next frame, in microseconds."""
+    duration_us: _builtins.int
+    """How long it lasted, in microseconds."""
+    cause: _common_pb2.Stage.ValueType
+    """The stage that took most of that time; unspecified: the turn was held by design all the time."""
+    def __init__(
+        self,
+        *,
+        at_us: _builtins.int = ...,
+        duration_us: _builtins.int = ...,
+        cause: _common_pb2.Stage.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_us", b"audio_us", "cache", b"cache", "first_frame_us", b"first_frame_us", "held_us", b"held_us", "index", b"index", "queue_us", b"queue_us", "reason", b"reason", "synthesis_us", b"synthesis_us", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "cause", b"cause", "duration_us", b"duration_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ChunkReport: _TypeAlias = ChunkReport  # noqa: Y015
+Global___Underrun: _TypeAlias = Underrun  # noqa: Y015
 
 @_typing.final
 class SpeakRequest(_message.Message):
