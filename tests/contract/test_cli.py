@@ -26,7 +26,8 @@ TURN_FIELDS = {
     "turn_id", "trace_id", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms", "ttfa_audible_ms",
     "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages", "unattributed_ms", "chunks",
     "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost", "model", "prompt_variant",
-    "variants", "began_unix_us", "leading_silence_ms", "hops", "underrun_stages", "excess_ms", "attribution_violations",
+    "variants", "began_unix_us", "leading_silence_ms", "hops", "underrun_stages", "excess_ms",
+    "attribution_violations",
 }  # fmt: skip
 
 

@@ -15,10 +15,11 @@ from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.stages import STAGES, Stage
 
 TURN_FIELDS = [
-    "turn_id", "trace_id", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms", "ttfa_audible_ms",
-    "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages", "unattributed_ms", "chunks",
-    "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost", "model", "prompt_variant",
-    "variants", "leading_silence_ms", "hops", "underrun_stages", "excess_ms", "attribution_violations",
+    "turn_id", "trace_id", "began_unix_us", "prompt", "text", "outcome", "error", "ttft_ms", "ttfa_ms",
+    "ttfa_audible_ms", "total_ms", "audio_ms", "underruns", "underrun_ms", "degraded", "stages",
+    "unattributed_ms", "chunks", "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost",
+    "model", "prompt_variant", "variants", "leading_silence_ms", "hops", "underrun_stages", "excess_ms",
+    "attribution_violations",
 ]  # fmt: skip
 SEEN = Observed(
     prompt="p",
