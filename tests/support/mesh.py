@@ -9,12 +9,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.delaying_proxy import DelayingProxy, delaying_proxy
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
@@ -61,12 +63,31 @@ class MeshProcess:
         return status
 
 
+@dataclass(frozen=True)
+class Own:
+    """What one process of a mesh has for itself."""
+
+    wrapper: tuple[str, ...] = ()
+    """A command that runs the one behind it in its own place, such as `unshare`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 class Mesh:
-    """Five processes, started together; `environment` is added to each one's."""
+    """Five processes, started together; `environment` is added to each one's.
+
+    Attributes:
+        folder: Where its sockets are.
+        processes: By name.
+        own: What single processes have beside that; looked at when they are started.
+        proxies: What stands between the gateway and a service, by service.
+
+    """
 
     def __init__(self, folder: pathlib.Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self.processes: dict[str, MeshProcess] = {}
+        self.own: Mapping[str, Own] = {}
+        self.proxies: dict[str, DelayingProxy] = {}
         self._environment = {
             **os.environ,
             "VOICEMESH_REHEARSAL_TTFT_MS": "20",
@@ -98,12 +119,14 @@ class Mesh:
         if name.startswith("gateway"):
             own = {"VOICEMESH_GATEWAY_LISTEN": self.address(name), "VOICEMESH_HTTP_ENABLED": "false"}
             module, environment = "gateway", {**environment, **(own if name != "gateway" else {})}
+        has = self.own.get(name, Own())
         process = await asyncio.create_subprocess_exec(
+            *has.wrapper,
             sys.executable,
             "-m",
             module,
             cwd=ROOT,
-            env=environment,
+            env={**environment, **has.environment},
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -150,15 +173,30 @@ async def _read_lines(process: asyncio.subprocess.Process, lines: list[str]) -> 
         lines.append(line.decode().rstrip("\n"))
 
 
-@contextlib.asynccontextmanager
-async def running_mesh(**environment: str) -> AsyncIterator[Mesh]:
+def running_mesh(**environment: str) -> contextlib.AbstractAsyncContextManager[Mesh]:
     """Run a mesh; `environment` are variables of every process."""
+    return running_mesh_with(environment)
+
+
+@contextlib.asynccontextmanager
+async def running_mesh_with(
+    environment: Mapping[str, str], *, own: Mapping[str, Own] | None = None, proxied: Iterable[str] = ()
+) -> AsyncIterator[Mesh]:
+    """Run a mesh; `environment` are variables of every process, `own` is what single ones have beside it.
+
+    Between the gateway and each service of `proxied` stands a proxy that can hold back its answers.
+    """
     # Not pytest's tmp_path: the path of a socket has 107 bytes at most.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-"))
-    mesh = Mesh(folder, environment)
-    try:
+    behind = {name: f"{folder}/{name}-proxy.sock" for name in proxied}
+    through = {f"VOICEMESH_{name.upper()}_ADDR": f"unix:{path}" for name, path in behind.items()}
+    mesh = Mesh(folder, {**through, **environment})
+    mesh.own = own or {}
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        for name, path in behind.items():
+            proxy = delaying_proxy(path, f"{folder}/{name}.sock")
+            mesh.proxies[name] = await stack.enter_async_context(proxy)
+        stack.push_async_callback(mesh.stop)
         await mesh.start()
         yield mesh
-    finally:
-        await mesh.stop()
-        shutil.rmtree(folder, ignore_errors=True)
