@@ -14,6 +14,7 @@ from gateway.settings import GatewaySettings
 from gateway.turns import Turns
 from gateway.warming import WarmFile
 from voicemesh.gateway.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
+from voicemesh.runtime.breaker_metrics import observe_breakers
 from voicemesh.runtime.server import Hosted, Runtime, run
 
 
@@ -23,6 +24,10 @@ class Gateway(Hosted):
     def __init__(self, settings: GatewaySettings, runtime: Runtime) -> None:
         self._peers = Peers(settings, runtime.readiness, runtime.clock, runtime.metrics)
         self._flags = open_flags(settings, runtime.clock)
+        observe_breakers(
+            runtime.metrics,
+            lambda: [("cache", self._peers.cache_breaker.state), ("flags", self._flags.breaker.state)],
+        )
         recorder = Recorder(settings, runtime.telemetry, metrics=runtime.metrics)
         self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock, self._flags)
         runtime.metrics.observe(instruments.ACTIVE, lambda: [(len(self._turns), {})])

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from voicemesh.runtime.breaker import BreakerState
 from voicemesh.runtime.clock import Clock
 
 _LONGEST: Final = 30
@@ -22,6 +23,14 @@ class Breaker:
         self._hold_ns = 0
         self._open_until_ns = 0
         self._probing = False
+
+    @property
+    def state(self) -> BreakerState:
+        """Where it is now: half open from the end of its hold until it is known what came of the probe."""
+        if not self._hold_ns:
+            return BreakerState.CLOSED
+        holds = self._clock.now_ns() < self._open_until_ns
+        return BreakerState.OPEN if holds and not self._probing else BreakerState.HALF_OPEN
 
     def allows(self) -> bool:
         """Say whether a call may be made; in the half-open state, True for one call."""

@@ -95,7 +95,7 @@ class Flags:
         self._provider = provider
         self._watched = watched
         self._timeout_s = timeout_s
-        self._breaker = Breaker(clock, _HOLD_S)
+        self.breaker = Breaker(clock, _HOLD_S)
         # By tenant and session: the same id in two tenants is two sessions.
         self._last: OrderedDict[tuple[str, str], tuple[Evaluation, ...]] = OrderedDict()
         self._asking: set[asyncio.Future[Any]] = set()
@@ -231,15 +231,15 @@ class Flags:
     async def _ask(self, targeting_key: str, attributes: Mapping[str, str]) -> tuple[Evaluation, ...]:
         """Ask a provider that may have to ask elsewhere."""
         session = attributes.get("tenant", ""), targeting_key
-        if len(self._asking) < _MOST_ASKING and self._breaker.allows():
+        if len(self._asking) < _MOST_ASKING and self.breaker.allows():
             asked = asyncio.ensure_future(self._answer(session, attributes))
             self._asking.add(asked)
             asked.add_done_callback(self._asking.discard)
             done, _ = await asyncio.wait({asked}, timeout=self._timeout_s)
             if done:
-                self._breaker.succeeded()
+                self.breaker.succeeded()
                 return asked.result()
-            self._breaker.failed()
+            self.breaker.failed()
             self.complain("", "", f"the provider takes more than {self._timeout_s * 1000:g} ms")
         return self._last.get(session, ())
 

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from services.cache.keys import Selector
+from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
 STREAM: Final = "voicemesh:invalidations"
@@ -42,6 +43,7 @@ class Announcements:
 
     Args:
         redis: A client for reading alone; its connection waits for minutes, so it is not one of the pool's.
+        clock: Measures for how long nothing was heard.
         lifetime_ms: Milliseconds that entries live at most: older announcements are about nothing.
         on_removed: Called for what another replica removes; with True once that has ended, and its name.
         on_gap: Called where some announcements were missed for good.
@@ -51,6 +53,7 @@ class Announcements:
     def __init__(
         self,
         redis: Redis,
+        clock: Clock,
         *,
         lifetime_ms: int,
         on_removed: Callable[[Selector, bool, str], Awaitable[object]],
@@ -61,8 +64,19 @@ class Announcements:
         self._on_removed = on_removed
         self._on_gap = on_gap
         self._replica = secrets.token_hex(8)
+        self._clock = clock
         self._last_id = "0-0"
-        self._failing = False
+        self._deaf_since_ns: int | None = None
+        """When reading failed first; None while it does not."""
+        self.gaps = 0
+        """How often some were missed for good, or not understood."""
+
+    @property
+    def behind_s(self) -> float:
+        """For how long nothing was heard that others removed, in seconds; 0 while all is heard at once."""
+        if self._deaf_since_ns is None:
+            return 0.0
+        return (self._clock.now_ns() - self._deaf_since_ns) / 1e9
 
     async def announce(self, redis: Redis, selector: Selector, removal_id: str, *, ended: bool) -> None:
         """Tell all other replicas that a removal begins, or `ended`, through a connection of `redis`.
@@ -101,19 +115,19 @@ class Announcements:
             try:
                 found: Any = await self._redis.xread({STREAM: self._last_id}, count=KEPT, block=BLOCK_MS)
             except (RedisError, OSError, ValueError, TimeoutError) as error:
-                if not self._failing:
+                if self._deaf_since_ns is None:
+                    self._deaf_since_ns = self._clock.now_ns()
                     _log.warning(
                         "what other cache services remove is not heard until Redis answers again",
                         reason=str(error) or "no answer in time",
                     )
-                self._failing = True
                 with contextlib.suppress(RedisError, OSError):
                     await self._redis.connection_pool.disconnect()
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            if self._failing:
+            if self._deaf_since_ns is not None:
                 _log.warning("what other cache services remove is heard again")
-            self._failing = False
+            self._deaf_since_ns = None
             for _, messages in found:
                 await self._take(messages)
 
@@ -122,6 +136,7 @@ class Announcements:
             self._last_id = messages[-1][0].decode()
         if len(messages) >= KEPT:
             _log.warning("removals of other replicas were missed: all copies in memory are given up")
+            self.gaps += 1
             await self._on_gap()
             return
         for _, fields in messages:
@@ -129,6 +144,7 @@ class Announcements:
                 continue
             selector = _selector(fields.get(b"selector", b""))
             if selector is None:  # of another version of this service: what it removes, nobody knows
+                self.gaps += 1
                 await self._on_gap()
             else:
                 removal_id = fields.get(b"removal", b"").decode(errors="replace")

@@ -13,6 +13,7 @@ from services.cache.core import CacheCore
 from services.cache.leases import LeaseTable
 from services.cache.lifetimes import Lifetimes
 from services.cache.memory import MemoryTier
+from services.cache.metrics import measure
 from services.cache.replication import Replication
 from services.cache.requests import Limits
 from services.cache.servicer import CacheServicer
@@ -144,6 +145,7 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         similar=settings.cache_similar,
     )
     similar = _similar(settings, runtime, memory) if settings.cache_similar else None
+    measure(runtime.metrics, core, redis, similar.prompts if similar is not None else None)
     return CacheService(core, redis, shared, runtime, limits, similar)
 
 

@@ -69,6 +69,8 @@ class LeaseTable:
         self._bytes = 0
         self._fills: dict[str, Fill] = {}
         self._leases: dict[str, Lease] = {}
+        self.takeovers = 0
+        """Leases with which another went on in the place of their holder."""
         self._ids = (f"{secrets.token_hex(4)}-{number}" for number in itertools.count(1))
 
     @property
@@ -188,7 +190,7 @@ class LeaseTable:
         fill = lease.fill
         if fill.holder is lease:
             fill.holder = None
-            self._promote(fill)
+            self._succeed(fill)
         elif lease in fill.contenders:
             fill.contenders.remove(lease)
         elif lease in fill.followers:
@@ -271,7 +273,7 @@ class LeaseTable:
     def take_over(self, fill: Fill) -> None:
         """Let the next follower of `fill` hold it: the lease is this replica's now."""
         fill.remote = False
-        self._promote(fill)
+        self._succeed(fill)
         self._wake(fill)  # they have a holder now whose stalling is theirs to notice
 
     def surrender(self, fill: Fill) -> None:
@@ -353,7 +355,7 @@ class LeaseTable:
         if fill.begun:
             assert fill.holder is not None
             self._take_from(fill.holder)
-            self._promote(fill)
+            self._succeed(fill)
         elif fill.remote:
             # Another replica's scripts say who has the lease: one of those here makes it for itself.
             fill.contended += 1
@@ -395,6 +397,7 @@ class LeaseTable:
             else:
                 self._take_from(fill.holder)
             fill.holder = lease
+            self.takeovers += 1
         contenders, fill.contenders = fill.contenders, []
         for contender in contenders:
             self._end(contender)
@@ -424,6 +427,11 @@ class LeaseTable:
         if not lease.may_append:
             raise InvalidFieldError(path, "this lease is not held: it expired, or was never granted")
         return lease.fill
+
+    def _succeed(self, fill: Fill) -> None:
+        """Let another go on where the holder does not; count it."""
+        self._promote(fill)
+        self.takeovers += fill.holder is not None
 
     def _promote(self, fill: Fill) -> None:
         if fill.contenders:

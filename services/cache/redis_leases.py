@@ -113,7 +113,8 @@ class RedisLeases:
         question = self.replication.look(key)
         try:
             with trips.redis("EVAL", key):
-                (reply,) = await self._tier.ask(self._tier.send(self._command(question)), timeout_s)
+                looking = self._tier.send(self._command(question))
+                (reply,) = await self._tier.ask("EVAL", looking, timeout_s)
             answer = self._answer(reply)
         except DurableUnavailableError:
             answer = Failed()
@@ -144,7 +145,7 @@ class RedisLeases:
         while True:
             pattern = lease_scripts.PREFIX + selector.pattern
             step = self._tier.client.scan(cursor, match=pattern, count=_SCAN_COUNT)
-            cursor, found = await self._tier.ask(step, _CLOSE_S)
+            cursor, found = await self._tier.ask("SCAN", step, _CLOSE_S)
             names = {lease_scripts.name_of(record.decode()) for record in found}
             await self._condemn(sorted(names))
             if not cursor:
@@ -152,7 +153,7 @@ class RedisLeases:
 
     async def _condemn(self, names: Sequence[str]) -> None:
         for name in names:
-            await self._tier.ask(self._tier.send(self._command(Condemn(name))), _CLOSE_S)
+            await self._tier.ask("EVAL", self._tier.send(self._command(Condemn(name))), _CLOSE_S)
 
     def _command(self, question: Question) -> tuple[str | bytes | int, ...]:
         return lease_scripts.command(question, self._replica, self.replication.hold_ms)
@@ -177,7 +178,7 @@ class RedisLeases:
             batch = asked[start : start + _BATCH]
             commands = [self._command(each.question) for each in batch]
             try:
-                replies = await self._tier.ask(self._tier.send(*commands), self._pump_timeout_s)
+                replies = await self._tier.ask("EVAL", self._tier.send(*commands), self._pump_timeout_s)
             except DurableUnavailableError:
                 answers: list[Answer | None] = [Failed()] * len(batch)
             else:

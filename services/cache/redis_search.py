@@ -10,24 +10,24 @@ from services.cache.keys import Selector
 
 _SCAN_COUNT: Final = 500
 
-Ask = Callable[[Awaitable[Any]], Awaitable[Any]]
+Ask = Callable[[str, Awaitable[Any]], Awaitable[Any]]
 
 
 async def remove(redis: Redis, selector: Selector, ask: Ask) -> int:
-    """Remove all entries that match; return how many. `ask` awaits each round trip.
+    """Remove all entries that match; return how many. `ask` awaits each round trip, given its command.
 
     One SCAN step looks at about 500 keys, so that Redis is never held up; keys that are written
     meanwhile may be missed.
     """
     if selector.target == "key":
-        return int(await ask(redis.unlink(selector.name)))
+        return int(await ask("UNLINK", redis.unlink(selector.name)))
     removed, cursor = 0, 0
     while True:
-        cursor, names = await ask(redis.scan(cursor, match=selector.pattern, count=_SCAN_COUNT))
+        cursor, names = await ask("SCAN", redis.scan(cursor, match=selector.pattern, count=_SCAN_COUNT))
         if selector.target == "tag":
-            names = await ask(_tagged(redis, names, selector.name))
+            names = await ask("GETRANGE", _tagged(redis, names, selector.name))
         if names:
-            removed += int(await ask(redis.unlink(*names)))
+            removed += int(await ask("UNLINK", redis.unlink(*names)))
         if not cursor:
             return removed
 

@@ -30,6 +30,7 @@ from services.cache.complaints import Complaints
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
 from services.cache.keys import Selector, StoredKey
 from services.cache.patience import patience
+from services.cache.trip_times import TripTimes
 from services.cache.values import AudioValue, HistoryValue, Value
 from services.cache.writeback import Write, WriteQueue
 from voicemesh.runtime.clock import Clock
@@ -108,7 +109,7 @@ class RedisTier:
         self._breaker = breaker
         self.timeout_s = timeout_ms / 1000
         """Seconds that a caller waits at most."""
-        self._queue = queue
+        self.queue = queue
         self.on_lost: Callable[[], None] = lambda: None
         self.on_back: Callable[[], None] = lambda: None
         self.on_removed: Callable[[Selector, bool, str], Awaitable[object]] = _nothing
@@ -135,8 +136,8 @@ class RedisTier:
             raise ValueError("is not an address of a Redis") from None
         self._redis: Redis = Redis.from_pool(pool)
         self._listening: Redis = Redis.from_pool(listening)
-        self._announcements = Announcements(
-            self._listening, lifetime_ms=lifetime_ms, on_removed=self._heard, on_gap=self._missed
+        self.announcements = Announcements(
+            self._listening, clock, lifetime_ms=lifetime_ms, on_removed=self._heard, on_gap=self._missed
         )
         self._lost = asyncio.Event()
         self._usable = asyncio.Event()
@@ -148,6 +149,8 @@ class RedisTier:
         """Operations that failed or timed out."""
         self.corrupt = 0
         """Entries that could not be read, and were removed."""
+        self.trips = TripTimes(clock)
+        """How long round trips take; those of `PING` and of what listens are not among them."""
         self.complaints = Complaints(clock, _log)
         """What Redis refuses, said once in a while."""
         self._refused = 0
@@ -161,7 +164,7 @@ class RedisTier:
     @property
     def dropped(self) -> int:
         """Writes that were given up: no room in the queue, or refused by Redis."""
-        return self._queue.dropped + self._refused
+        return self.queue.dropped + self._refused
 
     def start(self) -> None:
         """Begin to look after the connection and to write; needs a running loop."""
@@ -169,7 +172,7 @@ class RedisTier:
         self._tasks = (
             loop.create_task(self._supervise(), name="redis-supervisor"),
             loop.create_task(self._write(), name="redis-writer"),
-            loop.create_task(self._announcements.listen(), name="redis-announcements"),
+            loop.create_task(self.announcements.listen(), name="redis-announcements"),
         )
         for task in self._tasks:
             task.add_done_callback(report)
@@ -178,7 +181,7 @@ class RedisTier:
         """Write what is queued if Redis answers, for a second at most, and disconnect."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
-                while self._breaker.closed and len(self._queue):
+                while self._breaker.closed and len(self.queue):
                     await self._write_batch()
         ending: set[asyncio.Task[None]] = set(self._tasks)
         while ending:
@@ -195,7 +198,7 @@ class RedisTier:
         if head_ms and key.kind == "audio":
             return await self._get_head(key, trips, head_ms)
         with trips.redis("GET", key):
-            data, ttl_ms = await self._ask(self._read(("GET", key.name), ("PTTL", key.name)))
+            data, ttl_ms = await self._ask("GET", self._read(("GET", key.name), ("PTTL", key.name)))
         if data is None:
             return None
         try:
@@ -208,7 +211,9 @@ class RedisTier:
     async def _get_head(self, key: StoredKey, trips: RoundTrips, head_ms: int) -> DurableEntry | None:
         first = ("GETRANGE", key.name, 0, codec.HEAD_BYTES - 1)
         with trips.redis("GETRANGE", key):
-            data, size, ttl_ms = await self._ask(self._read(first, ("STRLEN", key.name), ("PTTL", key.name)))
+            data, size, ttl_ms = await self._ask(
+                "GETRANGE", self._read(first, ("STRLEN", key.name), ("PTTL", key.name))
+            )
         if ttl_ms == _NOT_THERE:
             return None
         lifetime_ms = ttl_ms if ttl_ms >= 0 else None
@@ -227,7 +232,8 @@ class RedisTier:
 
         async def whole() -> AudioValue | None:
             with trips.redis("GETRANGE", key):
-                (data,) = await self._ask(self._read(("GETRANGE", key.name, head.start, -1)), timeout_s)
+                rest = self._read(("GETRANGE", key.name, head.start, -1))
+                (data,) = await self._ask("GETRANGE", rest, timeout_s)
             try:
                 return codec.decode_rest(head, data)
             except codec.CorruptEntryError as error:
@@ -255,11 +261,11 @@ class RedisTier:
         self.corrupt += 1
         self.complaints.warn("entry in Redis cannot be read; removed", reason=str(error), kind=key.kind)
         with contextlib.suppress(DurableUnavailableError):
-            await self._ask(self._redis.unlink(key.name))
+            await self._ask("UNLINK", self._redis.unlink(key.name))
 
     def write_behind(self, key: StoredKey, value: Value, ttl_ms: int) -> None:
         """Write an entry soon; never waits."""
-        self._queue.add(key, value, self._clock.now_ns() + ttl_ms * 1_000_000)
+        self.queue.add(key, value, self._clock.now_ns() + ttl_ms * 1_000_000)
         self._queued.set()
 
     async def write_history(
@@ -290,7 +296,8 @@ class RedisTier:
         before, behind = data[: _VERSION_AT.start], data[_VERSION_AT.stop :]
         arguments = (before, behind, ttl_ms, *condition)
         # EVAL, not EVALSHA: the script is short, and a Redis that was restarted does not know it.
-        done, version = await self._ask(self._redis.eval(_COMPARE_AND_SET, 1, key.name, *arguments))
+        setting = self._redis.eval(_COMPARE_AND_SET, 1, key.name, *arguments)
+        done, version = await self._ask("EVAL", setting)
         return Written(int(version), bool(done))
 
     async def announce(self, selector: Selector, removal_id: str = "") -> None:
@@ -305,22 +312,24 @@ class RedisTier:
         return removed
 
     async def _announce(self, selector: Selector, removal_id: str, *, ended: bool) -> None:
-        announced = self._announcements.announce(self._redis, selector, removal_id, ended=ended)
-        await self._ask(announced, _BACKGROUND_TIMEOUT_S)
+        announced = self.announcements.announce(self._redis, selector, removal_id, ended=ended)
+        await self._ask("XADD", announced, _BACKGROUND_TIMEOUT_S)
 
     async def _heard(self, selector: Selector, ended: bool, removal_id: str) -> None:
-        self._queue.discard(selector)
+        self.queue.discard(selector)
         await self.on_removed(selector, ended, removal_id)
 
     async def _missed(self) -> None:
         await self.on_gap()
 
     async def _remove(self, selector: Selector) -> int:
-        self._queue.discard(selector)
+        self.queue.discard(selector)
         async with self._writing:  # what was being written is there now, and is found
             pass
         return await redis_search.remove(
-            self._redis, selector, lambda work: self._ask(work, _BACKGROUND_TIMEOUT_S)
+            self._redis,
+            selector,
+            lambda operation, work: self._ask(operation, work, _BACKGROUND_TIMEOUT_S),
         )
 
     @property
@@ -336,23 +345,26 @@ class RedisTier:
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
-    async def ask(self, work: Awaitable[Any], timeout_s: float | None = None) -> Any:
+    async def ask(self, operation: str, work: Awaitable[Any], timeout_s: float | None = None) -> Any:
         """Await `work`, for the tier's timeout at most, unless Redis is held off.
+
+        `operation` is the command that its time is told under, see `trips`.
 
         Raises:
             DurableUnavailableError: It is, or there was no answer, or it refused.
 
         """
-        return await self._ask(work, timeout_s)
+        return await self._ask(operation, work, timeout_s)
 
-    async def _ask(self, work: Any, timeout_s: float | None = None) -> Any:
+    async def _ask(self, operation: str, work: Any, timeout_s: float | None = None) -> Any:
         if not self._breaker.closed:
             if asyncio.iscoroutine(work):
                 work.close()
             raise DurableUnavailableError("held off")
         try:
-            async with patience(timeout_s or self.timeout_s):
-                answer = await work
+            with self.trips.timed(operation):
+                async with patience(timeout_s or self.timeout_s):
+                    answer = await work
         except UNANSWERED as error:
             self._failed(error)
             raise DurableUnavailableError(type(error).__name__) from error
@@ -411,23 +423,24 @@ class RedisTier:
     async def _write(self) -> None:
         while True:
             self._queued.clear()
-            if not len(self._queue):
+            if not len(self.queue):
                 await self._queued.wait()
             await self._usable.wait()
             await self._write_batch()
 
     async def _write_batch(self) -> None:
         async with self._writing:
-            batch = self._queue.take()
+            batch = self.queue.take()
             now_ns = self._clock.now_ns()
             batch = [write for write in batch if write.expires_ns > now_ns]
             if not batch:
                 return
             try:
-                async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
-                    answers = await self._send(batch, now_ns)
+                with self.trips.timed("SET"):
+                    async with asyncio.timeout(_BACKGROUND_TIMEOUT_S):
+                        answers = await self._send(batch, now_ns)
             except UNANSWERED as error:
-                self._queue.give_back(batch)
+                self.queue.give_back(batch)
                 self._failed(error)
                 return
             except RedisError as error:

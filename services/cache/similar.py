@@ -144,7 +144,7 @@ class SimilarPrompts:
         self._memory = memory
         self._index = index
         self._embedder = embedder
-        self._breaker = breaker
+        self.breaker = breaker
         self._model = model
         self._threshold = threshold
         self._timeout_ms = timeout_ms
@@ -168,7 +168,7 @@ class SimilarPrompts:
             and key not in self._memory
             and self._asked < MOST_ASKED
             and self._index.known(prompt.context)
-            and self._breaker.allows
+            and self.breaker.allows
         )
 
     async def find(
@@ -206,7 +206,7 @@ class SimilarPrompts:
 
     async def _ask(self, text: str, timeout_s: float, trips: RoundTrips) -> Any | None:
         """Return the vector of a prompt that a turn waits for; None where there is none in time."""
-        probe = self._breaker.admit()
+        probe = self.breaker.admit()
         ended = False
         self._asked += 1
         try:
@@ -218,16 +218,16 @@ class SimilarPrompts:
             return None
         else:
             ended = True
-            self._breaker.succeeded()
+            self.breaker.succeeded()
             return vector
         finally:
             self._asked -= 1
             if probe and not ended:
-                self._breaker.release()
+                self.breaker.release()
 
     def _failed(self, error: EmbeddingError | ValueError) -> None:
         self._counts.failures += 1
-        if self._breaker.failed():
+        if self.breaker.failed():
             _log.warning(
                 "no embeddings; similar prompts are not looked for", model=self._model, error=str(error)
             )
@@ -261,7 +261,7 @@ class SimilarPrompts:
                 self._work.clear()
                 await self._work.wait()
             _, waiting = self._queue.popitem(last=False)
-            if self._breaker.state is BreakerState.OPEN:
+            if self.breaker.state is BreakerState.OPEN:
                 self._counts.dropped += 1
                 continue
             try:

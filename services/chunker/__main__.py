@@ -3,6 +3,7 @@
 import sys
 
 from services.chunker.hosted import HostedChunker
+from services.chunker.metrics import ChunkerMetrics
 from services.chunker.servicer import FULL_NAME, ChunkerServicer
 from services.chunker.settings import ChunkerSettings
 from voicemesh.runtime.server import Runtime, run
@@ -10,7 +11,13 @@ from voicemesh.runtime.server import Runtime, run
 
 def build(settings: ChunkerSettings, runtime: Runtime) -> HostedChunker:
     """Make the service."""
-    servicer = ChunkerServicer(settings.limits(), runtime.clock, runtime.sessions, runtime.telemetry)
+    servicer = ChunkerServicer(
+        settings.limits(),
+        runtime.clock,
+        runtime.sessions,
+        runtime.telemetry,
+        ChunkerMetrics(runtime.metrics),
+    )
     return HostedChunker(servicer, runtime)
 
 

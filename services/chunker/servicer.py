@@ -1,11 +1,13 @@
 """`ChunkerService` over gRPC: one call is one `ChunkStream`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from services.chunker.metrics import ChunkerMetrics
 from services.chunker.policy import Chunk, Limits
 from services.chunker.revision import revision_of
 from services.chunker.stream import ChunkStream
@@ -17,17 +19,27 @@ from voicemesh.runtime.telemetry import Telemetry, end_span
 FULL_NAME: Final = "voicemesh.chunker.v1.ChunkerService"
 _CHUNK: Final = f"{FULL_NAME}/Chunk"
 _LEAST_WAIT_S: Final = 0.001
+_Told = Callable[[Iterable[Chunk]], Iterable[chunker_pb2.ChunkResponse]]
+"""Makes the messages of chunks that go out, once each."""
 
 
 class ChunkerServicer(chunker_pb2_grpc.ChunkerServiceServicer):
     """Hands messages to a stream and its chunks to the caller."""
 
-    def __init__(self, limits: Limits, clock: Clock, sessions: SessionRegistry, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        sessions: SessionRegistry,
+        telemetry: Telemetry,
+        metrics: ChunkerMetrics,
+    ) -> None:
         self._limits = limits
         revision_of(limits)  # reads files: not while somebody waits
         self._clock = clock
         self._sessions = sessions
         self._telemetry = telemetry
+        self._metrics = metrics
 
     async def Chunk(
         self, request_iterator: AsyncIterator[chunker_pb2.ChunkRequest], context: Any
@@ -35,7 +47,8 @@ class ChunkerServicer(chunker_pb2_grpc.ChunkerServiceServicer):
         """Cut one text. A chunk leaves in the step of the loop that took in the text that completes it."""
         span = self._telemetry.server_span(_CHUNK, context.invocation_metadata())
         stream = ChunkStream(self._limits, self._clock)
-        timer = _Timer(stream, span, context, self._sessions.open())
+        told = partial(_responses, stream, span, self._metrics)
+        timer = _Timer(stream, told, context, self._sessions.open())
         error: BaseException | None = None
         try:
             async for request in request_iterator:
@@ -45,14 +58,14 @@ class ChunkerServicer(chunker_pb2_grpc.ChunkerServiceServicer):
                     if not first:
                         await asyncio.sleep(0)  # Between slices of a long text others get their turn.
                     first = False
-                    for response in _responses(stream, chunks, span):
+                    for response in told(chunks):
                         yield response
                 if stream.ended:
                     break
                 timer.go_on()
             await timer.pause()
             if not stream.ended:
-                for response in _responses(stream, stream.end(), span):
+                for response in told(stream.end()):
                     yield response
             yield stream.done()
         except (asyncio.CancelledError, GeneratorExit):
@@ -69,9 +82,10 @@ class ChunkerServicer(chunker_pb2_grpc.ChunkerServiceServicer):
 
 
 def _responses(
-    stream: ChunkStream, chunks: Iterable[Chunk], span: Span
+    stream: ChunkStream, span: Span, metrics: ChunkerMetrics, chunks: Iterable[Chunk]
 ) -> Iterable[chunker_pb2.ChunkResponse]:
     for chunk in chunks:
+        metrics.cut(chunk, span)
         span.add_event(
             "chunk",
             {
@@ -90,9 +104,9 @@ class _Timer:
     begins, and one that is writing has ended.
     """
 
-    def __init__(self, stream: ChunkStream, span: Span, context: Any, session: Session) -> None:
+    def __init__(self, stream: ChunkStream, told: _Told, context: Any, session: Session) -> None:
         self._stream = stream
-        self._span = span
+        self._told = told
         self._context = context
         self._session = session
         self._handle: asyncio.TimerHandle | None = None
@@ -129,7 +143,7 @@ class _Timer:
             self.go_on()
 
     async def _write(self, chunks: list[Chunk]) -> None:
-        for response in _responses(self._stream, chunks, self._span):
+        for response in self._told(chunks):
             await self._context.write(response)
         if self._writing is asyncio.current_task():
             # Nobody pauses: what is left may be due without another message.

@@ -13,6 +13,7 @@ from services.llm.core.retries import RetryPolicy
 from services.llm.core.validation import Limits
 from services.llm.declarations import ProviderDeclaration
 from services.llm.hosted import HostedLlm
+from services.llm.metrics import LlmMetrics
 from services.llm.servicer import FULL_NAME, LlmServicer
 from services.llm.settings import LlmSettings
 from voicemesh.runtime.clock import Clock
@@ -80,7 +81,8 @@ def build(settings: LlmSettings, runtime: Runtime) -> HostedLlm:
         reply_source=_reply_source(settings),
         context_tokens=settings.llm_context_tokens,
     )
-    servicer = LlmServicer(core, runtime.sessions, runtime.telemetry)
+    metrics = LlmMetrics(runtime.metrics, runtime.clock, core.figures, providers)
+    servicer = LlmServicer(core, runtime.sessions, runtime.telemetry, metrics)
     return HostedLlm(servicer, providers, core.figures, runtime, keep_warm_s=settings.llm_keep_warm_s)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
 import grpc
@@ -121,7 +120,7 @@ class HostedLlm(Hosted):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        _log.info("providers were asked", **asdict(self._figures))
+        _log.info("providers were asked", **self._figures.told())
         for listed in self._providers:
             await listed.provider.close()
 

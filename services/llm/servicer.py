@@ -7,6 +7,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from services.llm.core.call import Call, LlmCore
+from services.llm.metrics import LlmMetrics
 from services.llm.tracing import CallSpan, ChatSpans
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
@@ -21,10 +22,13 @@ _GENERATE: Final = f"{FULL_NAME}/Generate"
 class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
     """Hands messages to the core and its events to the caller."""
 
-    def __init__(self, core: LlmCore, sessions: SessionRegistry, telemetry: Telemetry) -> None:
+    def __init__(
+        self, core: LlmCore, sessions: SessionRegistry, telemetry: Telemetry, metrics: LlmMetrics
+    ) -> None:
         self._core = core
         self._sessions = sessions
         self._telemetry = telemetry
+        self._metrics = metrics
         self._standing_by: set[Call] = set()
 
     def drain(self) -> None:
@@ -38,7 +42,8 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         """Answer one call. Its end, however it comes, closes the provider's stream at once."""
         span = CallSpan(self._telemetry, _GENERATE, context.invocation_metadata())
         session = self._sessions.open()
-        call = Call(self._core, ChatSpans(self._telemetry, span), session.spawn, context.time_remaining)
+        observer = self._metrics.watch(ChatSpans(self._telemetry, span), lambda: span.span)
+        call = Call(self._core, observer, session.spawn, context.time_remaining)
         error: BaseException | None = None
         self._standing_by.add(call)
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 
 from services.tts.core.service import Speech
+from services.tts.metrics import TtsMetrics
 from services.tts.process import launch_worker
 from services.tts.servicer import TtsServicer
 from services.tts.settings import TtsSettings, VoiceDeclaration
@@ -42,7 +43,8 @@ class HostedTts(Hosted):
 
     def register(self, server: grpc.aio.Server) -> None:
         """See `Hosted`."""
-        servicer = TtsServicer(self._speech, self._runtime.telemetry, self._runtime.sessions)
+        metrics = TtsMetrics(self._runtime.metrics, self._speech)
+        servicer = TtsServicer(self._speech, self._runtime.telemetry, self._runtime.sessions, metrics)
         tts_pb2_grpc.add_TtsServiceServicer_to_server(servicer, server)
 
     async def start(self) -> None:

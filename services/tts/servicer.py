@@ -7,8 +7,10 @@ from typing import Any, Final
 from opentelemetry.trace import Span
 
 from services.tts import translation
+from services.tts.core.chunk import Observe
 from services.tts.core.service import Speech
 from services.tts.core.turn import Turn
+from services.tts.metrics import TtsMetrics
 from services.tts.tracing import ChunkSpan
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.telemetry import Telemetry, end_span, trace_id_of
@@ -20,10 +22,17 @@ SERVICE: Final = "voicemesh.tts.v1.TtsService"
 class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
     """See tts.proto."""
 
-    def __init__(self, speech: Speech, telemetry: Telemetry, sessions: SessionRegistry) -> None:
+    def __init__(
+        self, speech: Speech, telemetry: Telemetry, sessions: SessionRegistry, metrics: TtsMetrics
+    ) -> None:
         self._speech = speech
         self._telemetry = telemetry
         self._sessions = sessions
+        self._metrics = metrics
+
+    def _watch(self, span: Span) -> Observe:
+        """Return what makes the watchers of the chunks of a call."""
+        return self._metrics.watch(partial(ChunkSpan, self._telemetry, span), span)
 
     async def Synthesize(
         self, request_iterator: AsyncIterator[tts_pb2.SynthesizeRequest], context: Any
@@ -33,7 +42,7 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
         session = self._sessions.open()
         turn = failure = None
         try:
-            turn = self._speech.open_turn(partial(ChunkSpan, self._telemetry, span))
+            turn = self._speech.open_turn(self._watch(span))
             session.spawn(_read(request_iterator, turn, span), "tts requests")
             trace_id = trace_id_of(span)
             async for event in turn:
@@ -57,7 +66,7 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
         try:
             wanted = translation.wanted_format(request.format)
             batch = self._speech.open_batch(
-                request.texts, request.voice, wanted, request.speed, partial(ChunkSpan, self._telemetry, span)
+                request.texts, request.voice, wanted, request.speed, self._watch(span)
             )
             span.set_attribute("voicemesh.voice", batch.speaker.name)
             trace_id = trace_id_of(span)

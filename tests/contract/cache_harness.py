@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -16,6 +16,7 @@ from services.cache.keys import stored_key
 from services.cache.servicer import FULL_NAME
 from services.cache.settings import CacheSettings
 from services.cache.translation import _key
+from tests.support.measured import Measured
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.channels import open_channel
@@ -207,7 +208,8 @@ class Cache:
     service: CacheService
     runtime: Runtime
     stub: Any
-    exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
+    exporter: InMemorySpanExporter
+    measured: Measured
 
     def stream(self, metadata: Any = None) -> Stream:
         return Stream(self.stub, metadata)
@@ -250,7 +252,8 @@ async def running_cache(
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     readiness = Readiness(FULL_NAME)
-    runtime = Runtime("cache", readiness, Telemetry("cache", provider), SystemClock())
+    measured = Measured()
+    runtime = Runtime("cache", readiness, Telemetry("cache", provider), SystemClock(), measured.metrics)
     service = build(loaded, runtime)
     server = make_server()
     service.register(server)
@@ -259,10 +262,11 @@ async def running_cache(
     try:
         async with open_channel(address) as channel:
             await service.start()
-            yield Cache(service, runtime, cache_pb2_grpc.CacheServiceStub(channel), exporter)
+            yield Cache(service, runtime, cache_pb2_grpc.CacheServiceStub(channel), exporter, measured)
     finally:
         await server.stop(None)
         await runtime.sessions.join(timeout_s=5)
         await service.close()
         assert len(runtime.sessions) == 0
         provider.shutdown()
+        measured.close()

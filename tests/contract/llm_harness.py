@@ -17,6 +17,7 @@ from services.llm.__main__ import build
 from services.llm.hosted import HostedLlm
 from services.llm.servicer import FULL_NAME
 from services.llm.settings import LlmSettings
+from tests.support.measured import Measured
 from tests.support.openai_server import OpenAiServer
 from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
@@ -129,7 +130,10 @@ class House:
         tracing = TracerProvider(shutdown_on_exit=False)
         tracing.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.readiness = Readiness(FULL_NAME)
-        self.runtime = Runtime("llm", self.readiness, Telemetry("llm", tracing), SystemClock())
+        self.measured = Measured()
+        self.runtime = Runtime(
+            "llm", self.readiness, Telemetry("llm", tracing), SystemClock(), self.measured.metrics
+        )
         self.hosted: HostedLlm = build(settings, self.runtime)
         self._server = make_server()
         self.hosted.register(self._server)
@@ -150,6 +154,7 @@ class House:
         await self._server.stop(None)
         await self.runtime.sessions.join(timeout_s=5)
         await self.hosted.close()
+        self.measured.close()
 
     def call(self, *, timeout_s: float | None = None) -> Caller:
         call = Caller(self.stub, timeout_s=timeout_s)

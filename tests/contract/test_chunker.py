@@ -17,10 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from services.chunker import instruments
 from services.chunker.__main__ import build
 from services.chunker.revision import revision_of
 from services.chunker.servicer import FULL_NAME
 from services.chunker.settings import ChunkerSettings
+from tests.support.measured import Measured
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.clock import SystemClock
@@ -98,7 +100,10 @@ class House:
         tracing = TracerProvider(shutdown_on_exit=False)
         tracing.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.readiness = Readiness(FULL_NAME)
-        self.runtime = Runtime("chunker", self.readiness, Telemetry("chunker", tracing), SystemClock())
+        self.measured = Measured()
+        self.runtime = Runtime(
+            "chunker", self.readiness, Telemetry("chunker", tracing), SystemClock(), self.measured.metrics
+        )
         self.hosted = build(ChunkerSettings(**settings), self.runtime)
         self._server = make_server()
         self.hosted.register(self._server)
@@ -121,6 +126,7 @@ class House:
         await self._server.stop(None)
         await self.runtime.sessions.join(timeout_s=5)
         await self.hosted.close()
+        self.measured.close()
 
     def caller(self) -> Caller:
         caller = Caller(self._stub)
@@ -495,3 +501,28 @@ async def test_the_process_serves_and_drains(unix_address: str) -> None:
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+async def test_chunks_are_measured_by_why_they_end(house: House) -> None:
+    await house.cut("One sentence.", " And", " a rest")
+    measured = house.measured
+    assert measured.points(instruments.CHUNKS) == {("sentence",): 1, ("flush",): 1}
+    sizes = measured.points(instruments.SIZE)
+    assert (sizes[("sentence",)].sum, sizes[("flush",)].sum) == (len("One sentence."), len("And a rest"))
+    assert {labels: each.count for labels, each in measured.points(instruments.HOLD).items()} == {
+        ("sentence",): 1,
+        ("flush",): 1,
+    }
+    assert set(sizes[("sentence",)].trace_ids) <= {TRACE_ID}
+
+
+async def test_what_is_held_too_long_is_measured_as_that(unix_address: str) -> None:
+    async with House(unix_address, chunker_hold_ms=50) as house:
+        caller = house.caller()
+        await caller.configure()
+        await caller.text("The end.")  # more may come that shows it is none
+        chunk = (await caller.next()).chunk
+        reason = common_pb2.ChunkReason.Name(chunk.reason).removeprefix("CHUNK_REASON_").lower()
+        hold = house.measured.value(instruments.HOLD, reason)
+        assert (hold.count, hold.sum) == (1, pytest.approx(chunk.held_us / 1e6, abs=1e-6))
+        assert hold.sum >= 0.05

@@ -18,8 +18,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.tts.core.model import Limits, VoiceSpec
 from services.tts.core.service import Speech
+from services.tts.metrics import TtsMetrics
 from services.tts.process import launch_worker
 from services.tts.servicer import TtsServicer
+from tests.support.measured import Measured
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.channels import open_channel
 from voicemesh.runtime.clock import SystemClock
@@ -49,6 +51,7 @@ class Service:
     sessions: SessionRegistry
     health: list[bool]
     pids: set[int]
+    measured: Measured
 
     async def stats(self) -> tts_pb2.PoolStats:
         response = await self.stub.GetPoolStats(tts_pb2.GetPoolStatsRequest())
@@ -89,8 +92,10 @@ async def serving(tmp_path: Path, *voices: VoiceSpec, **limits: Any) -> AsyncIte
         voices or (ESPEAK,), "", launch_worker, SystemClock(), replace(Limits(), **limits), health.append
     )
     server = make_server()
+    measured = Measured()
     tts_pb2_grpc.add_TtsServiceServicer_to_server(
-        TtsServicer(speech, Telemetry("tts", provider), sessions), server
+        TtsServicer(speech, Telemetry("tts", provider), sessions, TtsMetrics(measured.metrics, speech)),
+        server,
     )
     address = f"unix:{tmp_path}/tts.sock"
     server.add_insecure_port(address)
@@ -99,7 +104,9 @@ async def serving(tmp_path: Path, *voices: VoiceSpec, **limits: Any) -> AsyncIte
     pids: set[int] = set()
     try:
         await speech.start()
-        service = Service(tts_pb2_grpc.TtsServiceStub(channel), speech, exporter, sessions, health, pids)
+        service = Service(
+            tts_pb2_grpc.TtsServiceStub(channel), speech, exporter, sessions, health, pids, measured
+        )
         await service.stats()
         yield service
     finally:
@@ -109,6 +116,7 @@ async def serving(tmp_path: Path, *voices: VoiceSpec, **limits: Any) -> AsyncIte
         await server.stop(0)
         await sessions.join(timeout_s=1)
         await speech.close()
+        measured.close()
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 

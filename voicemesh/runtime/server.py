@@ -28,6 +28,7 @@ from voicemesh.runtime.errors import MeshError, SettingsError
 from voicemesh.runtime.health import Readiness
 from voicemesh.runtime.interceptors import ErrorInterceptor
 from voicemesh.runtime.metrics import Metrics, make_metrics
+from voicemesh.runtime.process_metrics import ProcessMetrics
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.settings import ServerSettings
 from voicemesh.runtime.telemetry import Telemetry
@@ -183,12 +184,15 @@ async def _serve(
     _log.info("listening", address=listen, port=port, pid=os.getpid())
     if metrics.scraping is not None:
         _log.info("metrics", address=metrics.scraping.address)
+    own = ProcessMetrics(metrics)
+    own.start()
     exit_status = EXIT_FAILED
     try:
         exit_status = await _until_stopped(service, hosted, runtime, signals)
     finally:
         if not await _end(hosted, runtime, server, signals, loaded.drain_grace_s):
             exit_status = exit_status or EXIT_FAILED
+        own.stop()
         await asyncio.gather(runtime.telemetry.flush(), metrics.flush())
         _log.info("stopped", exit_status=exit_status)
     return exit_status

@@ -197,7 +197,8 @@ class Generation:
             except AttemptError as failure:
                 said = "".join(self._said)
                 step = route.after(failure, attempt.candidate, said=bool(said))
-                self._figures.retries += step.candidate is attempt.candidate
+                if step.candidate is attempt.candidate:
+                    self._figures.retried[attempt.candidate.listed.name, failure.error.reason] += 1
                 if said:
                     self._resumed = f"the reply broke off and goes on: {failure.error.message}"
             except Exception as fault:
@@ -224,9 +225,13 @@ class Generation:
             await attempt.open()
             return attempt
         self._hedges.earn()
+        before = self._attempts
         opened = await open_first(attempt, late_us / 1e6, lambda: self._second(route))
+        won = opened is not attempt and opened.failure is None
+        if self._attempts > before:
+            self._figures.hedges_won += won
+            self._figures.hedges_lost += not won
         if opened is not attempt:
-            self._figures.hedges_won += opened.failure is None
             route.went_to(opened.candidate)
             if opened.failure is None:
                 told = f"{attempt.candidate.listed.name} was late, {opened.candidate.listed.name} was faster"

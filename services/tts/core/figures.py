@@ -1,8 +1,16 @@
 """How the pools are doing: the one place where their figures come together."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+OnBatches = Callable[[str, Mapping[int, int]], None]
+"""Hears of batches that a replica ran: the declared voice, and how many of each size."""
+
+
+def unheard(voice: str, sizes: Mapping[int, int]) -> None:
+    """Hear of batches that nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class PoolStats:
     failed_chunks: int = 0
     replaced_replicas: int = 0
     """Those that died, stalled or failed."""
+    losses: Counter[str] = field(default_factory=Counter)
+    """The same by the value of their `services.tts.core.members.Cause`."""
     audio_us: int = 0
     synthesis_us: int = 0
     wasted_us: int = 0
@@ -95,6 +105,7 @@ class PoolStats:
         """Add the counters of a pool that this one took the place of."""
         for name in _COUNTERS:
             setattr(self, name, getattr(self, name) + getattr(past, name))
+        self.losses = self.losses + past.losses
 
 
 _COUNTERS = (

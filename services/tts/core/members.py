@@ -2,6 +2,7 @@
 
 import asyncio
 import enum
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from services.tts.core.figures import ReplicaStats
@@ -36,6 +37,20 @@ class MemberState(enum.Enum):
     CLOSED = enum.auto()
 
 
+class Cause(enum.Enum):
+    """Why a replica was lost. The value is its name in metrics."""
+
+    DIED = "died"
+    """Its process ended, or broke the protocol."""
+    NO_HEARTBEAT = "no_heartbeat"
+    STALLED = "stalled"
+    """It owed audio and said nothing."""
+    FAILED = "failed"
+    """Its engine reported an error, stopped unasked, or sent other samples than were due."""
+    SILENT = "silent"
+    """It gave no audio for a text with words."""
+
+
 class MemberListener(Protocol):
     """Who hears the members of a pool."""
 
@@ -59,6 +74,10 @@ class MemberListener(Protocol):
         """The replica's process is gone."""
         ...
 
+    def on_batches(self, sizes: Mapping[int, int]) -> None:
+        """The replica told of batches that its engine ran since it told last: how many of each size."""
+        ...
+
     def on_health(self) -> None:
         """A replica is ready, or one more is not."""
         ...
@@ -78,6 +97,8 @@ class Member:
         self.jobs: dict[int, Job] = {}
         self.failures = 0
         """Replicas in a row that were lost, or did not start, without a chunk that went well."""
+        self.at_fault: Cause | None = None
+        """Why it retires."""
         self.retry_ns = 0
         self.ready_ns = 0
         """When its replica was warm."""
@@ -175,9 +196,13 @@ class Member:
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """See `ReplicaListener`."""
+        before = self.beat.figures if self.beat is not None else {}
         batches = beat.figures.get("batches", 0)
-        if batches and (self.beat is None or batches != self.beat.figures.get("batches", 0)):
+        if batches and batches != before.get("batches", 0):
             self.worked_ns = self._clock.now_ns()
+            told = dict(before.get("sizes", ()))
+            sizes = {size: count - told.get(size, 0) for size, count in beat.figures.get("sizes", ())}
+            self._listener.on_batches(sizes)
         self.beat = beat
         self.beat_ns = self._clock.now_ns()
 

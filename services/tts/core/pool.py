@@ -17,15 +17,15 @@ it after a moment, and it goes on at its sample offset once its listener took ha
 its turn by what the listener still has to play.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from services.tts.core.figures import PoolStats
+from services.tts.core.figures import OnBatches, PoolStats, unheard
 from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
 from services.tts.core.model import Done, Fault, Launcher, Limits, SpeakRequest, VoiceSpec, Word
 from services.tts.core.queue import JobQueue
-from services.tts.core.replicas import Member, MemberState, Replicas
+from services.tts.core.replicas import Cause, Member, MemberState, Replicas
 from services.tts.core.starting import REPLACEMENT, Place
 from services.tts.core.uses import Use
 from services.tts.text import speakable
@@ -51,6 +51,7 @@ class Pool:
         limits: See `Limits`.
         changed: Called when `healthy` may have changed.
         place: See `Replicas`.
+        on_batches: Hears of batches that replicas ran.
 
     """
 
@@ -62,6 +63,7 @@ class Pool:
         limits: Limits,
         changed: Callable[[], None],
         place: Place | None = None,
+        on_batches: OnBatches = unheard,
     ) -> None:
         self.spec = spec
         self.replicas = Replicas(spec, launch, clock, limits, self, place)
@@ -72,6 +74,7 @@ class Pool:
         self._clock = clock
         self._limits = limits
         self._changed = changed
+        self._on_batches = on_batches
         self._queue = JobQueue(spec.name, limits.max_lateness_ms)
         self._parked: set[Job] = set()
         self._next_id = 1
@@ -116,12 +119,12 @@ class Pool:
         """Find replicas that stall and those whose next try is due. Called a few times a second."""
         self.replicas.retry()
         for member, reason in self.replicas.look():
-            self._replace(member, reason)
+            self._replace(member, reason, Cause.NO_HEARTBEAT)
         self._dispatch()
         for member in list(self.replicas.members):
             if limit_s := member.stalled_s(self._limits):
                 self.replicas.stalled += 1
-                self._replace(member, f"it said nothing for {limit_s:g} s")
+                self._replace(member, f"it said nothing for {limit_s:g} s", Cause.STALLED)
 
     # ---- what listeners ask for ---------------------------------------------------------------
 
@@ -326,9 +329,9 @@ class Pool:
             )
         )
 
-    def _replace(self, member: Member, reason: str) -> None:
+    def _replace(self, member: Member, reason: str, cause: Cause) -> None:
         retired = member.state is MemberState.RETIRING  # why it did was counted then
-        jobs = self.replicas.replace(member, reason)
+        jobs = self.replicas.replace(member, reason, cause)
         if not retired:
             self.on_fault()
         for job in jobs:
@@ -362,17 +365,17 @@ class Pool:
         """Return whether another replica can go on at the very sample."""
         return self.replicas.capabilities is not None and self.replicas.capabilities.deterministic
 
-    def _retire(self, member: Member, job: Job, reason: str) -> None:
+    def _retire(self, member: Member, job: Job, reason: str, cause: Cause = Cause.FAILED) -> None:
         """Give a member no more work, and replace it when it has none."""
         del member.jobs[job.id]
-        self.replicas.retire(member)
+        self.replicas.retire(member, cause)
         self.on_fault()
         self._lose(job, member, reason)
         self._release(member, reason)
 
     def _release(self, member: Member, reason: str = "it retired") -> None:
         if member.state is MemberState.RETIRING and not member.jobs:
-            self._replace(member, reason)
+            self._replace(member, reason, Cause.FAILED)
         else:
             self._dispatch()
 
@@ -386,7 +389,8 @@ class Pool:
         if job.first_of_lease:
             self._queue.first_frame.learn(job.heard_ns - job.leased_ns)
         if not job.take_frame(offset_samples, len(pcm) // 2):
-            self._replace(member, f"it sent sample {offset_samples} where {job.next_offset} was due")
+            reason = f"it sent sample {offset_samples} where {job.next_offset} was due"
+            self._replace(member, reason, Cause.FAILED)
             return
         job.listener.job_frame(offset_samples, pcm)
 
@@ -400,7 +404,7 @@ class Pool:
         """Take the end of a job: the lease is back."""
         cancelling = job.state is JobState.CANCELLING
         if not (cancelling or done.cancelled or done.made_samples) and speakable(job.request.text):
-            self._retire(member, job, "it gave no audio for a text with words")
+            self._retire(member, job, "it gave no audio for a text with words", Cause.SILENT)
             return
         if done.cancelled and job.state is JobState.RUNNING:
             self._retire(member, job, "it stopped unasked")
@@ -446,7 +450,11 @@ class Pool:
 
     def on_lost(self, member: Member, reason: str) -> None:
         """Take the end of a replica's process."""
-        self._replace(member, reason)
+        self._replace(member, reason, Cause.DIED)
+
+    def on_batches(self, sizes: Mapping[int, int]) -> None:
+        """Take what a replica told of its batches."""
+        self._on_batches(self.spec.name, sizes)
 
     def on_fault(self) -> None:
         """Count a fault of the engine; when the breaker opens by it, give back what waits."""
@@ -479,7 +487,8 @@ class Pool:
             ),
             active_leases=sum(len(member.jobs) for member in members),
             queued_chunks=len(self._queue),
-            replaced_replicas=self.stats.replaced_replicas + self.replicas.replaced,
+            replaced_replicas=self.stats.replaced_replicas + self.replicas.losses.total(),
+            losses=self.stats.losses + self.replicas.losses,
             stalled_replicas=self.stats.stalled_replicas + self.replicas.stalled,
             recycled_replicas=self.stats.recycled_replicas + self.replicas.recycled,
             worker_pids=self.replicas.pids(),

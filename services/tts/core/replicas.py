@@ -1,13 +1,14 @@
 """The replicas of one declared voice: their start, their health, and their replacement."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Final
 
 from services.tts import loudness
 from services.tts.core.job import Job
 from services.tts.core.marks import Marks
-from services.tts.core.members import WARM_UP_ID, Member, MemberListener, MemberState
+from services.tts.core.members import WARM_UP_ID, Cause, Member, MemberListener, MemberState
 from services.tts.core.model import (
     Capabilities,
     Launcher,
@@ -21,7 +22,7 @@ from services.tts.core.starting import BACKGROUND, REPLACEMENT, Place
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
-__all__ = ["Member", "MemberListener", "MemberState", "Replicas"]
+__all__ = ["Cause", "Member", "MemberListener", "MemberState", "Replicas"]
 
 _log = get_logger(__name__)
 
@@ -56,7 +57,8 @@ class Replicas:
         self.members: list[Member] = []
         self.capabilities: Capabilities | None = None
         """Of the replicas; None until the first was ready."""
-        self.replaced = 0
+        self.losses: Counter[str] = Counter()
+        """Replicas that were lost, by the value of their `Cause`."""
         self.stalled = 0
         self.recycled = 0
         self._spec = spec
@@ -260,21 +262,23 @@ class Replicas:
         self.members.remove(member)
         self._place.give_back(self._spec, member.name)
 
-    def retire(self, member: Member) -> None:
+    def retire(self, member: Member, cause: Cause) -> None:
         """Give it no more work: it is at fault. It is to be replaced when its jobs have ended."""
+        member.at_fault = member.at_fault or cause
         if member.state is not MemberState.LEAVING:
             member.state = MemberState.RETIRING
 
-    def replace(self, member: Member, reason: str) -> list[Job]:
+    def replace(self, member: Member, reason: str, cause: Cause) -> list[Job]:
         """Give up the member's replica, start another; return the jobs that it had."""
         replica, member.replica = member.replica, None
+        cause, member.at_fault = member.at_fault or cause, None
         jobs = list(member.jobs.values())
         member.jobs.clear()
         if replica is None:
             return jobs
         _log.warning("replica lost", replica=member.name, pid=replica.pid, reason=reason)
         self._discard(replica)
-        self.replaced += 1
+        self.losses[cause.value] += 1
         heir = next((other for other in self.members if other.heir_of is member), None)
         if heir is not None or (member.state is MemberState.LEAVING and not member.comes_back):
             if heir is not None:

@@ -10,7 +10,7 @@ from services.tts.core import catalog
 from services.tts.core.batch import Batch
 from services.tts.core.chunk import Observe
 from services.tts.core.fallbacks import check_fallbacks
-from services.tts.core.figures import Changes, PoolStats
+from services.tts.core.figures import Changes, OnBatches, PoolStats, unheard
 from services.tts.core.hedging import Hedges
 from services.tts.core.model import (
     AudioFormat,
@@ -71,7 +71,9 @@ class Speech:
     ) -> None:
         self._voices = Voices(
             voices,
-            lambda spec, place: Pool(spec, launch, clock, limits, self._health_changed, place),
+            lambda spec, place: Pool(
+                spec, launch, clock, limits, self._health_changed, place, self._batches_ran
+            ),
             limits.starting_replicas,
             DeviceMemory(device_memory_mb),
             clock,
@@ -86,6 +88,7 @@ class Speech:
         self._draining = False
         self._timer: asyncio.Task[None] | None = None
         self.changes = Changes()
+        self.on_batches: OnBatches = unheard
         self.hedges = Hedges(clock, limits.hedge_percent, self._arm_hedges)
         self._hedge_timer: asyncio.TimerHandle | None = None
         self._routes = Routes(self._voices, self.find, self.hedges)
@@ -141,6 +144,9 @@ class Speech:
                 self.tick()
             except Exception as error:  # noqa: BLE001 - without the timer no stall would be found
                 _log.error("timer failed", exc_info=error)
+
+    def _batches_ran(self, voice: str, sizes: Mapping[int, int]) -> None:
+        self.on_batches(voice, sizes)
 
     def tick(self) -> None:
         """Look for replicas that stall or are due to be tried again, and for voices that have drained."""

@@ -31,3 +31,22 @@ def test_it_waits_longer_each_time_up_to_thirty_times() -> None:
         waits.append(waited)
         breaker.failed()
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_it_says_where_it_is() -> None:
+    clock = ManualClock()
+    breaker = Breaker(clock, 1.0)
+    states = [breaker.state]
+    breaker.failed()
+    states.append(breaker.state)
+    clock.advance_ms(1000)
+    states.append(breaker.state)
+    assert breaker.allows()
+    states.append(breaker.state)  # nobody knows yet what came of the probe
+    breaker.failed()
+    states.append(breaker.state)
+    clock.advance_ms(2000)
+    assert breaker.allows()
+    breaker.succeeded()
+    states.append(breaker.state)
+    assert [state.name for state in states] == ["CLOSED", "OPEN", "HALF_OPEN", "HALF_OPEN", "OPEN", "CLOSED"]

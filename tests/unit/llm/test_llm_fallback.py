@@ -432,7 +432,7 @@ def test_a_late_first_text_is_asked_of_the_next_too_and_the_first_to_speak_wins(
     assert line.text == "Hi"
     assert line.finished.provider == "second"
     assert line.finished.total_ns == 160_000_000
-    assert (line.figures.hedges, line.figures.hedges_won) == (1, 1)
+    assert (line.figures.hedges, line.figures.hedges_won, line.figures.hedges_lost) == (1, 1, 0)
     assert line.provider.closed == 1
     assert _notices(line) == [FallbackNotice]
     assert [finished.reason for finished, _ in line.observer.ends if finished] == [
@@ -446,7 +446,7 @@ def test_the_first_can_still_win() -> None:
     line = run_virtual(_hedging([0.2, *pieces("Hi"), END], then=second).play())
     assert line.text == "Hi"
     assert second.closed == 1
-    assert (line.figures.hedges, line.figures.hedges_won) == (1, 0)
+    assert (line.figures.hedges, line.figures.hedges_won, line.figures.hedges_lost) == (1, 0, 1)
     assert _notices(line) == []
 
 

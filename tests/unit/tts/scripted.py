@@ -78,6 +78,10 @@ class ScriptedReplica:
         figures = {"batches": self.batches} if self.batches else {}
         self.listener.heartbeat(Heartbeat(resident_mb * 2**20, device_mb * 2**20, figures))
 
+    def tell(self, **figures: object) -> None:
+        """Send a heartbeat with figures of its engine."""
+        self.listener.heartbeat(Heartbeat(0, 0, figures))
+
     def alive(self) -> bool:
         return not self.killed
 

@@ -25,6 +25,7 @@ async def test_a_lost_replica_is_replaced_and_its_chunk_goes_on_at_its_sample():
     dying.die()
     assert ear.lost == ["voice-0"]
     assert world.pool.snapshot().replaced_replicas == 1
+    assert world.pool.snapshot().losses == {"died": 1}
     living.make(10)
     living.finish()
     # Its deadline is the oldest: it goes before what waits.
@@ -76,6 +77,7 @@ async def test_a_replica_that_says_nothing_is_killed_but_one_that_waits_for_its_
     world.pass_ms(200)
     assert first.killed
     assert slow.lost == ["voice-0"]
+    assert world.pool.snapshot().losses == {"stalled": 2}
 
 
 async def test_a_replica_that_does_not_acknowledge_a_cancel_is_killed():
@@ -103,6 +105,7 @@ async def test_no_audio_for_words_is_a_broken_engine_and_none_for_marks_is_not()
     assert words.lost == ["voice-0"]
     assert world.replica(0).killed
     assert world.replica(1).last.text == "words"
+    assert world.pool.snapshot().losses == {"silent": 1}
 
 
 async def test_an_engine_that_reports_an_error_finishes_its_other_chunks_before_it_is_replaced():
@@ -122,6 +125,16 @@ async def test_an_engine_that_reports_an_error_finishes_its_other_chunks_before_
     assert replica.killed
     await world.replicas_ready(1)
     assert {request.text for request in world.replica().asked.values()} == {"bad", "new"}
+    assert world.pool.snapshot().losses == {"failed": 1}
+
+
+async def test_a_replica_at_fault_that_dies_before_it_is_replaced_is_lost_for_its_fault():
+    world = await World(replicas=1, slots=2).start()
+    (bad, _), _ = world.submit("bad"), world.submit("good")
+    replica = world.replica()
+    replica.listener.failed(bad.id, "boom", Fault.ENGINE)
+    replica.die()
+    assert world.pool.snapshot().losses == {"failed": 1}
 
 
 async def test_a_text_at_fault_fails_without_harm_to_the_replica():

@@ -69,6 +69,7 @@ async def test_a_replica_without_heartbeat_is_replaced_though_it_owes_nothing():
     await world.until_started(3)
     stats = world.pool.snapshot()
     assert (stats.stalled_replicas, stats.replaced_replicas, stats.ready_replicas) == (1, 1, 2)
+    assert stats.losses == {"no_heartbeat": 1}
 
 
 async def test_a_process_that_was_held_up_itself_blames_no_replica():
@@ -249,3 +250,25 @@ async def test_replicas_that_come_later_are_warmed_at_the_rate_that_callers_want
 def warmed_hz(replica: ScriptedReplica) -> int:
     assert replica.warmed_with is not None
     return replica.warmed_with.sample_rate_hz
+
+
+async def test_batches_are_heard_of_once_and_those_of_a_new_process_are_its_own():
+    heard: list[dict[int, int]] = []
+    world = World()
+    world.pool = Pool(
+        world.pool.spec,
+        world.launcher,
+        world.clock,
+        LIMITS,
+        world.changes,
+        on_batches=lambda voice, sizes: heard.append({size: sizes[size] for size in sizes if sizes[size]}),
+    )
+    await world.start()
+    replica = world.replica()
+    replica.tell(batches=3, sizes=[[1, 2], [4, 1]])
+    replica.tell(batches=3, sizes=[[1, 2], [4, 1]])
+    replica.tell(batches=5, sizes=[[1, 3], [4, 2]])
+    replica.die()
+    await world.until_started(2)
+    world.replica().tell(batches=1, sizes=[[8, 1]])
+    assert heard == [{1: 2, 4: 1}, {1: 1, 4: 1}, {8: 1}]
