@@ -90,6 +90,7 @@ check-protos: $(BUF)
 check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/python tools/gen_settings_docs.py --check
+	$(BIN)/python tools/gen_metrics_docs.py --check
 
 .PHONY: check-words
 check-words: $(VENV)/.setup
@@ -115,6 +116,10 @@ proto-baseline: $(BUF) ## Accept the contract as it is now, breaking changes and
 .PHONY: docs-settings
 docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the code
 	$(BIN)/python tools/gen_settings_docs.py
+
+.PHONY: docs-metrics
+docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the code
+	$(BIN)/python tools/gen_metrics_docs.py
 
 .PHONY: constraints
 constraints: | $(BIN)/python ## Renew the constraints from what the registry has now

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ class RunningMesh:
     """Process id by service."""
     took_s: float
     """From the command to `voicemesh ready`."""
+    metrics: dict[str, str]
+    """Where each service is scraped; empty where none is."""
 
     def bench(self, *arguments: str) -> dict[str, Any]:
         """Run `voicemesh bench --json` with `arguments`; return what it prints."""
@@ -67,17 +69,28 @@ class RunningMesh:
         }
 
 
+def running_mesh(**environment: str) -> contextlib.AbstractContextManager[RunningMesh]:
+    """Run `voicemesh up` on free ports, without metrics, with these variables on top of the environment."""
+    return _running(["--metrics-port", "0"], environment)
+
+
+def scraped_mesh(**environment: str) -> contextlib.AbstractContextManager[RunningMesh]:
+    """Do the same with metrics."""
+    return _running([], environment)
+
+
 @contextlib.contextmanager
-def running_mesh(**environment: str) -> Iterator[RunningMesh]:
-    """Run `voicemesh up` on free ports, with these variables on top of the environment."""
-    command = [sys.executable, "-m", "voicemesh.cli", "up", "--free-ports", "--json"]
+def _running(options: Sequence[str], environment: Mapping[str, str]) -> Iterator[RunningMesh]:
+    command = [sys.executable, "-m", "voicemesh.cli", "up", "--free-ports", "--json", *options]
     env = {**os.environ, **environment}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as up:
         assert up.stdout is not None
         try:
             ready = json.loads(up.stdout.readline())
             addresses = ready["addresses"]
-            yield RunningMesh(addresses["gateway"], addresses, ready["pids"], ready["took_s"])
+            yield RunningMesh(
+                addresses["gateway"], addresses, ready["pids"], ready["took_s"], ready["metrics"]
+            )
         finally:
             up.send_signal(signal.SIGTERM)
             up.wait()

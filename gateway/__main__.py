@@ -36,7 +36,12 @@ class Gateway(Hosted):
         self._http: HttpEdge | None = None
         if settings.http_enabled:
             self._http = HttpEdge(
-                self._turns, runtime.sessions, runtime.readiness, settings.http_listen, runtime.fail
+                self._turns,
+                runtime.sessions,
+                runtime.readiness,
+                settings.http_listen,
+                runtime.fail,
+                metrics=runtime.metrics,
             )
 
     def register(self, server: grpc.aio.Server) -> None:

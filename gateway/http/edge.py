@@ -4,6 +4,7 @@ GET  /                  what answers here
 POST /v1/audio/speech   text in, audio out while it is made
 GET  /v1/voices         what can speak
 GET  /healthz           200 while the gateway is SERVING, else 503
+GET  /metrics           the gateway's metrics, for Prometheus
 """
 
 import asyncio
@@ -20,9 +21,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.http.metrics import MetricsPage
 from gateway.http.speech import Speech
 from gateway.turns import Turns
 from voicemesh.runtime.errors import SettingsError
+from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
 
@@ -31,6 +34,7 @@ _ENDPOINTS: Final = {
     "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
     "GET /v1/voices": "what can speak",
     "GET /healthz": "200 while turns can be taken, else 503",
+    "GET /metrics": "the gateway's metrics for Prometheus, where it is scraped at all",
 }
 
 
@@ -51,6 +55,7 @@ class HttpEdge:
         readiness: Whether the gateway can work.
         listen: Where to listen.
         fail: Is told when it no longer answers although nobody has stopped it, and why.
+        metrics: What is measured.
 
     """
 
@@ -61,6 +66,7 @@ class HttpEdge:
         readiness: Readiness,
         listen: str,
         fail: Callable[[str, BaseException | None], None],
+        metrics: Metrics | None = None,
     ) -> None:
         self._fail = fail
         self._turns = turns
@@ -74,6 +80,7 @@ class HttpEdge:
                 Route("/v1/audio/speech", self._speech.answer, methods=["POST"]),
                 Route("/v1/voices", self._voices),
                 Route("/healthz", self._health),
+                Route("/metrics", MetricsPage(metrics or Metrics.off()).answer),
             ],
         )
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")

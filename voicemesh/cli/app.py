@@ -78,6 +78,16 @@ def up(
     free_ports: Annotated[
         bool, typer.Option("--free-ports", metavar="", help="Take ports that are free.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=0,
+            max=65531,
+            metavar="PORT",
+            help="Prometheus scrapes the five processes at PORT and the four behind it [9450]; 0: at none.",
+        ),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", metavar="", help="Show every log line, not only warnings and errors.")
     ] = False,
@@ -95,7 +105,13 @@ def up(
     from voicemesh.cli.up import UpOptions, run_up
 
     return run_up(
-        UpOptions(free_ports=free_ports, verbose=verbose, as_json=as_json, ready_timeout_s=ready_timeout)
+        UpOptions(
+            free_ports=free_ports,
+            metrics_port=metrics_port,
+            verbose=verbose,
+            as_json=as_json,
+            ready_timeout_s=ready_timeout,
+        )
     )
 
 

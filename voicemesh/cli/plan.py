@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,10 @@ DEFAULT_LISTEN: Final = {
 }
 """Process, and the gateway's HTTP edge, to where it listens when the environment does not say."""
 
+METRICS_PORT: Final = 9450
+"""Where Prometheus scrapes the first process when the environment does not say; the others follow."""
+_SCRAPED: Final = ("gateway", "llm", "chunker", "tts", "cache")
+"""The processes, in the order of their ports."""
 _CALLED: Final = ("llm", "chunker", "tts", "cache")
 _LAST_PORT: Final = 65535
 _ANY_HOST: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not bound
@@ -34,20 +38,28 @@ class MeshPlan:
     Attributes:
         listen: Process ("http" for the gateway's HTTP edge) to the address that it binds.
         root: The checkout.
+        metrics: Process to the address where Prometheus scrapes it; those that are missing are not scraped.
+        unscraped: Processes that are not scraped because somebody has their port.
 
     """
 
     listen: Mapping[str, str]
     root: Path
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    unscraped: tuple[str, ...] = ()
 
     def address(self, name: str) -> str:
         """Return the address at which `name` is reached from this machine."""
-        host, _, port = self.listen[name].rpartition(":")
-        return f"127.0.0.1:{port}" if host in _ANY_HOST else self.listen[name]
+        return _from_here(self.listen[name])
+
+    def scraped(self) -> dict[str, str]:
+        """Return the addresses at which Prometheus on this machine scrapes, by process."""
+        return {name: _from_here(address) for name, address in self.metrics.items()}
 
     def check_free(self) -> None:
         """Raise Failure where an address is taken: whoever has it would answer for a child of ours."""
-        taken = [f"{address} ({name})" for name, address in self.listen.items() if not is_free(address)]
+        wanted = [*self.listen.items(), *((f"metrics of {name}", at) for name, at in self.metrics.items())]
+        taken = [f"{address} ({name})" for name, address in wanted if not is_free(address)]
         if taken:
             raise Failure(
                 UNREACHABLE,
@@ -65,6 +77,8 @@ class MeshPlan:
         env = dict(environment)
         for name, listen in self.listen.items():
             env[listen_variable(name)] = listen
+        for name in _SCRAPED:
+            env[metrics_variable(name)] = self.metrics.get(name, "")
         for name in _CALLED:
             variable = f"VOICEMESH_{name.upper()}_ADDR"
             env[variable] = self.address(name) if override else env.get(variable) or self.address(name)
@@ -87,6 +101,16 @@ def listen_variable(name: str) -> str:
     return f"VOICEMESH_{name.upper()}_LISTEN"
 
 
+def metrics_variable(name: str) -> str:
+    """Return the environment variable that says where Prometheus scrapes `name`."""
+    return f"VOICEMESH_{name.upper()}_METRICS_LISTEN"
+
+
+def _from_here(listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    return f"127.0.0.1:{port}" if host in _ANY_HOST else listen
+
+
 def is_free(address: str) -> bool:
     """Tell whether `address`, `HOST:PORT`, can be bound now; of other addresses nothing is known."""
     host, _, port = address.rpartition(":")
@@ -104,8 +128,13 @@ def is_free(address: str) -> bool:
     return True
 
 
-def plan(root: Path, environment: Mapping[str, str] | None = None) -> MeshPlan:
+def plan(
+    root: Path, environment: Mapping[str, str] | None = None, *, metrics_port: int | None = 0
+) -> MeshPlan:
     """Return a mesh on the addresses that the environment names, or on the default ones.
+
+    Prometheus scrapes the processes at `metrics_port` and the ports behind it, but where the environment
+    names an address; at none for 0. For None they are the default ones, as far as nobody has them.
 
     Raises Failure for a port of 0, which nobody else could find, and for one that cannot be.
     """
@@ -113,21 +142,39 @@ def plan(root: Path, environment: Mapping[str, str] | None = None) -> MeshPlan:
     listen = {
         name: environment.get(listen_variable(name)) or default for name, default in DEFAULT_LISTEN.items()
     }
-    for name, address in listen.items():
+    metrics = {
+        name: environment[variable]
+        for name in _SCRAPED
+        if (variable := metrics_variable(name)) in environment
+    }
+    unscraped = []
+    for offset, name in enumerate(_SCRAPED):
+        if name in metrics or metrics_port == 0:
+            continue
+        address = f"127.0.0.1:{(metrics_port or METRICS_PORT) + offset}"
+        if metrics_port is None and not is_free(address):
+            unscraped.append(name)
+        else:
+            metrics[name] = address
+    metrics = {name: address for name, address in metrics.items() if address}
+    variables = {listen_variable(name): address for name, address in listen.items()}
+    variables |= {metrics_variable(name): address for name, address in metrics.items()}
+    for variable, address in variables.items():
         port = address.rpartition(":")[2]
         if port.isdecimal() and int(port) > _LAST_PORT and not address.startswith("unix:"):
-            raise usage(f"{listen_variable(name)}: {address}: a port is 1 to {_LAST_PORT}")
+            raise usage(f"{variable}: {address}: a port is 1 to {_LAST_PORT}")
         if address.endswith(":0"):
             raise usage(
-                f"{listen_variable(name)}: port 0 takes a port that nobody can know",
+                f"{variable}: port 0 takes a port that nobody can know",
                 "--free-ports finds free ones for all",
             )
-    return MeshPlan(listen, root)
+    return MeshPlan(listen, root, metrics, tuple(unscraped))
 
 
-def plan_on_free_ports(root: Path) -> MeshPlan:
-    """Return a mesh on ports that are free now."""
-    probes = [socket.socket() for _ in DEFAULT_LISTEN]
+def plan_on_free_ports(root: Path, *, scraped: bool = False) -> MeshPlan:
+    """Return a mesh on ports that are free now; Prometheus can scrape it where it is to be `scraped`."""
+    names = [*DEFAULT_LISTEN, *(_SCRAPED if scraped else ())]
+    probes = [socket.socket() for _ in names]
     try:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
@@ -135,5 +182,6 @@ def plan_on_free_ports(root: Path) -> MeshPlan:
     finally:
         for probe in probes:
             probe.close()
-    listen = {name: f"127.0.0.1:{port}" for name, port in zip(DEFAULT_LISTEN, ports, strict=True)}
-    return MeshPlan(listen, root)
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    listen = dict(zip(DEFAULT_LISTEN, addresses, strict=False))
+    return MeshPlan(listen, root, dict(zip(_SCRAPED, addresses[len(listen) :], strict=False)))

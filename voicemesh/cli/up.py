@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from voicemesh.cli.checkout import find_checkout
@@ -27,6 +27,8 @@ class UpOptions:
     """What `voicemesh up` was asked for."""
 
     free_ports: bool = False
+    metrics_port: int | None = None
+    """Where Prometheus scrapes the first process; 0: nowhere, None: the default ones."""
     verbose: bool = False
     as_json: bool = False
     ready_timeout_s: float = 60.0
@@ -87,7 +89,13 @@ async def running_mesh(
 async def _up(options: UpOptions) -> int:
     began_s = time.monotonic()
     root = find_checkout()
-    mesh = plan_on_free_ports(root) if options.free_ports else plan(root)
+    if options.free_ports and not options.metrics_port:
+        mesh = plan_on_free_ports(root, scraped=options.metrics_port is None)
+    elif options.free_ports:
+        fixed = plan(root, {}, metrics_port=options.metrics_port)
+        mesh = replace(plan_on_free_ports(root), metrics=fixed.metrics)
+    else:
+        mesh = plan(root, metrics_port=options.metrics_port)
     mesh.check_free()
     relay = Relay(verbose=options.verbose)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -157,11 +165,20 @@ class Progress:
             pids = {child.spec.name: child.pid for child in self._supervisor.children}
             took_s = round(time.monotonic() - self._began_s, 3)
             print(
-                json.dumps({"ready": True, "addresses": addresses, "pids": pids, "took_s": took_s}),
+                json.dumps(
+                    {
+                        "ready": True,
+                        "addresses": addresses,
+                        "metrics": mesh.scraped(),
+                        "pids": pids,
+                        "took_s": took_s,
+                    }
+                ),
                 flush=True,
             )
             return
         print(f"  {'http':<8} http://{mesh.address('http')}/")
+        self._say_metrics(mesh)
         print(f'try: voicemesh ask "Hello" --addr {mesh.address("gateway")}   (Ctrl-C stops the mesh)')
         elsewhere = {
             variable: mesh.address(name)
@@ -176,6 +193,16 @@ class Progress:
             exports = " ".join(f"{variable}={address}" for variable, address in elsewhere.items())
             print(f"for all commands: export {exports}")
         print("voicemesh ready", flush=True)
+
+    @staticmethod
+    def _say_metrics(mesh: MeshPlan) -> None:
+        """Say where Prometheus scrapes."""
+        if mesh.metrics:
+            listed = " ".join(f"{name}={address}" for name, address in mesh.scraped().items())
+            print(f"  {'metrics':<8} {listed}")
+        if mesh.unscraped:
+            names = ", ".join(mesh.unscraped)
+            print(f"  {'metrics':<8} not of {names}: their ports are in use (--metrics-port takes others)")
 
 
 def _stop_on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from voicemesh.cli import plan as under_test
 from voicemesh.cli.checkout import SERVERS, find_checkout, missing_servers
 from voicemesh.cli.exits import UNREACHABLE, USAGE, Failure
-from voicemesh.cli.plan import DEFAULT_LISTEN, plan, plan_on_free_ports
+from voicemesh.cli.plan import DEFAULT_LISTEN, METRICS_PORT, plan, plan_on_free_ports
 
 ROOT = Path("/checkout")
 
@@ -86,3 +87,55 @@ def test_without_a_checkout_it_says_what_is_missing(tmp_path):
         find_checkout((tmp_path / "nothing", part))
     assert "missing: services.tts, gateway" in caught.value.message
     assert caught.value.status == UNREACHABLE
+
+
+def test_prometheus_scrapes_each_process_at_a_port_of_its_own():
+    mesh = plan(ROOT, {}, metrics_port=19450)
+    assert mesh.scraped() == {
+        "gateway": "127.0.0.1:19450",
+        "llm": "127.0.0.1:19451",
+        "chunker": "127.0.0.1:19452",
+        "tts": "127.0.0.1:19453",
+        "cache": "127.0.0.1:19454",
+    }
+    env = mesh.specs({})[0].env
+    assert env["VOICEMESH_GATEWAY_METRICS_LISTEN"] == "127.0.0.1:19450"
+    assert env["VOICEMESH_CACHE_METRICS_LISTEN"] == "127.0.0.1:19454"
+
+
+def test_nothing_is_scraped_at_port_0():
+    mesh = plan(ROOT, {}, metrics_port=0)
+    assert mesh.scraped() == {}
+    assert mesh.specs({})[0].env["VOICEMESH_GATEWAY_METRICS_LISTEN"] == ""
+
+
+def test_where_prometheus_scrapes_can_be_named():
+    environment = {"VOICEMESH_TTS_METRICS_LISTEN": "0.0.0.0:7005", "VOICEMESH_LLM_METRICS_LISTEN": ""}
+    mesh = plan(ROOT, environment, metrics_port=19450)
+    assert mesh.scraped()["tts"] == "127.0.0.1:7005"
+    assert "llm" not in mesh.scraped()
+    env = mesh.specs(environment)[0].env
+    assert env["VOICEMESH_TTS_METRICS_LISTEN"] == "0.0.0.0:7005"
+    assert env["VOICEMESH_LLM_METRICS_LISTEN"] == ""
+
+
+def test_a_metrics_port_that_somebody_has_stops_nobody_unless_it_was_asked_for(monkeypatch):
+    monkeypatch.setattr(under_test, "is_free", lambda address: address != f"127.0.0.1:{METRICS_PORT + 3}")
+    mesh = plan(ROOT, {}, metrics_port=None)
+    assert mesh.unscraped == ("tts",)
+    assert sorted(mesh.scraped()) == ["cache", "chunker", "gateway", "llm"]
+    mesh.check_free()
+    asked = plan(ROOT, {}, metrics_port=METRICS_PORT)
+    with pytest.raises(Failure, match=r"127\.0\.0\.1:9453 \(metrics of tts\)"):
+        asked.check_free()
+
+
+def test_port_0_is_refused_for_metrics_too():
+    with pytest.raises(Failure, match="VOICEMESH_TTS_METRICS_LISTEN"):
+        plan(ROOT, {"VOICEMESH_TTS_METRICS_LISTEN": "127.0.0.1:0"})
+
+
+def test_free_ports_can_be_scraped():
+    assert plan_on_free_ports(ROOT).scraped() == {}
+    mesh = plan_on_free_ports(ROOT, scraped=True)
+    assert len({*mesh.listen.values(), *mesh.scraped().values()}) == len(mesh.listen) + 5
