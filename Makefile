@@ -91,6 +91,7 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/python tools/gen_settings_docs.py --check
 	$(BIN)/python tools/gen_metrics_docs.py --check
+	$(BIN)/python tools/gen_dashboard.py --check
 
 .PHONY: check-words
 check-words: $(VENV)/.setup
@@ -120,6 +121,9 @@ docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the 
 .PHONY: docs-metrics
 docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the code
 	$(BIN)/python tools/gen_metrics_docs.py
+.PHONY: dashboard
+dashboard: $(VENV)/.setup ## Write the Grafana dashboard from its code
+	$(BIN)/python tools/gen_dashboard.py
 
 .PHONY: constraints
 constraints: | $(BIN)/python ## Renew the constraints from what the registry has now

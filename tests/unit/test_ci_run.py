@@ -17,8 +17,11 @@ SLEEPER = f"{sys.executable} -c 'import time; time.sleep(600)'"
 pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/environ").exists(), reason="needs /proc")
 
 
-def run(folder: pathlib.Path, tests: str) -> subprocess.CompletedProcess[str]:
-    """Run `.ci/run` as it is, in a checkout whose `make test` is the shell command `tests`."""
+def run(folder: pathlib.Path, tests: str, *, machine: str = "exit 0") -> subprocess.CompletedProcess[str]:
+    """Run `.ci/run` as it is, in a checkout whose `make test` is the shell command `tests`.
+
+    `machine` is what stands for the script that installs what the machine lacks.
+    """
     (folder / ".ci").mkdir()
     (folder / "tools").mkdir()
     (folder / ".venv" / "bin").mkdir(parents=True)
@@ -26,6 +29,7 @@ def run(folder: pathlib.Path, tests: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(ROOT / "tools" / "check_left.py", folder / "tools")
     programs = {
         ".venv/bin/python": "echo grpcio==1",
+        "tools/ci_machine.sh": machine,
         "bin/npm": "echo 1",
         "bin/make": f'case "$1" in test) {tests} ;; *) echo "make $1" ;; esac',
     }
@@ -48,6 +52,35 @@ def test_a_run_that_leaves_nothing_passes(tmp_path: pathlib.Path) -> None:
     done = run(tmp_path, "echo tested")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-2:] == ["tested", "make test-coqui"]
+
+
+def test_programs_that_could_be_installed_are_required(tmp_path: pathlib.Path) -> None:
+    done = run(tmp_path, 'echo "required: $REQUIRED_PROGRAMS"')
+    assert "required: chromium prometheus promtool" in done.stdout
+
+
+def test_programs_that_are_not_to_be_had_are_not_required(tmp_path: pathlib.Path) -> None:
+    done = run(tmp_path, 'echo "required: $REQUIRED_PROGRAMS"', machine="echo chromium; echo promtool")
+    assert "required: prometheus\n" in done.stdout
+    all_missing = "echo chromium; echo prometheus; echo promtool"
+    (tmp_path / "bare").mkdir()
+    done = run(tmp_path / "bare", 'echo "required: $REQUIRED_PROGRAMS"', machine=all_missing)
+    assert (done.returncode, "required: \n" in done.stdout) == (0, True)
+
+
+def test_a_machine_on_which_nothing_can_be_installed_says_what_is_left_out(tmp_path: pathlib.Path) -> None:
+    # Of the machine's programs there are those that the script itself needs, and no apt-get.
+    for name in ("bash", "env", "id", "paste", "sort"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [ROOT / "tools" / "ci_machine.sh"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["chromium", "prometheus", "promtool"]
+    assert "chromium prometheus promtool are left out: install chromium prometheus." in done.stderr
 
 
 def test_a_failure_is_passed_on(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,25 @@
+"""Programs that tests need and no wheel brings: a test without one is left out, and says how to get it."""
+
+import os
+import shutil
+
+import pytest
+
+_PACKAGES = {
+    "chromium": "chromium",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
+_REQUIRED = "REQUIRED_PROGRAMS"
+"""Those whose absence is a failure, by name: `.ci/run` sets it."""
+
+
+def program(name: str) -> str:
+    """Return the path of a program; leave the test out where there is none, or fail it where there must be."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    advice = f"no {name} on the PATH: `apt-get install {_PACKAGES[name]}`, or what your system has"
+    if name in os.environ.get(_REQUIRED, "").split():
+        pytest.fail(advice)
+    pytest.skip(advice)

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Install what tests need of the machine and no wheel brings: Prometheus with promtool, and Chromium, from
+# Debian. Does nothing where they are there.
+#
+#   tools/ci_machine.sh > missing
+#
+# Writes to standard output the programs that are missing for good: there is no apt-get, or no right to use it.
+# Tests that need those are left out, and say so. Where it can install it must: a failure to is one of the run.
+set -euo pipefail
+
+declare -A PACKAGES=([prometheus]=prometheus [promtool]=prometheus [chromium]=chromium)
+
+missing() {
+    local program
+    for program in "${!PACKAGES[@]}"; do
+        command -v "$program" >/dev/null || echo "$program"
+    done
+}
+
+wanted=$(for program in $(missing); do echo "${PACKAGES[$program]}"; done | sort -u)
+if [ -z "$wanted" ]; then
+    exit 0
+fi
+if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+    echo "Tests that need $(missing | sort | paste -sd ' ') are left out: install $(paste -sd ' ' <<<"$wanted")." >&2
+    missing | sort
+    exit 0
+fi
+
+# Debian starts what it installs. Whoever may forbid it is asked through this file; one that is there decides itself.
+POLICY=/usr/sbin/policy-rc.d
+if [ ! -e "$POLICY" ]; then
+    trap 'rm -f "$POLICY"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+    chmod 755 "$POLICY"
+fi
+export DEBIAN_FRONTEND=noninteractive
+{
+    apt-get update --quiet --quiet
+    # shellcheck disable=SC2086 # names of packages, one word each
+    apt-get install --yes --quiet --quiet --no-install-recommends $wanted
+} >&2
