@@ -121,6 +121,7 @@ docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the 
 .PHONY: docs-metrics
 docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the code
 	$(BIN)/python tools/gen_metrics_docs.py
+
 .PHONY: dashboard
 dashboard: $(VENV)/.setup ## Write the Grafana dashboard from its code
 	$(BIN)/python tools/gen_dashboard.py

@@ -123,11 +123,11 @@ CACHE = Row(
         ),
         Lines(
             "Entries",
-            "By tier.",
+            "Of the cache, by tier.",
             [Query(level("voicemesh_cache_entries", "tier"), "{{tier}}")],
         ),
         Lines(
-            "Size",
+            "Size of the cache",
             "By tier.",
             [Query(level("voicemesh_cache_size_bytes", "tier"), "{{tier}}")],
             unit="bytes",
@@ -235,7 +235,7 @@ CHUNKER = Row(
             [by_label(0.95, "voicemesh_chunker_hold_seconds", "reason")],
             unit="s",
         ),
-        Lines("Size", "Characters of a chunk.", quantiles("voicemesh_chunker_chunk_size")),
+        Lines("Characters of a chunk", "Percentiles.", quantiles("voicemesh_chunker_chunk_size")),
     ],
 )
 

@@ -15,7 +15,7 @@ _REQUIRED = "REQUIRED_PROGRAMS"
 
 
 def program(name: str) -> str:
-    """Return the path of a program; leave the test out where there is none, or fail it where there must be."""
+    """Return the path of a program; leave the test out where there is none, or fail it."""
     found = shutil.which(name)
     if found is not None:
         return found
