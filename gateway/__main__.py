@@ -6,7 +6,9 @@ import grpc
 
 from gateway import encoding, instruments
 from gateway.flags import open_flags
-from gateway.http import HttpEdge
+from gateway.http import HttpEdge, version
+from gateway.live.api import LivePage
+from gateway.live.live import Live
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
@@ -29,7 +31,20 @@ class Gateway(Hosted):
             lambda: [("cache", self._peers.cache_breaker.state), ("flags", self._flags.breaker.state)],
         )
         recorder = Recorder(settings, runtime.telemetry, metrics=runtime.metrics)
-        self._turns = Turns(settings, self._peers, recorder, runtime.telemetry, runtime.clock, self._flags)
+        self._live: Live | None = None
+        page: LivePage | None = None
+        if settings.http_enabled and settings.gateway_live_page != "off":
+            self._live = Live(settings, recorder.record, self._peers, runtime.clock, version())
+            page = LivePage(self._live, settings.gateway_live_page)
+        self._turns = Turns(
+            settings,
+            self._peers,
+            recorder,
+            runtime.telemetry,
+            runtime.clock,
+            self._flags,
+            self._live.overhear if self._live is not None else None,
+        )
         runtime.metrics.observe(instruments.ACTIVE, lambda: [(len(self._turns), {})])
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
         self._warm_file = WarmFile(settings, self._turns, runtime.sessions)
@@ -42,6 +57,7 @@ class Gateway(Hosted):
                 settings.http_listen,
                 runtime.fail,
                 metrics=runtime.metrics,
+                page=page,
             )
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -54,6 +70,8 @@ class Gateway(Hosted):
         self._peers.start()
         self._flags.start()
         self._warm_file.start()
+        if self._live is not None:
+            self._live.start()
         if self._http is not None:
             self._http.start()
 
@@ -61,6 +79,8 @@ class Gateway(Hosted):
         """Refuse new turns; streams end behind the turn that runs on them."""
         self._turns.draining.set()
         self._warm_file.stop()
+        if self._live is not None:
+            self._live.drain()
         if self._http is not None:
             await self._http.drain()
 
@@ -68,6 +88,8 @@ class Gateway(Hosted):
         """Close the HTTP edge and the channels."""
         if self._http is not None:
             await self._http.close()
+        if self._live is not None:
+            await self._live.close()
         await self._flags.close()
         await self._peers.close()
 

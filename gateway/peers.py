@@ -232,6 +232,11 @@ class Peers:
         """What changes with every setting of the LLM service that changes replies; "" until known."""
         return self.llm_ready.revision
 
+    @property
+    def serving(self) -> dict[str, bool]:
+        """Whether each service says that it serves, by its name."""
+        return dict(self._serving)
+
     def answerer(self, model: str) -> Answerer:
         """Return who is expected to answer where a caller asks for `model`, "" for the default."""
         provider, model = self.llm_ready.provider, model or self.llm_ready.model

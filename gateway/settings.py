@@ -121,6 +121,14 @@ class GatewaySettings(ServerSettings):
     """Most bytes of those reports, which hold the texts of replies; the oldest go first."""
     gateway_attribution_check: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of turns of which it is checked that their stages add up; a violation is counted and logged."""
+    gateway_live_page: Literal["local", "off", "open"] = "local"
+    """Who sees the live page at /live: a browser on this machine, nobody, or whoever reaches the port."""
+    gateway_live_text: bool = False
+    """Show prompts and replies on the live page; else ids and figures alone."""
+    gateway_live_audio_bytes: Annotated[int, Field(ge=0, le=10_000_000_000)] = 0
+    """Bytes of audio that are kept to hear turns again on the live page, as PCM; 0: none is."""
+    gateway_live_audio_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+    """How long that audio is kept at most."""
     prices_llm: dict[str, TextPrice] = Field(default_factory=dict)
     """Prices of models in US dollars, as JSON by PROVIDER/MODEL; `docs/cost.md` has the form."""
     prices_speech: dict[str, SpeechPrice] = Field(default_factory=dict)

@@ -58,6 +58,7 @@ class Turns:
         telemetry: Makes spans.
         clock: Stamps everything.
         flags: Have a say in how turns are made.
+        overhear: Is told of each turn that begins, and who listens; returns who is to listen.
 
     Attributes:
         choosing: Says how a turn is made.
@@ -73,8 +74,10 @@ class Turns:
         telemetry: Telemetry,
         clock: Clock,
         flags: Flags,
+        overhear: Callable[[TurnSpec, Caller], Caller] | None = None,
     ) -> None:
         self.flags = flags
+        self._overhear = overhear
         self.choosing = Choosing(settings, peers, flags)
         self.settings = settings
         self.peers = peers
@@ -154,6 +157,8 @@ class Turns:
             keeps_audio=request.warms,
             variants=tuple((flag.key, flag.variant) for flag in choice.flags),
         )
+        if self._overhear is not None:
+            caller = self._overhear(spec, caller)
         span = self._recorder.begin(spec, speech, request.traceparent, choice.flags)
         driver = TurnDriver(
             spec,

@@ -1,6 +1,7 @@
 """The HTTP edge: speech as OpenAI's clients ask for it, and health for load balancers.
 
-GET  /                  what answers here
+GET  /                  what answers here; a browser on this machine is sent to the live page
+GET  /live              the live page (gateway/live/api.py)
 POST /v1/audio/speech   text in, audio out while it is made
 GET  /v1/voices         what can speak
 GET  /healthz           200 while the gateway is SERVING, else 503
@@ -18,11 +19,12 @@ from typing import Any, Final
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.http.metrics import MetricsPage
 from gateway.http.speech import Speech
+from gateway.live.api import PATH, LivePage
 from gateway.turns import Turns
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.metrics import Metrics
@@ -30,15 +32,20 @@ from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
 
 _CLOSE_S: Final = 1.0
+_PAGE_S: Final = 0.5
+"""How long the streams of the live page may take to end by themselves."""
 _ENDPOINTS: Final = {
     "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
     "GET /v1/voices": "what can speak",
     "GET /healthz": "200 while turns can be taken, else 503",
     "GET /metrics": "the gateway's metrics for Prometheus, where it is scraped at all",
 }
+_LIVE: Final = {
+    "GET /live": "turns as they happen, for browsers on this machine; see VOICEMESH_GATEWAY_LIVE_PAGE",
+}
 
 
-def _version() -> str:
+def version() -> str:
     """Return the version of the installed package; "" in a checkout that was never installed."""
     try:
         return metadata.version("voicemesh")
@@ -56,6 +63,7 @@ class HttpEdge:
         listen: Where to listen.
         fail: Is told when it no longer answers although nobody has stopped it, and why.
         metrics: What is measured.
+        page: The live page; None where there is none.
 
     """
 
@@ -67,11 +75,13 @@ class HttpEdge:
         listen: str,
         fail: Callable[[str, BaseException | None], None],
         metrics: Metrics | None = None,
+        page: LivePage | None = None,
     ) -> None:
         self._fail = fail
         self._turns = turns
         self._speech = Speech(turns, sessions)
         self._readiness = readiness
+        self._page = page
         self._socket = _bind(listen)
         self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
         app = Starlette(
@@ -81,6 +91,7 @@ class HttpEdge:
                 Route("/v1/voices", self._voices),
                 Route("/healthz", self._health),
                 Route("/metrics", MetricsPage(metrics or Metrics.off()).answer),
+                *(page.routes if page is not None else ()),
             ],
         )
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
@@ -100,8 +111,13 @@ class HttpEdge:
     async def drain(self) -> None:
         """Take no more requests, and wait until the responses that are under way have ended."""
         self._server.should_exit = True
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        if self._task is None:
+            return
+        # Streams of the live page end with its feed. One whose reader does not read would not: nobody who
+        # waits for speech is to wait for it, nor the process.
+        await asyncio.wait({self._task}, timeout=_PAGE_S)
+        self._server.abort(PATH)
+        await asyncio.wait({self._task})
 
     async def close(self) -> None:
         """End at once, and remove what was bound."""
@@ -117,8 +133,14 @@ class HttpEdge:
 
     # ------------------------------------------------------------ routes
 
-    async def _index(self, _request: Request) -> Response:
-        return JSONResponse({"name": "voicemesh", "version": _version(), "endpoints": _ENDPOINTS})
+    async def _index(self, request: Request) -> Response:
+        headers = {"vary": "accept"}
+        if self._page is not None and _wants_page(request) and self._page.admits(request):
+            return RedirectResponse(PATH, 303, headers)
+        endpoints = {**_ENDPOINTS, **(_LIVE if self._page is not None else {})}
+        return JSONResponse(
+            {"name": "voicemesh", "version": version(), "endpoints": endpoints}, headers=headers
+        )
 
     async def _health(self, _request: Request) -> Response:
         serving = self._readiness.serving
@@ -141,6 +163,19 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Leave the signals alone."""
         return contextlib.nullcontext()
+
+    def abort(self, path: str) -> None:
+        """Cut the connections on which something below `path` is being answered."""
+        for connection in tuple(self.server_state.connections):
+            scope = getattr(connection, "scope", None) or {}
+            asked = scope.get("path", "")
+            if asked == path or asked.startswith(f"{path}/"):
+                connection.transport.abort()
+
+
+def _wants_page(request: Request) -> bool:
+    """Say whether a person asks: browsers name HTML, and programs that take anything do not."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 def _bind(listen: str) -> socket.socket:

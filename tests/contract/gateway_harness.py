@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.flags import open_flags
+from gateway.live.live import Live
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
@@ -93,6 +94,9 @@ class Services(
     asked: list[cache_pb2.CacheKey] = field(default_factory=list)
     """The keys that the cache was asked for, or given."""
     puts: list[cache_pb2.Put] = field(default_factory=list)
+    stats_asked: int = 0
+    """How often pools and cache were asked for their counts."""
+    pools: list[tts_pb2.PoolStats] = field(default_factory=list)
     reply_takes_s: float = 0.0
     """Seconds that pass, on the clock of the gateway, while the LLM thinks."""
 
@@ -140,7 +144,17 @@ class Services(
             await context.abort(*LOST)
         return tts_pb2.ListVoicesResponse(voices=self.voices)
 
-    GetPoolStats = GetStats = Invalidate = SynthesizeBatch = _unused
+    async def GetPoolStats(
+        self, request: tts_pb2.GetPoolStatsRequest, context: Any
+    ) -> tts_pb2.GetPoolStatsResponse:
+        self.stats_asked += 1
+        return tts_pb2.GetPoolStatsResponse(pools=self.pools)
+
+    async def GetStats(self, request: cache_pb2.GetStatsRequest, context: Any) -> cache_pb2.GetStatsResponse:
+        self.stats_asked += 1
+        return cache_pb2.GetStatsResponse(kinds=[cache_pb2.KindStats(kind="audio", misses=len(self.asked))])
+
+    Invalidate = SynthesizeBatch = _unused
 
     async def Synthesize(
         self, request_iterator: AsyncIterator[tts_pb2.SynthesizeRequest], context: Any
@@ -186,6 +200,7 @@ class Gateway:
     recorder: Recorder
     readiness: Readiness
     sessions: SessionRegistry
+    live: Live
     stub: GatewayServiceStub
     _spans: InMemorySpanExporter
 
@@ -224,7 +239,8 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     peers = Peers(settings, readiness, services.clock)
     recorder = Recorder(settings, telemetry)
     flags = open_flags(settings, services.clock)
-    turns = Turns(settings, peers, recorder, telemetry, services.clock, flags)
+    live = Live(settings, recorder.record, peers, services.clock, "tested")
+    turns = Turns(settings, peers, recorder, telemetry, services.clock, flags, live.overhear)
     add_GatewayServiceServicer_to_server(GatewayServicer(turns, recorder, sessions), server)
     server.add_insecure_port(front)
     await peer_server.start()
@@ -232,14 +248,16 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     await healthy.set(True, "scripted")
     peers.start()
     flags.start()
+    live.start()
     try:
         async with open_channel(front) as channel:
             stub = GatewayServiceStub(channel)
-            yield Gateway(services, peers, turns, recorder, readiness, sessions, stub, exporter)
+            yield Gateway(services, peers, turns, recorder, readiness, sessions, live, stub, exporter)
     finally:
         await server.stop(None)
         await sessions.join(timeout_s=1)
         await healthy.drain()
+        await live.close()
         await flags.close()
         await peers.close()
         await peer_server.stop(None)

@@ -1,0 +1,1 @@
+"""The live page: turns as they happen, in a browser, read-only."""
