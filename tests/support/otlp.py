@@ -1,11 +1,15 @@
 """A real OTLP receiver: what the processes of a mesh export ends up here."""
 
+import base64
+import json
+import pathlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 
@@ -38,11 +42,27 @@ class OtlpReceiver:
         return [span for span in self.spans if span.trace_id == trace_id]
 
 
+def exported_line(request: Any) -> str:
+    """Return a request as the collector's file exporter writes it: OTLP's JSON, whose ids are hexadecimal."""
+    export = json_format.MessageToDict(request)
+    for resource_spans in export.get("resourceSpans", []):
+        for scope in resource_spans["scopeSpans"]:
+            for span in scope["spans"]:
+                for name in ("traceId", "spanId", "parentSpanId"):
+                    if name in span:
+                        span[name] = base64.b64decode(span[name]).hex()
+    return json.dumps(export) + "\n"
+
+
 class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
-    def __init__(self, receiver: OtlpReceiver) -> None:
+    def __init__(self, receiver: OtlpReceiver, file: pathlib.Path | None) -> None:
         self._receiver = receiver
+        self._file = file
 
     async def Export(self, request: Any, context: Any) -> Any:
+        if self._file is not None:
+            with self._file.open("a") as file:
+                file.write(exported_line(request))
         for resource_spans in request.resource_spans:
             resource = _attributes(resource_spans.resource.attributes)
             for scope in resource_spans.scope_spans:
@@ -71,11 +91,11 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def otlp_receiver(address: str) -> AsyncIterator[OtlpReceiver]:
-    """Listen for OTLP over gRPC on `address`."""
+async def otlp_receiver(address: str, file: pathlib.Path | None = None) -> AsyncIterator[OtlpReceiver]:
+    """Listen for OTLP over gRPC on `address`; write all that comes to `file`, too, a line for each batch."""
     receiver = OtlpReceiver()
     server = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Servicer(receiver), server)  # type: ignore[no-untyped-call] # generated without types
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Servicer(receiver, file), server)  # type: ignore[no-untyped-call] # generated without types
     port = server.add_insecure_port(address)
     receiver.endpoint = address if address.startswith("unix:") else f"http://127.0.0.1:{port}"
     await server.start()

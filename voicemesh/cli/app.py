@@ -243,22 +243,88 @@ def chat(
     )
 
 
-@app.command(epilog="Example: `voicemesh explain 3f2a… --json`")
+@app.command(
+    epilog="Examples: `voicemesh explain 3f2a…` · `voicemesh explain --slowest 20 --since 1h` · "
+    "`voicemesh explain --file traces.json.gz --by total`"
+)
 @command
 def explain(
+    context: typer.Context,
     turn_id: Annotated[
         str, typer.Argument(metavar="TURN_ID", help="The turn; without it, the last one that ended.")
     ] = "",
+    slowest: Annotated[
+        int,
+        typer.Option("--slowest", metavar="N", min=1, max=1000, help="What made the N slowest turns slow."),
+    ] = 20,
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="AGE|TIME", help="Only turns that began since: 90s, 1h, 2d, a time."),
+    ] = "",
+    by: Annotated[
+        str, typer.Option("--by", metavar="ttfa|total", help="Slow to the first audio, or to the end.")
+    ] = "ttfa",
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--outcome",
+            metavar="OUTCOME",
+            help="Only turns that completed, were interrupted or failed; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="Exported traces (OTLP in JSON, also .gz; - for standard input), not the gateway's record; "
+            "may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    all_tenants: Annotated[
+        bool, typer.Option("--all", metavar="", help="Turns of every tenant; not with --tenant.")
+    ] = False,
     as_json: Json = False,
     tenant: Tenant = "",
     addr: Addr = DEFAULT_ADDR,
 ) -> int:
-    """Show where the time of a turn went, as the gateway saw it."""
-    if turn_id:
-        inputs.checked("TURN_ID", turn_id)
-    from voicemesh.cli.lookup import run_explain
+    """Show where the time of a turn went, or what made the slow ones of many turns slow.
 
-    return run_explain(turn_id, addr, tenant, as_json=as_json)
+    One turn, as the gateway saw it: its stages and its chunks. Many, with --slowest, --since, --by,
+    --outcome, --file or --all: slow turns are compared with the usual one, and grouped by the stage that made
+    them slow and the reason; with what would have helped, and by how much.
+    """
+    many = any(
+        source(context, name) == "COMMANDLINE"
+        for name in ("slowest", "since", "by", "outcome", "file", "all_tenants")
+    )
+    if not many:
+        if turn_id:
+            inputs.checked("TURN_ID", turn_id)
+        from voicemesh.cli.lookup import run_explain
+
+        return run_explain(turn_id, addr, tenant, as_json=as_json)
+    if turn_id:
+        raise exits.usage(
+            "TURN_ID: is for one turn, and the other options ask about many", "leave out one or the others"
+        )
+    from voicemesh.cli.slow import options_of, run_slow
+
+    return run_slow(
+        options_of(
+            slowest=slowest,
+            since=since,
+            by=by,
+            outcomes=tuple(outcome or ()),
+            files=tuple(file or ()),
+            all_tenants=all_tenants,
+            addr=addr,
+            tenant=tenant,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command(epilog="Example: `voicemesh usage --all --json`")
