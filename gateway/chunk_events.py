@@ -33,6 +33,7 @@ def _attributes(chunk: ChunkAccount) -> dict[str, str | int | float]:
         "voicemesh.chunk.cache": chunk.cache,
         "voicemesh.chunk.queue_ms": chunk.queue_us / 1000,
         "voicemesh.chunk.synthesis_ms": chunk.synthesis_us / 1000,
+        "voicemesh.chunk.audio_ms": chunk.audio_us / 1000,
         "voicemesh.chunk.first_frame_ms": chunk.first_frame_us / 1000,
         "voicemesh.chunk.underrun_ms": chunk.underrun_us / 1000,
     }

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.fake_gateway import FakeGateway, serve
+from tests.contract.fake_gateway import FakeGateway, report, serve
 from tests.contract.tts_harness import TEXT, say, serving, sim
+from tests.unit.critical_path.exports import request, span
+from tests.unit.critical_path.populations import noisy
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.stages import STAGES
 
@@ -162,7 +164,16 @@ async def test_a_file_is_refused_before_a_turn_is_paid_for(cli):
 
 
 @pytest.mark.parametrize(
-    "command", [("ask", "Hi"), ("say", "Hi"), ("voices",), ("explain",), ("bench",), ("chat",)]
+    "command",
+    [
+        ("ask", "Hi"),
+        ("say", "Hi"),
+        ("voices",),
+        ("explain",),
+        ("explain", "--slowest", "3"),
+        ("bench",),
+        ("chat",),
+    ],
 )
 async def test_without_a_mesh_it_ends_with_3_and_a_hint(nowhere, command):
     result = await nowhere.run(*command)
@@ -237,6 +248,43 @@ async def test_chat_with_a_line_that_is_no_text(cli):
     result = await cli.run("chat", stdin=b"one\n\xff\n")
     assert result.status == 2
     assert "standard input: line 2: not valid UTF-8" in result.err
+
+
+async def test_explain_says_what_made_the_slow_turns_of_the_gateway_slow(cli):
+    for number in range(40):
+        done = report(f"turn-{number}")
+        if number < 8:
+            late_us = 500_000 + number
+            done.stages[2].duration_us += late_us
+            done.ttfa_us += late_us
+        cli.gateway.listed.append(gateway_pb2.ListedTurn(report=done))
+    cli.gateway.forgotten = True
+    shown = await cli.run("explain", "--slowest", "5", "--since", "1h", "--outcome", "completed", "--json")
+    assert (shown.status, shown.err) == (0, "")
+    found = json.loads(shown.out)
+    assert [slow["turn_id"] for slow in found["slow"]] == [f"turn-{number}" for number in (7, 6, 5, 4, 3)]
+    (finding,) = found["findings"]
+    assert (finding["part"], finding["turns"], finding["affected"]) == ("tts_synthesis", 5, 8)
+    assert finding["excess_ms"] == pytest.approx(500, abs=0.1)
+    assert (found["measured"], found["forgotten"]) == (40, True)
+    (request,) = cli.gateway.list_requests
+    assert request.max_age_us == 3_600_000_000
+    assert list(request.outcomes) == [gateway_pb2.TURN_OUTCOME_COMPLETED]
+    assert not request.with_text
+    text = await cli.run("explain", "--slowest", "5")
+    assert "1. tts_synthesis: the first frame took 503 ms" in text.out
+    assert max(len(line) for line in text.out.splitlines()) <= 80
+    cli.gateway.listed.clear()
+    assert "0 turns in the gateway's record" in (await cli.run("explain", "--by", "total")).out
+
+
+async def test_explain_reads_traces_from_standard_input(cli):
+    made = "".join(json.dumps(request(span(one))) + "\n" for one in noisy(30))
+    shown = await cli.run("explain", "--file", "-", "--json", stdin=made.encode())
+    assert (shown.status, json.loads(shown.out)["turns"]) == (0, 30)
+    broken = await cli.run("explain", "--file", "-", stdin=b"oops")
+    assert broken.status == 2
+    assert "standard input: line 1: is no JSON" in broken.err
 
 
 async def test_explain_shows_the_last_turn_or_the_one_named(cli):

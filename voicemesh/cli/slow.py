@@ -149,6 +149,7 @@ def turn_of(listed: ListedTurn) -> Turn:
         audio_ms=report.audio_ms,
         underruns=report.underruns,
         underrun_ms=report.underrun_ms,
+        underrun_stages={stage.value: late_ms for stage, late_ms in report.underrun_stages.items()},
         degraded=report.degraded,
     )
 

@@ -29,7 +29,15 @@ PROVIDER: Final = "gen_ai.provider.name"
 RETRIED: Final = "voicemesh.retried"
 FAILED_OVER: Final = "voicemesh.failed_over"
 CHUNK: Final = "voicemesh.chunk"
-CHUNK_REASON: Final = "voicemesh.chunk_reason"
+CHUNK_INDEX: Final = "voicemesh.chunk_index"
+CHUNK_REASON: Final = "voicemesh.chunk.reason"
+CHUNK_CACHE: Final = "voicemesh.chunk.cache"
+CHUNK_AUDIO_MS: Final = "voicemesh.chunk.audio_ms"
+CHUNK_FIRST_FRAME_MS: Final = "voicemesh.chunk.first_frame_ms"
+CHUNK_UNDERRUN_MS: Final = "voicemesh.chunk.underrun_ms"
+CHUNK_UNDERRUN_CAUSE: Final = "voicemesh.chunk.underrun_cause"
+HOP_MS: Final = "voicemesh.hop."
+"""What the name of a hop follows, and `_ms` that."""
 STAGE_MS: Final = {stage.value: f"voicemesh.stage.{stage.value}_ms" for stage in STAGES}
 
 _OUTCOMES: Final = frozenset({"completed", "interrupted", "failed"})
@@ -88,6 +96,7 @@ def turn_of(span: Mapping[str, Any]) -> Turn | None:
         (event.get("name"), _attributes(event)) for event in _list(span, "events") if isinstance(event, dict)
     ]
     names = {name for name, _ in events}
+    chunks = [chunk for name, chunk in events if name == CHUNK]
     return Turn(
         turn_id=turn_id,
         outcome=outcome,
@@ -95,16 +104,22 @@ def turn_of(span: Mapping[str, Any]) -> Turn | None:
         total_ms=total_ms,
         stages={stage: _milliseconds(values, name) for stage, name in STAGE_MS.items()},
         unattributed_ms=_milliseconds(values, UNATTRIBUTED_MS, signed=True),
+        hops={
+            name.removeprefix(HOP_MS).removesuffix("_ms"): _milliseconds(values, name)
+            for name in values
+            if name.startswith(HOP_MS)
+        },
         began_unix_us=round(began_ns / 1000 + head_start_ms * 1000),
         trace_id=_text(span.get("traceId")),
         tenant=_text(values.get(TENANT)),
         own_words=values.get(KIND) == "text",
         reply_cache=_text(values.get(REPLY_CACHE)) or "off",
         provider=_text(values.get(PROVIDER)),
-        first=_first_chunk([chunk for name, chunk in events if name == CHUNK]),
+        first=_first_chunk(chunks),
         audio_ms=_milliseconds(values, AUDIO_MS),
         underruns=round(_milliseconds(values, UNDERRUNS)),
         underrun_ms=_milliseconds(values, UNDERRUN_MS),
+        underrun_stages=_blamed(chunks),
         degraded=_texts(values.get(DEGRADED)),
         retried=RETRIED in names,
         failed_over=FAILED_OVER in names,
@@ -112,7 +127,25 @@ def turn_of(span: Mapping[str, Any]) -> Turn | None:
 
 
 def _first_chunk(chunks: list[dict[str, Any]]) -> FirstChunk | None:
-    return FirstChunk(reason=_text(chunks[0].get(CHUNK_REASON))) if chunks else None
+    """Return the chunk of the first audio: the first that was heard, as far as they say."""
+    heard = [chunk for chunk in chunks if _milliseconds(chunk, CHUNK_FIRST_FRAME_MS)] or chunks[:1]
+    if not heard:
+        return None
+    first = min(heard, key=lambda chunk: _number(chunk.get(CHUNK_INDEX)) or 0.0)
+    return FirstChunk(
+        reason=_text(first.get(CHUNK_REASON)),
+        cache=_text(first.get(CHUNK_CACHE)),
+        audio_ms=_milliseconds(first, CHUNK_AUDIO_MS),
+    )
+
+
+def _blamed(chunks: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the time of underruns by stage: that of a chunk all for the stage that has most of it."""
+    blamed: dict[str, float] = {}
+    for chunk in chunks:
+        if cause := _text(chunk.get(CHUNK_UNDERRUN_CAUSE)):
+            blamed[cause] = blamed.get(cause, 0.0) + _milliseconds(chunk, CHUNK_UNDERRUN_MS)
+    return blamed
 
 
 def _list(holder: Any, name: str) -> list[Any]:

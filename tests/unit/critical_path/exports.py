@@ -29,7 +29,23 @@ def span(turn: Turn, **more: Any) -> dict[str, Any]:
     began_ns = turn.began_unix_us * 1000
     events: list[dict[str, Any]] = []
     if turn.first is not None:
-        events.append({"name": names.CHUNK, "attributes": pairs({names.CHUNK_REASON: turn.first.reason})})
+        chunk = {
+            names.CHUNK_INDEX: 0,
+            names.CHUNK_REASON: turn.first.reason,
+            names.CHUNK_CACHE: turn.first.cache,
+            names.CHUNK_AUDIO_MS: turn.first.audio_ms,
+            names.CHUNK_FIRST_FRAME_MS: turn.ttfa_ms,
+            names.CHUNK_UNDERRUN_MS: 0.0,
+        }
+        events.append({"name": names.CHUNK, "attributes": pairs(chunk)})
+    for place, (stage, late_ms) in enumerate(turn.underrun_stages.items(), start=1):
+        chunk = {
+            names.CHUNK_INDEX: place,
+            names.CHUNK_FIRST_FRAME_MS: turn.ttfa_ms + 1000,
+            names.CHUNK_UNDERRUN_MS: late_ms,
+            names.CHUNK_UNDERRUN_CAUSE: stage,
+        }
+        events.insert(0, {"name": names.CHUNK, "attributes": pairs(chunk)})
     if turn.retried:
         events.append({"name": names.RETRIED})
     if turn.failed_over:
@@ -48,6 +64,7 @@ def span(turn: Turn, **more: Any) -> dict[str, Any]:
         names.REPLY_CACHE: turn.reply_cache,
         names.PROVIDER: turn.provider,
         names.DEGRADED: list(turn.degraded),
+        **{f"{names.HOP_MS}{hop}_ms": late_ms for hop, late_ms in turn.hops.items()},
         **{name: turn.stages.get(stage, 0.0) for stage, name in names.STAGE_MS.items()},
         **{name.replace("__", "."): of for name, of in more.items()},
     }

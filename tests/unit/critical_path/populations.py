@@ -32,6 +32,7 @@ def turn(turn_id: str = "t", /, more: Mapping[str, float] | None = None, **value
     ttfa_ms = sum(stages.values()) + unattributed_ms
     given: dict[str, Any] = {
         "outcome": "completed",
+        "trace_id": "0" * 31 + "1",
         "ttfa_ms": ttfa_ms,
         "total_ms": ttfa_ms + 4000,
         "unattributed_ms": unattributed_ms,

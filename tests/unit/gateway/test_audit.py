@@ -114,6 +114,7 @@ def test_the_turns_span_has_an_event_for_each_chunk_at_its_first_frame(report: T
         "voicemesh.chunk.reason": "clause",
         "voicemesh.chunk.held_ms": 3.0,
         "voicemesh.chunk.cache": "miss",
+        "voicemesh.chunk.audio_ms": 0.0,
         "voicemesh.chunk.queue_ms": 0.0,
         "voicemesh.chunk.synthesis_ms": 0.0,
         "voicemesh.chunk.first_frame_ms": 250.0,
