@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.core.invariant import Rule
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.instruments import DURATION_S, LATENCY_S, Declared, Instrument, Kind
 from voicemesh.runtime.status import known_reasons
@@ -104,14 +105,14 @@ UNDERRUNS: Final = Instrument(
     kind=Kind.COUNTER,
     name="voicemesh.turn.underruns",
     unit="{underrun}",
-    description="Times that a player which starts at the first frame ran dry, by the stage to blame.",
+    description="Times that a player which starts at the first frame ran dry, by the stage to blame, if any.",
     labels={"stage": _STAGES},
 )
 UNDERRUN: Final = Instrument(
     kind=Kind.HISTOGRAM,
     name="voicemesh.turn.underrun.duration",
     unit="s",
-    description="How long it was dry, by the stage to blame.",
+    description="How long it was dry each time, by the stage to blame, if any.",
     labels={"stage": _STAGES},
     buckets=LATENCY_S,
 )
@@ -155,7 +156,7 @@ VIOLATIONS: Final = Instrument(
     name="voicemesh.turn.attribution.violations",
     unit="{violation}",
     description="Turns whose stages do not add up, by the rule that is broken.",
-    labels={"rule": Declared(16)},
+    labels={"rule": tuple(rule.value for rule in Rule)},
 )
 LOOKUPS: Final = Instrument(
     kind=Kind.COUNTER,

@@ -7,6 +7,7 @@ from grpc import StatusCode
 from opentelemetry.trace import Span
 
 from gateway import instruments
+from gateway.core.invariant import Rule
 from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.prices import Cost
@@ -50,6 +51,7 @@ class TurnMeter:
         self._characters = metrics.counter(instruments.CHARACTERS)
         self._cost = metrics.counter(instruments.COST)
         self._saved = metrics.counter(instruments.SAVED)
+        self._violations = metrics.counter(instruments.VIOLATIONS)
         self._lookups = metrics.counter(instruments.LOOKUPS)
 
     def ended(self, report: TurnReport, spec: TurnSpec, cost: Cost, span: Span) -> None:
@@ -91,9 +93,14 @@ class TurnMeter:
         met = self._met(report)
         if met is not None:
             self._slo.add(1, {"met": met, **tenant}, span)
-        if report.underruns:
-            self._underruns.add(report.underruns, span=span)
-            self._underrun.record(report.underrun_us / 1e6, span=span)
+        for chunk in report.chunks:
+            for dry in chunk.underrun_list:
+                self._underruns.add(1, {"stage": dry.cause}, span)
+                self._underrun.record(dry.duration_us / 1e6, {"stage": dry.cause}, span)
+            # Of a chunk that stutters not each is kept.
+            more = chunk.underruns - len(chunk.underrun_list)
+            if more > 0:
+                self._underruns.add(more, {"stage": chunk.underrun_cause}, span)
 
     def _look_ups(self, report: TurnReport) -> None:
         if report.reply_cache != "off":
@@ -125,6 +132,10 @@ class TurnMeter:
     def barged_in(self) -> None:
         """Take a turn that its caller spoke over, while it ran or while the last of it was played."""
         self._barge_ins.add(1)
+
+    def violated(self, rule: Rule) -> None:
+        """Take a rule that the attribution of a turn breaks."""
+        self._violations.add(1, {"rule": rule.value})
 
     def spoke_late(self, tenant: str, speech_usd: float) -> None:
         """Take what engines cost for a turn that had ended when they said so."""

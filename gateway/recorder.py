@@ -63,6 +63,7 @@ class Recorder:
         )
         self.usage = UsageMeter(Prices(settings.prices_llm, settings.prices_speech))
         self.audit = Audit(settings.gateway_attribution_check)
+        self.audit.on_violation = self.meter.violated
         self._telemetry = telemetry
 
     def now_us(self) -> int:
