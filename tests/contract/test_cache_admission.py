@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.cache import instruments
 from tests.contract.cache_harness import LEASE, Cache, Stream, audio, audio_key, running_cache, sound, until
 from tests.support.redis_server import RedisServer, redis_server
 from voicemesh.cache.v1 import cache_pb2
@@ -39,6 +40,7 @@ async def test_the_second_request_brings_audio_to_redis(unix_address: str) -> No
         await until_written(server, 1)
         stats = await cache.stats()
         assert (stats.redis_not_admitted, stats.redis_admitted_later, stats.memory_not_admitted) == (2, 1, 0)
+        assert cache.measured.points(instruments.NOT_ADMITTED) == {("memory",): 0, ("redis",): 2}
     # A write would have left with its batch, or at the latest at the end of the service.
 
 

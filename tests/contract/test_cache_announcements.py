@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from services.cache import instruments
 from services.cache.announcements import KEPT, STREAM
 from tests.contract.cache_harness import (
     LEASE,
@@ -132,6 +133,7 @@ async def test_where_it_is_not_known_what_was_removed_all_copies_go(
             }
             await client.xadd(STREAM, {"by": "x", "selector": message[what]})
         await until(lambda: in_memory(second) == 0)
+        assert second.measured.value(instruments.GAPS) == 1
         assert (await two.get(history_key())).hit.value == history("a")
 
 

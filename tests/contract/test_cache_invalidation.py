@@ -6,7 +6,7 @@ from functools import partial
 import grpc
 import pytest
 
-from services.cache import codec
+from services.cache import codec, instruments
 from services.cache.keys import tag
 from tests.contract.cache_harness import (
     LEASE,
@@ -129,6 +129,8 @@ async def test_what_was_begun_before_an_invalidation_is_not_stored_after_it(
         assert codec.has_tag(written, tag("lesson"))
         stats = await cache.stats()
         assert (stats.invalidations, stats.stale_writes) == (1, 1)
+        assert cache.measured.value(instruments.INVALIDATIONS) == 1
+        assert cache.measured.value(instruments.STALE) == 1
 
 
 async def test_audio_that_is_being_made_is_heard_and_not_kept(cache: Cache, redis: RedisServer) -> None:

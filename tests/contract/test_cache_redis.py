@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 from pydantic import SecretStr
 
+from services.cache import instruments
 from services.cache.announcements import STREAM
 from services.cache.settings import CacheSettings
 from tests.contract.cache_harness import (
@@ -258,6 +259,7 @@ async def test_what_is_not_an_entry_is_a_miss_and_is_removed(
         assert (await two.get(audio_key())).miss == cache_pb2.Miss()
         assert not await client.exists(name)
         assert (await second.stats()).redis_corrupt == 1
+        assert second.measured.value(instruments.REDIS_ERRORS, "corrupt") == 1
         assert (await second.stats()).redis_available
         await two.put(audio_key(), audio())
         assert await stored(redis, audio_key()) == data
@@ -287,6 +289,7 @@ async def test_a_full_redis_takes_nothing_and_loses_nothing(cache: Cache, redis:
         )
         assert (await stream.put(audio_key(), audio(100_000))).HasField("done")
         await until(lambda: cache.service.core.stats().redis_dropped == 1)
+        assert cache.measured.value(instruments.REDIS_ERRORS, "dropped") == 1
         assert (await cache.stats()).redis_available  # it still reads
         assert (await stream.get(audio_key())).hit.tier == MEMORY
         await client.config_set("maxmemory", 0)

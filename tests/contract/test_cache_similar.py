@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.cache import instruments
 from services.cache.settings import CacheSettings
 from tests.contract.cache_harness import GUARD_S, Cache, Stream, audio_key, reply, running_cache, until
 from tests.contract.test_cache_process import ROOT, process
@@ -16,6 +17,7 @@ from tests.support.redis_server import redis_server
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime import settings as runtime_settings
+from voicemesh.runtime.breaker_metrics import BREAKER_STATE
 from voicemesh.runtime.errors import SettingsError
 
 RAIN = "What is rain?"
@@ -88,6 +90,11 @@ async def test_a_similar_prompt_finds_the_reply_and_is_told_as_such(unix_address
         replies = next(kind for kind in stats.kinds if kind.kind == "reply")
         assert (replies.memory_hits, replies.misses) == (1, 2)
         assert (stats.similar.hits, stats.similar.misses, stats.similar.guarded) == (1, 0, 0)
+        found_as = cache.measured.points(instruments.SIMILAR)
+        assert found_as == {("hit",): 1, ("miss",): 0, ("failed",): 0}
+        assert cache.measured.points(instruments.ENTRIES)[("vectors",)] == 1
+        assert cache.measured.points(instruments.SIZE)[("vectors",)] == stats.similar.bytes
+        assert cache.measured.points(BREAKER_STATE) == {("embeddings",): 0}
         asked = cache.spans("embeddings bag")
         assert [dict(span.attributes or {})["gen_ai.operation.name"] for span in asked] == ["embeddings"]
         (served,) = cache.spans("voicemesh.cache.v1.CacheService/Exchange")

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from google.rpc import error_details_pb2
 
+from services.tts import instruments
 from tests.contract.tts_harness import ESPEAK, LONG, TEXT, Caller, eventually, failure, say, serving, sim
 from voicemesh.runtime.status import reason_of
 from voicemesh.tts.v1 import tts_pb2
@@ -107,6 +108,7 @@ async def test_a_worker_that_leaks_makes_way_and_nobody_hears_it(tmp_path):
         stats = await service.until(lambda stats: [r.state for r in stats.replicas] == [READY])
         assert stats.replicas[0].pid != first.pid
         assert stats.replaced_replicas == 0
+        assert service.measured.value(instruments.RECYCLED, "sim") == 1
         stats = await service.until(lambda stats: stats.replicas[0].resident_bytes > 0)
         assert stats.replicas[0].resident_bytes < 80 * 2**20
 
