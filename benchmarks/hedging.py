@@ -15,11 +15,14 @@ import logging
 import random
 import statistics
 import time
+from collections.abc import Sequence
 
 import structlog
 
 from services.tts.core.chunk import ChunkObserver
 from services.tts.core.figures import PoolStats
+from services.tts.core.job import JobEnd
+from services.tts.core.legs import LeaseObserver
 from services.tts.core.model import (
     AudioFormat,
     ChunkOrder,
@@ -28,6 +31,7 @@ from services.tts.core.model import (
     FrameEvent,
     Limits,
     Start,
+    Together,
     VoiceSpec,
 )
 from services.tts.core.service import Speech
@@ -42,8 +46,20 @@ SLOTS = 16
 UNKNOWN = 100
 
 
+class NoLease:
+    """Watches no lease."""
+
+    def together(self, together: Together, others: Sequence[LeaseObserver]) -> None:
+        """See `LeaseObserver`."""
+
+    def end(self, lost: str = "", end: JobEnd | None = None) -> None:
+        """See `LeaseObserver`."""
+
+
 class Nobody:
     """Watches nothing."""
+
+    traced = False
 
     def leased(self, replica: str, queue_us: int) -> None:
         """See `ChunkObserver`."""
@@ -59,6 +75,10 @@ class Nobody:
 
     def hedged(self, replica: str) -> None:
         """See `ChunkObserver`."""
+
+    def watch(self, voice: str, replica: str) -> "NoLease":  # noqa: ARG002 - as the protocol has it
+        """See `ChunkObserver`."""
+        return NoLease()
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""

@@ -17,17 +17,19 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
 from services.llm.core.buffer import ReplyBuffer
 from services.llm.core.candidates import ListedProvider, ProviderSpec, candidates_for
 from services.llm.core.figures import Figures
 from services.llm.core.generation import Generation
 from services.llm.core.model import (
+    UNWATCHED,
     Connected,
     Delta,
     Finished,
     FinishReason,
+    HttpObserver,
     Message,
     Provider,
     ProviderEnd,
@@ -169,7 +171,7 @@ class Nobody:
     """Watches nothing."""
 
     def __init__(self) -> None:
-        self.headers: Mapping[str, str] = {}
+        self.wants_text = False
 
     def attempt(self, provider: Provider, request: ProviderRequest, number: int) -> "Nobody":  # noqa: ARG002 - as the protocol has it
         """Watch it as well."""
@@ -178,7 +180,14 @@ class Nobody:
     def first_text(self, timing: Timing) -> None:
         """See `AttemptObserver`."""
 
-    def end(self, finished: Finished | None, error: BaseException | None) -> None:
+    def http(self, method: str, url: str) -> HttpObserver:  # noqa: ARG002 - as the protocol has it
+        """See `AttemptObserver`."""
+        return UNWATCHED
+
+    def event(self, name: str, provider: str, error_type: str = "") -> None:
+        """See `Observer`."""
+
+    def end(self, finished: Finished | None, error: BaseException | None, text: str = "") -> None:
         """See `AttemptObserver`."""
 
 

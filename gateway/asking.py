@@ -17,6 +17,7 @@ from gateway.options import TextChoice
 from gateway.peers import Peers
 from gateway.standby import LlmLink, Standby
 from voicemesh.llm.v1 import llm_pb2
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.status import RemoteError
 
 _LOST: Final = frozenset({"SERVICE_UNAVAILABLE", "DRAINING"})
@@ -141,11 +142,13 @@ class Asking:
     def _noticed(self, notice: llm_pb2.GenerateNotice) -> None:
         match notice.kind:
             case llm_pb2.GenerateNotice.KIND_FALLBACK:
+                self._span.add_event(names.FAILED_OVER)
                 self._handle(on.ModelDegraded(notice.detail))
             case llm_pb2.GenerateNotice.KIND_RESUMED:
+                self._span.add_event(names.RESUMED)
                 self._handle(on.TextResumed(notice.detail))
             case _:
-                self._span.add_event("llm retry")
+                self._span.add_event(names.RETRIED)
 
     def _finished(self, finished: llm_pb2.GenerateFinished) -> None:
         self._complete = True

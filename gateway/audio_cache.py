@@ -27,8 +27,10 @@ from gateway.core.values import TurnSpec, Word
 from gateway.options import SpeechChoice
 from gateway.peers import Peers
 from voicemesh.cache.v1 import cache_pb2
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
+from voicemesh.runtime.telemetry import link_to
 
 HEAD_MS: Final = 200
 """Audio that is enough to begin with: the rest of an entry comes behind it."""
@@ -39,8 +41,6 @@ _TOGETHER_S: Final = 0.025
 
 _FIRST: Final = 0
 """The chunk that a turn begins with."""
-_BEGINNING: Final = "voicemesh.beginning"
-"""Attribute of the turn's span: what became of audio that was asked for ahead."""
 
 TIERS: Final = {
     cache_pb2.CACHE_TIER_UNSPECIFIED: "memory",
@@ -110,7 +110,7 @@ class AudioCache:
     def look_ahead(self, text: str) -> None:
         """Ask for audio that the first chunk will want if it says `text`; takes no lease."""
         ahead = self._ahead = Ahead(text)
-        self._span.set_attribute(_BEGINNING, "unused")
+        self._span.set_attribute(names.BEGINNING, "unused")
         get = self._get(text, cache_pb2.Get.ON_MISS_RETURN, head_ms=HEAD_MS)
         answered = partial(self._answered_ahead, ahead)
         ahead.request_id = self._cache.request(get, answered, lasting=True)
@@ -136,10 +136,10 @@ class AudioCache:
             return False
         self._ahead = None
         if ahead.text != action.text or ahead.failed:
-            self._span.set_attribute(_BEGINNING, "wrong" if ahead.text != action.text else "missing")
+            self._span.set_attribute(names.BEGINNING, "wrong" if ahead.text != action.text else "missing")
             self._cache.forget(ahead.request_id)
             return False
-        self._span.set_attribute(_BEGINNING, "right")
+        self._span.set_attribute(names.BEGINNING, "right")
         ahead.claimed_ns = self._clock.now_ns()
         share = self._shares[action.index] = _Share(ahead.request_id)
         for response, why in ahead.came:
@@ -157,7 +157,7 @@ class AudioCache:
             ahead.came.append((response, why))
         share = self._shares[_FIRST]  # else this request would be forgotten
         if first and kind_of(response) == "miss":
-            self._span.set_attribute(_BEGINNING, "missing")
+            self._span.set_attribute(names.BEGINNING, "missing")
             del self._shares[_FIRST]
             self.look_up(do.LookUpAudio(_FIRST, ahead.text))
             return
@@ -196,7 +196,9 @@ class AudioCache:
             case "following":
                 assert response is not None
                 share.lease_id = response.following.lease_id
-                self._span.add_event("shared", {"voicemesh.chunk_index": index})
+                self._span.add_event(names.FOLLOWED, {names.CHUNK_INDEX: index})
+                maker = response.following.traceparent
+                link_to(self._span, maker, **{names.CHUNK_INDEX: index})
                 so_far = response.following.so_far
                 words = translation.words_from(so_far.words)
                 self._handle(on.AudioFollowing(index, so_far.audio, words, response.server_us))
@@ -223,8 +225,8 @@ class AudioCache:
         share.lease_id = response.granted.lease_id
         offset, server_us = response.granted.offset_samples, response.server_us
         if begun:
-            attributes = {"voicemesh.chunk_index": index, "voicemesh.offset_samples": offset}
-            self._span.add_event("taken_over", attributes)
+            attributes = {names.CHUNK_INDEX: index, names.OFFSET_SAMPLES: offset}
+            self._span.add_event(names.TAKEN_OVER, attributes)
         if not self._peers.stand_ins.speaks_for(self._speech.voice.name):
             share.leads = True
             self._handle(on.AudioGranted(index, offset, server_us))
@@ -272,7 +274,7 @@ class AudioCache:
     def _lose(self, index: int, share: _Share) -> None:
         """Note that a lease was lost: somebody else goes on, and what is made from now on is this turn's."""
         if self._shares.get(index) is share:
-            self._span.add_event("lease_lost", {"voicemesh.chunk_index": index})
+            self._span.add_event(names.LEASE_LOST, {names.CHUNK_INDEX: index})
             self._drop(index)
 
     def seal(self, index: int) -> None:

@@ -6,8 +6,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Span
 
 from gateway.core.report import ChunkAccount, TurnReport
+from voicemesh.runtime import trace_names as names
 
-EVENT: Final = "voicemesh.chunk"
 MAX_EVENTS: Final = 32
 """So many chunks are told of a turn: those with underruns go first, then the first ones."""
 
@@ -22,23 +22,23 @@ def add_chunk_events(span: Span, report: TurnReport) -> None:
         at_ns = None
         if began_ns is not None and chunk.first_frame_us:
             at_ns = began_ns + (report.head_start_us + chunk.first_frame_us) * 1000
-        span.add_event(EVENT, _attributes(chunk), at_ns)
+        span.add_event(names.CHUNK, _attributes(chunk), at_ns)
 
 
 def _attributes(chunk: ChunkAccount) -> dict[str, str | int | float]:
     attributes: dict[str, str | int | float] = {
-        "voicemesh.chunk_index": chunk.index,
-        "voicemesh.chunk.reason": chunk.reason,
-        "voicemesh.chunk.held_ms": chunk.held_us / 1000,
-        "voicemesh.chunk.cache": chunk.cache,
-        "voicemesh.chunk.queue_ms": chunk.queue_us / 1000,
-        "voicemesh.chunk.synthesis_ms": chunk.synthesis_us / 1000,
-        "voicemesh.chunk.audio_ms": chunk.audio_us / 1000,
-        "voicemesh.chunk.first_frame_ms": chunk.first_frame_us / 1000,
-        "voicemesh.chunk.underrun_ms": chunk.underrun_us / 1000,
+        names.CHUNK_INDEX: chunk.index,
+        names.CHUNK_REASON: chunk.reason,
+        names.HELD_MS: chunk.held_us / 1000,
+        names.CHUNK_CACHE: chunk.cache,
+        names.CHUNK_QUEUE_MS: chunk.queue_us / 1000,
+        names.CHUNK_SYNTHESIS_MS: chunk.synthesis_us / 1000,
+        names.CHUNK_AUDIO_MS: chunk.audio_us / 1000,
+        names.CHUNK_FIRST_FRAME_MS: chunk.first_frame_us / 1000,
+        names.CHUNK_UNDERRUN_MS: chunk.underrun_us / 1000,
     }
     if chunk.slack_us is not None:
-        attributes["voicemesh.chunk.slack_ms"] = chunk.slack_us / 1000
+        attributes[names.CHUNK_SLACK_MS] = chunk.slack_us / 1000
     if chunk.underrun_cause:
-        attributes["voicemesh.chunk.underrun_cause"] = chunk.underrun_cause
+        attributes[names.CHUNK_UNDERRUN_CAUSE] = chunk.underrun_cause
     return attributes

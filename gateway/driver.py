@@ -44,6 +44,7 @@ from gateway.synthesis import Synthesis
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError
@@ -140,6 +141,7 @@ class TurnDriver:
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
         self._chunks_complete = False
+        self._abandoned = False
         self._actions: deque[do.Action] = deque()
         self._acting = False
         self._timer: asyncio.TimerHandle | None = None
@@ -322,7 +324,7 @@ class TurnDriver:
         if isinstance(action, do.EmitFrame) and action.first:
             on_sent = partial(self.handle, on.FirstFrameSent())
         elif isinstance(action, do.EmitDegraded):
-            self._span.add_event("degraded", {"voicemesh.degraded": action.what})
+            self._span.add_event(names.DEGRADED, {names.DEGRADED: action.what})
         self._caller.send(field, message, on_sent)
 
     # ------------------------------------------------------------ links
@@ -404,6 +406,8 @@ class TurnDriver:
     def _finish(self, report: TurnReport) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if report.outcome == "interrupted":
+            self._span.add_event(names.CANCELLED if self._abandoned else names.BARGE_IN)
         told = self._record(report)
         if told is None:
             pass  # a draft that nobody wanted
@@ -438,4 +442,5 @@ class TurnDriver:
     def abandon(self) -> None:
         """End the turn at once: the caller is gone. Does not wait."""
         if not self.finished.is_set():
+            self._abandoned = True
             self.handle(on.Interrupted())

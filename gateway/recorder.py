@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span
 
 from gateway import translation
 from gateway.audit import Audit
@@ -19,17 +19,16 @@ from gateway.record import DISCARDED, REFUSED, TurnBegun, TurnRecord
 from gateway.settings import GatewaySettings
 from gateway.usage import UsageMeter, variant_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime import trace_content
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.errors import MeshError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger, with_span
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.status import reason_of, to_status
-from voicemesh.runtime.telemetry import Telemetry, end_span, extract_traceparent, trace_id_of
+from voicemesh.runtime.telemetry import Telemetry, end_span, note_error, trace_id_of
 
 _log = get_logger(__name__)
-_SPAN_NAME: Final = "turn"
 MAX_TURN_ID_CHARS: Final = 200
-_VARIANT: Final = "voicemesh.variant"
-"""Attributes of the turn's span: what each feature flag gave it."""
 
 
 class Recorder:
@@ -93,17 +92,16 @@ class Recorder:
     ) -> Span:
         """Start the span of a turn: below the caller's, or of a trace of its own."""
         kind = "prompt" if spec.prompt is not None else "text"
-        span = self._telemetry.tracer.start_span(
-            _SPAN_NAME,
-            context=extract_traceparent(traceparent),
-            kind=SpanKind.SERVER,
-            attributes={
-                "voicemesh.turn_id": spec.turn_id,
-                "gen_ai.conversation.id": spec.session_id,
-                "voicemesh.tenant": spec.tenant,
-                "voicemesh.voice": speech.voice.name,
-                "voicemesh.turn.kind": kind,
-                **{f"{_VARIANT}.{key.removeprefix('voicemesh.')}": variant for key, variant in spec.variants},
+        span = self._telemetry.root_span(
+            names.TURN_SPAN,
+            traceparent,
+            {
+                names.TURN_ID: spec.turn_id,
+                names.CONVERSATION: spec.session_id,
+                names.TENANT: spec.tenant,
+                names.VOICE: speech.voice.name,
+                names.KIND: kind,
+                **{names.variant_of(key): variant for key, variant in spec.variants},
             },
         )
         if not spec.draft:
@@ -118,16 +116,20 @@ class Recorder:
                     began_unix_us=self.now_us(),
                 )
             )
+        if not span.is_recording():
+            return span
+        if self._telemetry.content and spec.prompt is not None:
+            span.set_attribute(names.INPUT_MESSAGES, trace_content.message("user", spec.prompt.text))
         for flag in flags:
             # https://opentelemetry.io/docs/specs/semconv/feature-flags/feature-flags-events/
             span.add_event(
-                "feature_flag.evaluation",
+                names.FLAG_EVENT,
                 {
-                    "feature_flag.key": flag.key,
-                    "feature_flag.result.variant": flag.variant,
-                    "feature_flag.result.reason": flag.reason,
-                    "feature_flag.provider.name": flag.provider,
-                    "feature_flag.context.id": spec.session_id or spec.turn_id,
+                    names.FLAG_KEY: flag.key,
+                    names.FLAG_VARIANT: flag.variant,
+                    names.FLAG_REASON: flag.reason,
+                    names.FLAG_PROVIDER: flag.provider,
+                    names.FLAG_CONTEXT: spec.session_id or spec.turn_id,
                 },
             )
         return span
@@ -166,15 +168,14 @@ class Recorder:
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError
     ) -> pb.TurnReport:
         """Take a turn that could not begin, and why; return its report, which says no more than that."""
-        span = self._telemetry.tracer.start_span(
-            _SPAN_NAME,
-            context=extract_traceparent(traceparent),
-            kind=SpanKind.SERVER,
-            attributes={
-                "voicemesh.turn_id": turn_id[:MAX_TURN_ID_CHARS],
-                "gen_ai.conversation.id": session_id,
-                "voicemesh.tenant": tenant,
-                "voicemesh.outcome": "refused",
+        span = self._telemetry.root_span(
+            names.TURN_SPAN,
+            traceparent,
+            {
+                names.TURN_ID: turn_id[:MAX_TURN_ID_CHARS],
+                names.CONVERSATION: session_id,
+                names.TENANT: tenant,
+                names.OUTCOME: "refused",
             },
         )
         trace_id = trace_id_of(span)
@@ -196,47 +197,52 @@ class Recorder:
 
     def _discard(self, report: TurnReport, span: Span) -> None:
         """Note a draft that nobody wanted: in its trace and in the log, and nowhere else."""
-        span.set_attributes({"voicemesh.outcome": report.outcome, "voicemesh.characters": report.characters})
+        span.set_attributes({names.OUTCOME: report.outcome, names.CHARACTERS: report.characters})
         span.end()
         log = with_span(_log, span, **_names(report))
         log.info("draft discarded", age_ms=report.total_us / 1000, tts_chars=report.characters)
 
     def _end_span(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
+        if not span.is_recording():
+            return
         attribution = report.attribution
         span.set_attributes(
             {
-                "voicemesh.outcome": report.outcome,
-                "voicemesh.ttft_ms": report.ttft_us / 1000,
-                "voicemesh.ttfa_ms": attribution.ttfa_us / 1000,
-                "voicemesh.leading_silence_ms": report.leading_silence_us / 1000,
-                "voicemesh.audio_ms": report.audio_us / 1000,
-                "voicemesh.underruns": report.underruns,
-                "voicemesh.chunk_count": len(report.chunks),
-                "voicemesh.characters": report.characters,
-                "voicemesh.engine_ms": report.engine_us / 1000,
-                "voicemesh.saved_usd": told.cost.saved_usd,
-                "voicemesh.reply_cache": report.reply_cache,
-                "voicemesh.unattributed_ms": attribution.unattributed_us / 1000,
-                "voicemesh.head_start_ms": report.head_start_us / 1000,
+                names.OUTCOME: report.outcome,
+                names.TTFT_MS: report.ttft_us / 1000,
+                names.TTFA_MS: attribution.ttfa_us / 1000,
+                names.TOTAL_MS: report.total_us / 1000,
+                names.LEADING_SILENCE_MS: report.leading_silence_us / 1000,
+                names.AUDIO_MS: report.audio_us / 1000,
+                names.UNDERRUNS: report.underruns,
+                names.UNDERRUN_MS: report.underrun_us / 1000,
+                names.CHUNK_COUNT: len(report.chunks),
+                names.CHARACTERS: report.characters,
+                names.ENGINE_MS: report.engine_us / 1000,
+                names.SAVED_USD: told.cost.saved_usd,
+                names.REPLY_CACHE: report.reply_cache,
+                names.UNATTRIBUTED_MS: attribution.unattributed_us / 1000,
+                names.HEAD_START_MS: report.head_start_us / 1000,
                 **{
-                    f"voicemesh.stage.{stage}_ms": duration_us / 1000
+                    names.stage_ms(stage): duration_us / 1000
                     for stage, duration_us in attribution.stages.items()
                 },
             }
         )
         if report.prompt_variant:
-            span.set_attribute("voicemesh.prompt_variant", report.prompt_variant)
+            span.set_attribute(names.PROMPT_VARIANT, report.prompt_variant)
         if told.cost.unpriced:
             # Without a price there is no cost: a sum over spans must not take it for free.
-            span.set_attribute("voicemesh.unpriced", list(told.cost.unpriced))
+            span.set_attribute(names.UNPRICED, list(told.cost.unpriced))
         else:
-            span.set_attribute("voicemesh.cost_usd", told.cost_usd)
+            span.set_attribute(names.COST_USD, told.cost_usd)
         if report.degraded:
-            span.set_attribute("voicemesh.degraded", list(report.degraded))
+            span.set_attribute(names.DEGRADED, list(report.degraded))
         add_chunk_events(span, report)
         if report.error is not None:
-            span.set_attribute("error.type", reason_of(told.error))
-            span.set_status(Status(StatusCode.ERROR))
+            note_error(span, reason_of(told.error))
+        if self._telemetry.content:
+            span.set_attribute(names.OUTPUT_MESSAGES, trace_content.message("assistant", report.text))
         span.end()
 
     def _log_line(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:

@@ -16,6 +16,9 @@ class DurableUnavailableError(Exception):
 class RoundTrips(Protocol):
     """Is told of each round trip that a caller waits for."""
 
+    traceparent: str
+    """Of the caller, where its trace is recorded; else ""."""
+
     def redis(self, operation: str, key: StoredKey) -> AbstractContextManager[object]:
         """Return the context that the round trip of `operation` runs in."""
         ...
@@ -27,6 +30,8 @@ class RoundTrips(Protocol):
 
 class Untraced:
     """Notes nothing."""
+
+    traceparent = ""
 
     def redis(self, operation: str, key: StoredKey) -> AbstractContextManager[object]:  # noqa: ARG002 - a Protocol's
         """Return a context that does nothing."""

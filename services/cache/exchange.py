@@ -12,13 +12,14 @@ stream end with it.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from services.cache.answers import Conflict, Done, Hit, Joined, Miss
 from services.cache.core import CacheCore
 from services.cache.durable import RoundTrips
 from services.cache.fills import FollowEvent, Following, Granted, Lease, Part, Sealed
+from services.cache.needs import Need
 from services.cache.requests import Append, Get, Put, Release, Request, Seal
 from services.cache.values import AudioValue, HistoryValue
 from voicemesh.runtime.clock import Clock
@@ -186,12 +187,16 @@ class Exchange:
         if operation.lease_format is not None:
             self._check_room()
             found = self._core.acquire_now(
-                operation.key, operation.lease_format, operation.head_ms, operation.need
+                operation.key, operation.lease_format, operation.head_ms, self._need_of(operation)
             )
             return self._join(found)
         if self._similar is not None and self._similar.may_find(operation.key, operation.prompt):
             return None
         return self._core.get_now(operation.key, operation.head_ms)
+
+    def _need_of(self, operation: Get) -> Need:
+        trace = self._trips.traceparent
+        return replace(operation.need, traceparent=trace) if trace else operation.need
 
     def _put_now(self, operation: Put) -> Result | None:
         done = self._core.put_now(
@@ -260,7 +265,7 @@ class Exchange:
             result = await self._core.get(operation.key, self._trips, operation.head_ms)
             return await self._or_similar(operation, result, arrived_ns)
         found = await self._core.acquire(
-            operation.key, operation.lease_format, self._trips, operation.head_ms, operation.need
+            operation.key, operation.lease_format, self._trips, operation.head_ms, self._need_of(operation)
         )
         joined = self._join(found)
         assert joined is not None

@@ -22,6 +22,8 @@ class Following:
 
     lease_id: str
     so_far: AudioValue
+    maker: str = ""
+    """The `traceparent` of who has the lease; "" where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Fill:
     shared: bool = True
     """False once it came apart: nothing is kept any more, and nobody else may join."""
     appended: bool = False
+    maker: str = ""
+    """The `traceparent` of who makes it at another replica."""
     remote: bool = False
     """True while another replica has the lease: there is no holder here."""
     replicated: bool = False
@@ -81,6 +85,8 @@ class Lease:
     fill: Fill
     due_ns: int = 0
     """When its caller needs the first sample."""
+    traceparent: str = ""
+    """See `Need`."""
     passed: int = 0
     """How often it was granted the lease and did not read that."""
     ended: bool = False

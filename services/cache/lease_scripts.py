@@ -75,7 +75,7 @@ if had[4] == 'condemned' then return {'condemned'} end
 if had[1] ~= token or had[4] ~= 'held' then return {'stale'} end
 """
 
-# ARGV: 6 generation, 7 bytes that the caller has, 8 words, 9 whether to forget what is there.
+# ARGV: 6 generation, 7 bytes that the caller has, 8 words, 9 whether to forget what is there, 10 its trace.
 _LOOK: Final = (
     _COMMON
     + """
@@ -94,7 +94,7 @@ if not had[1] then
   if generation == '' then generation = token end
   redis.call('DEL', record, sound, words)
   redis.call('HSET', record, 'token', token, 'generation', generation, 'replica', me,
-    'state', 'held', 'followers', '', 'format', '')
+    'state', 'held', 'followers', '', 'format', '', 'trace', ARGV[10])
   live(hold + keep)
   return {'taken', generation, 0, 0, '', '', {}, 0}
 end
@@ -106,9 +106,10 @@ local left = redis.call('PTTL', record) - keep
 if had[4] == 'held' and left > 0 and had[3] ~= me then
   follow()
   redis.call('PUBLISH', ARGV[5] .. had[3], 'wanted ' .. entry .. ' ' .. had[2])
-  return {'held', had[2], from, words_from, had[6], rest, rest_words, left}
+  local trace = redis.call('HGET', record, 'trace') or ''
+  return {'held', had[2], from, words_from, had[6], rest, rest_words, left, trace}
 end
-redis.call('HSET', record, 'token', token, 'replica', me, 'state', 'held')
+redis.call('HSET', record, 'token', token, 'replica', me, 'state', 'held', 'trace', ARGV[10])
 live(hold + keep)
 mail('taken', '')
 return {'taken', had[2], from, words_from, had[6], rest, rest_words, wanted()}
@@ -190,7 +191,8 @@ def command(question: Question, replica: str, hold_ms: int) -> tuple[str | bytes
 
 def _script(question: Question) -> tuple[str, tuple[str | bytes | int, ...]]:
     if isinstance(question, Look):
-        return _LOOK, (question.generation, question.have, question.have_words, int(question.fresh))
+        have = (question.have, question.have_words)
+        return _LOOK, (question.generation, *have, int(question.fresh), question.traceparent)
     if isinstance(question, Push):
         piece = question.piece
         form = "" if piece.format is None else _form(piece.format)
@@ -229,9 +231,9 @@ def _answer(reply: Sequence[Any]) -> Answer | None:
     match [bytes(reply[0]).decode(), *reply[1:]]:
         case ["entry"]:
             return None
-        case ["held", generation, at, words_at, form, audio, words, left_ms]:
+        case ["held", generation, at, words_at, form, audio, words, left_ms, trace]:
             piece = _piece(at, words_at, form, audio, list(map(json.loads, words)))
-            return Held(generation.decode(), piece, left_ms)
+            return Held(generation.decode(), piece, left_ms, trace.decode())
         case ["taken", generation, at, words_at, form, audio, words, wanted]:
             piece = _piece(at, words_at, form, audio, list(map(json.loads, words)))
             return Taken(generation.decode(), piece, bool(wanted))

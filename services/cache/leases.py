@@ -116,7 +116,8 @@ class LeaseTable:
                     fill.followers.remove(lease)
                     self._contend(fill, lease)
             if not lease.holds or fill.audio:
-                return lease, Following(lease.id, self._rest(lease, limit=None))
+                maker = fill.holder.traceparent if fill.holder is not None else fill.maker
+                return lease, Following(lease.id, self._rest(lease, limit=None), maker)
         else:
             fill = Fill(key, form, begin_ms=self._ttl_ms)
             self._fills[key.name] = fill
@@ -219,16 +220,17 @@ class LeaseTable:
         for contender in contenders:
             self._alone(fill, contender).holder = contender  # it was told already
 
-    def open(self, key: StoredKey, form: AudioFormat, *, remote: bool) -> Fill:
+    def open(self, key: StoredKey, form: AudioFormat, *, remote: bool, maker: str = "") -> Fill:
         """Begin a fill that other replicas know of; who acquires it next holds it, or follows it.
 
         Args:
             key: What is made; `filling` must be false for it.
             form: As its key wants it.
             remote: Whether another replica has the lease.
+            maker: The `traceparent` of who has it there.
 
         """
-        fill = Fill(key, form, remote=remote, replicated=True, begin_ms=self._ttl_ms)
+        fill = Fill(key, form, maker=maker, remote=remote, replicated=True, begin_ms=self._ttl_ms)
         fill.granted_ns = self._clock.now_ns()
         self._fills[key.name] = fill
         return fill
@@ -467,7 +469,8 @@ class LeaseTable:
             self._bytes -= len(fill.audio)
 
     def _new_lease(self, fill: Fill, need: Need) -> Lease:
-        lease = Lease(next(self._ids), fill, self._clock.now_ns() + need.due_ms * 1_000_000)
+        due_ns = self._clock.now_ns() + need.due_ms * 1_000_000
+        lease = Lease(next(self._ids), fill, due_ns, need.traceparent)
         fill.begin_ms = min(fill.begin_ms, need.begin_ms or self._ttl_ms)
         self._leases[lease.id] = lease
         return lease

@@ -12,6 +12,8 @@ class Need:
     """Milliseconds from now in which it needs the first sample."""
     begin_ms: int = 0
     """Milliseconds that it would take to make the first sample itself; 0: unknown, the lease's time."""
+    traceparent: str = ""
+    """Where it is in its trace, for those who hear what it makes; "" where nobody records that."""
 
 
 AT_ONCE: Final = Need()

@@ -67,6 +67,8 @@ class Look:
     have_words: int = 0
     fresh: bool = False
     """Forget what is there: it was invalidated."""
+    traceparent: str = ""
+    """Where its caller is in its trace, for those who follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class Held:
     generation: str
     piece: Piece
     left_ms: int
+    maker: str = ""
+    """The `traceparent` of who makes it; "" where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

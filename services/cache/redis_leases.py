@@ -110,7 +110,7 @@ class RedisLeases:
             Redis, "alone" where Redis had no answer in time.
 
         """
-        question = self.replication.look(key)
+        question = self.replication.look(key, trips.traceparent)
         try:
             with trips.redis("EVAL", key):
                 looking = self._tier.send(self._command(question))

@@ -129,13 +129,13 @@ class Replication:
         """Number of fills that have a record."""
         return len(self._shares)
 
-    def look(self, key: StoredKey) -> Look:
+    def look(self, key: StoredKey, traceparent: str = "") -> Look:
         """Return the question for a key that is not being made here; give it to `looked` or `unlooked`."""
         self._coming[key.name] = deque(maxlen=_MAILS_KEPT)
         # What is still to be given up or condemned: the new token takes its place.
         before = self._shares.get(key.name)
         fresh = before is not None and before.fill.discarded
-        return Look(key.name, next(self._tokens), fresh=fresh)
+        return Look(key.name, next(self._tokens), fresh=fresh, traceparent=traceparent)
 
     def looked(self, key: StoredKey, form: AudioFormat, question: Look, answer: Held | Taken) -> None:
         """Begin the fill that `answer` is about; `LeaseTable.acquire` is to follow at once."""
@@ -145,7 +145,8 @@ class Replication:
             return
         if (before := self._shares.get(key.name)) is not None:
             self._drop(before)
-        fill = self._table.open(key, form, remote=isinstance(answer, Held))
+        maker = answer.maker if isinstance(answer, Held) else ""
+        fill = self._table.open(key, form, remote=isinstance(answer, Held), maker=maker)
         share = _Share(fill, answer.generation)
         self._shares[key.name] = share
         self._extend(share, answer.piece)

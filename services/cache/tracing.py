@@ -7,7 +7,8 @@ from opentelemetry.trace import Span, SpanKind
 
 from services.cache.exchange import Tally
 from services.cache.keys import StoredKey
-from voicemesh.runtime.telemetry import Telemetry, end_span
+from voicemesh.runtime import trace_names as names
+from voicemesh.runtime.telemetry import Telemetry, end_span, inject
 
 
 class TracedRoundTrips:
@@ -16,23 +17,20 @@ class TracedRoundTrips:
     def __init__(self, telemetry: Telemetry, parent: Span) -> None:
         self._telemetry = telemetry
         self._parent = parent
+        self.traceparent = inject(parent)["traceparent"] if parent.is_recording() else ""
 
     @contextmanager
     def redis(self, operation: str, key: StoredKey) -> Iterator[None]:
         """Run one round trip in a span."""
-        attributes = {
-            "db.system.name": "redis",
-            "db.operation.name": operation,
-            "voicemesh.cache.kind": key.kind,
-        }
+        attributes = {names.DB_SYSTEM: "redis", names.DB_OPERATION: operation, names.CACHE_KIND: key.kind}
         with self._client(operation, attributes):
             yield
 
     @contextmanager
     def embeddings(self, model: str) -> Iterator[None]:
         """Run one question for an embedding in a span."""
-        attributes = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": model}
-        with self._client(f"embeddings {model}", attributes):
+        attributes = {names.OPERATION: names.EMBEDDINGS, names.REQUEST_MODEL: model}
+        with self._client(f"{names.EMBEDDINGS} {model}", attributes):
             yield
 
     @contextmanager
@@ -41,21 +39,23 @@ class TracedRoundTrips:
         try:
             yield
         except BaseException as error:
-            end_span(span, error)
+            end_span(span, error, rpc=False)
             raise
         end_span(span)
 
 
 def note_tally(span: Span, tally: Tally) -> None:
     """Write the counts of a stream to its span."""
+    if not span.is_recording():
+        return
     span.set_attributes(
         {
-            "voicemesh.cache.memory_hits": tally.memory_hits,
-            "voicemesh.cache.redis_hits": tally.redis_hits,
-            "voicemesh.cache.similar_hits": tally.similar_hits,
-            "voicemesh.cache.misses": tally.misses,
-            "voicemesh.cache.leases_granted": tally.granted,
-            "voicemesh.cache.leases_followed": tally.following,
-            "voicemesh.cache.errors": tally.errors,
+            names.CACHE_MEMORY_HITS: tally.memory_hits,
+            names.CACHE_REDIS_HITS: tally.redis_hits,
+            names.CACHE_SIMILAR_HITS: tally.similar_hits,
+            names.CACHE_MISSES: tally.misses,
+            names.CACHE_GRANTED: tally.granted,
+            names.CACHE_FOLLOWED: tally.following,
+            names.CACHE_ERRORS: tally.errors,
         }
     )

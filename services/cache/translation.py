@@ -228,6 +228,7 @@ def response(answer: Response, trace_id: str) -> cache_pb2.ExchangeResponse:
         message.granted.offset_samples = result.offset_samples
     elif isinstance(result, fills.Following):
         message.following.lease_id = result.lease_id
+        message.following.traceparent = result.maker
         _fill_audio(message.following.so_far, result.so_far)
     elif isinstance(result, fills.Part):
         _fill_audio(message.part, result.value)

@@ -12,6 +12,7 @@ from services.chunker.policy import Chunk, Limits
 from services.chunker.revision import revision_of
 from services.chunker.stream import ChunkStream
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.sessions import Session, SessionRegistry
 from voicemesh.runtime.telemetry import Telemetry, end_span
@@ -76,8 +77,8 @@ class ChunkerServicer(chunker_pb2_grpc.ChunkerServiceServicer):
             raise
         finally:
             timer.cancel()
-            span.set_attribute("voicemesh.turn_id", stream.turn_id)
-            span.set_attribute("voicemesh.chunk_count", stream.chunk_count)
+            span.set_attribute(names.TURN_ID, stream.turn_id)
+            span.set_attribute(names.CHUNK_COUNT, stream.chunk_count)
             end_span(span, error)
 
 
@@ -86,14 +87,15 @@ def _responses(
 ) -> Iterable[chunker_pb2.ChunkResponse]:
     for chunk in chunks:
         metrics.cut(chunk, span)
-        span.add_event(
-            "chunk",
-            {
-                "voicemesh.chunk_index": chunk.index,
-                "voicemesh.chunk_reason": chunk.reason.value,
-                "voicemesh.chunk_held_us": chunk.held_ns // 1000,
-            },
-        )
+        if span.is_recording():
+            span.add_event(
+                names.CHUNK,
+                {
+                    names.CHUNK_INDEX: chunk.index,
+                    names.CHUNK_REASON: chunk.reason.value,
+                    names.HELD_MS: chunk.held_ns / 1_000_000,
+                },
+            )
         yield stream.message_of(chunk)
 
 

@@ -16,6 +16,7 @@ from services.llm.core.model import (
     AttemptObserver,
     Finished,
     FinishReason,
+    HttpObserver,
     Observer,
     Provider,
     ProviderRequest,
@@ -129,6 +130,10 @@ class _MeteredChats:
         inner = self._inner.attempt(provider, request, number)
         return _MeteredChat(self._metrics, inner, labels, self._span())
 
+    def event(self, name: str, provider: str, error_type: str = "") -> None:
+        """See `Observer`."""
+        self._inner.event(name, provider, error_type)
+
 
 class _MeteredChat:
     """Watches one attempt."""
@@ -136,7 +141,7 @@ class _MeteredChat:
     def __init__(
         self, metrics: LlmMetrics, inner: AttemptObserver, labels: Mapping[str, str], span: Span
     ) -> None:
-        self.headers = inner.headers
+        self.wants_text = inner.wants_text
         self._metrics = metrics
         self._inner = inner
         self._labels = labels
@@ -148,8 +153,12 @@ class _MeteredChat:
         self._metrics.first_chunk(self._metrics.now_ns() - self._asked_ns, self._labels, self._span)
         self._inner.first_text(timing)
 
-    def end(self, finished: Finished | None, error: BaseException | None) -> None:
+    def http(self, method: str, url: str) -> HttpObserver:
+        """See `AttemptObserver`."""
+        return self._inner.http(method, url)
+
+    def end(self, finished: Finished | None, error: BaseException | None, text: str = "") -> None:
         """See `AttemptObserver`."""
         took_ns = self._metrics.now_ns() - self._asked_ns
         self._metrics.ended(took_ns, self._labels, self._span, finished, error)
-        self._inner.end(finished, error)
+        self._inner.end(finished, error, text)

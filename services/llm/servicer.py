@@ -71,6 +71,8 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
             async for message in requests:
                 self._standing_by.discard(call)
                 span.begin(message.start.traceparent)
+                if message.HasField("start"):
+                    span.turn(message.start.turn_id)
                 call.take(incoming_of(message))
         except DecodeError:
             span.begin()

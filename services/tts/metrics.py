@@ -12,6 +12,7 @@ from opentelemetry.trace import Span
 from services.tts import instruments
 from services.tts.core.chunk import ChunkObserver, Observe
 from services.tts.core.figures import PoolStats
+from services.tts.core.legs import LeaseObserver
 from services.tts.core.members import Cause
 from services.tts.core.model import ChunkOrder, FailedEvent, FinishedEvent, Start
 from services.tts.core.service import Speech
@@ -177,6 +178,7 @@ class _MeteredChunk:
         self._whole = not order.start_offset_samples
         self._span = span
         self._leased = False
+        self.traced = inner.traced
 
     def leased(self, replica: str, queue_us: int) -> None:
         """See `ChunkObserver`."""
@@ -202,6 +204,10 @@ class _MeteredChunk:
     def hedged(self, replica: str) -> None:
         """See `ChunkObserver`."""
         self._inner.hedged(replica)
+
+    def watch(self, voice: str, replica: str) -> LeaseObserver:
+        """See `ChunkObserver`."""
+        return self._inner.watch(voice, replica)
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""

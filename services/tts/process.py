@@ -148,6 +148,8 @@ class WorkerReplica(asyncio.Protocol):
             else:
                 at_fault = fault is wire.Fault.OPTIONS
                 self._ready.set_exception(ReplicaStartError(text, declaration_at_fault=at_fault))
+        elif kind == wire.BATCH:
+            listener.together(wire.parse_together(payload))
         elif kind == wire.HEARTBEAT:
             listener.heartbeat(wire.parse_heartbeat(payload))
         elif kind == wire.PROGRESS:

@@ -12,6 +12,7 @@ from services.tts.core.service import Speech
 from services.tts.core.turn import Turn
 from services.tts.metrics import TtsMetrics
 from services.tts.tracing import ChunkSpan
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.telemetry import Telemetry, end_span, trace_id_of
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
@@ -68,7 +69,7 @@ class TtsServicer(tts_pb2_grpc.TtsServiceServicer):
             batch = self._speech.open_batch(
                 request.texts, request.voice, wanted, request.speed, self._watch(span)
             )
-            span.set_attribute("voicemesh.voice", batch.speaker.name)
+            span.set_attribute(names.VOICE, batch.speaker.name)
             trace_id = trace_id_of(span)
             async for part in batch:
                 if (message := translation.batch_response(part, trace_id)) is not None:
@@ -115,8 +116,8 @@ async def _read(requests: AsyncIterator[tts_pb2.SynthesizeRequest], turn: Turn, 
         async for request in requests:
             translation.take(request, turn)
             if request.HasField("configure") and turn.speaker is not None:
-                span.set_attribute("voicemesh.turn_id", turn.turn_id)
-                span.set_attribute("voicemesh.voice", turn.speaker.name)
+                span.set_attribute(names.TURN_ID, turn.turn_id)
+                span.set_attribute(names.VOICE, turn.speaker.name)
     except Exception as error:  # noqa: BLE001 - the turn's reader raises it
         turn.fail(error)
     else:

@@ -25,7 +25,8 @@ from services.tts import loudness
 from services.tts.delivery import Delivery, Voice, failed
 from services.tts.engines.base import CannotSpeakError, OutOfMemoryError, SteppedEngine, Utterance
 from services.tts.scheduling import Batch, Pause, Scheduler, Work
-from services.tts.wire import SpeakRequest
+from services.tts.together import Groups
+from services.tts.wire import SpeakRequest, together_message
 
 _FOR_NOBODY: Final = 1 << 31
 """Ids from here on are those of texts that are spoken to measure a variant. The service never gets so far."""
@@ -78,6 +79,7 @@ class Stepping:
         """Requests of variants that are being measured, in order."""
         self._for_nobody = itertools.count(_FOR_NOBODY)
         self._by_work: dict[Work, _Speaking] = {}
+        self._groups = Groups()
         self._out: list[bytes] = []
 
     # ---- commands, from another thread --------------------------------------------------------
@@ -209,7 +211,12 @@ class Stepping:
             for one in speaking:
                 self._fail(one.delivery, error)
             return
-        self._scheduler.ran(batch, began_ns, self._now_ns())
+        ended_ns = self._now_ns()
+        self._scheduler.ran(batch, began_ns, ended_ns)
+        if len(speaking) > 1 and any(one.delivery.request.traced for one in speaking):
+            ids = [one.delivery.id for one in speaking if one.delivery.id < _FOR_NOBODY]
+            if len(ids) > 1:
+                self._groups.ran(batch.step.stage, ids, began_ns, ended_ns)
         for one in speaking:
             self._take(one)
 
@@ -288,6 +295,7 @@ class Stepping:
 
     def _forget(self, request_id: int) -> None:
         speaking = self._speaking.pop(request_id, None)
+        self._out += map(together_message, self._groups.ended(request_id, self._now_ns()))
         if speaking is not None and speaking.work is not None:
             self._scheduler.drop(speaking.work, self._now_ns())
             del self._by_work[speaking.work]

@@ -1,10 +1,22 @@
-"""One span for each chunk, below the span of its call."""
+"""One span for each chunk, below the span of its call; below that one for each replica that had it.
 
-from opentelemetry.trace import Span
+Synthesize ── text_to_speech {engine} ── lease {engine}     one a lease: of one that was lost,
+                               │         lease {engine}     of the one that went on, of a hedge
+                               └ links <──> voicemesh.tts.batch, a trace of its own
+"""
 
-from services.tts.core.model import ChunkOrder, FailedEvent, FinishedEvent, Start
+import time
+from collections.abc import Sequence
+
+from opentelemetry.trace import INVALID_SPAN, Link, Span
+
+from services.tts.core.job import JobEnd
+from services.tts.core.legs import LeaseObserver
+from services.tts.core.model import ChunkOrder, FailedEvent, FinishedEvent, Start, Together
 from services.tts.core.speaker import Speaker
-from voicemesh.runtime.telemetry import Telemetry, end_span
+from voicemesh.runtime import trace_content
+from voicemesh.runtime import trace_names as names
+from voicemesh.runtime.telemetry import Telemetry, end_span, note_error
 
 
 class ChunkSpan:
@@ -19,50 +31,122 @@ class ChunkSpan:
     """
 
     def __init__(self, telemetry: Telemetry, parent: Span, order: ChunkOrder, speaker: Speaker) -> None:
-        self._started = False
+        self._telemetry = telemetry
+        self._lost = self._heard = False
+        self._engine = speaker.pool.spec.engine
+        self.traced = parent.is_recording()
+        if not self.traced:
+            self._span: Span = INVALID_SPAN
+            return
         self._span = telemetry.child_span(
-            f"text_to_speech {speaker.pool.spec.engine}",
+            f"{names.TEXT_TO_SPEECH} {self._engine}",
             parent,
             attributes={
-                "gen_ai.operation.name": "text_to_speech",
-                "gen_ai.output.type": "speech",
-                "gen_ai.request.model": speaker.name,
-                "voicemesh.chunk_index": order.index,
-                "voicemesh.characters": len(order.text),
+                names.OPERATION: names.TEXT_TO_SPEECH,
+                names.OUTPUT_TYPE: "speech",
+                names.PROVIDER: self._engine,
+                names.REQUEST_MODEL: speaker.name,
+                names.CHUNK_INDEX: order.index,
+                names.CHARACTERS: len(order.text),
             },
         )
+        if telemetry.content:
+            self._span.set_attribute(names.INPUT_MESSAGES, trace_content.message("user", order.text))
 
     def leased(self, replica: str, queue_us: int) -> None:
         """See `ChunkObserver`."""
-        if self._started:
-            self._span.add_event("resumed", {"voicemesh.tts.replica": replica})
-        self._started = True
-        self._span.set_attribute("voicemesh.tts.queue_ms", queue_us / 1000)
-        self._span.set_attribute("voicemesh.tts.replica", replica)
+        if self._lost:
+            name = names.RESUMED if self._heard else names.RETRIED
+            self._span.add_event(name, {names.TTS_REPLICA: replica})
+            self._lost = False
+        self._span.set_attribute(names.TTS_QUEUE_MS, queue_us / 1000)
+        self._span.set_attribute(names.TTS_REPLICA, replica)
 
     def first_frame(self, start: Start) -> None:
         """See `ChunkObserver`."""
-        self._span.set_attribute("voicemesh.tts.synthesis_ms", start.synthesis_us / 1000)
-        self._span.set_attribute("voicemesh.tts.voice", start.voice)
+        self._heard = True
+        self._span.set_attribute(names.TTS_SYNTHESIS_MS, start.synthesis_us / 1000)
+        self._span.set_attribute(names.TTS_VOICE, start.voice)
 
     def lost(self, replica: str, reason: str) -> None:
         """See `ChunkObserver`."""
-        self._span.add_event("replica_lost", {"voicemesh.tts.replica": replica, "reason": reason})
+        self._lost = True
+        self._span.add_event(names.REPLICA_LOST, {names.TTS_REPLICA: replica, names.REASON: reason})
 
     def fell_back(self, voice: str, reason: str) -> None:
         """See `ChunkObserver`."""
-        self._span.add_event("fell_back", {"voicemesh.tts.voice": voice, "reason": reason})
+        self._lost = False  # this one does not go on with what the last one lost: it begins at a word
+        self._span.add_event(names.FAILED_OVER, {names.TTS_VOICE: voice, names.REASON: reason})
 
     def hedged(self, replica: str) -> None:
         """See `ChunkObserver`."""
-        self._span.add_event("hedged", {"voicemesh.tts.replica": replica})
+        self._span.add_event(names.HEDGED, {names.TTS_REPLICA: replica, names.ERROR_TYPE: names.LATE})
+
+    def watch(self, voice: str, replica: str) -> "LeaseSpan":
+        """See `ChunkObserver`."""
+        return LeaseSpan(self._telemetry, self._span, self._engine, voice, replica)
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""
-        self._span.set_attribute("voicemesh.audio_ms", audio_ms)
+        if not self.traced:
+            return
+        self._span.set_attribute(names.AUDIO_MS, audio_ms)
+        self._span.set_attribute(names.ENGINE_MS, event.engine_us / 1000)
         if isinstance(event, FailedEvent):
-            end_span(self._span, event.error)
+            end_span(self._span, event.error, rpc=False)
             return
         if event.cancelled:
-            self._span.add_event("cancelled")
+            self._span.add_event(names.CANCELLED)
         end_span(self._span)
+
+
+class LeaseSpan:
+    """Watches one lease: the time that a replica, a process of its own, had the chunk."""
+
+    def __init__(self, telemetry: Telemetry, chunk: Span, engine: str, voice: str, replica: str) -> None:
+        self._telemetry = telemetry
+        self._chunk = chunk
+        self._span = chunk
+        if chunk.is_recording():
+            self._span = telemetry.child_span(
+                f"{names.LEASE_SPAN} {engine}",
+                chunk,
+                attributes={names.TTS_REPLICA: replica, names.TTS_VOICE: voice},
+            )
+
+    def together(self, together: Together, others: Sequence[LeaseObserver]) -> None:
+        """Record what it was advanced together with: a span with a link to each chunk's, and from each."""
+        chunks = [self._chunk, *(other._chunk for other in others if isinstance(other, LeaseSpan))]  # noqa: SLF001 - of this class
+        chunks = [chunk for chunk in chunks if chunk.is_recording()]
+        if not chunks:
+            return
+        now_ns = time.time_ns()
+        span = self._telemetry.linked_span(
+            names.BATCH_SPAN,
+            [Link(chunk.get_span_context()) for chunk in chunks],
+            start_time=now_ns - together.began_us * 1000,
+            attributes={
+                names.BATCH_STAGE: together.stage,
+                names.BATCH_SIZE: together.largest,
+                names.BATCH_CHUNKS: len(together.ids),
+                names.BATCH_STEPS: together.steps,
+                names.ENGINE_MS: together.engine_us / 1000,
+            },
+        )
+        if span.is_recording():
+            for chunk in chunks:
+                chunk.add_link(span.get_span_context())
+        span.end(now_ns - together.ended_us * 1000)
+
+    def end(self, lost: str = "", end: JobEnd | None = None) -> None:
+        """See `LeaseObserver`."""
+        if self._span is self._chunk:
+            return  # nobody sees it
+        if lost:
+            self._span.set_attribute(names.REASON, lost)
+            note_error(self._span, "REPLICA_LOST")
+            self._span.end()
+            return
+        if end is not None and end.cancelled:
+            self._span.add_event(names.CANCELLED)
+        end_span(self._span, end.error if end is not None else None, rpc=False)

@@ -15,14 +15,15 @@ Every message is a header and a payload, integers little-endian:
     CANCEL  empty                                        u64 offset in samples, u8 estimated)
     CREDIT  u64 samples                     DONE    u64 samples made, u64 engine µs, u8 cancelled
                                             FAILED  u8 Fault, then UTF-8 text
+                                            BATCH   JSON of Together: before the end of the first of them
                                             HEARTBEAT  JSON of Heartbeat: about once a second
                                             PROGRESS   JSON of Progress: as its start gets on,
                                                        and before what is loaded when needed first
 
 `joins` is {trim_silence, pauses_ms, loudness, gain_db}, see `services.tts.delivery.Voice`. WORDS come
-before the FRAME that holds them. Messages that belong to no request (LOAD, READY, HEARTBEAT, PROGRESS,
-a FAILED start) have request id 0; a HEARTBEAT and a PROGRESS may come at any time, also before READY.
-A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
+before the FRAME that holds them. Messages that belong to no single request (LOAD, READY, BATCH, HEARTBEAT,
+PROGRESS, a FAILED start) have request id 0; a HEARTBEAT and a PROGRESS may come at any time, also before
+READY. A request ends with exactly one DONE or FAILED. CANCEL may cross either: a CANCEL for an unknown id
 means nothing.
 
 A worker sends no more samples than the request's window and the CREDIT since allow; then it waits,
@@ -48,6 +49,7 @@ DONE: Final = 19
 FAILED: Final = 20
 HEARTBEAT: Final = 21
 PROGRESS: Final = 22
+BATCH: Final = 23
 
 MAX_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 
@@ -112,6 +114,8 @@ class SpeakRequest(NamedTuple):
     """Samples per second that are wanted; every other count of samples is in these. 0: the engine's own."""
     caller: str = ""
     """Whose it is, a turn or a batch: no caller's texts starve those of another."""
+    traced: bool = False
+    """Whether it is to be told which others it was advanced together with."""
 
 
 class Done(NamedTuple):
@@ -123,6 +127,25 @@ class Done(NamedTuple):
     """How long the engine was busy, without waiting for CREDIT, in microseconds."""
     cancelled: bool
     """True where a cancel ended it before its last sample."""
+
+
+class Together(NamedTuple):
+    """Requests that an engine advanced in the same steps, from when they met until one of them ended."""
+
+    stage: str
+    """Of the steps, as the engine calls it."""
+    ids: tuple[int, ...]
+    """The requests."""
+    steps: int
+    """How many they took together."""
+    largest: int
+    """The most that took one of these together."""
+    engine_us: int
+    """How long the engine was busy with these steps."""
+    began_us: int
+    """When the first began, in microseconds before this was sent."""
+    ended_us: int
+    """When the last one ended, in the same."""
 
 
 class Heartbeat(NamedTuple):
@@ -183,6 +206,11 @@ def heartbeat_message(heartbeat: Heartbeat) -> bytes:
     return json_message(HEARTBEAT, 0, heartbeat._asdict())
 
 
+def together_message(together: Together) -> bytes:
+    """Return a BATCH."""
+    return json_message(BATCH, 0, together._asdict())
+
+
 def progress_message(progress: Progress) -> bytes:
     """Return a PROGRESS."""
     return json_message(PROGRESS, 0, progress._asdict())
@@ -224,6 +252,12 @@ def parse_failed(payload: bytes) -> tuple[Fault, str]:
 def parse_heartbeat(payload: bytes) -> Heartbeat:
     """Return the content of a HEARTBEAT."""
     return Heartbeat(**json.loads(payload))
+
+
+def parse_together(payload: bytes) -> Together:
+    """Return the content of a BATCH."""
+    values = json.loads(payload)
+    return Together(**{**values, "ids": tuple(values["ids"])})
 
 
 def parse_progress(payload: bytes) -> Progress:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.tts.core.model import Done, Fault, Heartbeat, Progress, SpeakRequest, VoiceSpec, Word
+from services.tts.core.model import Done, Fault, Heartbeat, Progress, SpeakRequest, Together, VoiceSpec, Word
 from services.tts.process import WorkerReplica, launch_worker
 
 TEXT = "The quick brown fox doesn't jump over 12,345 lazy dogs, today."
@@ -48,6 +48,7 @@ class Ear:
         self.gone = ""
         self.beats: list[Heartbeat] = []
         self.progress_told: list[Progress] = []
+        self.met: list[Together] = []
         self._news = asyncio.Event()
 
     def frame(self, request_id: int, offset_samples: int, pcm: bytes) -> None:
@@ -66,6 +67,9 @@ class Ear:
     def failed(self, request_id: int, message: str, fault: Fault) -> None:
         self.takes[request_id].end = f"{fault.name.lower()}: {message}"
         self._news.set()
+
+    def together(self, together: Together) -> None:
+        self.met.append(together)
 
     def progress(self, progress: Progress) -> None:
         self.progress_told.append(progress)

@@ -28,7 +28,8 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.clock import SystemClock
 from voicemesh.runtime.health import Readiness
 from voicemesh.runtime.server import Runtime, make_server
-from voicemesh.runtime.telemetry import RPC_STATUS_ATTRIBUTE, Telemetry
+from voicemesh.runtime.telemetry import Telemetry
+from voicemesh.runtime.trace_names import RPC_STATUS
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -432,7 +433,7 @@ async def test_a_client_that_goes_away_leaves_nothing(house: House) -> None:
     assert (await caller.next()).chunk.text == "Hello world."
     caller.call.cancel()
     span = await house.span()
-    assert dict(span.attributes or {})[RPC_STATUS_ATTRIBUTE] == "CANCELLED"
+    assert dict(span.attributes or {})[RPC_STATUS] == "CANCELLED"
     assert len(house.runtime.sessions) == 0
     assert texts_of(await house.cut("Still here.")) == ["Still here."]
 

@@ -5,9 +5,11 @@ import json
 import socket
 from collections.abc import AsyncGenerator
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
+from opentelemetry.trace import SpanKind
 
 from tests.contract.llm_harness import GUARD_S, TRACE_ID, House, message, openai_house, settings
 from tests.support.openai_server import TEXT, OpenAiServer, Reply, Request, tokens_of
@@ -109,8 +111,21 @@ async def test_the_trace_goes_on_to_the_provider(line: Line) -> None:
     house, server = line
     server.script(Reply(tokens=("Hi",), model="m-2024"))
     await house.ask()
-    chat = (await house.spans())["chat gpt-4o-mini"]
-    assert server.requests[0].headers["traceparent"] == f"00-{TRACE_ID}-{chat.context.span_id:016x}-01"
+    spans = await house.spans()
+    chat, http = spans["chat gpt-4o-mini"], spans["POST"]
+    assert http.parent.span_id == chat.context.span_id
+    assert http.kind is SpanKind.CLIENT
+    assert server.requests[0].headers["traceparent"] == f"00-{TRACE_ID}-{http.context.span_id:016x}-01"
+    port = urlsplit(server.base_url).port
+    assert dict(http.attributes) == {
+        "http.request.method": "POST",
+        "url.full": f"{server.base_url}/chat/completions",
+        "server.address": "127.0.0.1",
+        "server.port": port,
+        "http.response.status_code": 200,
+        "network.protocol.version": "1.1",
+    }
+    assert [event.name for event in http.events] == ["voicemesh.http.headers"]
     assert chat.attributes["gen_ai.provider.name"] == "openai"
     assert chat.attributes["gen_ai.response.model"] == "m-2024"
     assert chat.attributes["gen_ai.response.id"] == "chatcmpl-scripted"
@@ -273,7 +288,9 @@ async def test_what_the_provider_refuses_is_typed_and_not_repeated(
     assert "sk-test" not in failure.message
     assert len(server.requests) == 1
     for span in (await house.spans()).values():
-        assert span.attributes["error.type"] == reason
+        # By the conventions for HTTP it is the status there.
+        http_status = str(span.attributes.get("http.response.status_code"))
+        assert span.attributes["error.type"] == (http_status if span.name == "POST" else reason)
     assert (await house.ask()).finished
 
 

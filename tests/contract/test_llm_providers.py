@@ -12,9 +12,11 @@ from typing import Any
 import grpc
 import pytest
 
+from services.llm.servicer import FULL_NAME
 from tests.contract.llm_harness import GUARD_S, Failure, House, settings
 from tests.support.openai_server import TEXT, OpenAiServer, Reply, tokens_of
 from voicemesh.llm.v1 import llm_pb2
+from voicemesh.runtime import trace_names as names
 
 FIRST = Reply(tokens=("I am", " the first."))
 SECOND = Reply(tokens=("I am", " the second."))
@@ -65,14 +67,23 @@ async def test_the_next_answers_whatever_befalls_the_first(unix_address: str, re
         assert _kinds(call) == [BROKEN]
         assert (call.finished.provider, call.finished.model) == ("two", "m-two")
         assert [server.requests[0].body["model"] for server in (one, two)] == ["m-one", "m-two"]
-        spans = [span for span in await house.all_spans() if span.name.startswith("chat")]
-        failed, answered = sorted(spans, key=lambda span: span.attributes.get("voicemesh.attempt", 0))
+        spans = await house.all_spans()
+        chats = [span for span in spans if span.name.startswith("chat")]
+        failed, answered = sorted(chats, key=lambda span: span.attributes.get("voicemesh.attempt", 0))
         assert failed.attributes["error.type"].startswith("LLM_")
         assert failed.attributes["gen_ai.provider.name"] == "one"
         assert "error.type" not in answered.attributes
         assert answered.attributes["gen_ai.response.model"] == "m-two"
         assert answered.parent.span_id == failed.parent.span_id
-        assert two.requests[0].headers["traceparent"].split("-")[2] == f"{answered.context.span_id:016x}"
+        https = {span.parent.span_id: span for span in spans if span.name == "POST"}
+        asked = https[answered.context.span_id]
+        assert two.requests[0].headers["traceparent"].split("-")[2] == f"{asked.context.span_id:016x}"
+        assert failed.context.span_id in https
+        (call_span,) = [span for span in spans if span.name == f"{FULL_NAME}/Generate"]
+        (event,) = call_span.events
+        assert event.name == names.FAILED_OVER
+        assert event.attributes[names.PROVIDER] == "two"
+        assert event.attributes[names.ERROR_TYPE] == failed.attributes["error.type"]
 
 
 async def test_nobody_listens_at_the_first(unix_address: str) -> None:

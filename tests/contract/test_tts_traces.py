@@ -6,6 +6,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from services.tts.servicer import SERVICE
 from tests.contract.tts_harness import ESPEAK, TEXT, Caller, eventually, serving, sim
+from voicemesh.runtime import trace_names as names
 
 
 async def test_a_turn_has_one_span_and_each_chunk_one_below_it(tmp_path):
@@ -23,7 +24,7 @@ async def test_a_turn_has_one_span_and_each_chunk_one_below_it(tmp_path):
             await caller.rest()
 
         async def ended() -> bool:
-            return len(service.spans()) == 5
+            return len(service.spans()) == 9
 
         await eventually(ended)
         calls = [span for span in service.spans() if span.name == f"{SERVICE}/Synthesize"]
@@ -46,7 +47,12 @@ async def test_a_turn_has_one_span_and_each_chunk_one_below_it(tmp_path):
         (failed,) = [span for span in service.spans() if span.name == "text_to_speech simulated"]
         assert not failed.status.is_ok
         assert attributes(failed)["error.type"] == "NO_ENGINE"
-        assert [event.name for event in failed.events] == ["replica_lost", "resumed", "replica_lost"]
+        assert [event.name for event in failed.events] == [
+            names.REPLICA_LOST,
+            names.RESUMED,
+            names.REPLICA_LOST,
+            names.ERROR,
+        ]
         assert all(f"{span.context.trace_id:032x}" == trace_id for span in service.spans())
         assert not any("fox" in str(span.to_json()) for span in service.spans())
 

@@ -28,6 +28,10 @@ class ReceivedSpan:
     attributes: dict[str, Any]
     failed: bool
     events: tuple[str, ...]
+    links: tuple[tuple[str, str], ...] = ()
+    """Trace and span that it is linked with."""
+    event_attributes: tuple[dict[str, Any], ...] = ()
+    """Those of each of `events`."""
 
 
 @dataclass
@@ -83,6 +87,8 @@ def _span(service: str, span: Any) -> ReceivedSpan:
         attributes=_attributes(span.attributes),
         failed=span.status.code == 2,  # STATUS_CODE_ERROR
         events=tuple(event.name for event in span.events),
+        links=tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
+        event_attributes=tuple(_attributes(event.attributes) for event in span.events),
     )
 
 

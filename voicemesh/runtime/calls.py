@@ -16,13 +16,14 @@ from opentelemetry.trace import Span, get_current_span
 from voicemesh.runtime import telemetry
 from voicemesh.runtime.instruments import DURATION_S, Declared, Instrument, Kind, Values
 from voicemesh.runtime.metrics import Metrics
+from voicemesh.runtime.trace_names import RPC_STATUS
 
 _METHODS: Final = Declared(32)
 """Only methods that there are get as far as this: those of the mesh's services."""
 _LABELS: Final[dict[str, Values]] = {
     "rpc.system.name": ("grpc",),
     "rpc.method": _METHODS,
-    telemetry.RPC_STATUS_ATTRIBUTE: tuple(code.name for code in grpc.StatusCode),
+    RPC_STATUS: tuple(code.name for code in grpc.StatusCode),
 }
 SERVER: Final = Instrument(
     kind=Kind.HISTOGRAM,
@@ -54,7 +55,7 @@ class CallMeter:
         labels = {
             "rpc.system.name": "grpc",
             "rpc.method": method,
-            telemetry.RPC_STATUS_ATTRIBUTE: code.name,
+            RPC_STATUS: code.name,
         }
         self._duration.record(seconds, labels, span)
 

@@ -158,7 +158,9 @@ async def _serve(
     signals = _Signals(exit_with_stdin=loaded.exit_with_stdin)
     readiness = Readiness(full_name)
     metrics = make_metrics(service, scraped=bool(metrics_listen))
-    runtime = Runtime(service, readiness, Telemetry(service), SystemClock(), metrics)
+    runtime = Runtime(
+        service, readiness, Telemetry(service, content=loaded.trace_content), SystemClock(), metrics
+    )
     server = make_server(loaded.max_message_bytes, metrics=metrics)
     hosted = build(loaded, runtime)
     hosted.register(server)

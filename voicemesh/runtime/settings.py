@@ -49,6 +49,8 @@ class ServerSettings(BaseSettings):
     """Seconds that turns in flight may take after SIGTERM or SIGINT."""
     max_message_bytes: Annotated[int, Field(ge=65536, le=67108864)] = 4194304
     """Largest message that is accepted from a peer."""
+    trace_content: bool = False
+    """Put the text of prompts, replies and chunks into traces, too: whoever sees these reads along."""
     reflection: bool = True
     """Answer gRPC reflection."""
     exit_with_stdin: bool = False

@@ -80,9 +80,10 @@ class Attempt:
         self._first = ""
         self._spoke = False
         self._settled = False
+        self._said: list[str] = []
         listed.asked()
         listed.breaker.admit()
-        self._events = listed.provider.generate(replace(request, headers=observer.headers))
+        self._events = listed.provider.generate(replace(request, watch=observer.http))
 
     async def open(self) -> None:
         """Read up to the first text, or to the end of a reply without any.
@@ -142,6 +143,8 @@ class Attempt:
                         # Now, and not at its end: where this is the probe, all others wait for it.
                         self._spoke = True
                         self._listed.succeeded()
+                    if self._observer.wants_text:
+                        self._said.append(text)
                     return text
             self._settle(None)
             return None
@@ -199,7 +202,7 @@ class Attempt:
         listed = self._listed
         if isinstance(error, AttemptError):
             listed.failed(error.error, retryable=error.retryable, retry_after_ms=error.retry_after_ms)
-            self._observer.end(None, error.error)
+            self._observer.end(None, error.error, "".join(self._said))
             return
         if not self._spoke and self.ending is not None:
             listed.succeeded()
@@ -211,4 +214,4 @@ class Attempt:
         ending = self.ending or ProviderEnd(FinishReason.CANCELLED, self.candidate.model)
         took_ns = self._clock.now_ns() - self._asked_ns
         finished = Finished(ending.reason, listed.name, ending.model, took_ns, self.usage, ending.response_id)
-        self._observer.end(None if error else finished, error)
+        self._observer.end(None if error else finished, error, "".join(self._said))

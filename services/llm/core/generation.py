@@ -30,6 +30,7 @@ from services.llm.core.model import (
 )
 from services.llm.core.retries import Budget, RetryPolicy
 from services.llm.core.route import Route
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError, MeshError
 
@@ -178,10 +179,12 @@ class Generation:
     async def _ask_until_answered(self, deadline_s: float) -> None:
         loop = asyncio.get_running_loop()
         route = Route(self._candidates, self._policy, loop.time, deadline_s, self._draw)
-        step = route.first()
+        step, why = route.first(), ""
         while True:
             for notice in step.notices:
                 self._figures.fallbacks += isinstance(notice, FallbackNotice)
+                name = names.FAILED_OVER if isinstance(notice, FallbackNotice) else names.RETRIED
+                self._observer.event(name, step.candidate.listed.name, why)
                 await self._events.put(notice)
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
@@ -195,10 +198,12 @@ class Generation:
                 await self._hear(attempt)
                 return
             except AttemptError as failure:
-                said = "".join(self._said)
+                said, why = "".join(self._said), failure.error.reason
                 step = route.after(failure, attempt.candidate, said=bool(said))
                 if step.candidate is attempt.candidate:
-                    self._figures.retried[attempt.candidate.listed.name, failure.error.reason] += 1
+                    self._figures.retried[attempt.candidate.listed.name, why] += 1
+                    if said:  # nobody is told, and it is asked again all the same
+                        self._observer.event(names.RETRIED, step.candidate.listed.name, why)
                 if said:
                     self._resumed = f"the reply broke off and goes on: {failure.error.message}"
             except Exception as fault:
@@ -234,6 +239,7 @@ class Generation:
         if opened is not attempt:
             route.went_to(opened.candidate)
             if opened.failure is None:
+                self._observer.event(names.FAILED_OVER, opened.candidate.listed.name, names.LATE)
                 told = f"{attempt.candidate.listed.name} was late, {opened.candidate.listed.name} was faster"
                 await self._events.put(FallbackNotice(told))
         return opened
@@ -243,6 +249,7 @@ class Generation:
         if candidate is None or not self._hedges.spend():
             return None
         self._figures.hedges += 1
+        self._observer.event(names.HEDGED, candidate.listed.name, names.LATE)
         return self._attempt(candidate)
 
     async def _hear(self, attempt: Attempt) -> None:
@@ -264,5 +271,6 @@ class Generation:
         """Tell once of each time that a reply went on, when it does."""
         if self._resumed:
             self._figures.resumed += 1
+            self._observer.event(names.RESUMED, self._tried[-1].candidate.listed.name)
             await self._events.put(ResumedNotice(self._resumed))
             self._resumed = ""

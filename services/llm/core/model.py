@@ -1,9 +1,10 @@
 """What the parts of the LLM service say to one another."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from voicemesh.runtime.errors import MeshError
 
@@ -95,8 +96,8 @@ class ProviderRequest:
     session_id: str = ""
     tenant: str = ""
     """Whose session that is."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """HTTP headers that carry the trace to the provider."""
+    watch: "Callable[[str, str], HttpObserver]" = field(default=lambda *_: UNWATCHED, compare=False)
+    """Watches each HTTP request that is made for it, told its method and address."""
     continues: bool = False
     """The last message is the assistant's own, and the reply is to go on behind its end."""
 
@@ -270,18 +271,52 @@ Notice = RetryNotice | FallbackNotice | ResumedNotice
 GenerationEvent = Delta | Notice | Finished
 
 
-class AttemptObserver(Protocol):
-    """Watches one attempt at a provider, for traces."""
+class HttpObserver(Protocol):
+    """Watches one HTTP request to a provider, for traces."""
 
     headers: Mapping[str, str]
     """HTTP headers that carry the trace to the provider."""
+
+    def answered(self, status: int, version: str) -> None:
+        """The response headers came: their status, and the version of HTTP, as in "HTTP/1.1"."""
+        ...
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The response was read, or `error` ended it. May be called again, which does nothing."""
+        ...
+
+
+class _Unwatched:
+    """Nobody watches."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def answered(self, status: int, version: str) -> None:
+        """See `HttpObserver`."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """See `HttpObserver`."""
+
+
+UNWATCHED: Final[HttpObserver] = _Unwatched()
+
+
+class AttemptObserver(Protocol):
+    """Watches one attempt at a provider, for traces."""
+
+    wants_text: bool
+    """Whether `end` is to be told what was said."""
+
+    def http(self, method: str, url: str) -> HttpObserver:
+        """Watch an HTTP request that is made for it."""
+        ...
 
     def first_text(self, timing: Timing) -> None:
         """The first text of the whole reply is there."""
         ...
 
-    def end(self, finished: Finished | None, error: BaseException | None) -> None:
-        """The attempt is over; one of both is None."""
+    def end(self, finished: Finished | None, error: BaseException | None, text: str = "") -> None:
+        """The attempt is over; one of the first two is None. `text` is what it said, where that is wanted."""
         ...
 
 
@@ -290,4 +325,8 @@ class Observer(Protocol):
 
     def attempt(self, provider: Provider, request: ProviderRequest, number: int) -> AttemptObserver:
         """Watch the attempt with this number, counted from 0."""
+        ...
+
+    def event(self, name: str, provider: str, error_type: str = "") -> None:
+        """Note an event of `voicemesh.runtime.trace_names`: who is asked now, and what led to it."""
         ...

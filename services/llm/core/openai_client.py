@@ -75,6 +75,14 @@ def make_client(
     return client
 
 
+def answer_of(answer: openai.AsyncStream[object] | BaseException) -> tuple[int, str]:
+    """Return the status and the version of HTTP of an answer or of a refusal; (0, "") where none came."""
+    response = getattr(answer, "response", None)
+    if not isinstance(response, httpx2.Response):
+        return 0, ""
+    return response.status_code, response.http_version
+
+
 async def ask(
     client: openai.AsyncOpenAI, body: Mapping[str, Any], headers: Mapping[str, str]
 ) -> openai.AsyncStream[object]:

@@ -13,6 +13,7 @@ from services.llm.core.model import (
     AttemptError,
     Connected,
     FinishReason,
+    HttpObserver,
     ImagePart,
     Message,
     ProviderEnd,
@@ -94,6 +95,8 @@ class OpenAiProvider:
         }
         parts = urlsplit(self._base_url)
         host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+        self._address = f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}/chat/completions"
         self.server: tuple[str, int] | None = (host, parts.port or (443 if parts.scheme == "https" else 80))
         self._is_openai = host.endswith(("openai.com", "openai.azure.com"))
         self._dialect = Dialect(is_openai=self._is_openai)
@@ -122,27 +125,42 @@ class OpenAiProvider:
         """Ask once and yield the reply as it comes; see `Provider.generate`."""
         client, package = await self._load()
         try:
-            stream = await self._ask(client, package, request)
+            stream, http = await self._ask(client, package, request)
+            error: BaseException | None = None
             try:
                 yield Connected()
                 async for event in _events_of(stream, request.model, package.FAILURES):
+                    if isinstance(event, ProviderEnd):
+                        http.end()
                     yield event
+            except BaseException as caught:
+                error = caught
+                raise
             finally:
+                http.end(asyncio.CancelledError() if isinstance(error, GeneratorExit) else error)
                 await stream.close()
         except package.FAILURES as error:
             raise self._failure_of(package, error, request.model) from error
 
-    async def _ask(self, client: Any, package: Any, request: ProviderRequest) -> Any:
+    async def _ask(self, client: Any, package: Any, request: ProviderRequest) -> tuple[Any, HttpObserver]:
         """Ask; where a parameter is refused that a reply can be made without, ask at once without it."""
         asked = self._body_of(request)
         while True:
             body = self._dialect.body(asked)
+            http = request.watch("POST", self._address)
             try:
-                return await package.ask(client, body, request.headers)
-            except package.FAILURES as error:
+                stream = await package.ask(client, body, http.headers)
+            except BaseException as error:
+                http.answered(*package.answer_of(error))
+                http.end(error)
+                if not isinstance(error, package.FAILURES):
+                    raise
                 refusal = package.refusal_of(error)
                 if refusal is None or not self._dialect.learn(request.model, body, *refusal):
                     raise
+            else:
+                http.answered(*package.answer_of(stream))
+                return stream, http
 
     def _failure_of(self, package: Any, error: Exception, model: str) -> AttemptError:
         failure: AttemptError = package.attempt_error_of(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from services.tts.core.buffer import Buffer
 from services.tts.core.job import JobEnd, Lease
+from services.tts.core.legs import LeaseObserver, Leg
 from services.tts.core.model import (
     ChunkEvent,
     ChunkOrder,
@@ -20,7 +21,7 @@ from services.tts.core.model import (
     Word,
     WordsEvent,
 )
-from services.tts.core.relay import Leg, Relay
+from services.tts.core.relay import Relay
 from services.tts.core.speaker import Speaker
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
@@ -30,6 +31,9 @@ __all__ = ["Chunk", "ChunkObserver", "Observe", "Speaker"]
 
 class ChunkObserver(Protocol):
     """Who watches a chunk, for traces and meters. Calls must not raise."""
+
+    traced: bool
+    """Whether its replicas are to tell what it was advanced together with."""
 
     def leased(self, replica: str, queue_us: int) -> None:
         """A replica begins to speak it; again after one was lost."""
@@ -49,6 +53,10 @@ class ChunkObserver(Protocol):
 
     def hedged(self, replica: str) -> None:
         """A second replica was asked for it, because the first is late."""
+        ...
+
+    def watch(self, voice: str, replica: str) -> LeaseObserver:
+        """Return who watches a lease of it: that of `replica`, which speaks as `voice`."""
         ...
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
@@ -110,6 +118,7 @@ class Chunk:
             in_hand_ms=order.deadline_ms,
             sample_rate_hz=speaker.sample_rate_hz,
             caller=caller,
+            traced=observer.traced,
         )
         deadline_ns = self._arrived_ns + order.deadline_ms * 1_000_000
         # Behind the first chunk a player has something in hand, and nothing is in front of index 0.
@@ -229,6 +238,10 @@ class Chunk:
     def hedged(self, replica: str) -> None:
         """See `RelayListener`."""
         self._observer.hedged(replica)
+
+    def watch(self, leg: Leg, replica: str) -> LeaseObserver:
+        """See `RelayListener`."""
+        return self._observer.watch(leg.speaker.name, replica)
 
     def ended(self, end: JobEnd) -> None:
         """See `RelayListener`."""

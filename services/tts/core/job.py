@@ -1,10 +1,11 @@
 """One chunk in the pool: from its place in the queue, over one lease or several, to its end."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.tts.core.model import Done, SpeakRequest, Word
+from services.tts.core.model import Done, SpeakRequest, Together, Word
 from services.tts.fairness import Account
 from voicemesh.runtime.errors import MeshError
 
@@ -73,6 +74,10 @@ class JobListener(Protocol):
 
     def job_lost(self, replica: str, reason: str) -> None:
         """The replica was lost; another will go on."""
+        ...
+
+    def job_together(self, together: Together, others: "Sequence[JobListener]") -> None:
+        """The engine advanced it together with those of `others`; told to one of them."""
         ...
 
     def job_ended(self, end: JobEnd) -> None:

@@ -7,7 +7,17 @@ from typing import Final, Protocol
 
 from services.tts.core.figures import ReplicaStats
 from services.tts.core.job import Job, JobState
-from services.tts.core.model import Done, Fault, Heartbeat, Limits, Progress, Replica, ReplicaStartError, Word
+from services.tts.core.model import (
+    Done,
+    Fault,
+    Heartbeat,
+    Limits,
+    Progress,
+    Replica,
+    ReplicaStartError,
+    Together,
+    Word,
+)
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
@@ -193,6 +203,12 @@ class Member:
             self._warm(ReplicaStartError(message))
         elif (job := self.jobs.get(request_id)) is not None:
             self._listener.on_failed(self, job, message, fault)
+
+    def together(self, together: Together) -> None:
+        """See `ReplicaListener`."""
+        listeners = [job.listener for job in map(self.jobs.get, together.ids) if job is not None]
+        if listeners:
+            listeners[0].job_together(together, listeners[1:])
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """See `ReplicaListener`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.tts.engines.base import Capabilities, Variant
-from services.tts.wire import Done, Fault, Heartbeat, Progress, SpeakRequest, Word
+from services.tts.wire import Done, Fault, Heartbeat, Progress, SpeakRequest, Together, Word
 from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.errors import MeshError
 
@@ -29,6 +29,7 @@ __all__ = [
     "ReplicaStartError",
     "SpeakRequest",
     "Start",
+    "Together",
     "Variant",
     "VoiceInfo",
     "VoiceSpec",
@@ -262,6 +263,10 @@ class ReplicaListener(Protocol):
 
     def failed(self, request_id: int, message: str, fault: Fault) -> None:
         """A request failed."""
+        ...
+
+    def together(self, together: Together) -> None:
+        """Some requests were advanced together; comes before the first of them ends."""
         ...
 
     def heartbeat(self, beat: Heartbeat) -> None:

@@ -12,10 +12,11 @@ frame two legs run; the one that has it goes on alone.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from services.tts.core.job import Job, JobEnd, JobState, Lease
 from services.tts.core.leaving import Leaving, leaving
+from services.tts.core.legs import LeaseObserver, Leg, RelayListener
 from services.tts.core.model import SpeakRequest, Word
 from services.tts.core.seeds import seed_of
 from services.tts.text import speakable
@@ -28,91 +29,6 @@ if TYPE_CHECKING:
 
 _RESERVED_TIMES_LATE = 2
 """A hedge is taken to cost twice what is late: the one that was asked first, until it is told to stop."""
-
-
-class RelayListener(Protocol):
-    """Who hears a relay. Samples and text are those of the chunk."""
-
-    def leased(self, lease: Lease) -> None:
-        """A replica speaks it; again after one was lost."""
-        ...
-
-    def frame(self, leg: "Leg", offset_samples: int, pcm: bytes) -> None:
-        """The next audio: no gap and no overlap."""
-        ...
-
-    def words(self, words: list[Word]) -> None:
-        """Times of further words."""
-        ...
-
-    def lost(self, replica: str, reason: str) -> None:
-        """A replica was lost."""
-        ...
-
-    def moved(self, speaker: "Speaker", reason: str) -> None:
-        """Another voice goes on, or the same one at a whole word."""
-        ...
-
-    def hedged(self, replica: str) -> None:
-        """A second replica was asked, because the first is late."""
-        ...
-
-    def ended(self, end: JobEnd) -> None:
-        """The end; last of all. The figures of `end` are those of the last leg."""
-        ...
-
-
-class Leg:
-    """What one voice does for a chunk. Hears its job; its fields are the relay's."""
-
-    def __init__(self, relay: "Relay", place: int, speaker: "Speaker", request: SpeakRequest) -> None:
-        self.place = place
-        """Where in the order its voice stands."""
-        self.speaker = speaker
-        self.request = request
-        self.text_offset = 0
-        """Code points of the chunk before its text."""
-        self.base_samples = 0
-        """Samples of the chunk before its first."""
-        self.told: list[Word] = []
-        """Its words, as it told them."""
-        self.lease: Lease | None = None
-        self.job: Job | None = None
-        self.heard = False
-        """True once a frame came."""
-        self.end: JobEnd | None = None
-        self.reserved_us: int | None = None
-        """For the second one of a hedge: what was set aside for it."""
-        self._relay = relay
-
-    @property
-    def begun_at(self) -> int:
-        """The sample of the chunk at which its audio begins."""
-        return self.base_samples + self.request.start_offset_samples
-
-    def job_leased(self, lease: Lease) -> None:
-        """See `JobListener`."""
-        self.lease = lease
-        self._relay.leg_leased(self, lease)
-
-    def job_frame(self, offset_samples: int, pcm: bytes) -> None:
-        """See `JobListener`."""
-        self._relay.leg_frame(self, offset_samples, pcm)
-
-    def job_words(self, words: list[Word]) -> None:
-        """See `JobListener`."""
-        self.told += words
-        self._relay.leg_words(self, words)
-
-    def job_lost(self, replica: str, reason: str) -> None:
-        """See `JobListener`."""
-        self._relay.leg_lost(self, replica, reason)
-
-    def job_ended(self, end: JobEnd) -> None:
-        """See `JobListener`."""
-        self.end = end
-        self.job = None
-        self._relay.leg_ended(self, end)
 
 
 class Relay:
@@ -397,6 +313,10 @@ class Relay:
         if self._hedges is not None and leg.lease is not None:
             took_us = (self._clock.now_ns() - leg.lease.leased_ns) // 1000
             self._hedges.first_frames(leg.speaker.pool.spec.name).took(took_us)
+
+    def watch(self, leg: Leg, lease: Lease) -> LeaseObserver:
+        """Return who watches a lease of a leg."""
+        return self._listener.watch(leg, lease.replica)
 
     # ---- what legs say ------------------------------------------------------------------------
 

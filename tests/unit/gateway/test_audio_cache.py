@@ -18,6 +18,7 @@ from tests.unit.gateway.engine import spec
 from tests.unit.gateway.test_cache_link import SilentLink
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.common.v1 import common_pb2
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import ManualClock
 
 RATE = 1000
@@ -143,7 +144,7 @@ async def test_a_lease_that_was_lost_is_told_nothing_more() -> None:
     bench.audio.append(0, b"bb", ())
     bench.audio.seal(0)
     assert [kind for kind, *_ in bench.told] == ["append"]
-    assert bench.noted == ["lease_lost"]
+    assert bench.noted == [names.LEASE_LOST]
 
 
 async def test_a_lease_whose_stream_ended_is_lost() -> None:
@@ -152,7 +153,7 @@ async def test_a_lease_whose_stream_ended_is_lost() -> None:
     bench.cache.ended(bench.link, None)  # type: ignore[arg-type] # stands in for a Link
     bench.audio.append(0, b"aa", ())
     await asyncio.sleep(0)
-    assert (bench.told, bench.noted) == ([], ["lease_lost"])
+    assert (bench.told, bench.noted) == ([], [names.LEASE_LOST])
 
 
 async def test_what_a_follower_hears_are_events_up_to_the_seal() -> None:
@@ -165,7 +166,7 @@ async def test_what_a_follower_hears_are_events_up_to_the_seal() -> None:
         on.AudioPart(0, b"cd", ()),
         on.AudioSealed(0),
     ]
-    assert bench.noted == ["shared"]
+    assert bench.noted == [names.FOLLOWED]
     bench.audio.release(0)
     assert bench.told == []
 
@@ -177,7 +178,7 @@ async def test_a_follower_that_is_granted_the_lease_leads() -> None:
     bench.audio.seal(0)
     assert bench.events[1:] == [on.AudioGranted(0, 1)]
     assert bench.told == [("append", "f", b"cd", 0), ("seal", "f", b"", 0)]
-    assert bench.noted == ["shared", "taken_over"]
+    assert bench.noted == [names.FOLLOWED, names.TAKEN_OVER]
 
 
 async def test_a_follower_that_stops_says_so() -> None:

@@ -4,11 +4,12 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from gateway.audit import Audit
-from gateway.chunk_events import EVENT, MAX_EVENTS, add_chunk_events
+from gateway.chunk_events import MAX_EVENTS, add_chunk_events
 from gateway.core import events as on
 from gateway.core.invariant import Rule, violations
 from gateway.core.report import Attribution, ChunkAccount, ChunkPath, TurnReport
 from tests.unit.gateway.engine import Script
+from voicemesh.runtime import trace_names as names
 from voicemesh.stages import STAGES, Stage
 
 
@@ -106,7 +107,7 @@ def test_the_turns_span_has_an_event_for_each_chunk_at_its_first_frame(report: T
     span = TracerProvider().get_tracer("test").start_span("turn")
     add_chunk_events(span, replace(report, chunks=(*report.chunks, late), head_start_us=1_000))
     first, second = span.events  # type: ignore[attr-defined] # a span of the SDK
-    assert first.name == second.name == EVENT
+    assert first.name == second.name == names.CHUNK
     assert "voicemesh.chunk.slack_ms" not in first.attributes
     assert second.timestamp == span.start_time + 251_000_000  # type: ignore[attr-defined] # as above
     assert dict(second.attributes) == {

@@ -58,7 +58,9 @@ def test_a_reply_is_told_with_its_timings_usage_and_reason() -> None:
         Delta("lo"),
         Finished(FinishReason.LENGTH, "scripted", "m-2024", 220_000_000, USAGE, "id-1"),
     ]
-    assert line.provider.asked[0].headers == {"traceparent": "here"}
+    line.provider.asked[0].watch("POST", "http://there")
+    assert line.observer.watched == [("POST", "http://there")]
+    assert line.observer.texts == ["Hello"]
     assert line.observer.timings == [timing]
     assert line.observer.ends == [(line.finished, None)]
     assert line.observer.begun == [("scripted", 0)]

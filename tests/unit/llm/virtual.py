@@ -1,7 +1,7 @@
 """Providers that do as told, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from services.llm.core.buffer import ReplyBuffer
@@ -9,12 +9,14 @@ from services.llm.core.candidates import ListedProvider, ProviderSpec, candidate
 from services.llm.core.figures import Figures
 from services.llm.core.generation import Generation
 from services.llm.core.model import (
+    UNWATCHED,
     AttemptError,
     Connected,
     Delta,
     Finished,
     FinishReason,
     GenerationEvent,
+    HttpObserver,
     Message,
     Provider,
     ProviderEnd,
@@ -100,7 +102,11 @@ class RecordingObserver:
     def __init__(self) -> None:
         self.begun: list[tuple[str, int]] = []
         """Provider and number of each attempt."""
-        self.headers: Mapping[str, str] = {"traceparent": "here"}
+        self.wants_text = True
+        self.watched: list[tuple[str, str]] = []
+        """Method and address of each HTTP request."""
+        self.events: list[tuple[str, str, str]] = []
+        self.texts: list[str] = []
         self.timings: list[Timing] = []
         self.ends: list[tuple[Finished | None, BaseException | None]] = []
 
@@ -111,8 +117,16 @@ class RecordingObserver:
     def first_text(self, timing: Timing) -> None:
         self.timings.append(timing)
 
-    def end(self, finished: Finished | None, error: BaseException | None) -> None:
+    def http(self, method: str, url: str) -> HttpObserver:
+        self.watched.append((method, url))
+        return UNWATCHED
+
+    def event(self, name: str, provider: str, error_type: str = "") -> None:
+        self.events.append((name, provider, error_type))
+
+    def end(self, finished: Finished | None, error: BaseException | None, text: str = "") -> None:
         self.ends.append((finished, error))
+        self.texts.append(text)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -13,7 +13,8 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from voicemesh.runtime import telemetry
 from voicemesh.runtime.errors import NoEngineError
-from voicemesh.runtime.telemetry import RPC_STATUS_ATTRIBUTE, Telemetry
+from voicemesh.runtime.telemetry import Telemetry
+from voicemesh.runtime.trace_names import RPC_STATUS
 
 METHOD = "voicemesh.llm.v1.LlmService/Generate"
 
@@ -111,14 +112,14 @@ def test_a_malformed_traceparent_is_an_empty_context() -> None:
         (
             NoEngineError("secret words"),
             StatusCode.ERROR,
-            {"error.type": "NO_ENGINE", RPC_STATUS_ATTRIBUTE: "UNAVAILABLE"},
+            {"error.type": "NO_ENGINE", RPC_STATUS: "UNAVAILABLE"},
         ),
         (
             ValueError("secret words"),
             StatusCode.ERROR,
-            {"error.type": "ValueError", RPC_STATUS_ATTRIBUTE: "INTERNAL"},
+            {"error.type": "ValueError", RPC_STATUS: "INTERNAL"},
         ),
-        (asyncio.CancelledError(), StatusCode.UNSET, {RPC_STATUS_ATTRIBUTE: "CANCELLED"}),
+        (asyncio.CancelledError(), StatusCode.UNSET, {RPC_STATUS: "CANCELLED"}),
     ],
 )
 def test_a_span_ends_with_what_went_wrong_but_not_with_its_text(

@@ -1,10 +1,11 @@
 """A pool of scripted replicas, and who hears its jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.tts.core.job import Job, JobEnd, JobState, Lease
-from services.tts.core.model import SpeakRequest, Word
+from services.tts.core.job import Job, JobEnd, JobListener, JobState, Lease
+from services.tts.core.model import SpeakRequest, Together, Word
 from services.tts.core.pool import Pool
 from tests.unit.tts.scripted import CAPABILITIES, LIMITS, SPEC, Changes, ScriptedLauncher, ScriptedReplica
 from voicemesh.runtime.clock import ManualClock
@@ -20,6 +21,7 @@ class Ear:
     words: list[Word] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     end: JobEnd | None = None
+    together: list[tuple[Together, int]] = field(default_factory=list)
 
     def goes_on(self) -> bool:
         return self.end is None
@@ -37,6 +39,9 @@ class Ear:
 
     def job_lost(self, replica: str, reason: str) -> None:
         self.lost.append(replica)
+
+    def job_together(self, together: Together, others: Sequence[JobListener]) -> None:
+        self.together.append((together, len(others)))
 
     def job_ended(self, end: JobEnd) -> None:
         assert self.end is None

@@ -1,9 +1,11 @@
 """A replica that does what a test says, and what hears a pool."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from services.tts.core.job import JobEnd
+from services.tts.core.legs import LeaseObserver
 from services.tts.core.model import (
     Capabilities,
     Done,
@@ -15,6 +17,7 @@ from services.tts.core.model import (
     ReplicaStartError,
     SpeakRequest,
     Start,
+    Together,
     Variant,
     VoiceSpec,
     Word,
@@ -153,11 +156,32 @@ class Changes:
                 await self._event.wait()
 
 
+@dataclass(eq=False)
+class LeaseWatcher:
+    """What became of one lease."""
+
+    voice: str
+    replica: str
+    lost: str = ""
+    end_of_leg: JobEnd | None = None
+    ended: int = 0
+    met: list[tuple[Together, list["LeaseWatcher"]]] = field(default_factory=list)
+
+    def together(self, together: Together, others: Sequence[LeaseObserver]) -> None:
+        self.met.append((together, [other for other in others if isinstance(other, LeaseWatcher)]))
+
+    def end(self, lost: str = "", end: JobEnd | None = None) -> None:
+        self.lost, self.end_of_leg = lost, end
+        self.ended += 1
+
+
 @dataclass
 class Watcher:
     """An observer that keeps what it hears."""
 
+    traced = True
     log: list[tuple[str, object]] = field(default_factory=list)
+    leases: list["LeaseWatcher"] = field(default_factory=list)
 
     def leased(self, replica: str, queue_us: int) -> None:
         self.log.append(("leased", (replica, queue_us)))
@@ -173,6 +197,10 @@ class Watcher:
 
     def hedged(self, replica: str) -> None:
         self.log.append(("hedged", replica))
+
+    def watch(self, voice: str, replica: str) -> "LeaseWatcher":
+        self.leases.append(LeaseWatcher(voice, replica))
+        return self.leases[-1]
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         self.log.append(("ended", (event, audio_ms)))

@@ -825,8 +825,13 @@ class Following(_message.Message):
 
     LEASE_ID_FIELD_NUMBER: _builtins.int
     SO_FAR_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """Names the follow."""
+    traceparent: _builtins.str
+    """W3C `traceparent` of who holds the lease, so that the follower's trace can be linked with the one that has
+    the work; empty where that is not recorded.
+    """
     @_builtins.property
     def so_far(self) -> Global___AudioValue:
         """What the holder has appended so far."""
@@ -836,10 +841,11 @@ class Following(_message.Message):
         *,
         lease_id: _builtins.str = ...,
         so_far: Global___AudioValue | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["so_far", b"so_far"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "so_far", b"so_far"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "so_far", b"so_far", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
