@@ -44,4 +44,5 @@ async def test_every_turn_adds_up(client: VoiceMesh) -> None:
         assert abs(total_ms - report.ttfa_ms) <= 0.01, report
         assert abs(sum(report.stages.values()) - report.ttfa_ms) <= 1, report
         assert abs(report.unattributed_ms) <= report.ttfa_ms / 100, report
+        assert report.attribution_violations == (), report
         assert all(duration_ms >= 0 for duration_ms in report.stages.values()), report

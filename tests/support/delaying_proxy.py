@@ -34,19 +34,24 @@ class DelayingProxy:
         task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            from_service, to_service = await asyncio.open_unix_connection(self.target)
-            answers = asyncio.ensure_future(self._answers(from_service, writer))
-            try:
-                while data := await reader.read(_READ_BYTES):
-                    to_service.write(data)
-                    await to_service.drain()
-                to_service.close()
-                await answers
-            finally:
-                answers.cancel()
-                to_service.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                await self._pass_on(reader, writer)
+        finally:
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_service, to_service = await asyncio.open_unix_connection(self.target)
+        answers = asyncio.ensure_future(self._answers(from_service, writer))
+        try:
+            while data := await reader.read(_READ_BYTES):
+                to_service.write(data)
+                await to_service.drain()
+            to_service.close()
+            await answers
+        finally:
+            answers.cancel()
+            to_service.close()
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
