@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUF := .tools/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
+PHOENIX := .tools/phoenix
 CODE := $(wildcard voicemesh services gateway tests tools benchmarks)
 
 # pip's own messages are for when something is wrong. PIP_CONSTRAINT also pins what builds the package.
@@ -48,6 +49,14 @@ up: $(VENV)/.setup ## Run the whole mesh on this machine until Ctrl-C
 .PHONY: bench
 bench: $(VENV)/.setup ## Measure a running mesh: make bench ARGS="--turns 200 --concurrency 4"
 	@exec $(BIN)/voicemesh bench $(ARGS)
+
+.PHONY: trace-ui
+trace-ui: $(PHOENIX)/.done ## Show the traces of a mesh in a browser (Phoenix, 0.9 GB in .tools/phoenix)
+	@exec $(PHOENIX)/bin/python tools/trace_ui.py $(ARGS)
+
+.PHONY: trace-ui-demo
+trace-ui-demo: $(PHOENIX)/.done $(VENV)/.setup ## The same with one turn spoken through it, whose trace is printed
+	@exec $(PHOENIX)/bin/python tools/trace_ui.py --demo $(ARGS)
 
 ##@ Develop
 .PHONY: test
@@ -182,6 +191,15 @@ $(VENV)/.check: $(PINS) | $(VENV)/.setup
 	@echo "Installing what the checks need …"
 	@$(BIN)/python tools/list_group.py check > $(VENV)/group-check.txt
 	@$(PIP) --requirement $(VENV)/group-check.txt
+	@touch $@
+
+# In an environment of its own: nothing of the mesh depends on it, nor the other way round.
+$(PHOENIX)/.done: constraints-phoenix.txt
+	@$(FIND_PYTHON); \
+	echo "Installing Phoenix into $(PHOENIX): this takes a few minutes …"; \
+	"$$python" -m venv --clear $(PHOENIX)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PHOENIX)/bin/python -m pip install --quiet \
+		--constraint constraints-phoenix.txt arize-phoenix
 	@touch $@
 
 $(BUF):

@@ -15,6 +15,7 @@ from tests.contract.llm_harness import GUARD_S, TRACE_ID, House, message, openai
 from tests.support.openai_server import TEXT, OpenAiServer, Reply, Request, tokens_of
 from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2
+from voicemesh.runtime import trace_names as names
 
 Line = tuple[House, OpenAiServer]
 
@@ -460,3 +461,39 @@ async def test_twenty_replies_at_once_keep_apart(line: Line) -> None:
     server.script(*(Reply(tokens=[f" {number}"] * 30, token_interval_s=0.001) for number in range(20)))
     calls: list[Any] = await asyncio.gather(*(house.ask() for _ in range(20)))
     assert sorted(call.text for call in calls) == sorted(f" {number}" * 30 for number in range(20))
+
+
+async def test_text_is_in_spans_only_where_that_is_asked_for(line: Line) -> None:
+    house, server = line
+    for content in (False, True):
+        house.runtime.telemetry.content = content
+        server.script(Reply(tokens=("Blue", " light", ".")))
+        picture = common_pb2.ContentPart(image=common_pb2.Image(url="https://example.org/a.png"))
+        messages = [message("system", "Be brief."), message("user", "Why blue?", picture)]
+        parameters = common_pb2.GenerationParameters(stop=["END"])
+        await house.ask(messages=messages, parameters=parameters)
+    without, chat = [span for span in await house.all_spans() if span.name.startswith("chat")]
+    assert not {"Blue", "brief", "END"} & set(str(without.to_json()).split())
+    for name in (names.SYSTEM_INSTRUCTIONS, names.INPUT_MESSAGES, names.OUTPUT_MESSAGES, names.REQUEST_STOP):
+        assert name not in without.attributes
+    told = {name: json.loads(chat.attributes[name]) for name in (names.INPUT_MESSAGES, names.OUTPUT_MESSAGES)}
+    assert json.loads(chat.attributes[names.SYSTEM_INSTRUCTIONS]) == [
+        {"type": "text", "content": "Be brief."}
+    ]
+    assert told[names.INPUT_MESSAGES] == [
+        {
+            "role": "user",
+            "parts": [
+                {"type": "text", "content": "Why blue?"},
+                {"type": "uri", "modality": "image", "uri": "https://example.org/a.png"},
+            ],
+        }
+    ]
+    assert told[names.OUTPUT_MESSAGES] == [
+        {
+            "role": "assistant",
+            "parts": [{"type": "text", "content": "Blue light."}],
+            "finish_reason": "stop",
+        }
+    ]
+    assert chat.attributes[names.REQUEST_STOP] == ("END",)

@@ -29,6 +29,7 @@ from services.llm.core.model import (
 from services.llm.core.retries import Budget, RetryPolicy
 from tests.support.virtual_time import run_virtual
 from tests.unit.llm.virtual import END, Line, ScriptedProvider, Step, failed, pieces, until
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.breaker import BreakerSpec
 from voicemesh.runtime.clock import ManualClock
 from voicemesh.runtime.errors import (
@@ -435,6 +436,10 @@ def test_a_late_first_text_is_asked_of_the_next_too_and_the_first_to_speak_wins(
     assert (line.figures.hedges, line.figures.hedges_won, line.figures.hedges_lost) == (1, 1, 0)
     assert line.provider.closed == 1
     assert _notices(line) == [FallbackNotice]
+    assert line.observer.events == [
+        (names.HEDGED, "second", names.LATE),
+        (names.FAILED_OVER, "second", names.LATE),
+    ]
     assert [finished.reason for finished, _ in line.observer.ends if finished] == [
         FinishReason.CANCELLED,
         FinishReason.STOP,

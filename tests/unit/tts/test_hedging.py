@@ -69,6 +69,11 @@ async def test_a_late_first_chunk_is_asked_of_another_replica_and_the_first_fram
         assert (stats.hedged_chunks, stats.hedges_won, stats.hedge_us) == (1, 1, 30_000)
         assert (stats.wasted_us, stats.fallback_chunks, stats.replaced_replicas) == (30_000, 0, 0)
         assert ("hedged", "main-1") in world.watcher.log
+        leases = [(lease.replica, lease.ended, lease.end_of_leg) for lease in world.watcher.leases[-2:]]
+        assert [(replica, ended, end and end.cancelled) for replica, ended, end in leases] == [
+            ("main-0", 1, True),
+            ("main-1", 1, False),
+        ]
 
 
 async def test_the_one_that_was_asked_first_may_win_after_all():
