@@ -133,7 +133,7 @@ async def test_stand_ins_and_breakers_are_told_by_voice(tmp_path):
 
 
 async def test_late_first_chunks_are_counted_with_who_was_faster(tmp_path):
-    slow = sim(2, slow_rate=0.2, slow_first_frame_ms=500, slots=1)
+    slow = sim(2, slow_rate=0.03, slow_first_frame_ms=2000, slots=1)
     async with serving(tmp_path, slow, hedge_percent=100) as service:
         texts = iter(range(1000))
 
