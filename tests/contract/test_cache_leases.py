@@ -139,6 +139,27 @@ async def test_followers_at_another_replica_hear_what_is_appended_as_it_comes(on
             assert hit.value.audio == part(0, 40)
 
 
+async def test_followers_anywhere_are_told_whose_trace_has_the_work(one: Cache, two: Cache) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    metadata = (("traceparent", f"00-{trace_id}-b7ad6b7169203331-01"),)
+    async with (
+        one.stream(metadata) as maker,
+        one.stream() as beside,
+        two.stream() as away,
+        two.stream() as late,
+    ):
+        await lead(maker)
+        for stream in (beside, away, late):
+            answer = await stream.get(audio_key(), LEASE)
+            assert answer.following.traceparent.split("-")[1] == trace_id
+    # Nobody records this one, so nobody is told of it.
+    unseen = (("traceparent", f"00-{trace_id}-b7ad6b7169203331-00"),)
+    other = audio_key("another text")
+    async with one.stream(unseen) as maker, two.stream() as away:
+        assert (await maker.get(other, LEASE)).HasField("granted")
+        assert (await away.get(other, LEASE)).following.traceparent == ""
+
+
 async def test_what_was_sealed_at_one_is_never_made_again_at_another(one: Cache, two: Cache) -> None:
     for number in range(30):
         key = audio_key(str(number))
