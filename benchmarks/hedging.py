@@ -76,7 +76,7 @@ class Nobody:
     def hedged(self, replica: str) -> None:
         """See `ChunkObserver`."""
 
-    def watch(self, voice: str, replica: str) -> "NoLease":  # noqa: ARG002 - as the protocol has it
+    def watch(self, speaker: Speaker, replica: str) -> "NoLease":  # noqa: ARG002 - as the protocol has it
         """See `ChunkObserver`."""
         return NoLease()
 

@@ -29,7 +29,7 @@ _SETTLE_S: Final = 6.0
 
 def environment(mode: str, endpoint: str) -> dict[str, str]:
     """Return the variables of a mesh."""
-    exported = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if mode != OFF else {}
+    exported = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint} if mode != OFF else {}
     return _COMMON | exported | (_TENTH if mode == TENTH else {})
 
 

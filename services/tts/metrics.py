@@ -205,9 +205,9 @@ class _MeteredChunk:
         """See `ChunkObserver`."""
         self._inner.hedged(replica)
 
-    def watch(self, voice: str, replica: str) -> LeaseObserver:
+    def watch(self, speaker: Speaker, replica: str) -> LeaseObserver:
         """See `ChunkObserver`."""
-        return self._inner.watch(voice, replica)
+        return self._inner.watch(speaker, replica)
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""

@@ -33,18 +33,18 @@ class ChunkSpan:
     def __init__(self, telemetry: Telemetry, parent: Span, order: ChunkOrder, speaker: Speaker) -> None:
         self._telemetry = telemetry
         self._lost = self._heard = False
-        self._engine = speaker.pool.spec.engine
+        engine = speaker.pool.spec.engine
         self.traced = parent.is_recording()
         if not self.traced:
             self._span: Span = INVALID_SPAN
             return
         self._span = telemetry.child_span(
-            f"{names.TEXT_TO_SPEECH} {self._engine}",
+            f"{names.TEXT_TO_SPEECH} {engine}",
             parent,
             attributes={
                 names.OPERATION: names.TEXT_TO_SPEECH,
                 names.OUTPUT_TYPE: "speech",
-                names.PROVIDER: self._engine,
+                names.PROVIDER: engine,
                 names.REQUEST_MODEL: speaker.name,
                 names.CHUNK_INDEX: order.index,
                 names.CHARACTERS: len(order.text),
@@ -82,9 +82,9 @@ class ChunkSpan:
         """See `ChunkObserver`."""
         self._span.add_event(names.HEDGED, {names.TTS_REPLICA: replica, names.ERROR_TYPE: names.LATE})
 
-    def watch(self, voice: str, replica: str) -> "LeaseSpan":
+    def watch(self, speaker: Speaker, replica: str) -> "LeaseSpan":
         """See `ChunkObserver`."""
-        return LeaseSpan(self._telemetry, self._span, self._engine, voice, replica)
+        return LeaseSpan(self._telemetry, self._span, speaker, replica)
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""
@@ -103,15 +103,15 @@ class ChunkSpan:
 class LeaseSpan:
     """Watches one lease: the time that a replica, a process of its own, had the chunk."""
 
-    def __init__(self, telemetry: Telemetry, chunk: Span, engine: str, voice: str, replica: str) -> None:
+    def __init__(self, telemetry: Telemetry, chunk: Span, speaker: Speaker, replica: str) -> None:
         self._telemetry = telemetry
         self._chunk = chunk
         self._span = chunk
         if chunk.is_recording():
             self._span = telemetry.child_span(
-                f"{names.LEASE_SPAN} {engine}",
+                f"{names.LEASE_SPAN} {speaker.pool.spec.engine}",
                 chunk,
-                attributes={names.TTS_REPLICA: replica, names.TTS_VOICE: voice},
+                attributes={names.TTS_REPLICA: replica, names.TTS_VOICE: speaker.name},
             )
 
     def together(self, together: Together, others: Sequence[LeaseObserver]) -> None:

@@ -55,8 +55,8 @@ class ChunkObserver(Protocol):
         """A second replica was asked for it, because the first is late."""
         ...
 
-    def watch(self, voice: str, replica: str) -> LeaseObserver:
-        """Return who watches a lease of it: that of `replica`, which speaks as `voice`."""
+    def watch(self, speaker: Speaker, replica: str) -> LeaseObserver:
+        """Return who watches a lease of it: that of `replica`, which speaks as `speaker`."""
         ...
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
@@ -241,7 +241,7 @@ class Chunk:
 
     def watch(self, leg: Leg, replica: str) -> LeaseObserver:
         """See `RelayListener`."""
-        return self._observer.watch(leg.speaker.name, replica)
+        return self._observer.watch(leg.speaker, replica)
 
     def ended(self, end: JobEnd) -> None:
         """See `RelayListener`."""

@@ -22,6 +22,7 @@ from services.tts.core.model import (
     VoiceSpec,
     Word,
 )
+from services.tts.core.speaker import Speaker
 
 RATE_HZ = 1000
 CAPABILITIES = Capabilities(
@@ -198,8 +199,8 @@ class Watcher:
     def hedged(self, replica: str) -> None:
         self.log.append(("hedged", replica))
 
-    def watch(self, voice: str, replica: str) -> "LeaseWatcher":
-        self.leases.append(LeaseWatcher(voice, replica))
+    def watch(self, speaker: Speaker, replica: str) -> "LeaseWatcher":
+        self.leases.append(LeaseWatcher(speaker.name, replica))
         return self.leases[-1]
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
