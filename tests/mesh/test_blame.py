@@ -24,4 +24,3 @@ async def lab() -> AsyncIterator[Lab]:
 async def test_a_stage_that_is_slower_is_blamed(lab: Lab, delay: Delay) -> None:
     blame = await measure(lab, delay, TURNS)
     assert blame.share >= LEAST_SHARE, blame
-    assert blame.blamed_ms <= blame.later_ms + (1 - LEAST_SHARE) * blame.injected_ms, blame

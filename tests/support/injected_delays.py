@@ -32,7 +32,7 @@ _QUICK: Final = Reply(tokens=_WORDS)
 _VOICES: Final = [
     {"name": "quick", "engine": "simulated", "options": {"first_frame_ms": 5}},
     {"name": "late", "engine": "simulated", "options": {"first_frame_ms": 5 + DELAY_MS}},
-    {"name": "narrow", "engine": "simulated", "options": {"first_frame_ms": 3 * DELAY_MS, "slots": 1}},
+    {"name": "narrow", "engine": "simulated", "options": {"first_frame_ms": 2 * DELAY_MS, "slots": 1}},
 ]
 _SLOW_GATEWAY: Final = """
 import os, time
