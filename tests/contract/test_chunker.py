@@ -460,7 +460,7 @@ async def test_the_span_has_the_caller_s_trace_and_no_text(house: House) -> None
     attributes = dict(span.attributes or {})
     assert attributes["voicemesh.turn_id"] == "turn-1"
     assert attributes["voicemesh.chunk_count"] == 2
-    assert [dict(event.attributes or {})["voicemesh.chunk_reason"] for event in span.events] == [
+    assert [dict(event.attributes or {})["voicemesh.chunk.reason"] for event in span.events] == [
         "sentence",
         "flush",
     ]
