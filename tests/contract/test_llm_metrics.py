@@ -66,7 +66,7 @@ async def test_a_model_that_only_its_caller_named_is_no_label(unix_address: str)
         await house.ask(model="what-a-caller-writes")
         await house.ask()
         await house.idle()
-        models = {labels[2] for labels in house.measured.points(instruments.DURATION)}
+        models = {labels[-1] for labels in house.measured.points(instruments.DURATION)}
         assert models == {"other", "gpt-4o-mini"}
 
 
