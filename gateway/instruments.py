@@ -101,6 +101,12 @@ SLO: Final = Instrument(
     description="Turns by whether their TTFA met VOICEMESH_GATEWAY_TTFA_OBJECTIVE_MS.",
     labels={"met": ("true", "false"), **_TENANT},
 )
+OBJECTIVE: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.turn.time_to_first_audio.objective",
+    unit="s",
+    description="VOICEMESH_GATEWAY_TTFA_OBJECTIVE_MS, for who draws it beside the TTFA.",
+)
 UNDERRUNS: Final = Instrument(
     kind=Kind.COUNTER,
     name="voicemesh.turn.underruns",
@@ -128,7 +134,7 @@ AUDIO: Final = Instrument(
     name="voicemesh.turn.audio",
     unit="s",
     description="Audio that was sent to callers.",
-    labels=_TENANT,
+    labels={"kind": KINDS, **_TENANT},
 )
 CHARACTERS: Final = Instrument(
     kind=Kind.COUNTER,

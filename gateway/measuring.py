@@ -44,6 +44,7 @@ class TurnMeter:
         self._stage = metrics.histogram(instruments.STAGE)
         self._unattributed = metrics.histogram(instruments.UNATTRIBUTED)
         self._slo = metrics.counter(instruments.SLO)
+        metrics.observe(instruments.OBJECTIVE, lambda: [(objective_ms / 1000, {})])
         self._underruns = metrics.counter(instruments.UNDERRUNS)
         self._underrun = metrics.histogram(instruments.UNDERRUN)
         self._degradations = metrics.counter(instruments.DEGRADATIONS)
@@ -68,7 +69,7 @@ class TurnMeter:
         self._characters.add(report.characters, tenant)
         if report.outcome == "discarded":
             return
-        self._audio.add(report.audio_us / 1e6, tenant)
+        self._audio.add(report.audio_us / 1e6, {"kind": kind, **tenant})
         for what in report.degraded:
             self._degradations.add(1, {"what": what}, span)
         self._look_ups(report)

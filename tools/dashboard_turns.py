@@ -62,11 +62,13 @@ SILENCE = Row(
     [
         Lines(
             "Time to first audio",
-            "Percentiles. Dots are turns: each leads to its trace.",
-            quantiles(TTFA),
+            "Percentiles, and the objective for each turn. Dots are turns: each leads to its trace.",
+            [
+                *quantiles(TTFA),
+                Query(f"max(voicemesh_turn_time_to_first_audio_objective_seconds{{{MESH}}})", "objective"),
+            ],
             unit="s",
             width=12,
-            limits=(0.8, 2),
         ),
         Lines(
             "Stages of the mean turn",

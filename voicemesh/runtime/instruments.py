@@ -24,10 +24,10 @@ LATENCY_S: Final = (
 """Bounds of buckets for what somebody waits for, in seconds: narrow up to a second, where goals are."""
 
 DURATION_S: Final = (
-    *(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0),
-    *(120.0, 300.0),
+    *(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 10.0, 20.0, 30.0),
+    *(60.0, 120.0, 300.0),
 )
-"""Bounds of buckets for how long work goes on, in seconds."""
+"""Bounds of buckets for how long work goes on, in seconds; 8 is where the alert on turns is."""
 
 _UNIT_NAMES: Final = {"s": "seconds", "By": "bytes", "USD": "USD"}
 

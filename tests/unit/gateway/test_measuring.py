@@ -65,7 +65,7 @@ def test_a_turn_is_counted_with_its_times(seen: Scraped, meter: TurnMeter) -> No
     assert seen.values("voicemesh_turn_duration_seconds_sum") == {
         (("kind", "prompt"), ("outcome", "completed")): pytest.approx(2.0)
     }
-    assert counted(seen, instruments.AUDIO) == {(): pytest.approx(1.5)}
+    assert counted(seen, instruments.AUDIO) == {(("kind", "prompt"),): pytest.approx(1.5)}
 
 
 def test_a_stage_that_a_turn_did_not_go_through_says_nothing(seen: Scraped, meter: TurnMeter) -> None:
@@ -100,7 +100,7 @@ def test_a_cached_reply_has_no_time_to_first_token(seen: Scraped, meter: TurnMet
 def test_nobody_waits_in_the_background(seen: Scraped, meter: TurnMeter, of: TurnSpec) -> None:
     take(meter, report(attribution=HEARD, audio_us=1_000_000), of)
     assert counted(seen, instruments.TURNS) == {(("kind", "background"), ("outcome", "completed")): 1}
-    assert counted(seen, instruments.AUDIO) == {(): 1}
+    assert counted(seen, instruments.AUDIO) == {(("kind", "background"),): 1}
     assert counted(seen, instruments.FIRST_AUDIO) == {}
     assert counted(seen, instruments.SLO) == {}
 
