@@ -23,7 +23,7 @@ from voicemesh.runtime.errors import (
     TooManyTurnsError,
 )
 from voicemesh.runtime.server import Hosted, Runtime, run
-from voicemesh.runtime.settings import ListenAddress, ServerSettings
+from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 
 class TinySettings(ServerSettings):
@@ -34,6 +34,7 @@ class TinySettings(ServerSettings):
     tiny_limit: Annotated[int, Field(ge=1, le=9)] = 3
     tiny_key: SecretStr | None = None
     tiny_redis_url: str = ""
+    tiny_metrics_listen: MetricsAddress = ""
     tiny_start: str = "ready"
 
 
@@ -130,4 +131,13 @@ def _answer(text: str) -> chunker_pb2.ChunkResponse:
 
 
 if __name__ == "__main__":
-    sys.exit(run("tiny", "voicemesh.chunker.v1.ChunkerService", TinySettings, lambda s: s.tiny_listen, Tiny))
+    sys.exit(
+        run(
+            "tiny",
+            "voicemesh.chunker.v1.ChunkerService",
+            TinySettings,
+            lambda s: s.tiny_listen,
+            Tiny,
+            lambda s: s.tiny_metrics_listen,
+        )
+    )

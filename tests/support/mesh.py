@@ -98,7 +98,7 @@ class Mesh:
             # A busy machine must not make lookups late: tests of lateness set their own.
             "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
             "VOICEMESH_EXIT_WITH_STDIN": "true",
-            **environment,
+            **{name: value.replace("{folder}", str(folder)) for name, value in environment.items()},
         }
 
     def address(self, name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import json_format
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 
@@ -40,6 +41,8 @@ class OtlpReceiver:
 
     endpoint: str = ""
     spans: list[ReceivedSpan] = field(default_factory=list)
+    metrics: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Service and name of an instrument to what was said of it last: a `Metric` of OTLP."""
 
     def trace(self, trace_id: str) -> list[ReceivedSpan]:
         """Return the spans of one trace."""
@@ -74,6 +77,18 @@ class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
+class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        self._receiver = receiver
+
+    async def Export(self, request: Any, context: Any) -> Any:
+        for resource_metrics in request.resource_metrics:
+            service = _attributes(resource_metrics.resource.attributes)["service.name"]
+            for scope in resource_metrics.scope_metrics:
+                self._receiver.metrics |= {(service, metric.name): metric for metric in scope.metrics}
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
 def _span(service: str, span: Any) -> ReceivedSpan:
     return ReceivedSpan(
         service=service,
@@ -102,6 +117,7 @@ async def otlp_receiver(address: str, file: pathlib.Path | None = None) -> Async
     receiver = OtlpReceiver()
     server = grpc.aio.server()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Servicer(receiver, file), server)  # type: ignore[no-untyped-call] # generated without types
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(receiver), server)  # type: ignore[no-untyped-call] # as above
     port = server.add_insecure_port(address)
     receiver.endpoint = address if address.startswith("unix:") else f"http://127.0.0.1:{port}"
     await server.start()

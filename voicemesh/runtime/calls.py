@@ -139,9 +139,13 @@ class _Requests:
 
 def _code_of(context: Any, *, cancelled: bool) -> grpc.StatusCode:
     """Return how a call ended, as its caller sees it."""
-    if cancelled:
-        left_s = context.time_remaining()
-        over = left_s is not None and left_s <= 0
-        return grpc.StatusCode.DEADLINE_EXCEEDED if over else grpc.StatusCode.CANCELLED
     code = context.code()
-    return code if isinstance(code, grpc.StatusCode) else _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
+    if not isinstance(code, grpc.StatusCode):
+        code = _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
+    if code is grpc.StatusCode.OK and not cancelled:
+        return code
+    # Whatever a handler makes of being cut short: its caller was told this.
+    left_s = context.time_remaining()
+    if left_s is not None and left_s <= 0:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED if cancelled else code
