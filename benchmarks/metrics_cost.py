@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.metrics_cost [--turns 60] [--rounds 6]
 
-Two meshes run at once, one that measures nothing and one that Prometheus scrapes every five seconds. Rounds
+Two meshes run at once, one that measures nothing and one that is scraped every fifteen seconds. Rounds
 alternate between them, so that whatever else the machine does meets both. Traces are off in both; of each
 round the CPU of the five processes and their workers counts, not that of the callers.
 """
@@ -14,7 +14,7 @@ import urllib.request
 
 from benchmarks.meshes import SIMULATED, RunningMesh, prompts, running_mesh, scraped_mesh
 
-SCRAPE_S = 5.0
+SCRAPE_S = 15.0
 _OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
