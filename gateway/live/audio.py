@@ -96,7 +96,7 @@ class KeptAudio:
         if (known := self._kept.pop(name, None)) is not None:
             self._forget(known)  # an id that came again counts from now
         self._kept[name] = recording
-        self._forget_old()
+        self.forget_old()
         return _Overheard(caller, recording)
 
     def ended(self, tenant: str, turn_id: str) -> None:
@@ -109,7 +109,7 @@ class KeptAudio:
 
     def find(self, tenant: str, turn_id: str) -> Recording | None:
         """Return the audio of a turn that has ended; None where there is none, or none any more."""
-        self._forget_old()
+        self.forget_old()
         recording = self._kept.get((tenant, turn_id))
         return recording if recording is not None and recording.complete and recording.size else None
 
@@ -123,7 +123,8 @@ class KeptAudio:
             self._forget(self._kept.pop(oldest))
         return True
 
-    def _forget_old(self) -> None:
+    def forget_old(self) -> None:
+        """Forget what is older than may be kept."""
         born_ns = self._clock.now_ns() - self._max_ns
         while self._kept and next(iter(self._kept.values())).begun_ns < born_ns:
             self._forget(self._kept.popitem(last=False)[1])

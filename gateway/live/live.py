@@ -5,6 +5,7 @@ import platform
 import random
 import uuid
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -25,6 +26,7 @@ ROWS: Final = 200
 """Turns that ended which the page lists."""
 _WAITING: Final = 2_048
 """Turns that may begin and end while the loop is busy elsewhere."""
+_SWEEP_S: Final = 30.0
 _PROMPT_CHARS: Final = 2_000
 WINDOWS: Final = {"10m": (600, 10), "1h": (3600, 60)}
 """What the charts show: seconds, and seconds of a column."""
@@ -59,11 +61,14 @@ class Live:
         self._services = Services(peers, clock)
         self._begun: OrderedDict[TurnName, TurnBegun] = OrderedDict()
         self._prompts: OrderedDict[TurnName, str] = OrderedDict()
-        self._following: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Follow the turns from now on."""
-        self._following = asyncio.get_running_loop().create_task(self._follow(), name="follow turns")
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._follow(), name="follow turns")]
+        if self.audio.on:
+            self._tasks.append(loop.create_task(self._forget(), name="forget audio"))
 
     def drain(self) -> None:
         """End what readers wait for."""
@@ -73,9 +78,9 @@ class Live:
         """End everything."""
         self.feed.close()
         await self._services.close()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def overhear(self, spec: TurnSpec, caller: Caller) -> Caller:
         """Keep of a turn that begins what may be kept; return who listens to it."""
@@ -100,6 +105,12 @@ class Live:
                 else:
                     self._ends(turn)
 
+    async def _forget(self) -> None:
+        """Forget audio when its time is over, also where nobody asks for any."""
+        while True:
+            await asyncio.sleep(min(self._settings.gateway_live_audio_s, _SWEEP_S))
+            self.audio.forget_old()
+
     def _begins(self, turn: TurnBegun) -> None:
         self._begun[turn.tenant, turn.turn_id] = turn
         if len(self._begun) > self._settings.gateway_remembered_turns + self._settings.gateway_max_turns:
@@ -114,7 +125,9 @@ class Live:
             return  # a draft: it is as if it had never been
         begun = self._begun.get(name)
         self._series.add(view.figures(turn))
-        self.feed.publish("turn", lambda: self._row(turn, begun))
+        # Without its report: what is forgotten for want of room must not be held by an event that told of it.
+        slim = replace(turn, message=b"")
+        self.feed.publish("turn", lambda: self._row(self._record.find(*name) or slim, begun))
 
     def _row(self, turn: TurnEnded, begun: TurnBegun | None) -> dict[str, Any]:
         return {**view.ended(turn, begun), "hear": self.audio.find(turn.tenant, turn.turn_id) is not None}

@@ -17,7 +17,7 @@ let series = null;
 let state = null;
 let chosen = null;
 
-const turns = new Turns(at("turns"), at("none"), (turn) => { location.hash = hashOf(turn); });
+const turns = new Turns(at("turns"), at("none"), at("more"), (turn) => { location.hash = hashOf(turn); });
 const link = new Link({
   snapshot(told) {
     snapshot = told;

@@ -89,7 +89,7 @@ function chunks(turn) {
   const { rows, draw } = playback(turn.chunks, turn.total_ms);
   const played = new Map(rows.map((row) => [row.chunk.index, row]));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Chunks" }, h("table", { class: "figures chunks" },
-    h("thead", null, h("tr", null, ["#", "cut by", "held", "cache", "queue", "synthesis", "there at", "audio", "in hand", "heard"].map((name) => h("th", { scope: "col", class: name === "heard" ? "wide" : null }, name)))),
+    h("thead", null, h("tr", null, ["#", "cut by", "held", "cache", "queue", "synthesis", "there at", "audio", "in hand", "heard"].map((name) => h("th", { scope: "col", class: { "cut by": "text", cache: "text", heard: "wide" }[name] }, name)))),
     h("tbody", null, turn.chunks.map((chunk) => {
       const row = played.get(chunk.index);
       const inHand = chunk.slack_ms ?? row?.inHand;

@@ -4,6 +4,7 @@ import { stack } from "./charts.js";
 import { clock, h, ms } from "./dom.js";
 
 const MOST = 200;
+const AT_FIRST = 25;
 const SHOWN = { all: () => true };
 
 export class Turns {
@@ -13,15 +14,22 @@ export class Turns {
   slowerThan = null;
   #rows = new Map();
   #parts = [];
+  #limit = AT_FIRST;
   #list;
   #none;
+  #more;
   #open;
   #drawn = false;
   #elements = new Map();
 
   /** `open(row)` is called for a turn that somebody wants to see. */
-  constructor(list, none, open) {
+  constructor(list, none, more, open) {
     this.#list = list;
+    this.#more = more;
+    more.addEventListener("click", () => {
+      this.#limit = this.#limit === AT_FIRST ? 2 * MOST : AT_FIRST;
+      this.#drawNow();
+    });
     this.#none = none;
     this.#open = open;
     setInterval(() => this.#tick(), 100);
@@ -80,7 +88,8 @@ export class Turns {
   }
 
   #drawNow() {
-    const rows = this.#shown();
+    const all = this.#shown();
+    const rows = all.slice(0, this.#limit);
     const heard = rows.map((row) => row.ttfa_ms || 0).sort((a, b) => a - b);
     // One that takes ten times as long must not make all others invisible: it is cut off at the right.
     const whole = Math.max(1, Math.min(heard.at(-1) ?? 1, 4 * (heard[Math.floor(heard.length * 0.5)] || heard.at(-1) || 1)));
@@ -95,6 +104,8 @@ export class Turns {
       return element;
     }));
     if (focused) this.#list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    this.#more.hidden = all.length <= AT_FIRST;
+    this.#more.textContent = all.length > rows.length ? `Show all ${all.length}` : `Show the last ${AT_FIRST}`;
     this.#none.hidden = rows.length > 0;
     if (this.#rows.size) this.#none.textContent = "No turn is like that.";
     this.#tick();
@@ -134,5 +145,5 @@ function keyOf(row) {
 }
 
 function short(id) {
-  return id.length > 14 ? `${id.slice(0, 12)}…` : id;
+  return id.length > 10 ? `${id.slice(0, 8)}…` : id;
 }
