@@ -398,14 +398,17 @@ async def test_bench_in_json_has_every_turn_and_a_summary(cli):
     )
     assert (result.status, result.err) == (0, "")
     run = json.loads(result.out)
-    assert set(run) == {"turns", "summary", "config", "versions"}
+    assert set(run) == {"turns", "summary", "config", "versions", "steps", "machine", "advice"}
     assert len(run["turns"]) == 7
     for turn in run["turns"]:
+        timing = turn.pop("run")
+        assert set(timing) == {"step", "kind", "due_s", "began_s", "ended_s", "late_ms"}
         assert_is_a_turn(turn)
     summary = run["summary"]
     assert set(summary) == {
         "turns", "errors", "wall_s", "turns_per_s", "ttft_ms", "ttfa_ms", "total_ms", "stages", "underruns",
-        "hit_rate", "cost_usd", "cost", "by_cache", "lookups", "degraded",
+        "hit_rate", "cost_usd", "cost", "by_cache", "lookups", "degraded", "errors_by_reason",
+        "underruns_by_stage",
     }  # fmt: skip
     assert (summary["turns"], summary["errors"]) == (7, 2)
     assert set(summary["stages"]) == {stage.value for stage in STAGES}

@@ -7,16 +7,16 @@ voicemesh.prompt=brief              a flag: its variant in VOICEMESH_FLAGS_FILE,
 10.0.0.7:50050                      another mesh
 """
 
-import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from voicemesh.cli.bench import Arm, BenchOptions
+from voicemesh.cli.bench_options import Arm, BenchOptions
+from voicemesh.cli.bench_report import Recorded, read
 from voicemesh.cli.exits import Failure, usage
 from voicemesh.flags.definitions import CHECKS, CHUNK_POLICY, EMPTY, MODEL, PROMPT, VOICE, Definitions
 from voicemesh.flags.errors import FlagsError
@@ -31,15 +31,15 @@ _PROMPT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ADDRESS: Final = re.compile(r"[^\s=,]+:\d{1,5}")
 
 
-def recorded(a: str, b: str) -> tuple[Sequence[Any], Sequence[Any]] | None:
-    """Return the turns of two recorded runs; None where neither is a file. Raises Failure."""
+def recorded(a: str, b: str) -> tuple[Recorded, Recorded] | None:
+    """Return two recorded runs; None where neither is a file. Raises Failure."""
     files = [_is_file(text) for text in (a, b)]
     if not any(files):
         return None
     if not all(files):
         other = b if files[0] else a
         raise usage(f"--compare: {other!r} is no file, and a recorded run is compared with another one")
-    return _turns(Path(a)), _turns(Path(b))
+    return _recorded(Path(a)), _recorded(Path(b))
 
 
 def _is_file(text: str) -> bool:
@@ -49,15 +49,11 @@ def _is_file(text: str) -> bool:
         return False  # a prompt can be longer than a name of a file
 
 
-def _turns(path: Path) -> Sequence[Any]:
-    try:
-        turns = json.loads(path.read_bytes())["turns"]
-        outcomes = [turn["outcome"] for turn in turns]
-    except (OSError, ValueError, LookupError, TypeError):
-        outcomes = []
-    if not outcomes:
-        raise usage(f"--compare: {path} is not what `voicemesh bench --json` prints, or has no turn in it")
-    return list(turns)
+def _recorded(path: Path) -> Recorded:
+    found = read(path, "--compare")
+    if not found.turns:
+        raise usage(f"--compare: {path} is a comparison itself: give two runs")
+    return found
 
 
 def arms(a: str, b: str, options: BenchOptions, environment: Mapping[str, str] | None = None) -> list[Arm]:

@@ -1,171 +1,172 @@
-"""The summary of a bench run: numbers, a table, and advice drawn from the numbers."""
+"""The result of a bench: one document in JSON form, and what of it is shown in a terminal."""
 
 import json
-import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from voicemesh.cli.bench import BenchOptions, BenchRun, as_json_config
-from voicemesh.cli.stats import percentile, percentiles
-from voicemesh.client import TurnReport
-from voicemesh.stages import STAGES, Stage
+from voicemesh.cli.bench import BenchRun
+from voicemesh.cli.bench_advice import Step, advice
+from voicemesh.cli.bench_figures import KINDS, Turn, summarise
+from voicemesh.cli.bench_options import BenchOptions, as_json_config
+from voicemesh.cli.console import print_table, table_of
+from voicemesh.cli.exits import usage
+from voicemesh.cli.machine import busy, versions
+from voicemesh.cli.stats import percentiles
+from voicemesh.stages import STAGES
 
-_LATE_MS: Final = 10.0
-_MOSTLY: Final = 0.5
-CUT_SHORT: Final = "the time limit ended the run: turns that had not ended are not counted"
-
-_ADVICE: Final = {
-    Stage.ADMISSION: "turns wait to be let in: the gateway is at its limit, add gateways or lower the load",
-    Stage.HISTORY: "reading the session's history is slow: look at the cache and its Redis",
-    Stage.REPLY_CACHE: "looking for cached replies is slow: look at the cache and its Redis",
-    Stage.LLM_CONNECT: "the provider is slow to answer at all: look at the network to it, and its queue",
-    Stage.LLM_TTFT: "the model is slow to its first token: shorter prompts, a prompt cache, a smaller model",
-    Stage.LLM_TEXT: "chunk 1 waits for its words: a faster model, or --policy words:N for a shorter one",
-    Stage.CHUNK_HOLD: "the chunker holds chunk 1 back: try --policy clause or words:N",
-    Stage.AUDIO_CACHE: "looking for cached audio is slow: look at the cache and its Redis",
-    Stage.TTS_QUEUE: "chunks wait for a replica: add replicas of the voice, or lower the load",
-    Stage.TTS_SYNTHESIS: "the engine is slow to its first frame: a faster voice, or a GPU",
-    Stage.TRANSPORT: "time is lost between the processes: they may be short of CPU, or far apart",
-    Stage.GATEWAY: "the gateway itself is slow: it may be short of CPU",
+_TIMES: Final = (("ttft_ms", "first text"), ("ttfa_ms", "first audio"), ("total_ms", "whole turn"))
+_OLD_STEP: Final[Mapping[str, Any]] = {
+    "late_ms": dict.fromkeys(("p50", "p95", "p99", "max"), 0.0),
+    "unfinished": 0,
+    "most_in_flight": 0,
+    "held_back": 0,
+    "warmup_failed": 0,
 }
+"""What is not known of a load where runs were saved without it."""
 
 
-_KINDS: Final = {"reply": "of a cached reply", "audio": "of cached audio", "none": "of nothing cached"}
-"""What the first audio of a turn came from."""
+def document(
+    steps: Sequence[tuple[BenchOptions, BenchRun]], on: Mapping[str, Any], began: str = ""
+) -> dict[str, Any]:
+    """Return what `bench --json` prints: every turn, the summary of all, and of each load.
 
+    Args:
+        steps: Each load, and what came of it.
+        on: The machine, as it was before the run.
+        began: When, in ISO form.
 
-def kind_of(report: TurnReport) -> str:
-    """Return what the first audio of a turn came from: `reply`, `audio` or `none`.
-
-    `reply`: the reply was cached, `audio`: the first chunk's audio was, `none`: neither.
     """
-    if report.reply_cache in ("hit", "similar"):
-        return "reply"
-    return "audio" if report.chunks and report.chunks[0].cache not in ("miss", "off") else "none"
+    turns = [turn.to_json(place) for place, (_, run) in enumerate(steps) for turn in run.turns]
+    options = steps[0][0]
+    cut_short = any(run.cut_short for _, run in steps)
+    config = as_json_config(options, cut_short=cut_short)
+    if len(steps) > 1:
+        several = {name: [getattr(each, name) for each, _ in steps] for name in ("concurrency", "rate_per_s")}
+        config |= {"turns": sum(each.turns for each, _ in steps), "concurrency": None, "rate_per_s": None}
+        config["sweep"] = several["concurrency"] if options.rate_per_s is None else several["rate_per_s"]
+    made = [_step_json(each, run, place) for place, (each, run) in enumerate(steps)]
+    result = {
+        "turns": turns,
+        "summary": summarise(turns, sum(run.wall_s for _, run in steps)),
+        "steps": made,
+        "config": {**config, "began": began},
+        "versions": versions(),
+        "machine": on,
+    }
+    said = advice(steps_of(result), options.speech.voice)
+    return {**result, "advice": [*said, *filter(None, [busy(on)])]}
 
 
-def summarise(run: BenchRun) -> dict[str, Any]:
-    """Return the summary in JSON form.
-
-    Times are percentiles over the turns that have them: TTFT over turns with text, TTFA and stages
-    over turns with audio, total over turns that were completed. `by_cache` has them for the turns with
-    audio by what it came from: a mixture of cached and other turns has percentiles of neither. `degraded`
-    counts turns by what they gave up.
-    """
-    reports = run.reports
-    heard = [report for report in reports if report.ttfa_ms > 0]
-    chunks = [chunk for report in reports for chunk in report.chunks]
-    hits = sum(chunk.cache != "miss" for chunk in chunks)
-    asked = [report.reply_cache for report in reports if report.reply_cache != "off"]
+def _step_json(options: BenchOptions, run: BenchRun, place: int) -> dict[str, Any]:
+    late_ms = [turn.late_ms for turn in run.turns if turn.due_s is not None]
     return {
-        "turns": len(reports),
-        "errors": sum(report.outcome == "failed" for report in reports),
-        "wall_s": round(run.wall_s, 3),
-        "turns_per_s": round(len(reports) / run.wall_s, 3) if run.wall_s else 0.0,
-        "ttft_ms": percentiles([report.ttft_ms for report in reports if report.ttft_ms > 0]),
-        "ttfa_ms": percentiles([report.ttfa_ms for report in heard]),
-        "total_ms": percentiles([report.total_ms for report in reports if report.outcome == "completed"]),
-        "stages": {
-            stage.value: percentiles([report.stages.get(stage, 0.0) for report in heard]) for stage in STAGES
-        },
-        "by_cache": {kind: _times([r for r in heard if kind_of(r) == kind]) for kind in _KINDS},
-        "underruns": sum(report.underruns for report in reports),
-        "degraded": dict(Counter(what for report in reports for what in set(report.degraded)).most_common()),
-        "lookups": {
-            "reply": {outcome: asked.count(outcome) for outcome in ("hit", "similar", "miss")},
-            "audio": {"hit": hits, "miss": len(chunks) - hits},
-        },
-        "hit_rate": {
-            "reply": _share(asked.count("hit"), len(asked)),
-            "audio": _share(hits, len(chunks)),
-        },
-        "cost_usd": sum(report.cost.total_usd for report in reports),
-        "cost": _cost(reports),
+        "load": options.load,
+        "loop": "closed" if options.rate_per_s is None else "open",
+        "concurrency": options.concurrency if options.rate_per_s is None else None,
+        "rate_per_s": options.rate_per_s,
+        "turns": options.turns,
+        "summary": summarise([turn.to_json(place) for turn in run.turns], run.wall_s),
+        "late_ms": {**percentiles(late_ms), "max": round(max(late_ms, default=0.0), 3)},
+        "unfinished": run.unfinished,
+        "most_in_flight": run.most_in_flight,
+        "held_back": run.held_back,
+        "cut_short": run.cut_short,
+        "warmup_failed": run.warmup_failed,
     }
 
 
-def _cost(reports: Sequence[TurnReport]) -> dict[str, Any]:
-    """Return what the run cost and what caches saved, in US dollars, as far as it has prices."""
-    sums = {
-        name: sum(getattr(report.cost, name) for report in reports)
-        for name in ("llm_usd", "speech_usd", "saved_usd", "prompt_cache_saved_usd")
-    }
-    total = sums["llm_usd"] + sums["speech_usd"]
-    without = total + sums["saved_usd"] + sums["prompt_cache_saved_usd"]
-    each = total / len(reports) if reports else 0.0
-    return {
-        **sums,
-        "per_turn_usd": each,
-        "per_1000_turns_usd": 1000 * each,
-        "saved_share": _share(sums["saved_usd"], without),
-        "unpriced": sorted({name for report in reports for name in report.cost.unpriced}),
-        "unpriced_turns": sum(bool(report.cost.unpriced) for report in reports),
-        "estimated_turns": sum(report.cost.estimated for report in reports),
-    }
-
-
-def _times(reports: Sequence[TurnReport]) -> dict[str, Any]:
-    return {
-        "turns": len(reports),
-        "ttft_ms": percentiles([report.ttft_ms for report in reports if report.ttft_ms > 0]),
-        "ttfa_ms": percentiles([report.ttfa_ms for report in reports]),
-        "total_ms": percentiles([report.total_ms for report in reports if report.outcome == "completed"]),
-    }
-
-
-def to_json(options: BenchOptions, run: BenchRun) -> str:
-    """Return the whole run as one JSON object."""
-    return json.dumps(
+def steps_of(result: Mapping[str, Any]) -> list[Step]:
+    """Return the loads of a document, with their turns; one for a document without any."""
+    config = result["config"]
+    made = result.get("steps") or [
         {
-            "turns": [report.to_json() for report in run.reports],
-            "summary": summarise(run),
-            "config": as_json_config(options, run),
-            "versions": versions(),
+            "load": f"{config['concurrency']} callers" if config.get("concurrency") else "the run",
+            "concurrency": config.get("concurrency"),
+            "rate_per_s": config.get("rate_per_s"),
+            "summary": result["summary"],
+            "cut_short": config.get("cut_short", False),
+            **_OLD_STEP,
         }
-    )
+    ]
+    return [
+        Step(
+            load=each["load"],
+            concurrency=each["concurrency"],
+            rate_per_s=each["rate_per_s"],
+            summary=each["summary"],
+            turns=[turn for turn in result["turns"] if turn.get("run", {}).get("step", 0) == place],
+            late_ms=each["late_ms"],
+            unfinished=each["unfinished"],
+            most_in_flight=each["most_in_flight"],
+            held_back=each["held_back"],
+            cut_short=each["cut_short"],
+            warmup_failed=each["warmup_failed"],
+        )
+        for place, each in enumerate(made)
+    ]
 
 
-def versions() -> dict[str, str]:
-    """Return what the run was made with."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("voicemesh", "grpcio", "protobuf"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+@dataclass(frozen=True)
+class Recorded:
+    """A run that was saved.
+
+    Attributes:
+        name: Where it was found.
+        result: The document.
+
+    """
+
+    name: str
+    result: Mapping[str, Any]
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """Its turns; of a comparison, none."""
+        turns = self.result["turns"]
+        return turns if isinstance(turns, list) else ()
 
 
-def show(console: Console, run: BenchRun) -> None:
+def read(path: Path, option: str) -> Recorded:
+    """Read what `bench --json` printed. Raises Failure, which names the option."""
+    refused = usage(f"{option}: {path} is not what `voicemesh bench --json` prints, or has no turn in it")
+    try:
+        result = json.loads(path.read_bytes())
+        turns = result["turns"]
+        if isinstance(turns, dict):  # a comparison
+            outcomes = [turn["outcome"] for letter in "ab" for turn in turns[letter]]
+            result["compare"]["metrics"]["ttfa_ms"]["sentence"]
+        else:
+            outcomes = [turn["outcome"] for turn in turns]
+            if "summary" in result:
+                steps_of(result)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise refused from None
+    if not outcomes:
+        raise refused
+    return Recorded(str(path), result)
+
+
+def show(console: Console, result: Mapping[str, Any]) -> None:
     """Print the summary and the advice."""
-    summary = summarise(run)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("milliseconds")
-    for name in ("p50", "p95", "p99"):
-        table.add_column(name, justify="right", min_width=9)
-    kinds = {kind: times for kind, times in summary["by_cache"].items() if times["turns"]}
-    for name, title in (("ttft_ms", "first text"), ("ttfa_ms", "first audio"), ("total_ms", "whole turn")):
-        table.add_row(title, *_cells(summary[name]), style="bold")
-        if len(kinds) > 1:
-            for kind, times in kinds.items():
-                table.add_row(f"  {_KINDS[kind]} ({times['turns']})", *_cells(times[name]))
-    for stage in STAGES:
-        row = summary["stages"][stage.value]
-        table.add_row(f"  {stage.value}", *_cells(row), style="" if row["p99"] else "dim")
-    console.print(table)
+    steps = steps_of(result)
+    if len(steps) > 1:
+        _show_sweep(console, steps)
+    else:
+        _show_times(console, result["summary"])
     console.print()
-    outcomes = Counter(report.outcome for report in run.reports)
+    summary = result["summary"]
+    outcomes = Counter(turn["outcome"] for turn in result["turns"])
     console.print(
         f"{summary['turns']} turns in {summary['wall_s']:.1f} s ({summary['turns_per_s']:.1f} a second): "
         f"{outcomes['completed']} completed, {outcomes['interrupted']} interrupted, "
         f"{summary['errors']} failed"
     )
+    _show_arrivals(console, steps)
     hits = [
         f"{found['hit']} of {sum(found.values())} {what}"
         + (f" ({found['similar']} more by similarity)" if found.get("similar") else "")
@@ -179,13 +180,57 @@ def show(console: Console, run: BenchRun) -> None:
         counts = ", ".join(f"{what} in {count} turns" for what, count in summary["degraded"].items())
         stand_in = " (stand-ins' replies are not cached)" if "model" in summary["degraded"] else ""
         console.print(f"given up: {counts}{stand_in}", markup=False)
-    for line in _cost_lines(summary):
+    for line in cost_lines(summary):
         console.print(line, markup=False)
-    for line in advice(run):
-        console.print(f"→ {line}")
+    for line in result.get("advice") or advice(steps, result["config"].get("voice", "")):
+        console.print(f"→ {line}", markup=False)
 
 
-def _cost_lines(summary: dict[str, Any]) -> list[str]:
+def _show_times(console: Console, summary: Mapping[str, Any]) -> None:
+    table = table_of("milliseconds", "p50", "p95", "p99", left=1)
+    for column in table.columns[1:]:
+        column.min_width = 9
+    kinds = {kind: times for kind, times in summary["by_cache"].items() if times["turns"]}
+    for name, title in _TIMES:
+        table.add_row(title, *_cells(summary[name]), style="bold")
+        if len(kinds) > 1:
+            for kind, times in kinds.items():
+                table.add_row(f"  {KINDS[kind]} ({times['turns']})", *_cells(times[name]))
+    for stage in STAGES:
+        row = summary["stages"][stage.value]
+        table.add_row(f"  {stage.value}", *_cells(row), style="" if row["p99"] else "dim")
+    print_table(console, table)
+
+
+def _show_sweep(console: Console, steps: Sequence[Step]) -> None:
+    table = table_of("load", "turns/s", "p50", "p95", "p99", "errors", "dry", "largest at p95", left=1)
+    console.print("time to first audio, in milliseconds, by load")
+    for step in steps:
+        summary = step.summary
+        largest = max(summary["stages"], key=lambda name: summary["stages"][name]["p95"])
+        table.add_row(
+            step.load,
+            f"{summary['turns_per_s']:.1f}",
+            *(f"{summary['ttfa_ms'][name]:.0f}" for name in ("p50", "p95", "p99")),
+            str(summary["errors"]),
+            str(summary["underruns"]),
+            f"{largest} {summary['stages'][largest]['p95']:.0f}",
+        )
+    print_table(console, table)
+
+
+def _show_arrivals(console: Console, steps: Sequence[Step]) -> None:
+    for step in steps:
+        if step.rate_per_s:
+            late = step.late_ms
+            console.print(
+                f"at {step.load}: up to {step.most_in_flight} under way at once, {step.held_back} held back; "
+                f"begun late by {late['p50']:.1f} ms (p50), {late['max']:.1f} ms at most"
+            )
+
+
+def cost_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what a run cost and what was saved, a line each; none where nobody charges for anything."""
     cost = summary["cost"]
     lines = []
     if summary["cost_usd"] or cost["saved_usd"]:
@@ -208,65 +253,5 @@ def _cost_lines(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def advice(run: BenchRun) -> list[str]:
-    """Return what the numbers say, most urgent first."""
-    reports = run.reports
-    lines = failures(reports)
-    if run.cut_short:
-        lines.append(CUT_SHORT)
-    if percentile(run.late_ms, 0.99) > _LATE_MS:
-        lines.append(
-            f"this tool began turns up to {max(run.late_ms):.0f} ms late (counted in `transport`): "
-            "give it a machine of its own, or a lower --rate"
-        )
-    dry = sum(report.underruns > 0 for report in reports)
-    if dry:
-        lines.append(
-            f"in {dry} turns a player would have run dry: synthesis or text is slower than speech; "
-            "add replicas of the voice, or lower the load"
-        )
-    heard = [report for report in reports if report.ttfa_ms > 0]
-    lines += _slowest_stage(heard)
-    loose = percentile([abs(report.unattributed_ms) / report.ttfa_ms for report in heard], 0.95)
-    if loose > 0.01:
-        lines.append(f"{loose:.1%} of the time to first audio is unattributed (p95): read p95 with care")
-    chunks = [chunk for report in reports for chunk in report.chunks]
-    texts = Counter(chunk.text for chunk in chunks)
-    cached = run.reports and any(report.reply_cache != "off" for report in reports)
-    if cached and len(texts) < len(chunks) / 2 and all(chunk.cache == "miss" for chunk in chunks):
-        lines.append("the same chunks were spoken again and again and none was cached: is the cache there?")
-    return lines
-
-
-def failures(reports: Iterable[TurnReport]) -> list[str]:
-    """Return how many turns failed of what, the most first."""
-    return [f"{count} turns failed with {reason}: {message}" for (reason, message), count in _errors(reports)]
-
-
-def _slowest_stage(heard: Sequence[TurnReport]) -> list[str]:
-    if not heard:
-        return []
-    sums = {stage: sum(report.stages.get(stage, 0.0) for report in heard) for stage in STAGES}
-    whole = sum(report.ttfa_ms for report in heard)
-    slowest = max(sums, key=sums.__getitem__)
-    share = sums[slowest] / whole
-    urgency = "most" if share > _MOSTLY else "the largest part"
-    return [f"{slowest.value} is {urgency} of the time to first audio ({share:.0%}): {_ADVICE[slowest]}"]
-
-
-def _errors(reports: Iterable[TurnReport]) -> list[tuple[tuple[str, str], int]]:
-    counted: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for report in reports:
-        if report.error is not None:
-            counted[report.error.reason] += 1
-            first.setdefault(report.error.reason, report.error.message)
-    return [((reason, first[reason]), count) for reason, count in counted.most_common()]
-
-
-def _cells(row: dict[str, float]) -> list[str]:
+def _cells(row: Mapping[str, float]) -> list[str]:
     return [f"{row[name]:.2f}" for name in ("p50", "p95", "p99")]
-
-
-def _share(part: float, whole: float) -> float:
-    return round(part / whole, 4) if whole else 0.0

@@ -26,6 +26,7 @@ Statistic = Callable[[Sequence[float]], float]
 STATISTICS: Final[Mapping[str, Statistic]] = {
     "median": lambda values: percentile(values, 0.5),
     "p95": lambda values: percentile(values, 0.95),
+    "p99": lambda values: percentile(values, 0.99),
     "mean": lambda values: sum(values) / len(values),
 }
 
@@ -67,7 +68,14 @@ class Comparison:
 
 
 def compare(
-    a: Sequence[float], b: Sequence[float], names: Sequence[str], *, paired: bool, seed: int, draws: int = 0
+    a: Sequence[float],
+    b: Sequence[float],
+    names: Sequence[str],
+    *,
+    paired: bool,
+    seed: int,
+    draws: int = 0,
+    most_values: int = _MOST_VALUES,
 ) -> dict[str, Comparison]:
     """Compare two sets of values, each of at least one.
 
@@ -77,12 +85,13 @@ def compare(
         names: Which of STATISTICS; and PAIRS, which is left out where they are not paired.
         paired: True where `a[i]` and `b[i]` belong together.
         seed: Of the draws.
-        draws: How many; 0 for 2,000, or fewer where there are more than 2,000 values.
+        draws: How many; 0 for 2,000, or fewer where there are many values.
+        most_values: From how many values in sum on there are fewer draws; 400 are always made.
 
     """
     if paired and len(a) != len(b):
         raise ValueError(f"a, b: paired values must be as many, not {len(a)} and {len(b)}")
-    draws = draws or max(_FEWEST_DRAWS, min(_MOST_DRAWS, _MOST_VALUES // max(len(a), len(b))))
+    draws = draws or max(_FEWEST_DRAWS, min(_MOST_DRAWS, most_values // max(len(a), len(b))))
     chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
     sets = list(zip(a, b, strict=True)) if paired else []
     places_a, places_b = range(len(a)), range(len(b))

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from voicemesh.cli.bench_figures import PARTS, Turn, parts_of
 from voicemesh.cli.bootstrap import LEVEL, PAIRS, Comparison, Estimate, compare
+from voicemesh.cli.machine import busy
 
 _UNITS: Final = {"ms": " ms", "%": "%", "": ""}
 
-Turn = Mapping[str, Any]
-"""A turn as `bench --json` prints it."""
 Pair = tuple[Turn | None, Turn | None]
 
 
@@ -61,7 +61,16 @@ def _ended(name: str) -> Callable[[Turn], float | None]:
     return lambda turn: None if turn["outcome"] == "failed" else float(turn.get(name, 0))
 
 
-_TIMES: Final = (PAIRS, "median", "p95")
+def _part(name: str) -> Callable[[Turn], float | None]:
+    def of(turn: Turn) -> float | None:
+        if turn["outcome"] == "failed" or not turn.get("ttfa_ms") or "stages" not in turn:
+            return None
+        return parts_of(turn)[name]
+
+    return of
+
+
+_TIMES: Final = (PAIRS, "median", "p95", "p99")
 _MEANS: Final = ("mean",)
 METRICS: Final = (
     Metric("ttfa_ms", "first audio", "ms", _above_zero("ttfa_ms"), _TIMES, "slower", "faster"),
@@ -84,12 +93,21 @@ METRICS: Final = (
 )
 
 
+STAGE_METRICS: Final = tuple(
+    Metric(f"stage.{name}", name, "ms", _part(name), ("mean", "p95"), "longer", "shorter") for name in PARTS
+)
+"""Parts of the time to first audio. Their means add up to its mean, which medians do not."""
+_OF_EACH: Final = frozenset({"addr", "began", "cut_short", "load_1m", "percentiles"})
+"""What every run has its own of, or is told in other words."""
+_STAGE_VALUES: Final = 1_000_000
+"""Values that are drawn for each of them, at most: they are many."""
+
 FEWEST: Final = 10
 """Values of each that a difference is claimed from: of fewer, intervals by resampling promise too much."""
 
 
-FEWEST_OF_P95: Final = 100
-"""Values of each that a p95 is shown from: of fewer it is that of a handful of turns."""
+FEWEST_OF: Final = {"p95": 100, "p99": 500}
+"""Values of each that a high percentile is shown from: of fewer it is that of a handful of turns."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +128,7 @@ class Figure:
     @staticmethod
     def fewest(name: str) -> int:
         """Return how many values of each a difference in a statistic is claimed from."""
-        return FEWEST_OF_P95 if name == "p95" else FEWEST
+        return FEWEST_OF.get(name, FEWEST)
 
     def shows(self, name: str) -> bool:
         """Return whether there is a difference in a statistic."""
@@ -127,6 +145,7 @@ class Result:
         pairs: How many belong together; 0 where none do.
         figures: One for each metric.
         flags: How often which variants had a say, in A and in B.
+        warnings: Why the difference may be of something else.
 
     """
 
@@ -135,6 +154,7 @@ class Result:
     pairs: int
     figures: Sequence[Figure]
     flags: tuple[Mapping[str, int], Mapping[str, int]]
+    warnings: Sequence[str] = ()
 
 
 def paired_by_prompt(a: Sequence[Turn], b: Sequence[Turn]) -> list[Pair] | None:
@@ -154,29 +174,39 @@ def paired_by_prompt(a: Sequence[Turn], b: Sequence[Turn]) -> list[Pair] | None:
 def result(labels: tuple[str, str], pairs: Sequence[Pair], seed: int) -> Result:
     """Compare turns that belong together."""
     whole = [(a, b) for a, b in pairs if a is not None and b is not None]
-    figures = []
-    for metric in METRICS:
-        values = [(metric.of(a), metric.of(b)) for a, b in whole]
-        both = [(x, y) for x, y in values if x is not None and y is not None]
-        xs, ys = [x for x, _ in both], [y for _, y in both]
-        figures.append(_figure(metric, xs, ys, paired=True, seed=seed))
+
+    def values(metric: Metric) -> tuple[list[float], list[float]]:
+        found = [(metric.of(a), metric.of(b)) for a, b in whole]
+        both = [(x, y) for x, y in found if x is not None and y is not None]
+        return [x for x, _ in both], [y for _, y in both]
+
     sides = [pair[0] for pair in pairs if pair[0]], [pair[1] for pair in pairs if pair[1]]
-    return _result(labels, sides[0], sides[1], len(whole), figures)
+    return _result(labels, sides[0], sides[1], len(whole), _figures(values, paired=True, seed=seed))
 
 
 def result_apart(labels: tuple[str, str], a: Sequence[Turn], b: Sequence[Turn], seed: int) -> Result:
     """Compare turns of two runs that asked for different things."""
-    figures = []
-    for metric in METRICS:
+
+    def values(metric: Metric) -> tuple[list[float], list[float]]:
         xs = [x for turn in a if (x := metric.of(turn)) is not None]
-        ys = [y for turn in b if (y := metric.of(turn)) is not None]
-        figures.append(_figure(metric, xs, ys, paired=False, seed=seed))
-    return _result(labels, a, b, 0, figures)
+        return xs, [y for turn in b if (y := metric.of(turn)) is not None]
+
+    return _result(labels, a, b, 0, _figures(values, paired=False, seed=seed))
 
 
-def _figure(metric: Metric, xs: list[float], ys: list[float], *, paired: bool, seed: int) -> Figure:
-    found = compare(xs, ys, metric.statistics, paired=paired, seed=seed) if xs and ys else {}
-    return Figure(metric, (len(xs), len(ys)), found)
+def _figures(
+    values: Callable[[Metric], tuple[list[float], list[float]]], *, paired: bool, seed: int
+) -> list[Figure]:
+    figures = []
+    for metric in (*METRICS, *STAGE_METRICS):
+        xs, ys = values(metric)
+        of_stage = metric in STAGE_METRICS
+        if of_stage and not (any(xs) or any(ys)):
+            continue  # no turn was there, and nothing is to be said of it
+        most = {"most_values": _STAGE_VALUES} if of_stage else {}
+        found = compare(xs, ys, metric.statistics, paired=paired, seed=seed, **most) if xs and ys else {}
+        figures.append(Figure(metric, (len(xs), len(ys)), found))
+    return figures
 
 
 def _result(
@@ -209,6 +239,52 @@ def sentence(figure: Figure) -> str:
     return f"{metric.title}: B {metric.verb} {value} {word}{where}, {_interval(metric, near, far)}"
 
 
+def stage_sentence(compared: Result) -> str:
+    """Say which stage the mean time to first audio differs by most; "" where no stage shows a difference."""
+    shown = [
+        (figure, figure.found["mean"].difference)
+        for figure in compared.figures
+        if figure.metric in STAGE_METRICS and figure.found and figure.shows("mean")
+    ]
+    if not shown:
+        return ""
+    figure, by = max(shown, key=lambda each: abs(each[1].value))
+    metric = figure.metric
+    word = metric.more if by.value > 0 else metric.less
+    near, far = sorted((abs(by.low), abs(by.high)))
+    return (
+        f"most of it is {metric.title}: {text_of(metric, abs(by.value))} {word} in B on average, "
+        f"{_interval(metric, near, far)}"
+    )
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Return what two recorded runs were made with and do not share: the difference may be of that."""
+    found = []
+    for part in ("config", "versions", "machine"):
+        ours, theirs = a.get(part), b.get(part)
+        if not ours or not theirs:
+            if ours or theirs:
+                found.append(f"{part} is recorded for {'A' if ours else 'B'} alone")
+            continue
+        found += [
+            f"{name} differs: {_plain(ours.get(name))} in A, {_plain(theirs.get(name))} in B"
+            for name in dict.fromkeys((*ours, *theirs))
+            if name not in _OF_EACH and ours.get(name) != theirs.get(name)
+        ]
+    for letter, one in (("A", a), ("B", b)):
+        machine = one.get("machine") or {}
+        if said := busy(machine):
+            found.append(f"{letter}: {said}")
+        if (one.get("config") or {}).get("cut_short"):
+            found.append(f"{letter} was cut short: its slowest turns are missing")
+    return found
+
+
+def _plain(value: object) -> str:
+    return "nothing" if value in (None, "") else str(value)
+
+
 def to_json(compared: Result, seed: int) -> dict[str, Any]:
     """Return the JSON form."""
     return {
@@ -224,6 +300,8 @@ def to_json(compared: Result, seed: int) -> dict[str, Any]:
         },
         "metrics": {figure.metric.name: _figure_json(figure) for figure in compared.figures},
         "variants": {"a": dict(compared.flags[0]), "b": dict(compared.flags[1])},
+        "stage_sentence": stage_sentence(compared),
+        "warnings": list(compared.warnings),
     }
 
 

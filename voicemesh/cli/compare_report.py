@@ -1,28 +1,29 @@
 """What `bench --compare` prints."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from rich.console import Console
 
-from voicemesh.cli.bench import Arm, BenchOptions, BenchRun, as_json_config
-from voicemesh.cli.bench_report import summarise, versions
+from voicemesh.cli.bench import BenchRun, TimedTurn
+from voicemesh.cli.bench_figures import Turn, summarise
+from voicemesh.cli.bench_options import Arm, BenchOptions, as_json_config
 from voicemesh.cli.bootstrap import Estimate
 from voicemesh.cli.compare import (
-    FEWEST_OF_P95,
+    FEWEST_OF,
+    STAGE_METRICS,
     Figure,
     Pair,
     Result,
     number_of,
-    result,
     sentence,
+    stage_sentence,
     text_of,
     to_json,
 )
 from voicemesh.cli.console import print_table, table_of
-from voicemesh.client import TurnReport
+from voicemesh.cli.machine import versions
 
 _NAME_CELLS: Final = 16
 """With these the table has 80 columns where money is compared; a longer name goes on in the next line."""
@@ -30,40 +31,43 @@ _NAME_CELLS: Final = 16
 
 def pairs_of(run: BenchRun) -> list[Pair]:
     """Return the turns of a run of two arms, by the prompt that both were asked."""
-    numbers = sorted({number for number, _ in run.by_job})
-    return [(_turn(run.by_job.get((number, 0))), _turn(run.by_job.get((number, 1)))) for number in numbers]
+    by_job = {(turn.job.number, turn.job.arm): turn for turn in run.turns}
+    numbers = sorted({number for number, _ in by_job})
+    return [(_turn(by_job.get((number, 0))), _turn(by_job.get((number, 1)))) for number in numbers]
 
 
-def _turn(report: TurnReport | None) -> Mapping[str, Any] | None:
-    return report.to_json() if report is not None else None
+def _turn(turn: TimedTurn | None) -> Turn | None:
+    return turn.to_json() if turn is not None else None
 
 
-def reports_of(run: BenchRun, arm: int) -> list[TurnReport]:
-    """Return the reports of one arm."""
-    return [report for (_, of), report in sorted(run.by_job.items(), key=lambda item: item[0]) if of == arm]
+def turns_of(run: BenchRun, arm: int) -> list[Turn]:
+    """Return the turns of one arm, by the prompt that they were asked."""
+    own = sorted((turn for turn in run.turns if turn.job.arm == arm), key=lambda turn: turn.job.number)
+    return [turn.to_json() for turn in own]
 
 
-def run_json(options: BenchOptions, arms: Sequence[Arm], run: BenchRun) -> str:
+def document(
+    options: BenchOptions,
+    arms: Sequence[Arm],
+    run: BenchRun,
+    compared: Result,
+    on: Mapping[str, Any],
+    began: str,
+) -> dict[str, Any]:
     """Return a run of two arms as one JSON object; each arm's turns can be compared with other runs'."""
-    compared = result((arms[0].label, arms[1].label), pairs_of(run), options.seed)
-    sides = {
-        letter: BenchRun(reports_of(run, arm), run.wall_s, (), run.cut_short)
-        for arm, letter in enumerate(("a", "b"))
+    sides = {letter: turns_of(run, arm) for arm, letter in enumerate(("a", "b"))}
+    return {
+        "compare": to_json(compared, options.seed),
+        "turns": sides,
+        "summary": {letter: summarise(side, run.wall_s) for letter, side in sides.items()},
+        "config": {
+            **as_json_config(options, cut_short=run.cut_short),
+            "began": began,
+            "arms": {letter: _arm_json(arm) for letter, arm in zip("ab", arms, strict=True)},
+        },
+        "versions": versions(),
+        "machine": on,
     }
-    return json.dumps(
-        {
-            "compare": to_json(compared, options.seed),
-            "turns": {
-                letter: [report.to_json() for report in side.reports] for letter, side in sides.items()
-            },
-            "summary": {letter: summarise(side) for letter, side in sides.items()},
-            "config": {
-                **as_json_config(options, run),
-                "arms": {letter: _arm_json(arm) for letter, arm in zip("ab", arms, strict=True)},
-            },
-            "versions": versions(),
-        }
-    )
 
 
 def _arm_json(arm: Arm) -> dict[str, str]:
@@ -89,8 +93,10 @@ def show(console: Console, compared: Result, notes: Sequence[str] = ()) -> None:
     table.columns[0].max_width = _NAME_CELLS
     for figure in compared.figures:
         for name, found in figure.found.items():
-            if _is_nothing(figure, name) or (name == "p95" and min(figure.counts) < FEWEST_OF_P95):
+            if _is_nothing(figure, name) or min(figure.counts) < FEWEST_OF.get(name, 0):
                 continue
+            if figure.metric in STAGE_METRICS and not figure.shows(name):
+                continue  # they are many: those that are not told apart are in the report and in JSON
             unit = figure.metric
             table.add_row(
                 f"{unit.title}, {name}",
@@ -103,14 +109,20 @@ def show(console: Console, compared: Result, notes: Sequence[str] = ()) -> None:
             )
     print_table(console, table)
     console.print()
-    for figure in compared.figures:
-        if figure.found and not all(_is_nothing(figure, name) for name in figure.found):
+    for place, figure in enumerate(compared.figures):
+        if (
+            figure.metric not in STAGE_METRICS
+            and figure.found
+            and not all(_is_nothing(figure, name) for name in figure.found)
+        ):
             console.print(f"→ {sentence(figure)}", markup=False, soft_wrap=True)
+        if place == 0 and (stage := stage_sentence(compared)):
+            console.print(f"→ {stage}", markup=False, soft_wrap=True)
     for letter, said in zip("AB", compared.flags, strict=True):
         if said:
             counts = ", ".join(f"{name} in {count}" for name, count in sorted(said.items()))
             console.print(f"→ flags had a say in turns of {letter}: {counts}", markup=False, soft_wrap=True)
-    for note in notes:
+    for note in (*compared.warnings, *notes):
         console.print(f"→ {note}", markup=False, soft_wrap=True)
 
 

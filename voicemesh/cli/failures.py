@@ -18,12 +18,17 @@ _HINTS: Final = {
 }
 
 
+def hint_for(reason: str) -> str:
+    """Return what to do about failures with a reason; "" where there is nothing to say."""
+    return _HINTS.get(reason, "")
+
+
 def failure_of(error: VoiceMeshError, addr: str) -> Failure:
     """Return the end of a command that failed with `error`."""
     if not error.reached:
         hint = f"is `voicemesh up` running? (looked at {addr}; --addr or VOICEMESH_ADDR name another)"
         return Failure(UNREACHABLE, error.reason, error.message, hint)
-    hint = _HINTS.get(error.reason, "")
+    hint = hint_for(error.reason)
     if error.retry_after_ms:
         hint = f"try again in {error.retry_after_ms / 1000:g} s" + (f"; {hint}" if hint else "")
     return Failure(FAILED, error.reason, error.message, hint)

@@ -1,76 +1,175 @@
 """The command around a bench: progress, output, exit status."""
 
 import asyncio
+import datetime as dt
 import json
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from voicemesh.cli import bench_report, compare, compare_report
+from voicemesh.cli import bench_html, bench_report, compare, compare_report
 from voicemesh.cli.arms import arms, recorded
-from voicemesh.cli.bench import Arm, Bench, BenchOptions, BenchRun
+from voicemesh.cli.bench import BenchRun
+from voicemesh.cli.bench_advice import CUT_SHORT, failures
+from voicemesh.cli.bench_options import Arm, BenchOptions
+from voicemesh.cli.bench_turns import run_turns
 from voicemesh.cli.console import console_for
-from voicemesh.cli.exits import DONE, FAILED
+from voicemesh.cli.exits import DONE, FAILED, Failure, usage
 from voicemesh.cli.failures import failure_of
+from voicemesh.cli.machine import busy, machine
 from voicemesh.cli.speak import check
 from voicemesh.client import TurnReport, VoiceMeshError
 
+_COLUMNS: Final = (
+    TextColumn("{task.description}"),
+    BarColumn(bar_width=30),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("{task.fields[last]}"),
+)
 
-def run_bench(options: BenchOptions, *, as_json: bool) -> int:
-    """Run it and print what came of it.
 
-    Returns 0 when it ran to its end and a turn did not fail; failed turns are part of the result.
-    Raises Failure where the mesh is not there.
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What becomes of the result.
+
+    Attributes:
+        as_json: True to print one JSON object instead of text.
+        html: File to write the report to, or None.
+
     """
-    run = _run(options, ())
-    if as_json:
-        print(bench_report.to_json(options, run))
-    else:
-        bench_report.show(console_for(), run)
-    return _status(run, [run.reports])
+
+    as_json: bool
+    html: Path | None = None
+
+    def check(self) -> None:
+        """Raise Failure where the report cannot be written: before minutes are spent on a run."""
+        if self.html is None:
+            return
+        if self.html.is_dir() or not self.html.absolute().parent.is_dir():
+            raise usage(
+                f"--html: {self.html} is a folder, or in none that is there", "name a file, as report.html"
+            )
+
+    def write(self, result: Mapping[str, Any], printed: Mapping[str, Any] | None = None) -> None:
+        """Write the report, and print the JSON form, which is the same unless given. Raises Failure."""
+        if self.html is not None:
+            try:
+                # Before the JSON: a disk that is full is told by the exit status.
+                self.html.write_text(bench_html.page(result), encoding="utf-8")
+            except OSError as error:
+                raise Failure(
+                    FAILED, "NOT_WRITTEN", f"--html: cannot write {self.html}: {error.strerror}"
+                ) from None
+        if self.as_json:
+            print(json.dumps(result if printed is None else printed))
 
 
-def run_compare(options: BenchOptions, a: str, b: str, *, as_json: bool) -> int:
-    """Compare two recorded runs, or run two arms side by side; print what came of it.
+def run_bench(steps: Sequence[BenchOptions], output: Output) -> int:
+    """Run one load after the other, and tell what came of it.
+
+    Returns 0 when each ran to its end and a turn did not fail; failed turns are part of the result.
+    Raises Failure where the mesh is not there, or the report cannot be written.
+    """
+    output.check()
+    began, on = _now(), machine()
+    runs = [(step, _run(step, ())) for step in steps]
+    result = bench_report.document(runs, on, began)
+    output.write(result)
+    if not output.as_json:
+        bench_report.show(console_for(), result)
+        _told(output)
+    cut_short = any(run.cut_short for _, run in runs)
+    return _status([[report for _, run in runs for report in run.reports]], cut_short=cut_short)
+
+
+def show_recorded(path: Path, output: Output) -> int:
+    """Show a run that was saved, as if it had just ended. Raises Failure."""
+    output.check()
+    found = bench_report.read(path, "--from").result
+    needed = ("compare",) if "compare" in found else ("summary", "config")
+    if missing := [name for name in needed if name not in found]:
+        raise usage(
+            f"--from: {path} has no {' and no '.join(missing)}", "give what `voicemesh bench --json` printed"
+        )
+    output.write(found)
+    if not output.as_json:
+        if "compare" in found:
+            console = console_for()
+            for metric in found["compare"]["metrics"].values():
+                console.print(f"→ {metric['sentence']}", markup=False, soft_wrap=True)
+        else:
+            bench_report.show(console_for(), found)
+        _told(output)
+    return DONE
+
+
+def run_compare(options: BenchOptions, a: str, b: str, output: Output) -> int:
+    """Compare two recorded runs, or run two arms side by side; tell what came of it.
 
     Returns and raises as `run_bench`; 1 also where every turn of one arm failed. That a difference
     is shown, or none, changes nothing.
     """
+    output.check()
     files = recorded(a, b)
     if files is not None:
-        pairs = compare.paired_by_prompt(*files)
-        compared = (
-            compare.result((a, b), pairs, options.seed)
-            if pairs is not None
-            else compare.result_apart((a, b), *files, options.seed)
-        )
-        if as_json:
-            print(json.dumps({"compare": compare.to_json(compared, options.seed)}))
-        else:
-            compare_report.show(console_for(), compared)
-        return DONE
+        return _compare_recorded(options, a, b, files, output)
     both = arms(a, b, options)
     for arm in both:
         check(arm.speech)
+    began, on = _now(), machine()
     run = _run(options, both)
-    if as_json:
-        print(compare_report.run_json(options, both, run))
-    else:
-        compared = compare.result((a, b), compare_report.pairs_of(run), options.seed)
+    compared = compare.result((a, b), compare_report.pairs_of(run), options.seed)
+    compared = replace(compared, warnings=list(filter(None, [busy(on)])))
+    result = compare_report.document(options, both, run, compared, on, began)
+    output.write(result)
+    if not output.as_json:
         compare_report.show(console_for(), compared, _notes(options, run))
-    return _status(run, [compare_report.reports_of(run, arm) for arm in range(len(both))])
+        _told(output)
+    sides = [[turn.report for turn in run.turns if turn.job.arm == arm] for arm in range(len(both))]
+    return _status(sides, cut_short=run.cut_short)
+
+
+def _compare_recorded(
+    options: BenchOptions, a: str, b: str, files: Sequence[bench_report.Recorded], output: Output
+) -> int:
+    ours, theirs = (file.turns for file in files)
+    pairs = compare.paired_by_prompt(ours, theirs)
+    compared = (
+        compare.result((a, b), pairs, options.seed)
+        if pairs is not None
+        else compare.result_apart((a, b), ours, theirs, options.seed)
+    )
+    compared = replace(compared, warnings=compare.differences(files[0].result, files[1].result))
+    told = {"compare": compare.to_json(compared, options.seed)}
+    output.write({**told, "turns": {"a": ours, "b": theirs}}, told)
+    if not output.as_json:
+        compare_report.show(console_for(), compared)
+        _told(output)
+    return DONE
+
+
+def _told(output: Output) -> None:
+    if output.html is not None:
+        console_for().print(f"report: {output.html}", markup=False, soft_wrap=True)
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def _notes(options: BenchOptions, run: BenchRun) -> list[str]:
     notes = [
         f"{letter}: {line}"
         for arm, letter in enumerate("AB")
-        for line in bench_report.failures(compare_report.reports_of(run, arm))
+        for line in failures(compare_report.turns_of(run, arm))
     ]
     if run.cut_short:
-        notes.append(bench_report.CUT_SHORT)
+        notes.append(CUT_SHORT)
     if options.tenant and options.reply_cache:
         notes.append(
             "with --tenant both share one cache, and the second of a pair may find what the first left: "
@@ -79,31 +178,24 @@ def _notes(options: BenchOptions, run: BenchRun) -> list[str]:
     return notes
 
 
-def _status(run: BenchRun, sides: Sequence[Sequence[TurnReport]]) -> int:
+def _status(sides: Sequence[Sequence[TurnReport]], *, cut_short: bool) -> int:
     nothing = any(all(report.outcome == "failed" for report in side) for side in sides)
-    return FAILED if run.cut_short or nothing else DONE
+    return FAILED if cut_short or nothing else DONE
 
 
 def _run(options: BenchOptions, both: Sequence[Arm]) -> BenchRun:
     # Progress goes to standard error, so that the JSON stays clean; only where somebody looks.
     stream: TextIO = sys.stderr
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[last]}"),
-    )
-    progress = Progress(*columns, console=console_for(stream), transient=True, disable=not stream.isatty())
+    progress = Progress(*_COLUMNS, console=console_for(stream), transient=True, disable=not stream.isatty())
     with progress:
-        task = progress.add_task("turns", total=options.turns * (len(both) or 1), last="")
+        task = progress.add_task(options.load, total=options.turns * (len(both) or 1), last="")
 
         def done(report: TurnReport) -> None:
             last = report.error.reason if report.error else f"{report.ttfa_ms:.0f} ms to first audio"
             progress.update(task, advance=1, last=last)
 
         try:
-            return asyncio.run(Bench(options, done, both).run())
+            return asyncio.run(run_turns(options, done, both))
         except VoiceMeshError as error:
             raise failure_of(
                 error, ", ".join(dict.fromkeys(arm.addr for arm in both)) or options.addr

@@ -124,9 +124,16 @@ class Conversation:
         return turn
 
     async def say(
-        self, text: str | AsyncIterable[str | Flush], *, turn_id: str = "", traceparent: str = ""
+        self,
+        text: str | AsyncIterable[str | Flush],
+        *,
+        turn_id: str = "",
+        traceparent: str = "",
+        asked_at_ns: int | None = None,
     ) -> Turn:
         """Begin a turn with the caller's own words: a text, or pieces of one as they come.
+
+        `traceparent`, and for a whole text `asked_at_ns`, are those of `ask`.
 
         Pieces are read by a task of the conversation until they or the turn end; the turn's time begins
         with the first. `FLUSH` among them has spoken at once what is held. An exception of the iterator
@@ -136,7 +143,7 @@ class Conversation:
         if isinstance(text, str):
             first = gateway_pb2.TextInput(turn_id=turn.turn_id, text=text, last=True, traceparent=traceparent)
             turn.observer.given(text)
-            await self.begin(turn, first)
+            await self.begin(turn, first, asked_at_ns)
         else:
             await self._take_over(turn)
             feed = self._feed(turn, text, traceparent)

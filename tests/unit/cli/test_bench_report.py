@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from voicemesh.cli.bench import BenchOptions, BenchRun
-from voicemesh.cli.bench_report import advice, show, summarise, to_json
+from voicemesh.cli.bench import BenchRun, TimedTurn
+from voicemesh.cli.bench_options import BenchOptions, Job
+from voicemesh.cli.bench_report import document, show
 from voicemesh.client import ChunkReport, Cost, SpeechOptions, TurnReport, VoiceMeshError
 from voicemesh.client.chunk_report import no_stages
 from voicemesh.stages import STAGES, Stage
@@ -19,7 +20,6 @@ OPTIONS = BenchOptions(
     concurrency=1,
     rate_per_s=None,
     prompts=("p",),
-    interrupt_share=0,
     seed=1,
     speech=SpeechOptions(max_lead_ms=0),
     reply_cache=True,
@@ -52,12 +52,32 @@ def failed(reason: str = "QUEUE_FULL") -> TurnReport:
 
 
 def run_of(*reports: TurnReport, late_ms: tuple[float, ...] = (), cut_short: bool = False) -> BenchRun:
-    return BenchRun(reports, 2.0, late_ms, cut_short)
+    """A run of two seconds; with `late_ms` it was an open one."""
+    late = [None] * len(reports) if not late_ms else [*late_ms, *[0.0] * (len(reports) - len(late_ms))]
+    turns = [
+        TimedTurn(
+            job=Job(number, 0, "p", None, None),
+            report=report,
+            due_s=None if lateness is None else 0.1 * number,
+            began_s=0.1 * number + (lateness or 0.0) / 1000,
+            ended_s=0.1 * number + 0.5,
+        )
+        for number, (report, lateness) in enumerate(zip(reports, late, strict=True))
+    ]
+    return BenchRun(turns=turns, wall_s=2.0, cut_short=cut_short)
+
+
+def summarise(run: BenchRun):
+    return document([(OPTIONS, run)], {})["summary"]
+
+
+def advice(run: BenchRun):
+    return document([(OPTIONS, run)], {})["advice"]
 
 
 def shown(run: BenchRun) -> str:
     stream = io.StringIO()
-    show(Console(file=stream, width=80), run)
+    show(Console(file=stream, width=80), json.loads(json.dumps(document([(OPTIONS, run)], {}))))
     return stream.getvalue()
 
 
@@ -132,7 +152,7 @@ def test_a_run_without_turns_has_the_same_shape():
     assert summary["ttft_ms"] == {"p50": 0, "p95": 0, "p99": 0}
     assert summary["hit_rate"] == {"reply": 0, "audio": 0}
     assert summary["by_cache"]["reply"]["ttfa_ms"] == {"p50": 0, "p95": 0, "p99": 0}
-    assert set(json.loads(to_json(OPTIONS, run_of()))) == {"turns", "summary", "config", "versions"}
+    assert {"turns", "summary", "config", "versions"} <= set(document([(OPTIONS, run_of())], {}))
 
 
 @pytest.mark.parametrize("stage", list(Stage))
@@ -146,8 +166,8 @@ def test_every_stage_has_advice(stage):
     [
         (run_of(turn(), failed(), failed()), "2 turns failed with QUEUE_FULL: no place"),
         (run_of(turn(), cut_short=True), "the time limit ended the run"),
-        (run_of(turn(), late_ms=(1.0, 80.0)), "began turns up to 80 ms late"),
-        (run_of(turn(underruns=2)), "in 1 turns a player would have run dry"),
+        (run_of(turn(), turn(), late_ms=(1.0, 80.0)), "began turns up to 80 ms late"),
+        (run_of(turn(underruns=2)), "in 1 turn a player would have run dry"),
         (run_of(turn(unattributed_ms=5.0)), "5.0% of the time to first audio is unattributed"),
         (run_of(turn(), turn(), turn()), "none was cached"),
     ],

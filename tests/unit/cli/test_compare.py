@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from voicemesh.cli import compare
 from voicemesh.cli.app import app
 from voicemesh.cli.arms import arms, recorded
-from voicemesh.cli.bench import BenchOptions
+from voicemesh.cli.bench_options import BenchOptions
 from voicemesh.cli.compare_report import show
 from voicemesh.cli.exits import Failure
 from voicemesh.client import SpeechOptions
@@ -23,7 +23,6 @@ OPTIONS = BenchOptions(
     concurrency=1,
     rate_per_s=None,
     prompts=("p",),
-    interrupt_share=0,
     seed=1,
     speech=SpeechOptions(voice="espeak/en-us", max_lead_ms=0),
     reply_cache=True,

@@ -1,0 +1,174 @@
+"""The figures of a bench, from its turns in their JSON form: those of a run, and of one that was saved."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from voicemesh.cli.stats import percentile, percentiles
+from voicemesh.stages import STAGES
+
+Turn = Mapping[str, Any]
+"""A turn as `bench --json` prints it."""
+
+KINDS: Final = {"reply": "of a cached reply", "audio": "of cached audio", "none": "of nothing cached"}
+"""What the first audio of a turn came from."""
+UNATTRIBUTED: Final = "unattributed"
+UNKNOWN: Final = "unknown"
+BY_DESIGN: Final = "by design"
+PARTS: Final = (*(stage.value for stage in STAGES), UNATTRIBUTED)
+"""What the time to first audio adds up from, in order of the path."""
+BANDS: Final = {"p40 to p60": (0.40, 0.60), "p95 and above": (0.95, 1.0)}
+"""Turns by the rank of their time to first audio: the typical ones, and the slow ones."""
+
+
+def kind_of(turn: Turn) -> str:
+    """Return what the first audio of a turn came from: `reply`, `audio` or `none`.
+
+    `reply`: the reply was cached, `audio`: the first chunk's audio was, `none`: neither.
+    """
+    if turn["reply_cache"] in ("hit", "similar"):
+        return "reply"
+    return "audio" if turn["chunks"] and turn["chunks"][0]["cache"] not in ("miss", "off") else "none"
+
+
+def heard_of(turns: Sequence[Turn]) -> list[Turn]:
+    """Return the turns that had audio."""
+    return [turn for turn in turns if turn["ttfa_ms"] > 0]
+
+
+def times_of(turns: Sequence[Turn], name: str) -> list[float]:
+    """Return the values of a time: TTFT of turns with text, TTFA with audio, total of completed ones."""
+    if name == "total_ms":
+        return [turn[name] for turn in turns if turn["outcome"] == "completed"]
+    return [turn[name] for turn in turns if turn[name] > 0]
+
+
+def parts_of(turn: Turn) -> dict[str, float]:
+    """Return what the time to first audio of a turn adds up from, in milliseconds."""
+    stages = turn["stages"]
+    return {
+        **{stage.value: stages.get(stage.value, 0.0) for stage in STAGES},
+        UNATTRIBUTED: turn["unattributed_ms"],
+    }
+
+
+def band(turns: Sequence[Turn], low: float, high: float) -> list[Turn]:
+    """Return the turns with audio whose rank by time to first audio, 0 to 1, lies between; at least one.
+
+    None only where no turn had audio.
+    """
+    ordered = sorted(heard_of(turns), key=lambda turn: turn["ttfa_ms"])
+    last = len(ordered) - 1
+    found = [turn for rank, turn in enumerate(ordered) if low * last <= rank <= high * last]
+    return found or ordered[round(low * last) : round(low * last) + 1]
+
+
+def made_of(turns: Sequence[Turn]) -> dict[str, float]:
+    """Return the mean of each part of the time to first audio, in milliseconds."""
+    if not turns:
+        return dict.fromkeys(PARTS, 0.0)
+    parts = [parts_of(turn) for turn in turns]
+    return {name: sum(each[name] for each in parts) / len(parts) for name in PARTS}
+
+
+def underruns_by_cause(turns: Sequence[Turn]) -> dict[str, int]:
+    """Return how many underruns each stage caused, the most first.
+
+    `by design`: the turn was held, so that the caller lost nothing that could have been had. `unknown`: the
+    caller's player ran dry, and the gateway, which sees no network behind it, knows of no reason.
+    """
+    counted: Counter[str] = Counter()
+    for turn in turns:
+        seen = [each for chunk in turn["chunks"] for each in chunk.get("underrun_list", ())]
+        counted.update((each["cause"] or BY_DESIGN) for each in seen[: turn["underruns"]])
+        counted[UNKNOWN] += max(turn["underruns"] - len(seen), 0)
+    return {cause: count for cause, count in counted.most_common() if count}
+
+
+def errors_of(turns: Sequence[Turn]) -> list[tuple[str, str, int]]:
+    """Return why turns failed: reason, the first message, how many; the most first."""
+    counted: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for turn in turns:
+        if (error := turn["error"]) is not None:
+            counted[error["reason"]] += 1
+            first.setdefault(error["reason"], error["message"])
+    return [(reason, first[reason], count) for reason, count in counted.most_common()]
+
+
+def summarise(turns: Sequence[Turn], wall_s: float) -> dict[str, Any]:
+    """Return the summary in JSON form.
+
+    Times are percentiles over the turns that have them: TTFT over turns with text, TTFA and stages
+    over turns with audio, total over turns that were completed. `by_cache` has them for the turns with
+    audio by what it came from: a mixture of cached and other turns has percentiles of neither. `degraded`
+    counts turns by what they gave up.
+    """
+    heard = heard_of(turns)
+    chunks = [chunk for turn in turns for chunk in turn["chunks"]]
+    hits = sum(chunk["cache"] != "miss" for chunk in chunks)
+    asked = [turn["reply_cache"] for turn in turns if turn["reply_cache"] != "off"]
+    cost = _cost(turns)
+    return {
+        "turns": len(turns),
+        "errors": sum(turn["outcome"] == "failed" for turn in turns),
+        "errors_by_reason": {reason: count for reason, _, count in errors_of(turns)},
+        "wall_s": round(wall_s, 3),
+        "turns_per_s": round(len(turns) / wall_s, 3) if wall_s else 0.0,
+        **_times(turns),
+        "stages": {
+            stage.value: percentiles([turn["stages"].get(stage.value, 0.0) for turn in heard])
+            for stage in STAGES
+        },
+        "by_cache": {
+            kind: {"turns": len(of), **_times(of)}
+            for kind in KINDS
+            for of in [[turn for turn in heard if kind_of(turn) == kind]]
+        },
+        "underruns": sum(turn["underruns"] for turn in turns),
+        "underruns_by_stage": underruns_by_cause(turns),
+        "degraded": dict(Counter(what for turn in turns for what in set(turn["degraded"])).most_common()),
+        "lookups": {
+            "reply": {outcome: asked.count(outcome) for outcome in ("hit", "similar", "miss")},
+            "audio": {"hit": hits, "miss": len(chunks) - hits},
+        },
+        "hit_rate": {
+            "reply": _share(asked.count("hit"), len(asked)),
+            "audio": _share(hits, len(chunks)),
+        },
+        "cost_usd": cost["llm_usd"] + cost["speech_usd"],
+        "cost": cost,
+    }
+
+
+def _times(turns: Sequence[Turn]) -> dict[str, Any]:
+    return {name: percentiles(times_of(turns, name)) for name in ("ttft_ms", "ttfa_ms", "total_ms")}
+
+
+def _cost(turns: Sequence[Turn]) -> dict[str, Any]:
+    """Return what the run cost and what caches saved, in US dollars, as far as it has prices."""
+    sums = {
+        name: sum(turn["cost"][name] for turn in turns)
+        for name in ("llm_usd", "speech_usd", "saved_usd", "prompt_cache_saved_usd")
+    }
+    total = sums["llm_usd"] + sums["speech_usd"]
+    without = total + sums["saved_usd"] + sums["prompt_cache_saved_usd"]
+    each = total / len(turns) if turns else 0.0
+    return {
+        **sums,
+        "per_turn_usd": each,
+        "per_1000_turns_usd": 1000 * each,
+        "saved_share": _share(sums["saved_usd"], without),
+        "unpriced": sorted({name for turn in turns for name in turn["cost"]["unpriced"]}),
+        "unpriced_turns": sum(bool(turn["cost"]["unpriced"]) for turn in turns),
+        "estimated_turns": sum(turn["cost"]["estimated"] for turn in turns),
+    }
+
+
+def loose_share(turns: Sequence[Turn]) -> float:
+    """Return the p95 of the share of the time to first audio that no stage accounts for."""
+    return percentile([abs(turn["unattributed_ms"]) / turn["ttfa_ms"] for turn in heard_of(turns)], 0.95)
+
+
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, 4) if whole else 0.0
