@@ -11,6 +11,7 @@ the caller's outbox has room again.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -44,11 +45,12 @@ from gateway.synthesis import Synthesis
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime import logs
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError
-from voicemesh.runtime.telemetry import Telemetry
+from voicemesh.runtime.telemetry import Telemetry, trace_id_of
 
 _CLOSE_S: Final = 1.0
 _CHUNKER_AHEAD_S: Final = 0.005
@@ -334,7 +336,14 @@ class TurnDriver:
         if self._deadline_ns is not None:
             left_s = max(0.0, (self._deadline_ns - self._clock.now_ns()) / 1e9)
         link: Link[Any, Any] = Link(
-            service, method, open_call, self._telemetry, self._span, left_s, self._peers.calls
+            service,
+            method,
+            open_call,
+            self._telemetry,
+            self._span,
+            left_s,
+            self._peers.calls,
+            self.spec.turn_id,
         )
         self._links.append(link)
         return link
@@ -346,7 +355,12 @@ class TurnDriver:
         ended: Callable[[RemoteError | None], None],
     ) -> None:
         link.listen(take, ended)
-        link.start(self._session, f"turn {self.spec.turn_id}")
+        with self._about():
+            link.start(self._session, f"turn {self.spec.turn_id}")
+
+    def _about(self) -> contextlib.AbstractContextManager[None]:
+        """Have what tasks log that are begun inside say which turn it is about."""
+        return logs.about(turn_id=self.spec.turn_id, trace_id=trace_id_of(self._span))
 
     def _open_cache(self) -> Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]:
         link = self._link("cache", "voicemesh.cache.v1.CacheService/Exchange", self._peers.cache.Exchange)
@@ -416,7 +430,8 @@ class TurnDriver:
             self._caller.send("turn_failed", failed)
         else:
             self._caller.send("turn_completed", pb.TurnCompleted(report=told))
-        self._session.spawn(self._close(), name=f"close turn {self.spec.turn_id}")
+        with self._about():
+            self._session.spawn(self._close(), name=f"close turn {self.spec.turn_id}")
         if self._standby is not None:
             self._standby.prepare_soon()
         self.finished.set()

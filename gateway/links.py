@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
 
 import grpc
 from grpc import StatusCode
 from opentelemetry.trace import Span
 
-from voicemesh.runtime.calls import CallMeter
+from voicemesh.runtime.calls import TURN_ID_METADATA, CallMeter
 from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import Session
@@ -35,6 +36,7 @@ class Link(Generic[Q, R]):
         parent: The turn's span; None where the stream is opened before there is a turn.
         timeout_s: What is left of the caller's deadline; None where it has none.
         meter: Is told how long the call took, from its first message on.
+        turn_id: The turn, for the service's log; "" where there is none yet.
 
     Attributes:
         reader: The task that reads it, once it was started.
@@ -50,14 +52,18 @@ class Link(Generic[Q, R]):
         parent: Span | None,
         timeout_s: float | None,
         meter: CallMeter | None = None,
+        turn_id: str = "",
     ) -> None:
         self._service = service
         self._method = method
         self._telemetry = telemetry
         self._span = None if parent is None else telemetry.client_span(method, parent)
         self._requests: Outbox[Q] = Outbox(_REQUEST_LIMIT)
+        metadata = metadata_of(self._span) if self._span else ()
+        if turn_id:
+            metadata = (*metadata, (TURN_ID_METADATA, quote(turn_id)))
         self._call: grpc.aio.StreamStreamCall[Q, R] = open_call(
-            self._requests, metadata=metadata_of(self._span) if self._span else None, timeout=timeout_s
+            self._requests, metadata=metadata or None, timeout=timeout_s
         )
         self._meter = meter
         self._began_s = 0.0

@@ -17,6 +17,7 @@ from gateway.options import SpeechChoice
 from gateway.prices import Prices
 from gateway.record import DISCARDED, REFUSED, TurnBegun, TurnRecord
 from gateway.settings import GatewaySettings
+from gateway.turn_line import EVENTS, fields_of, fields_of_refused
 from gateway.usage import UsageMeter, variant_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime import trace_content
@@ -190,7 +191,7 @@ class Recorder:
         if len(turn_id) <= MAX_TURN_ID_CHARS:
             self.record.end(tenant, told, REFUSED)
         log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id, tenant=tenant)
-        log.warning("turn refused", reason=error.reason)
+        log.warning(EVENTS["refused"], **fields_of_refused(error.reason))
         self.meter.refused(tenant, error, span)
         end_span(span, error)
         return told
@@ -200,7 +201,7 @@ class Recorder:
         span.set_attributes({names.OUTCOME: report.outcome, names.CHARACTERS: report.characters})
         span.end()
         log = with_span(_log, span, **_names(report))
-        log.info("draft discarded", age_ms=report.total_us / 1000, tts_chars=report.characters)
+        log.info(EVENTS["discarded"], **{**fields_of(report, pb.TurnReport()), "cost_usd": None})
 
     def _end_span(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
         if not span.is_recording():
@@ -245,32 +246,11 @@ class Recorder:
             span.set_attribute(names.OUTPUT_MESSAGES, trace_content.message("assistant", report.text))
         span.end()
 
-    def _log_line(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
+    @staticmethod
+    def _log_line(report: TurnReport, told: pb.TurnReport, span: Span) -> None:
         log = with_span(_log, span, **_names(report))
-        first = report.chunks[0] if report.chunks else None
-        fields = {
-            "outcome": report.outcome,
-            "llm_latency_ms": report.ttft_us / 1000,
-            "tts_latency_ms": (first.queue_us + first.synthesis_us) / 1000 if first is not None else 0.0,
-            "ttfa_ms": report.attribution.ttfa_us / 1000,
-            "total_latency_ms": report.total_us / 1000,
-            "audio_ms": report.audio_us / 1000,
-            "underruns": report.underruns,
-            "llm_tokens": report.usage.input_tokens + report.usage.output_tokens if report.usage else 0,
-            "tts_chars": report.characters,
-            "engine_ms": report.engine_us / 1000,
-            "cost_usd": None if told.cost.unpriced else told.cost_usd,
-            "saved_usd": told.cost.saved_usd,
-            "unpriced": list(told.cost.unpriced),
-            "cache_hit": report.reply_cache in ("memory", "redis", "similar"),
-            "reply_cache": report.reply_cache,
-            "degraded": list(report.degraded),
-            "variants": dict(report.variants),
-        }
-        if report.outcome == "failed":
-            log.warning("turn failed", reason=reason_of(told.error), **fields)
-        else:
-            log.info("turn ended", **fields)
+        say = log.warning if report.outcome == "failed" else log.info
+        say(EVENTS[report.outcome], **fields_of(report, told))
 
 
 def _names(report: TurnReport) -> dict[str, str]:

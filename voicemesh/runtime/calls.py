@@ -1,4 +1,4 @@
-"""Metrics of calls: how long each took and how it ended, at its server and at its client.
+"""Calls: how long each took and how it ended, at its server and at its client, and what turn it is about.
 
 A call begins with its first message. A stream may be open long before, so that nobody waits for it to be
 opened: while it stands by it is nobody's, and one that ends without a message is none that is counted.
@@ -9,11 +9,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, get_current_span
 
-from voicemesh.runtime import telemetry
+from voicemesh.runtime import logs, telemetry
 from voicemesh.runtime.instruments import DURATION_S, Declared, Instrument, Kind, Values
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.trace_names import RPC_STATUS
@@ -42,6 +44,13 @@ CLIENT: Final = Instrument(
     buckets=DURATION_S,
 )
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+_OF_MANY_TURNS: Final = frozenset({"voicemesh.gateway.v1.GatewayService/Converse"})
+"""Calls whose first message does not say what all of it is about."""
+TURN_ID_METADATA: Final = "voicemesh-turn-id"
+"""The turn that a call is about, percent-encoded, where its messages do not say."""
+_log = logs.get_logger(__name__)
 
 
 class CallMeter:
@@ -88,34 +97,64 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
         self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str, *, streams: bool
     ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def measured(request: Any, context: Any) -> Any:
-            began = _Began()
-            if streams:
-                request = _Requests(request, began)
-            else:
-                began.note()
-            cancelled = False
-            try:
-                return await behaviour(request, context)
-            except asyncio.CancelledError:
-                cancelled = True
-                raise
-            finally:
-                if began.at_s:
-                    span = get_current_span(telemetry.extract(context.invocation_metadata()))
-                    code = _code_of(context, cancelled=cancelled)
-                    self._meter.took(method, code, time.monotonic() - began.at_s, span)
+            metadata = context.invocation_metadata()
+            trace = telemetry.extract(metadata)
+            known = {"trace_id": telemetry.trace_id_of_context(trace), "turn_id": _turn_id_of(metadata)}
+            with logs.about(**{name: value for name, value in known.items() if value}):
+                return await self._call(behaviour, request, context, method, trace, streams=streams)
 
         return measured
+
+    async def _call(
+        self,
+        behaviour: Callable[[Any, Any], Awaitable[Any]],
+        request: Any,
+        context: Any,
+        method: str,
+        trace: Context,
+        *,
+        streams: bool,
+    ) -> Any:
+        began = _Began(of_turn=method not in _OF_MANY_TURNS)
+        if streams:
+            request = _Requests(request, began)
+        else:
+            began.note(request)
+        cancelled = False
+        try:
+            return await behaviour(request, context)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+        finally:
+            if began.at_s:
+                code = _code_of(context, cancelled=cancelled)
+                took_s = time.monotonic() - began.at_s
+                self._meter.took(method, code, took_s, get_current_span(trace))
+                _log.debug("call ended", method=method, code=code.name, duration_ms=round(1000 * took_s, 3))
 
 
 class _Began:
     """When a call began, on the monotonic clock; 0 while it stands by."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_turn: bool) -> None:
         self.at_s = 0.0
+        self._of_turn = of_turn
 
-    def note(self) -> None:
+    def note(self, message: Any) -> None:
+        """Take the first message, which says what turn the call is about."""
         self.at_s = time.monotonic()
+        if not self._of_turn:
+            return
+        inner = message.WhichOneof("event") if "event" in message.DESCRIPTOR.oneofs_by_name else None
+        for part in (message, getattr(message, inner) if inner else None):
+            traceparent = getattr(part, "traceparent", "")
+            logs.note(
+                turn_id=getattr(part, "turn_id", ""),
+                trace_id=telemetry.trace_id_of_context(telemetry.extract_traceparent(traceparent))
+                if traceparent
+                else "",
+            )
 
 
 class _Requests:
@@ -133,8 +172,13 @@ class _Requests:
 
     async def _first(self) -> Any:
         message = await self._next()
-        self._began.note()
+        self._began.note(message)
         return message
+
+
+def _turn_id_of(metadata: Any) -> str:
+    values = (value for key, value in metadata or () if key == TURN_ID_METADATA and isinstance(value, str))
+    return unquote(next(values, ""))
 
 
 def _code_of(context: Any, *, cancelled: bool) -> grpc.StatusCode:

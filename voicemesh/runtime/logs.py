@@ -1,10 +1,19 @@
-"""Structured logs: one JSON object a line on standard error, with trace ids where there is a turn."""
+"""Structured logs: one JSON object a line on standard error, with trace and turn ids where there is a turn.
 
+What a call is about is kept beside it, in the context that its tasks inherit: who logs in one of them, or
+of a task of it that failed, need not know whose turn it was.
+"""
+
+import contextlib
+import json
 import logging
+import math
 import os
 import pathlib
 import sys
-from typing import Any, TextIO, cast
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from opentelemetry.trace import Span, format_trace_id
@@ -13,6 +22,9 @@ Logger = Any
 """structlog's bound loggers have no useful static type: their methods are made at run time."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_ABOUT: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
+"""What lines are about; one object for all tasks of a call, so that it can be told late."""
+_MOST_DEEP: Final = 8
 
 
 class _StandardError:
@@ -35,24 +47,30 @@ class _StandardError:
         """Do nothing: `write` has."""
 
 
-def configure(service: str, *, level: str, fmt: str) -> None:
-    """Set up logging for this process. `level` and `fmt` are those of `ServerSettings`."""
+def configure(service: str, *, level: str, fmt: str, trace_url: str = "") -> None:
+    """Set up logging for this process. The arguments are those of `ServerSettings`.
 
-    def add_service(
-        _logger: Any, _method: str, event: structlog.typing.EventDict
-    ) -> structlog.typing.EventDict:
+    `fmt` is "json", "console", or "auto" for the latter where standard error is a terminal.
+    """
+
+    def describe(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["service"] = service
+        for name, value in (_ABOUT.get() or {}).items():
+            event.setdefault(name, value)
+        if trace_url and event.get("trace_id"):
+            event["trace_url"] = trace_url.replace("{trace_id}", str(event["trace_id"]))
         return event
 
     described: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        add_service,
+        describe,
     ]
+    terminal = sys.stderr.isatty()
     rendered: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if fmt == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.processors.format_exc_info, to_json]
+        if fmt == "json" or (fmt == "auto" and not terminal)
+        else [_escape, structlog.dev.ConsoleRenderer(colors=terminal)]
     )
     stream = cast("TextIO", _StandardError())
     structlog.configure(
@@ -69,6 +87,71 @@ def configure(service: str, *, level: str, fmt: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+@contextlib.contextmanager
+def about(**fields: str) -> Iterator[None]:
+    """Have lines that are logged inside, and by tasks that are begun inside, say what they are about."""
+    token = _ABOUT.set(fields)
+    try:
+        yield
+    finally:
+        _ABOUT.reset(token)
+
+
+def note(**fields: str) -> None:
+    """Add to what the present call is about, for all its tasks; outside of one, do nothing."""
+    known = _ABOUT.get()
+    if known is not None:
+        known.update({name: value for name, value in fields.items() if value})
+
+
+def concerns() -> Mapping[str, str]:
+    """Return what is worked on now, for lines that are logged later and elsewhere."""
+    return _ABOUT.get() or {}
+
+
+def to_json(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str:
+    """Write a line as JSON. Whatever its fields hold, it is one line, and it is valid."""
+    try:
+        return json.dumps(event, allow_nan=False)
+    except Exception:  # noqa: BLE001 - a field's own code may raise anything, and the line must not be lost
+        return json.dumps({_text(name): _plain(value, _MOST_DEEP) for name, value in event.items()})
+
+
+def _plain(value: Any, deep: int) -> Any:
+    """Return what JSON can have of a value."""
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if deep and isinstance(value, Mapping):
+        return {_text(name): _plain(each, deep - 1) for name, each in value.items()}
+    if deep and isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each, deep - 1) for each in value]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else repr(value)
+    except Exception as error:  # noqa: BLE001 - as above
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def _escape(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Write control characters as escapes: no field must move a terminal's cursor, or end its line."""
+    return {
+        name: escaped(value) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }
+
+
+def escaped(text: str) -> str:
+    """Return `text` with every character that is not printable written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _add_module(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

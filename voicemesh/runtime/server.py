@@ -139,7 +139,7 @@ def run(
     """
     try:
         loaded = settings.load(settings_type)
-        logs.configure(service, level=loaded.log_level, fmt=loaded.log_format)
+        logs.configure(service, level=loaded.log_level, fmt=loaded.log_format, trace_url=loaded.log_trace_url)
         listen, metrics_listen = listen_of(loaded), metrics_of(loaded)
         return asyncio.run(_serve(service, full_name, loaded, listen, metrics_listen, build))
     except SettingsError as error:
@@ -297,10 +297,9 @@ def make_server(
         ("grpc.http2.min_ping_interval_without_data_ms", least_ping_interval_ms),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
-    interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [ErrorInterceptor()]
-    if metrics is not None and metrics.on:
-        interceptors.insert(0, CallInterceptor(metrics))
-    return grpc.aio.server(interceptors=interceptors, options=options)
+    # Also where nothing is measured: what a call logs says by it which turn it is about.
+    calls = CallInterceptor(metrics or Metrics.off())
+    return grpc.aio.server(interceptors=[calls, ErrorInterceptor()], options=options)
 
 
 def _complain_of_address(service: str, address: str, setting: str) -> None:

@@ -29,6 +29,12 @@ def _check_address(value: str) -> str:
     return value
 
 
+def _check_trace_url(value: str) -> str:
+    if value and ("{trace_id}" not in value or not value.startswith(("http://", "https://"))):
+        raise ValueError("must begin with http:// or https:// and have {trace_id} in it")
+    return value
+
+
 ListenAddress = Annotated[str, AfterValidator(_check_address)]
 """Where a server listens: `HOST:PORT` (port 0 takes a free one) or `unix:PATH`."""
 
@@ -43,8 +49,10 @@ class ServerSettings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
-    log_format: Literal["json", "console"] = "json"
-    """`json`: one object a line; `console`: for people."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """`json`: one object a line; `console`: for people; `auto`: the latter on a terminal."""
+    log_trace_url: Annotated[str, AfterValidator(_check_trace_url)] = ""
+    """Where a trace is looked at, with `{trace_id}` in it; lines of turns then have it as `trace_url`."""
     drain_grace_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that turns in flight may take after SIGTERM or SIGINT."""
     max_message_bytes: Annotated[int, Field(ge=65536, le=67108864)] = 4194304

@@ -8,6 +8,7 @@ from typing import Protocol
 from services.tts.core.model import Done, SpeakRequest, Together, Word
 from services.tts.fairness import Account
 from voicemesh.runtime.errors import MeshError
+from voicemesh.runtime.logs import concerns
 
 
 class JobState(enum.Enum):
@@ -93,6 +94,8 @@ class Job:
         self.request = request
         self.deadline_ns = deadline_ns
         self.listener = listener
+        self.about = concerns()
+        """The turn, for lines of the log that are written far from its call."""
         self.state = JobState.QUEUED
         self.lost = request.attempt
         self.probe = False

@@ -440,7 +440,7 @@ class Pool:
         """End a job whose request failed at an engine that is well: that counts, and others may try."""
         self.on_fault()
         job.take_loss(self._clock.now_ns())
-        _log.warning("request failed", voice=self.spec.name, reason=message)
+        _log.warning("request failed", voice=self.spec.name, reason=message, **job.about)
         if job.state is JobState.CANCELLING:
             self._end(job, cancelled=True)
             return

@@ -1,5 +1,6 @@
 """Logs: one JSON object a line, from us and from libraries alike."""
 
+import asyncio
 import json
 import logging
 
@@ -68,3 +69,76 @@ def test_people_get_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "listening" in line
     assert "port=1" in line
     assert "{" not in line
+
+
+class Nasty:
+    """A value whose own code fails."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_no_field_loses_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("tts", level="info", fmt="json")
+    circle: list[object] = []
+    circle.append(circle)
+    logs.get_logger("m").info(
+        "odd",
+        number=float("nan"),
+        nasty=Nasty(),
+        circle=circle,
+        keys={(1, 2): {3}, "deep": {"inf": float("inf")}},
+        lone="\ud800",
+        data=b"\x00",
+    )
+    (line,) = lines(capsys)
+    assert (line["event"], line["number"], line["lone"], line["data"]) == ("odd", "nan", "\ud800", "b'\\x00'")
+    assert line["nasty"] == "<Nasty whose repr raised ZeroDivisionError>"
+    assert line["keys"] == {"(1, 2)": [3], "deep": {"inf": "inf"}}
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_control_characters_end_no_line_and_move_no_cursor(
+    capsys: pytest.CaptureFixture[str], fmt: str
+) -> None:
+    logs.configure("tts", level="info", fmt=fmt)
+    logs.get_logger("m").info("said", name="a\nb\x1b[2Jc\u202ed\x85")
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert not {"\x1b[2J", "\u202e", "\x85"} & {
+        part for part in ("\x1b[2J", "\u202e", "\x85") if part in written
+    }
+
+
+def test_without_a_terminal_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("tts", level="info", fmt="auto")
+    logs.get_logger("m").info("said")
+    assert lines(capsys)[0]["event"] == "said"
+
+
+def test_a_line_with_a_trace_has_its_address(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("tts", level="info", fmt="json", trace_url="http://host/trace/{trace_id}")
+    logs.get_logger("m").info("of a turn", trace_id="ab")
+    logs.get_logger("m").info("of none")
+    first, second = lines(capsys)
+    assert first["trace_url"] == "http://host/trace/ab"
+    assert "trace_url" not in second
+
+
+async def test_lines_of_a_call_say_its_turn_in_all_its_tasks_and_no_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("tts", level="info", fmt="json")
+    log = logs.get_logger("m")
+
+    async def task(name: str) -> None:
+        log.info(name)
+
+    logs.note(turn_id="nobody's")
+    with logs.about(trace_id="ab"):
+        early = asyncio.create_task(task("begun before the turn was known"))
+        logs.note(turn_id="t", trace_id="")
+    await asyncio.gather(early, task("outside"))
+    first, second = sorted(lines(capsys), key=lambda line: str(line["event"]))
+    assert (first["turn_id"], first["trace_id"]) == ("t", "ab")
+    assert not {"turn_id", "trace_id"} & set(second)

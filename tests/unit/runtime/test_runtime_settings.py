@@ -45,7 +45,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 def test_everything_has_a_default() -> None:
     loaded = settings.load(ServerSettings)
-    assert (loaded.log_level, loaded.log_format, loaded.drain_grace_s) == ("info", "json", 30.0)
+    assert (loaded.log_level, loaded.log_format, loaded.drain_grace_s) == ("info", "auto", 30.0)
     assert (loaded.reflection, loaded.exit_with_stdin, loaded.max_message_bytes) == (True, False, 4 << 20)
 
 
