@@ -230,6 +230,10 @@ class Recorder:
                 },
             }
         )
+        for hop, late_us in attribution.hops.items():
+            span.set_attribute(names.hop_ms(hop), late_us / 1000)
+        if told.provider:
+            span.set_attribute(names.PROVIDER, told.provider)
         if report.prompt_variant:
             span.set_attribute(names.PROMPT_VARIANT, report.prompt_variant)
         if told.cost.unpriced:

@@ -9,11 +9,11 @@ import threading
 from typing import Final
 
 from voicemesh.cli import play
+from voicemesh.cli.console import printable
 from voicemesh.cli.exits import DONE, FAILED, usage
 from voicemesh.cli.exits import report as fail
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.speak import SpeakOptions, mesh_at
-from voicemesh.cli.waterfall import printable
 from voicemesh.client import (
     Conversation,
     Frame,

@@ -36,3 +36,15 @@ def print_table(console: Console, table: Table) -> None:
         needed = console.measure(table, options=console.options.update(width=_WIDEST)).maximum
         console.width = max(console.width, needed)
     console.print(table)
+
+
+def plain_table(*, show_footer: bool = False) -> Table:
+    """Return a table without edges, whose cells are one apart."""
+    return Table(
+        box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, show_footer=show_footer
+    )
+
+
+def printable(text: str) -> str:
+    """Return `text` without control characters other than newline and tab: it may come from a model."""
+    return "".join(char for char in text if char in "\n\t" or char.isprintable())

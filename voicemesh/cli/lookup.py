@@ -5,12 +5,12 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from voicemesh.cli.console import console_for, print_table, table_of
+from voicemesh.cli.console import console_for, print_table, printable, table_of
 from voicemesh.cli.exits import DONE
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.pools import refusal, said_refused
 from voicemesh.cli.speak import mesh_at
-from voicemesh.cli.waterfall import printable, show
+from voicemesh.cli.waterfall import show
 from voicemesh.client import VoiceMesh, VoiceMeshError
 
 T = TypeVar("T")

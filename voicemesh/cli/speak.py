@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from voicemesh.cli import play
-from voicemesh.cli.console import console_for
+from voicemesh.cli.console import console_for, printable
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure, usage
 from voicemesh.cli.exits import report as fail
 from voicemesh.cli.failures import failure_of
-from voicemesh.cli.waterfall import printable, show
+from voicemesh.cli.waterfall import show
 from voicemesh.client import (
     AudioFormat,
     Degraded,

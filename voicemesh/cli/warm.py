@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from rich.progress import Progress
 
-from voicemesh.cli.console import console_for
+from voicemesh.cli.console import console_for, printable
 from voicemesh.cli.exits import DONE, FAILED, usage
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.speak import mesh_at
-from voicemesh.cli.waterfall import printable
 from voicemesh.client import SpeechOptions, VoiceMeshError, WarmItem
 from voicemesh.phrases import Phrase, parse_phrases
 

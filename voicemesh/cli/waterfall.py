@@ -9,13 +9,14 @@ contiguous.
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from voicemesh.cli import chunk_rows
+from voicemesh.cli.console import plain_table, printable
 from voicemesh.client import TurnReport
 from voicemesh.stages import STAGES, Stage
 
@@ -23,7 +24,8 @@ _BAR_CELLS: Final = 40
 _LEAST_BAR_CELLS: Final = 6
 _FIGURES_CELLS: Final = 34
 """What stands beside a bar: name, milliseconds, share, and what is between them."""
-_LEAST_TEXT_CELLS: Final = 4
+_NAME_CELLS: Final = 15
+"""Where bars begin."""
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _STYLES: Final = {
     Stage.LLM_CONNECT: "magenta",
@@ -37,11 +39,6 @@ _STYLES: Final = {
 _OUTCOME_STYLES: Final = {"completed": "green", "interrupted": "yellow", "failed": "red"}
 
 
-def printable(text: str) -> str:
-    """Return `text` without control characters other than newline and tab: it may come from a model."""
-    return "".join(char for char in text if char in "\n\t" or char.isprintable())
-
-
 def show(console: Console, report: TurnReport) -> None:
     """Print the whole account of a turn."""
     console.print(render(report, width=console.width, unicode=not console.options.ascii_only))
@@ -51,11 +48,11 @@ def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> Rend
     """Return the whole account of a turn, `width` columns wide: its figures, its stages, its chunks."""
     parts: list[RenderableType] = [_headline(report), Text()]
     if report.ttfa_ms:
-        parts += [_stages(report, width, unicode=unicode), *_hops(report), Text()]
+        parts += [_stages(report, width, unicode=unicode), *_audible(report, width), *_hops(report), Text()]
     else:
         parts += [Text("no audio was heard: there is no time to first audio to cut", style="dim"), Text()]
     if report.chunks:
-        parts.append(_chunks(report, width))
+        parts += chunk_rows.render(report.chunks, width)
     if report.degraded:
         parts += [Text(), Text(f"given up: {', '.join(report.degraded)}", style="yellow")]
     return Group(*parts)
@@ -124,19 +121,13 @@ def _paid(report: TurnReport) -> list[str]:
     return lines
 
 
-def _table(*, show_footer: bool = False) -> Table:
-    return Table(
-        box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, show_footer=show_footer
-    )
-
-
 def _stages(report: TurnReport, width: int, *, unicode: bool) -> Table:
     whole_ms = f"{sum(report.stages.values()) + report.unattributed_ms:.2f}"
     # The bars give way: without them the figures still say all.
     cells = min(width - _FIGURES_CELLS, _BAR_CELLS)
     has_bars = cells >= _LEAST_BAR_CELLS
     below = "all of the above"
-    table = _table(show_footer=True)
+    table = plain_table(show_footer=True)
     table.add_column("stage", "first audio", no_wrap=True)
     if has_bars:
         table.add_column("", below if cells >= len(below) else "", width=cells, no_wrap=True)
@@ -155,6 +146,22 @@ def _stages(report: TurnReport, width: int, *, unicode: bool) -> Table:
             row.insert(1, Text(drawn, style=style))
         table.add_row(*row)
     return table
+
+
+def _audible(report: TurnReport, width: int) -> list[Text]:
+    """Return where the first sound is: a caret behind the bars, as far as there is room."""
+    silence_ms = report.ttfa_audible_ms - report.ttfa_ms
+    if silence_ms <= 0:
+        return []
+    cells = min(width - _FIGURES_CELLS, _BAR_CELLS)
+    said = f"audible at {report.ttfa_audible_ms:.1f} ms, behind {silence_ms:.1f} ms of silence"
+    if cells < _LEAST_BAR_CELLS:
+        return [Text(said, style="dim")]
+    behind = round(cells * silence_ms / report.ttfa_ms)
+    caret = min(_NAME_CELLS + cells + behind, width - 1)
+    if len(said) >= caret:
+        said = f"audible +{silence_ms:.1f} ms"
+    return [Text(f"{said:<{caret}}^", style="dim")]
 
 
 def _hops(report: TurnReport) -> list[Text]:
@@ -176,37 +183,3 @@ def _share(part: float, whole: float) -> str:
     if 0 < percent < 0.5:
         return "<1%"
     return f"{percent:.0f}%"
-
-
-def _chunks(report: TurnReport, width: int) -> Table:
-    table = _table()
-    taken = 0
-    for name, cells in (
-        ("#", 2),
-        ("cut by", 8),
-        ("held ms", 7),
-        ("cache", 6),
-        ("first ms", 8),
-        ("audio s", 7),
-    ):
-        justify: Literal["left", "right"] = "left" if name in ("cut by", "cache") else "right"
-        table.add_column(name, justify=justify, no_wrap=True, width=cells)
-        taken += cells + 2  # with padding and divider
-    left = width - taken - 1
-    if left >= _LEAST_TEXT_CELLS:
-        table.add_column("text", no_wrap=True)
-    for chunk in report.chunks:
-        row: list[RenderableType] = [
-            str(chunk.index),
-            chunk.reason,
-            f"{chunk.held_ms:.1f}",
-            chunk.cache,
-            f"{chunk.first_frame_ms:.0f}" if chunk.first_frame_ms else "-",
-            f"{chunk.audio_ms / 1000:.2f}",
-        ]
-        if left >= _LEAST_TEXT_CELLS:
-            text = Text(" ".join(printable(chunk.text).split()))
-            text.truncate(left, overflow="ellipsis")
-            row.append(text)
-        table.add_row(*row)
-    return table

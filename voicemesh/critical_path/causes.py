@@ -9,7 +9,7 @@ from voicemesh.stages import Stage
 _LONG_CHUNK: Final = 1.5
 """A first chunk that is longer than usual by this factor has kept the listener waiting by its length."""
 _NOT_THERE_MS: Final = 1.0
-_HOLDS: Final = {
+HOLDS: Final = {
     "sentence": "lookahead",
     "clause": "lookahead",
     "phrase": "lookahead",
@@ -36,7 +36,7 @@ _SAID: Final[dict[str, str]] = {
     UNATTRIBUTED: "no stage explains {ms}",
     SPEAKING: "{ms} went by behind the first audio",
 }
-_BECAUSE: Final = {
+BECAUSE: Final = {
     "lookahead": "by lookahead",
     "deadline": "until its deadline",
     "policy": "by policy",
@@ -147,7 +147,7 @@ def reason_of(turn: Turn, part: str, usual: Usual) -> str:
     """Return why `part` of a turn took long, as a key of this module; "" where nothing is known."""
     match part:
         case Stage.CHUNK_HOLD:
-            reason = _HOLDS.get(turn.first.reason, "") if turn.first else ""
+            reason = HOLDS.get(turn.first.reason, "") if turn.first else ""
         case Stage.LLM_CONNECT | Stage.LLM_TTFT:
             reason = _model_reason(turn)
         case Stage.LLM_TEXT:
@@ -165,7 +165,7 @@ def reason_of(turn: Turn, part: str, usual: Usual) -> str:
 
 def said(part: str, reason: str, shown_ms: str) -> str:
     """Say what happened, for people; `shown_ms` is how long it took, with its unit."""
-    because = _BECAUSE.get(reason, f"({reason})" if reason else "")
+    because = BECAUSE.get(reason, f"({reason})" if reason else "")
     return f"{_SAID[part].format(ms=shown_ms)} {because}".rstrip()
 
 

@@ -180,3 +180,8 @@ def variant_of(flag: str) -> str:
 def stage_ms(stage: str) -> str:
     """Return the attribute of the turn that holds the milliseconds of a stage of `voicemesh.stages`."""
     return f"voicemesh.stage.{stage}_ms"
+
+
+def hop_ms(hop: str) -> str:
+    """Return the attribute of the turn that holds the milliseconds of the stage `transport` on one hop."""
+    return f"voicemesh.hop.{hop}_ms"

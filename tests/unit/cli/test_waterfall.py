@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from voicemesh.cli.waterfall import bar, printable, show
+from voicemesh.cli.console import printable
+from voicemesh.cli.waterfall import bar, show
 from voicemesh.client import ChunkReport, Cost, TurnReport
-from voicemesh.stages import STAGES
+from voicemesh.stages import STAGES, Stage
 
 
 def drawn(report: TurnReport, *, encoding: str = "utf-8", width: int = 80) -> str:
@@ -129,3 +130,53 @@ def test_bars_begin_where_the_one_before_ends():
 def test_what_was_paid_and_what_was_saved_are_lines_of_their_own(report, cost, lines):
     told = drawn(replace(report, cost=cost)).splitlines()
     assert [line.rstrip() for line in told if line.startswith(("cost", "saved"))] == lines
+
+
+# ------------------------------------------------------------ chunks
+
+
+@pytest.fixture
+def spoken(report: TurnReport) -> TurnReport:
+    first = replace(report.chunks[0], text="One.", held_ms=0.2)
+    second = replace(first, index=1, held_ms=20.6, reason="clause", slack_ms=790.4)
+    third = replace(
+        first,
+        index=2,
+        held_ms=801.25,
+        reason="deadline",
+        slack_ms=-130.0,
+        underruns=2,
+        underrun_ms=131.0,
+        underrun_cause=Stage.TTS_SYNTHESIS,
+    )
+    fourth = replace(first, index=3, held_ms=4.0, slack_ms=-50.0, underruns=1, underrun_ms=50.0)
+    return replace(report, chunks=(first, second, third, fourth))
+
+
+@pytest.mark.parametrize("width", [50, 60, 72, 80, 120])
+def test_the_reason_of_each_hold_and_each_underrun_is_there_however_narrow(spoken, width):
+    text = drawn(spoken, width=width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    said = " ".join(text.split())
+    assert "held by lookahead: 1 (20.6 ms), 3 (4.0 ms)" in said
+    assert "held until its deadline: 2 (801.2 ms)" in said
+    assert "dry at 2 for 131 ms, 2 times: tts_synthesis" in said
+    assert "dry at 3 for 50 ms: by design, no stage's" in said
+    if width < 80:
+        assert "slack ms: 1 790 · 2 -130 · 3 -50" in said
+    else:
+        assert "slack ms  text" in text
+        assert "-130" in next(line for line in text.splitlines() if line.startswith(" 2  deadline"))
+
+
+def test_a_caret_stands_where_the_first_sound_is(report):
+    for width, said in ((80, "audible at 90.0 ms, behind 23.5 ms of silence"), (50, "audible +23.5 ms")):
+        line = next(line for line in drawn(report, width=width).splitlines() if line.startswith("audible"))
+        assert line.startswith(said)
+        assert line.rstrip().endswith("^")
+    wide = next(line for line in drawn(report, width=100).splitlines() if line.startswith("audible"))
+    # The bars are 40 cells for 66.5 ms, and begin at the 16th.
+    assert wide.index("^") == 15 + 40 + round(40 * 23.5 / 66.5)
+    heard_at_once = drawn(replace(report, ttfa_audible_ms=report.ttfa_ms))
+    assert "audible at" not in heard_at_once
+    assert "^" not in heard_at_once
