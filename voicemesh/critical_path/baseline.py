@@ -1,9 +1,9 @@
 """What is usual: of each kind of turn, the median of each part of its time, and how far it strays from it.
 
 A part of a turn is *unusual* where it is above the median by more than three standard deviations of the
-usual turns, estimated by the median of the distances to the median (MAD, times 1.4826), and by two
-milliseconds at least. So neither a stage that is always long nor one that always varies is to blame, as long
-as fewer than half of the turns have the cause.
+usual turns, estimated by the median of the distances to the median (MAD, times 1.4826), and by a tenth of
+it and two milliseconds at least. So neither a stage that is always long nor one that always varies is to
+blame, as long as fewer than half of the turns have the cause.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from voicemesh.critical_path.turns import KINDS, PARTS, Turn
 ENOUGH_TURNS: Final = 20
 """Nothing is said to be usual of fewer turns."""
 _LEAST_EXCESS_MS: Final = 2.0
+_LEAST_SHARE: Final = 0.1
 _DEVIATIONS: Final = 3 * 1.4826
 
 
@@ -62,7 +63,11 @@ def _usual(turns: Sequence[Turn], *, own_kind: bool) -> Usual:
     assert len(columns) == len(PARTS)
     medians = tuple(median(column) for column in columns)
     bounds = tuple(
-        max(_DEVIATIONS * median(abs(value - middle) for value in column), _LEAST_EXCESS_MS)
+        max(
+            _DEVIATIONS * median(abs(value - middle) for value in column),
+            _LEAST_SHARE * middle,
+            _LEAST_EXCESS_MS,
+        )
         for column, middle in zip(columns, medians, strict=True)
     )
     hops = {hop for turn in turns for hop in turn.hops}
