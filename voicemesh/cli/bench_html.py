@@ -10,8 +10,8 @@ from voicemesh.cli.bench_figures import Turn, errors_of, heard_of, kind_of, part
 from voicemesh.cli.bench_report import cost_lines, steps_of
 from voicemesh.cli.bench_style import style
 from voicemesh.cli.compare_html import comparison
+from voicemesh.cli.console import printable
 from voicemesh.cli.svg import tag
-from voicemesh.cli.waterfall import printable
 
 _SLOWEST: Final = 10
 _PROMPT_CHARS: Final = 80

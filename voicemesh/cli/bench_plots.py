@@ -18,9 +18,9 @@ from voicemesh.cli.bench_figures import (
     made_of,
     times_of,
 )
+from voicemesh.cli.console import printable
 from voicemesh.cli.stats import percentile
 from voicemesh.cli.svg import Point, Series, tag
-from voicemesh.cli.waterfall import printable
 
 _QUANTILES: Final = ("p50", "p95", "p99")
 _TIMES: Final = {"ttfa_ms": "Time to first audio", "ttft_ms": "Time to first text", "total_ms": "Whole turn"}

@@ -9,8 +9,8 @@ from voicemesh.cli import svg
 from voicemesh.cli.bench_figures import heard_of
 from voicemesh.cli.bootstrap import PAIRS
 from voicemesh.cli.compare import METRICS, STAGE_METRICS, Metric, number_of, text_of
+from voicemesh.cli.console import printable
 from voicemesh.cli.svg import Interval, tag
-from voicemesh.cli.waterfall import printable
 
 _BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in (*METRICS, *STAGE_METRICS)}
 _RATES: Final = frozenset({"reply_hit_rate", "audio_hit_rate"})
