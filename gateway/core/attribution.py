@@ -8,7 +8,7 @@ contiguous and never overlap, whatever marks come. That of the turn's first fram
       ─llm_text─ delta that completes the chunk ─call─ chunk ─gateway─ ─call─ audio cache ─gateway─
       ─tts_synthesis, if another turn has it made─ ─call─ first frame made ─gateway─ first frame sent
 
-A later chunk's begins where the text of the chunk before it was complete, and may wait by design:
+A later chunk's begins where the text of the last one heard before it was complete, and may wait by design:
 
     text of the one before ─llm_text─ delta that completes the chunk ─call─ chunk
       ─paced: enough is in hand, or it is not its turn─ ─call─ audio cache ─call─ first frame made
@@ -17,8 +17,9 @@ A later chunk's begins where the text of the chunk before it was complete, and m
 A *call* is a window between a message that went out and the one that answers it. What the answer
 says the service took goes to that service's stages; the rest of the window is `transport`, so no two
 clocks are ever compared. Where services report more than the window holds, the window is all they get,
-and the rest is `excess_us`; where a mark is missing, what it would explain is `unattributed`. Either is
-shown, not hidden.
+and the rest is `excess_us`; where a mark is missing, what it would explain is `unattributed`, and so is
+the window of an LLM or TTS service that says nothing of what it took. All of it is shown, not hidden. A
+lookup that was given up has no answer: its window is its stage's.
 
 A draft that was confirmed counts from its confirmation: what happened before takes nothing, and of a
 call that was under way, the part behind it counts.
@@ -36,6 +37,8 @@ BEHIND: Final = "behind"
 """The same while its audio was there, and that of the chunk before it was not all sent."""
 NOBODY: Final = ""
 """Owner of time that no mark explains."""
+_TELLING: Final = frozenset({"llm", "tts"})
+"""Services that cannot do their work in no time: where one reports nothing, its window is nobody's."""
 
 
 class Step(NamedTuple):
@@ -134,6 +137,9 @@ class Walk:
         self.hops.append(hop)
         self.spend(Stage.GATEWAY, asked_ns)
         answered_ns = min(answered_ns, self.end_ns)
+        if hop in _TELLING and not any(reported_us.values()):
+            self.spend(NOBODY, answered_ns)
+            return
         left_ns = answered_ns - self.at_ns
         past_ns = max(0, self.at_ns - asked_ns)  # this much of the work was done in time that has an owner
         taken: list[tuple[Stage, int]] = []
@@ -188,7 +194,7 @@ def walk_turn(turn: TurnMarks, chunk: ChunkMarks) -> Walk:
 
 
 def walk_later(received_ns: int, before: ChunkMarks, chunk: ChunkMarks) -> Walk:
-    """Walk to `chunk.queued_ns` from where the text of `before` was complete: the chunk before it."""
+    """Walk to `chunk.queued_ns` from where the text of `before`, heard last before it, was complete."""
     walk = Walk(max(received_ns, before.text_ns), chunk.queued_ns)
     if not chunk.needed_ns:
         walk.spend(PACED, chunk.cut_ns)  # of a cached reply: the first chunk goes before it

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.core import actions as do
-from gateway.core.attribution import ChunkMarks, path_of, walk_later
+from gateway.core.attribution import ChunkMarks, Step, path_of, walk_later
 from gateway.core.playback import LeadingSilence, Player
 from gateway.core.progress import Progress, State
 from gateway.core.underruns import note, shares_of
@@ -101,31 +101,54 @@ class Outgoing:
             self._play(progress, len(action.audio) // BYTES_PER_SAMPLE, now_ns, first=first)
             self.silence.add(action.audio)
         elif isinstance(action, do.EmitSpeakLocally):
-            self.player.rest()
+            self._rest(progress, now_ns)
         self._act(action)
 
     def _play(self, progress: Progress, samples: int, now_ns: int, *, first: bool) -> None:
         """Have the player get `samples` of a chunk now, and account for when they come."""
-        account, marks, steps = progress.account, progress.marks, None
-        before = self.chunks[max(0, progress.chunk.index - 1)].marks
+        account, marks = progress.account, progress.marks
+        steps: list[Step] | None = None
         if not progress.sent_samples:
             marks.queued_ns = now_ns
             account.first_frame_us = (now_ns - self._received_ns) // 1000
             if first:
                 self.first_marks = marks
             else:
-                walk = walk_later(self._received_ns, before, marks)
+                walk = walk_later(self._received_ns, self._heard_before(progress), marks)
                 account.path = path_of(walk, self._received_ns)
                 account.slack_us = self.player.slack_ns(now_ns) // 1000
                 steps = walk.steps
         progress.sent_samples += samples
-        dry_ns = self.player.add(samples, now_ns)
-        if dry_ns:
-            if steps is None:
-                shares = {marks.source: dry_ns}
-            else:
-                shares = shares_of(steps, now_ns - dry_ns, now_ns, before.source)
-            note(account, (now_ns - self._received_ns) // 1000, dry_ns, shares)
+        self._blame(progress, self.player.add(samples, now_ns), steps, now_ns)
+
+    def _rest(self, progress: Progress, now_ns: int) -> None:
+        """Have the player rest, for the caller speaks now; nobody has spoken for as long as it was dry."""
+        dry_ns = self.player.rest(now_ns)
+        steps: list[Step] | None = None
+        if dry_ns and not progress.sent_samples:
+            marks = replace(progress.marks, queued_ns=now_ns)
+            if marks.asked_ns and not marks.first_frame_ns:  # engines were at work on it all the while
+                marks.first_frame_ns, marks.synthesis_us = now_ns, (now_ns - marks.asked_ns) // 1000
+            steps = walk_later(self._received_ns, self._heard_before(progress), marks).steps
+        self._blame(progress, dry_ns, steps, now_ns)
+
+    def _blame(self, progress: Progress, dry_ns: int, steps: list[Step] | None, now_ns: int) -> None:
+        """Note that the player was dry until now: by the steps of a chunk's way, None in the midst of it."""
+        if not dry_ns:
+            return
+        if steps is None:
+            shares = {progress.marks.source: dry_ns}
+        else:
+            before = self.chunks[max(0, progress.chunk.index - 1)].marks
+            shares = shares_of(steps, now_ns - dry_ns, now_ns, before.source)
+        note(progress.account, (now_ns - self._received_ns) // 1000, dry_ns, shares)
+
+    def _heard_before(self, progress: Progress) -> ChunkMarks:
+        """Return the marks of the last chunk with audio before one, else of the first."""
+        place = max(0, progress.chunk.index - 1)
+        while place and not self.chunks[place].sent_samples:
+            place -= 1
+        return self.chunks[place].marks
 
     def _flow(self, now_ns: int) -> None:
         """Send what the head held back; one that is done gives way to the next."""

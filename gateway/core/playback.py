@@ -13,19 +13,18 @@ class Player:
         in hand = audio sent - audio played
         audio played = time since the first frame - time that it stood dry
 
-    With reports from the real player (`report`), those are believed instead of the clock.
+    With reports from the real player (`report`), those are believed instead of the clock, and for underruns,
+    too: a player that began late or is paused is not dry while it has audio.
     """
 
     def __init__(self, sample_rate_hz: int) -> None:
         self._rate_hz = sample_rate_hz
+        # When it would have begun, had it played from then to where it is without a stop.
+        self._began_ns: int | None = None
+        self._resting = False
         self.samples = 0
-        self.started_ns = 0
         self.underruns = 0
         self.underrun_ns = 0
-        self._resting = False
-        self._rested_ns = 0
-        self._reported_ms = 0
-        self._reported_at_ns = 0
 
     @property
     def audio_ms(self) -> float:
@@ -34,50 +33,53 @@ class Player:
 
     def slack_ns(self, now_ns: int) -> int:
         """Nanoseconds of audio that were not played by `now_ns`; below zero: it stands dry for that long."""
-        ends_ns = self.started_ns + self._stood_ns + round(self.samples * 1e9 / self._rate_hz)
-        return ends_ns - now_ns if self.started_ns else 0
+        if self._began_ns is None:
+            return 0
+        return self._began_ns + round(self.samples * 1e9 / self._rate_hz) - now_ns
 
     def add(self, samples: int, now_ns: int) -> int:
         """Take audio that is sent now; return for how many nanoseconds the player was dry before it."""
-        dry_ns = max(0, -self.slack_ns(now_ns))
-        if not self.started_ns:
-            self.started_ns = now_ns
-        elif self._resting:
-            self._rested_ns += dry_ns
-            dry_ns = 0
-        elif dry_ns:
-            self.underruns += 1
-            self.underrun_ns += dry_ns
+        if self._began_ns is None:
+            self._began_ns = now_ns
+        dry_ns = self._go_on(now_ns)
         self._resting = False
         self.samples += samples
         return dry_ns
 
-    def rest(self) -> None:
-        """The caller speaks by itself now: until the next frame, nothing to play is no underrun."""
-        self._resting = True
+    def rest(self, now_ns: int) -> int:
+        """Until the next frame, nothing to play is no underrun: the caller speaks by itself now.
 
-    @property
-    def _stood_ns(self) -> int:
-        return self.underrun_ns + self._rested_ns
+        Return for how many nanoseconds the player was dry before that.
+        """
+        dry_ns = self._go_on(now_ns)
+        self._resting = True
+        return dry_ns
+
+    def _go_on(self, now_ns: int) -> int:
+        """End the time that it stood dry; return how long that was, where it is an underrun."""
+        dry_ns = max(0, -self.slack_ns(now_ns))
+        if not dry_ns or self._began_ns is None:
+            return 0
+        self._began_ns += dry_ns
+        if self._resting:
+            return 0
+        self.underruns += 1
+        self.underrun_ns += dry_ns
+        return dry_ns
 
     def report(self, played_ms: int, now_ns: int) -> None:
         """Believe the real player: at `now_ns` it had played `played_ms`."""
-        self._reported_ms = min(played_ms, round(self.audio_ms))
-        self._reported_at_ns = now_ns
+        # Of one that has played all there is, the clock knows better since when it stands dry.
+        if self._began_ns is not None and (played_ms < self.audio_ms or self.slack_ns(now_ns) > 0):
+            self._began_ns = now_ns - round(min(float(played_ms), self.audio_ms) * 1e6)
 
     def played_ms(self, now_ns: int) -> float:
         """Milliseconds of audio that were played by `now_ns`; never more than was sent."""
-        if self._reported_at_ns:
-            played = self._reported_ms + (now_ns - self._reported_at_ns) / 1e6
-        elif self.started_ns:
-            played = (now_ns - self.started_ns - self._stood_ns) / 1e6
-        else:
-            played = 0.0
-        return max(0.0, min(played, self.audio_ms))
+        return self.audio_ms - self.in_hand_ms(now_ns)
 
     def in_hand_ms(self, now_ns: int) -> float:
         """Milliseconds of audio that were sent and not played by `now_ns`."""
-        return self.audio_ms - self.played_ms(now_ns)
+        return min(max(0.0, self.slack_ns(now_ns) / 1e6), self.audio_ms)
 
 
 class LeadingSilence:

@@ -276,6 +276,8 @@ class Speech:
                 progress.keep = Keep.WHOLE
                 progress.state = State.MISSED
                 if detail:
+                    marks = progress.marks
+                    marks.cache_us = event.server_us or (now_ns - marks.looked_up_ns) // 1000
                     self._degrade("cache", detail)
 
     # ------------------------------------------------------------ audio that another one makes

@@ -193,6 +193,7 @@ class TurnEngine:
                 self._ask(now_ns)
             case on.HistoryUnavailable(detail):
                 marks.history_answered_ns = now_ns
+                marks.history_us = (now_ns - marks.history_asked_ns) // 1000
                 self._degrade("history", detail)
                 self._ask(now_ns)
             case on.HistorySaved(detail, version):
@@ -215,6 +216,7 @@ class TurnEngine:
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = "miss"
                 if detail:
+                    marks.reply_us = server_us or (now_ns - marks.reply_asked_ns) // 1000
                     self._degrade("cache", detail)
                 self._start_llm(now_ns)
 

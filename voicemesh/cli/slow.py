@@ -130,7 +130,10 @@ def run_slow(options: SlowOptions) -> int:
 def turn_of(listed: ListedTurn) -> Turn:
     """Return a turn of the gateway's record as the analysis takes it."""
     report = listed.report
-    first = report.chunks[0] if report.chunks else None
+    # Where the first ones gave no audio, another one was waited for.
+    first = next((chunk for chunk in report.chunks if chunk.audio_ms), None)
+    if first is None and report.chunks:
+        first = report.chunks[0]
     return Turn(
         turn_id=report.turn_id,
         outcome=report.outcome,

@@ -126,6 +126,7 @@ class Chunk:
         self._relay = Relay(speaker, request, deadline_ns, self._buffer, clock, self, first=first)
         self._end: JobEnd | None = None
         self._lease: Lease | None = None
+        self._first_leased_ns: int | None = None
         self._heard: Leg | None = None
         """Whose audio came last."""
         self._fell_back = False
@@ -197,6 +198,8 @@ class Chunk:
     def leased(self, lease: Lease) -> None:
         """See `RelayListener`."""
         self._lease = lease
+        if self._first_leased_ns is None:
+            self._first_leased_ns = lease.leased_ns
         self._observer.leased(lease.replica, (lease.leased_ns - self._arrived_ns) // 1000)
 
     def frame(self, leg: Leg, offset_samples: int, pcm: bytes) -> None:
@@ -205,11 +208,15 @@ class Chunk:
         now_ns = self._last_frame_ns = self._clock.now_ns()
         start, speaker = None, leg.speaker
         if self._heard is not leg:
+            leased_ns = leg.lease.leased_ns
+            if self._heard is None and self._first_leased_ns is not None:
+                # What a replica that was lost or late took is no wait for one.
+                leased_ns = self._first_leased_ns
             self._heard = leg
             start = Start(
                 sample_rate_hz=speaker.sample_rate_hz,
-                queue_us=(leg.lease.leased_ns - self._arrived_ns) // 1000,
-                synthesis_us=(now_ns - leg.lease.leased_ns) // 1000,
+                queue_us=(leased_ns - self._arrived_ns) // 1000,
+                synthesis_us=(now_ns - leased_ns) // 1000,
                 replica=leg.lease.replica,
                 model_revision=speaker.model_revision,
                 voice=speaker.name,

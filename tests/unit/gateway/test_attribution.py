@@ -73,7 +73,7 @@ def test_whatever_the_marks_the_path_of_a_later_chunk_adds_up(
     assert sum(path.hops.values()) == path.stages[Stage.TRANSPORT]
 
 
-@given(steps=st.lists(st.integers(0, 50_000_000), min_size=12, max_size=12), shares=st.data())
+@given(steps=st.lists(st.integers(1000, 50_000_000), min_size=12, max_size=12), shares=st.data())
 def test_in_an_ordinary_turn_nothing_is_unattributed_and_hops_are_the_transport(
     steps: list[int], shares: st.DataObject
 ) -> None:
@@ -87,6 +87,9 @@ def test_in_an_ordinary_turn_nothing_is_unattributed_and_hops_are_the_transport(
     def part_us(start_ns: int, end_ns: int) -> int:
         return shares.draw(st.integers(0, (end_ns - start_ns) // 1000))
 
+    def told_us(start_ns: int, end_ns: int) -> int:
+        return max(1, part_us(start_ns, end_ns))
+
     turn = TurnMarks(
         received_ns=1_000,
         admitted_ns=admitted,
@@ -98,7 +101,7 @@ def test_in_an_ordinary_turn_nothing_is_unattributed_and_hops_are_the_transport(
         reply_us=part_us(r, ra),
         llm_asked_ns=llm,
         first_text_ns=text,
-        connect_us=part_us(llm, text),
+        connect_us=told_us(llm, text),
         first_frame_sent_ns=frame + 500,
     )
     chunk = ChunkMarks(
@@ -111,7 +114,7 @@ def test_in_an_ordinary_turn_nothing_is_unattributed_and_hops_are_the_transport(
         cache_us=part_us(looked, cached),
         asked_ns=cached,
         first_frame_ns=frame,
-        synthesis_us=part_us(cached, frame),
+        synthesis_us=told_us(cached, frame),
     )
     found = attribute(turn, chunk)
     assert found.unattributed_us == found.excess_us == 0
@@ -132,12 +135,26 @@ def test_time_that_no_mark_explains_is_unattributed() -> None:
     assert not any(found.stages.values())
 
 
+def test_the_window_of_a_service_that_says_nothing_is_nobodys() -> None:
+    turn = TurnMarks(
+        received_ns=0, llm_asked_ns=1, first_text_ns=100_000_000, first_frame_sent_ns=200_000_000
+    )
+    chunk = ChunkMarks(needed_ns=100_000_000, asked_ns=100_000_000, first_frame_ns=150_000_000)
+    found = attribute(turn, chunk)
+    assert found.unattributed_us == pytest.approx(150_000, abs=1)
+    assert found.stages[Stage.TRANSPORT] == 0
+    turn.ttft_us = chunk.queue_us = 1_000
+    assert attribute(turn, chunk).unattributed_us == 0
+
+
 def test_a_service_gets_no_more_than_the_window_and_the_rest_is_told() -> None:
     turn = TurnMarks(
         received_ns=0, llm_asked_ns=1, first_text_ns=100_000_000, first_frame_sent_ns=200_000_000
     )
     turn.connect_us, turn.ttft_us = 80_000, 70_000
-    chunk = ChunkMarks(needed_ns=100_000_000, asked_ns=100_000_000, first_frame_ns=200_000_000)
+    chunk = ChunkMarks(
+        needed_ns=100_000_000, asked_ns=100_000_000, first_frame_ns=200_000_000, synthesis_us=90_000
+    )
     found = attribute(turn, chunk)
     assert found.stages[Stage.LLM_CONNECT] == 80_000
     assert found.stages[Stage.LLM_TTFT] == pytest.approx(20_000, abs=1)
@@ -155,9 +172,11 @@ def test_a_draft_has_no_stage_from_before_it_was_confirmed() -> None:
         ttft_us=290_000,
         first_frame_sent_ns=1_300_000_000,
     )
-    chunk = ChunkMarks(needed_ns=1_200_000_000, asked_ns=1_200_000_000, first_frame_ns=1_300_000_000)
+    chunk = ChunkMarks(
+        needed_ns=1_200_000_000, asked_ns=1_200_000_000, first_frame_ns=1_300_000_000, synthesis_us=90_000
+    )
     found = attribute(turn, chunk)
     assert found.stages[Stage.ADMISSION] == found.stages[Stage.LLM_CONNECT] == 0
     assert found.stages[Stage.LLM_TTFT] == 192_000  # 998 ms were over; the rest of the window is transport
-    assert found.stages[Stage.TRANSPORT] == 108_000
+    assert found.stages[Stage.TRANSPORT] == 18_000
     assert found.excess_us == found.unattributed_us == 0

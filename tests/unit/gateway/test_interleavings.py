@@ -16,7 +16,7 @@ def test_frames_are_in_order_nothing_follows_the_end_and_every_turn_ends_once(da
     script.start()
     chunks = data.draw(st.integers(1, 5))
     # What each service may still say, in its own order; which service speaks next is drawn.
-    queues: dict[str, list[on.Event]] = {"llm": [on.TextArrived("word. ") for _ in range(chunks)]}
+    queues: dict[str, list[on.Event]] = {"llm": [on.TextArrived("word. ", 1, 1) for _ in range(chunks)]}
     queues["llm"].append(
         on.TextFailed(LlmStreamBrokenError("cut")) if data.draw(st.booleans()) else on.TextEnded()
     )

@@ -37,6 +37,28 @@ def test_the_real_player_is_believed_and_never_beyond_what_was_sent() -> None:
     assert player.played_ms(700 * MS) == 1000
 
 
+def test_a_player_that_is_paused_is_not_dry_and_one_that_played_all_is_since_then() -> None:
+    player = Player(RATE)
+    player.add(100, 1)
+    player.report(20, 80 * MS + 1)
+    player.add(100, 150 * MS + 1)  # 90 ms of it played
+    assert (player.underruns, player.underrun_ns) == (0, 0)
+    assert player.in_hand_ms(150 * MS + 1) == 110
+    player.report(200, 300 * MS + 1)  # it has nothing since 260
+    player.add(100, 310 * MS + 1)
+    assert (player.underruns, player.underrun_ns) == (1, 50 * MS)
+    player.report(250, 320 * MS + 1)  # further than thought
+    assert player.played_ms(330 * MS + 1) == 260
+
+
+def test_what_is_told_behind_a_dry_time_is_not_taken_for_played() -> None:
+    player = Player(RATE)
+    player.add(100, 1)
+    player.report(50, 50 * MS + 1)
+    player.add(100, 400 * MS + 1)
+    assert player.played_ms(410 * MS + 1) == 110
+
+
 def test_before_the_first_frame_nothing_is_played() -> None:
     assert Player(RATE).played_ms(5 * MS) == 0
 

@@ -132,13 +132,13 @@ def test_a_cache_that_is_down_costs_the_turn_nothing_but_its_help(detail: str) -
     remembered = (Message("user", ("Before?",)), Message("assistant", ("Before.",)))
     script = Script(remembered=remembered)
     script.start()
-    script.on(on.HistoryUnavailable(detail))
-    script.on(on.ReplyMissing(detail=detail))
+    script.on(on.HistoryUnavailable(detail), after_ms=20)
+    script.on(on.ReplyMissing(detail=detail), after_ms=20)
     (llm,) = script.of(do.StartLlm)
     assert llm.messages[:2] == remembered
     script.on(on.TextArrived("Yes."))
     script.say(0, "Yes.", 0)
-    script.on(on.AudioMissing(0, detail=detail))
+    script.on(on.AudioMissing(0, detail=detail), after_ms=20)
     script.speak(0, 20)
     script.on(on.FirstFrameSent())
     script.on(on.TextEnded())
@@ -147,6 +147,14 @@ def test_a_cache_that_is_down_costs_the_turn_nothing_but_its_help(detail: str) -
     script.on(on.HistorySaved(detail))
     assert script.report.outcome == "completed"
     assert script.report.degraded == ("history", "cache")
+    # Whoever reads it is sent to the cache, and not to the network.
+    found = script.report.attribution
+    assert {stage: us for stage, us in found.stages.items() if us} == {
+        "history": 20_000,
+        "reply_cache": 20_000,
+        "audio_cache": 20_000,
+    }
+    assert found.hops["cache"] == 0
     assert script.engine.history[-1].text == "Yes."
 
 

@@ -45,7 +45,7 @@ def missed(script: Script, after_ms: float = 0, cache_us: int = 0) -> None:
     script.on(on.AudioMissing(1, cache_us), after_ms=after_ms)
 
 
-def made(script: Script, after_ms: float = 0, queue_us: int = 0, synthesis_us: int = 0) -> None:
+def made(script: Script, after_ms: float = 0, queue_us: int = 0, synthesis_us: int = 1) -> None:
     script.on(on.FrameMade(1, 0, pcm(100), queue_us, synthesis_us, first=True), after_ms=after_ms)
     script.on(on.ChunkSpoken(1))
 
@@ -176,10 +176,64 @@ def test_while_the_caller_speaks_by_itself_its_player_is_not_dry() -> None:
     script.on(on.ChunkUnspeakable(1, "no engine"))
     script.on(on.ChunkCut(Chunk(2, "Three. ", 10, 7, "sentence", 0)))
     script.on(on.AudioMissing(2))
-    script.on(on.FrameMade(2, 0, pcm(100), 0, 0, first=True), after_ms=2000)
+    script.on(on.FrameMade(2, 0, pcm(100), 0, 1, first=True), after_ms=2000)
     script.on(on.ChunkSpoken(2))
     chunk = ended(script, 2)
     assert script.report.underruns == chunk.underruns == 0
+
+
+def test_the_silence_before_the_caller_speaks_by_itself_is_the_engines() -> None:
+    script = begun()
+    write(script)
+    cut(script)
+    missed(script)
+    script.on(on.ChunkUnspeakable(1, "no engine"), after_ms=800)
+    chunk = ended(script)
+    assert chunk.underrun_us == pytest.approx(300_000, abs=50)
+    assert chunk.underrun_cause == Stage.TTS_SYNTHESIS
+    assert (chunk.slack_us, chunk.path) == (None, None)
+
+
+def test_a_chunk_without_audio_does_not_hide_who_was_late_before_it() -> None:
+    script = begun()
+    script.clock.advance_ms(1500)
+    write(script)
+    cut(script)
+    missed(script)
+    script.on(on.ChunkSpoken(1))  # nothing in it can be heard
+    script.on(on.TextArrived("Three. "))
+    script.on(on.ChunkCut(Chunk(2, "Three. ", 10, 7, "sentence", 0)))
+    script.on(on.AudioMissing(2))
+    script.on(on.FrameMade(2, 0, pcm(100), 0, 20_000, first=True), after_ms=20)
+    script.on(on.ChunkSpoken(2))
+    chunk = ended(script, 2)
+    assert chunk.underrun_us == pytest.approx(1_020_000, abs=50)
+    assert chunk.underrun_cause == Stage.LLM_TEXT
+    assert sum(chunk.underrun_stages.values()) == pytest.approx(chunk.underrun_us, abs=10)
+
+
+def test_a_player_that_was_paused_was_not_dry() -> None:
+    script = begun()
+    script.on(on.PlaybackReported(0), after_ms=400)  # it has not begun yet
+    write(script)
+    cut(script)
+    missed(script)
+    made(script, 300)
+    chunk = ended(script)
+    assert (chunk.underruns, script.report.underruns) == (0, 0)
+    assert chunk.slack_us == pytest.approx(200_000, abs=50)
+
+
+def test_a_lookup_that_is_given_up_is_its_own_stages_time() -> None:
+    script = begun()
+    write(script)
+    cut(script)
+    script.on(on.AudioMissing(1, 0, "the cache did not answer within 700 ms"), after_ms=700)
+    made(script)
+    chunk = ended(script)
+    assert chunk.underrun_cause == Stage.AUDIO_CACHE
+    assert chunk.path is not None
+    assert chunk.path.hops["cache"] == pytest.approx(0, abs=2)
 
 
 def test_where_the_first_chunk_gives_no_audio_its_engine_has_the_time() -> None:

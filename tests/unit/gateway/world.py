@@ -75,7 +75,7 @@ class World:
         text, events = "".join(sentences), []
         while text:
             size = draw.randint(1, 12)
-            events.append(on.TextArrived(text[:size]))
+            events.append(on.TextArrived(text[:size], 1, 1))
             text = text[size:]
         failed = self.spoils and draw.random() < 0.1
         end = on.TextFailed(LlmStreamBrokenError("cut")) if failed else on.TextEnded(complete=True)

@@ -58,6 +58,8 @@ async def test_a_late_first_chunk_is_asked_of_another_replica_and_the_first_fram
         first.say(Word(0, 3, 7))
         (frame,) = await take(turn, 1)
         assert frame.start.replica == "main-1"
+        # The engine was late: nothing waited for a replica.
+        assert (frame.start.queue_us, frame.start.synthesis_us) == (0, LATE_MS * 1000)
         second.make(30)
         second.finish(us=50_000)
         first.acknowledge(us=30_000)

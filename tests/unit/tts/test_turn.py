@@ -102,6 +102,18 @@ async def test_queue_time_is_told_apart_from_synthesis_time():
         assert (frame.start.queue_us, frame.start.synthesis_us) == (11_000, 7000)
 
 
+async def test_what_a_replica_took_that_was_lost_is_no_wait_for_one():
+    async with World(replicas=2) as world:
+        turn = world.turn()
+        turn.add(ChunkOrder(0, "one"))
+        world.clock.advance_ms(900)
+        world.replica(0).die()
+        world.clock.advance_ms(3)
+        world.replica(1).make(20)
+        (frame,) = await take(turn, 1)
+        assert (frame.start.queue_us, frame.start.synthesis_us) == (0, 903_000)
+
+
 async def test_later_chunks_are_spoken_ahead_but_answered_in_order():
     async with World(replicas=4, chunks_ahead=2) as world:
         turn = world.turn()
