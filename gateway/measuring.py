@@ -54,6 +54,16 @@ class TurnMeter:
         self._saved = metrics.counter(instruments.SAVED)
         self._violations = metrics.counter(instruments.VIOLATIONS)
         self._lookups = metrics.counter(instruments.LOOKUPS)
+        if self._on:
+            self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show what alerts ask for before it happens: `increase` does not see what a series is born with."""
+        for rule in Rule:
+            self._violations.add(0, {"rule": rule.value})
+        for tenant in (*self._tenants, OTHER) if self._tenants else ("",):
+            for met in (True, False):
+                self._slo.add(0, {"met": met, "voicemesh.tenant": tenant})
 
     def ended(self, report: TurnReport, spec: TurnSpec, cost: Cost, span: Span) -> None:
         """Take a turn that ended, a draft that nobody wanted among them. `span` is the turn's."""

@@ -8,6 +8,7 @@ from promql import MESH, by_label, level, quantile, quantiles, rate, share
 TTFA: Final = "voicemesh_turn_time_to_first_audio_seconds"
 TURNS: Final = f'{MESH}, outcome!="discarded"'
 ENDED: Final = rate("voicemesh_turns_total", where=TURNS)
+LISTENED: Final = rate("voicemesh_turns_total", where=f'{TURNS}, kind!="background"')
 FAILED: Final = rate("voicemesh_turns_total", where=f'{MESH}, outcome="failed"')
 LATE: Final = share(
     rate("voicemesh_turn_slo_total", where=f'{MESH}, met="false"'), rate("voicemesh_turn_slo_total")
@@ -50,8 +51,8 @@ GLANCE = Row(
         Figure("Turns that run", "Turns at this moment.", [Query(level("voicemesh_turn_active"))]),
         Figure(
             "Gaps a turn",
-            "How often a player ran dry, a turn.",
-            [Query(share(rate("voicemesh_turn_underruns_total"), ENDED))],
+            "How often a player ran dry, a turn that somebody listens to.",
+            [Query(share(rate("voicemesh_turn_underruns_total"), LISTENED))],
             limits=(0.01, 0.05),
         ),
     ],

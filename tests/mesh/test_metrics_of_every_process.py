@@ -42,7 +42,6 @@ TROUBLE: Final = {
     gateway.instruments.UNDERRUNS,
     gateway.instruments.UNDERRUN,
     gateway.instruments.DEGRADATIONS,
-    gateway.instruments.VIOLATIONS,
 }
 """Of what does not happen in a mesh that is well."""
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
+from voicemesh.runtime.exemplars import make_provider
 from voicemesh.runtime.instruments import Instrument
 from voicemesh.runtime.metrics import LiveMetrics
 
@@ -25,7 +25,7 @@ class Measured:
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
-        self._provider = MeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
+        self._provider = make_provider([self._reader])
         self.metrics = LiveMetrics(self._provider)
 
     def points(self, instrument: Instrument) -> dict[tuple[str, ...], Any]:

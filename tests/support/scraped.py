@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from voicemesh.runtime.exemplars import make_provider
 from voicemesh.runtime.metrics import LiveMetrics
 from voicemesh.runtime.scraping import Scraping
 
@@ -20,7 +20,7 @@ class Scraped(LiveMetrics):
 
     def __init__(self) -> None:
         self.prometheus = Scraping()
-        self.provider = MeterProvider(metric_readers=[self.prometheus.reader], shutdown_on_exit=False)
+        self.provider = make_provider([self.prometheus.reader])
         super().__init__(self.provider, self.prometheus)
 
     def close(self) -> None:

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import Span
 
 from voicemesh.runtime.instruments import OTHER, Declared, Instrument, Kind
 from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.measured_span import SpanContexts
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -41,6 +41,7 @@ _BUSY_S: Final = 1.0
 """How long it is not asked again."""
 _FLUSH_S: Final = 3.0
 _NONE: Final[Mapping[str, str | bool]] = {}
+_CONTEXTS: Final = SpanContexts()
 
 _log = get_logger(__name__)
 
@@ -115,9 +116,10 @@ def make_metrics(service: str, *, scraped: bool) -> Metrics:
     if not scraped and not exports():
         return Metrics.off()
     # Imported here: it costs start-up time and memory that only those who measure should pay.
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - above
     from opentelemetry.sdk.metrics.export import MetricReader  # noqa: PLC0415 - above
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - above
+
+    from voicemesh.runtime.exemplars import make_provider  # noqa: PLC0415 - above
 
     readers: list[MetricReader] = []
     scraping = None
@@ -134,8 +136,7 @@ def make_metrics(service: str, *, scraped: bool) -> Metrics:
 
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
     resource = Resource.create({"service.name": f"voicemesh-{service}", "service.namespace": "voicemesh"})
-    provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
-    return LiveMetrics(provider, scraping)
+    return LiveMetrics(make_provider(readers, resource), scraping)
 
 
 class LiveMetrics(Metrics):
@@ -266,7 +267,7 @@ class _Counting(Counting):
         self._guard = guard
 
     def add(self, amount: float, labels: Labels = _NONE, span: Span | None = None) -> None:
-        self._own.add(amount, self._guard(labels), _context(span))
+        self._own.add(amount, self._guard(labels), _CONTEXTS(span))
 
 
 class _Recording(Recording):
@@ -275,12 +276,7 @@ class _Recording(Recording):
         self._guard = guard
 
     def record(self, value: float, labels: Labels = _NONE, span: Span | None = None) -> None:
-        self._own.record(value, self._guard(labels), _context(span))
-
-
-def _context(span: Span | None) -> Context:
-    """Return the context of a measurement: no span is ever current here, so it is said which one it was."""
-    return Context() if span is None else set_span_in_context(span, Context())
+        self._own.record(value, self._guard(labels), _CONTEXTS(span))
 
 
 class _Loop:

@@ -185,6 +185,12 @@ def test_what_was_given_up_looked_up_spent_and_saved_is_counted(seen: Scraped, m
     assert counted(seen, instruments.VIOLATIONS) == {(("rule", "sum"),): 1}
 
 
+def test_what_alerts_ask_for_is_there_before_it_happens(seen: Scraped) -> None:
+    TurnMeter(seen, OBJECTIVE_MS)
+    assert seen.values(instruments.VIOLATIONS.prometheus) == {(("rule", rule.value),): 0 for rule in Rule}
+    assert seen.values(instruments.SLO.prometheus) == {(("met", "false"),): 0, (("met", "true"),): 0}
+
+
 def test_only_listed_tenants_are_shown(seen: Scraped) -> None:
     meter = TurnMeter(seen, OBJECTIVE_MS, ("acme",))
     for tenant in ("acme", "globex", "", "other"):
