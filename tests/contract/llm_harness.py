@@ -207,12 +207,26 @@ def settings(**variables: Any) -> LlmSettings:
     return LlmSettings(**(fast | variables))
 
 
+PATIENT: dict[str, Any] = {
+    "connect_timeout_s": GUARD_S,
+    "first_token_timeout_s": GUARD_S,
+    "idle_timeout_s": GUARD_S,
+}
+"""Of a provider that is not to fail: its first question loads the client, which may take seconds."""
+
+
+def _patient_settings() -> dict[str, Any]:
+    return {f"llm_{name}": value for name, value in PATIENT.items()}
+
+
 @contextlib.asynccontextmanager
 async def openai_house(target: str, **variables: Any) -> AsyncIterator[tuple[House, OpenAiServer]]:
     """Start the service in front of a scripted provider."""
     async with (
         OpenAiServer() as server,
-        House(settings(OPENAI_BASE_URL=server.base_url, **variables), target) as house,
+        House(
+            settings(**{"OPENAI_BASE_URL": server.base_url, **_patient_settings(), **variables}), target
+        ) as house,
     ):
         yield house, server
 

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from services.llm.servicer import FULL_NAME
-from tests.contract.llm_harness import GUARD_S, Failure, House, settings
+from tests.contract.llm_harness import GUARD_S, PATIENT, Failure, House, settings
 from tests.support.openai_server import TEXT, OpenAiServer, Reply, tokens_of
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime import trace_names as names
@@ -30,8 +30,10 @@ async def _two(
     """Start the service in front of two providers; `first` changes the declaration of the first."""
     async with OpenAiServer(default=FIRST) as one, OpenAiServer(default=SECOND) as two:
         declared = [
-            {"name": "one", "base_url": one.base_url, "model": "m-one", "max_retries": 0} | (first or {}),
-            {"name": "two", "base_url": two.base_url, "model": "m-two", "max_retries": 0},
+            PATIENT
+            | {"name": "one", "base_url": one.base_url, "model": "m-one", "max_retries": 0}
+            | (first or {}),
+            PATIENT | {"name": "two", "base_url": two.base_url, "model": "m-two", "max_retries": 0},
         ]
         async with House(settings(llm_providers=declared, **variables), target) as house:
             yield house, one, two

@@ -21,7 +21,7 @@ class OfSpan(Context):
 
 
 NOWHERE: Final = Context({"voicemesh.span": None})
-"""That of any other measurement. It holds something, because of an empty one the current one takes the place."""
+"""That of any other measurement. It holds something: for an empty one the SDK takes the current one."""
 
 
 class SpanContexts:

@@ -9,10 +9,12 @@ import bisect
 import contextlib
 import gzip
 import http.server
+import io
 import pathlib
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -28,7 +30,7 @@ from prometheus_client.samples import Exemplar, Sample
 _REQUESTS: Final = 8
 """Requests that are answered at once; a scraper asks one at a time, and further ones are sent away."""
 _REQUEST_S: Final = 5.0
-"""How long a request may take to arrive."""
+"""How long a request may take to arrive, however it trickles in, and then its answer to leave."""
 _PAUSE_S: Final = 0.1
 _PATHS: Final = ("/metrics", "/")
 
@@ -236,12 +238,36 @@ class _UnixServer(_Server):
         pathlib.Path(self._path).unlink(missing_ok=True)
 
 
+class _Arriving(io.RawIOBase):
+    """What a client sends until a time; a timeout of a socket alone begins again with every byte."""
+
+    def __init__(self, connection: socket.socket, until_s: float) -> None:
+        super().__init__()
+        self._connection = connection
+        self._until_s = until_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
-    timeout = _REQUEST_S
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Arriving(self.connection, time.monotonic() + _REQUEST_S))
 
     def do_GET(self) -> None:
         """Answer a scrape."""
+        self.connection.settimeout(_REQUEST_S)
         if self.path.partition("?")[0] not in _PATHS:
             self.send_error(404, explain="metrics are at /metrics")
             return

@@ -1,14 +1,17 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from tests.support.scraped import Scraped
 from voicemesh.runtime import metrics as under_test
+from voicemesh.runtime.exemplars import make_provider
 from voicemesh.runtime.instruments import LATENCY_S, MAX_SERIES, OTHER, Declared, Instrument, Kind, Values
 from voicemesh.runtime.metrics import LiveMetrics, Metrics, exports, make_metrics
 from voicemesh.runtime.telemetry import trace_id_of
@@ -216,3 +219,41 @@ def test_collectors_get_the_same_buckets():
     assert metric.name == LATENCY.name
     assert isinstance(point, HistogramDataPoint)
     assert tuple(point.explicit_bounds) == LATENCY_S
+
+
+def test_exemplars_keep_the_last_of_each_bucket_and_none_of_spans_that_were_not_sampled(live):
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    first, last = tracer.start_span("first"), tracer.start_span("last")
+    unsampled = NonRecordingSpan(SpanContext(1, 2, is_remote=False))
+    latency, turns = live.histogram(LATENCY), live.counter(TURNS)
+    for span in (first, last, unsampled, None):
+        latency.record(0.12, span=span)
+        turns.add(1, {"outcome": "failed"}, span)
+    latency.record(3.0, span=first)
+    told = {
+        (sample.name, sample.labels.get("le")): (sample.exemplar.labels["trace_id"], sample.exemplar.value)
+        for sample in live.samples()
+        if sample.exemplar is not None
+    }
+    assert told == {
+        (f"{LATENCY.prometheus}_bucket", "0.15"): (trace_id_of(last), 0.12),
+        (f"{LATENCY.prometheus}_bucket", "3.0"): (trace_id_of(first), 3.0),
+        (TURNS.prometheus, None): (trace_id_of(last), 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [("", 1), ("trace_based", 1), ("always_on", 2), ("always_off", 0)]
+)
+def test_exemplars_are_filtered_as_the_environment_says(monkeypatch, chosen, kept):
+    monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", chosen)
+    reader = InMemoryMetricReader()
+    provider = make_provider([reader])
+    measured = LiveMetrics(provider)
+    latency = measured.histogram(LATENCY)
+    latency.record(0.12, span=TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("turn"))
+    latency.record(3.0)
+    data: Any = reader.get_metrics_data()
+    (point,) = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    assert len(point.exemplars) == kept
+    provider.shutdown()
