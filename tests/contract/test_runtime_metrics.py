@@ -68,19 +68,13 @@ async def test_a_process_is_scraped_until_it_ends(socket_folder: pathlib.Path) -
             await end(held)
             await tiny.event("handler of hold ended", times=2)
             async with asyncio.timeout(SCRAPED_S):
-                while len(calls := await calls_of(address)) < 6:
+                while sum((calls := await calls_of(address)).values()) < 6:
                     pass  # the last handlers are on their way out
         tiny.signal(15)
         assert await tiny.exit_status() == 0
-    # One more where the machine was slow.
-    assert calls.pop("DEADLINE_EXCEEDED") >= 1
-    assert calls == {
-        "OK": 1,
-        "INVALID_ARGUMENT": 1,
-        "INTERNAL": 1,
-        "FAILED_PRECONDITION": 1,
-        "CANCELLED": 1,
-    }
+    # At its deadline a caller cancels, too: whichever the server sees first. More where the machine is slow.
+    assert calls.pop("DEADLINE_EXCEEDED", 0) + calls.pop("CANCELLED") >= 2
+    assert calls == {"OK": 1, "INVALID_ARGUMENT": 1, "INTERNAL": 1, "FAILED_PRECONDITION": 1}
     assert [line["address"] for line in tiny.logged() if line["event"] == "metrics"] == [address]
     assert not (socket_folder / "metrics").exists()
 
