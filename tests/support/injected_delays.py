@@ -12,9 +12,10 @@ import pathlib
 import statistics
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from tests.support.clocks import shifted
 from tests.support.delaying_proxy import DelayingProxy, delaying_proxy
 from tests.support.mesh import ROOT, Mesh, Own, running_mesh_with
 from tests.support.openai_server import OpenAiServer, Reply
@@ -32,10 +33,11 @@ _QUICK: Final = Reply(tokens=_WORDS)
 _VOICES: Final = [
     {"name": "quick", "engine": "simulated", "options": {"first_frame_ms": 5}},
     {"name": "late", "engine": "simulated", "options": {"first_frame_ms": 5 + DELAY_MS}},
-    {"name": "narrow", "engine": "simulated", "options": {"first_frame_ms": 2 * DELAY_MS, "slots": 1}},
+    {"name": "narrow", "engine": "simulated", "options": {"first_frame_ms": 4 * DELAY_MS, "slots": 1}},
 ]
 _SLOW_GATEWAY: Final = """
-import os, time
+import os, sys, time
+sys.path.insert(0, {root!r})
 from gateway import callers
 _send = callers.OutboxCaller.send
 def send(self, event, message, on_sent=None):
@@ -194,24 +196,28 @@ DELAYS: Final = (
 
 
 @contextlib.contextmanager
-def _slow_gateway() -> Iterator[tuple[Own, pathlib.Path]]:
+def _processes() -> Iterator[tuple[dict[str, Own], pathlib.Path]]:
+    """Give what each process has of its own, and the file that makes the gateway slow while it is there."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        (folder / "sitecustomize.py").write_text(_SLOW_GATEWAY.format(delay_s=_DELAY_S))
         flag = folder / "slow"
-        yield Own(environment={"PYTHONPATH": f"{folder}:{ROOT}", "SLOW_GATEWAY": str(flag)}), flag
+        own = shifted(folder, gateway=_SLOW_GATEWAY.format(delay_s=_DELAY_S, root=str(ROOT)))
+        own["gateway"] = replace(
+            own["gateway"], environment={**own["gateway"].environment, "SLOW_GATEWAY": str(flag)}
+        )
+        yield own, flag
 
 
 @contextlib.asynccontextmanager
 async def running_lab() -> AsyncIterator[Lab]:
-    """Run a mesh in which everything can be slowed down."""
+    """Run a mesh in which everything can be slowed down, and no two processes agree about the time."""
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-"))
         redis = await stack.enter_async_context(redis_server())
         to_redis = delaying_proxy(f"{folder}/redis.sock", redis.url.removeprefix("unix://"))
         redis_behind = await stack.enter_async_context(to_redis)
         llm = await stack.enter_async_context(OpenAiServer(default=_QUICK))
-        own, flag = stack.enter_context(_slow_gateway())
+        own, flag = stack.enter_context(_processes())
         environment = {
             "OPENAI_BASE_URL": llm.base_url,
             "VOICEMESH_TTS_VOICES": json.dumps(_VOICES),
@@ -220,14 +226,22 @@ async def running_lab() -> AsyncIterator[Lab]:
             "VOICEMESH_CACHE_REDIS_TIMEOUT_MS": "2000",
         }
         proxied = ("llm", "chunker", "tts", "cache")
-        mesh = await stack.enter_async_context(
-            running_mesh_with(environment, own={"gateway": own}, proxied=proxied)
-        )
+        mesh = await stack.enter_async_context(running_mesh_with(environment, own=own, proxied=proxied))
         client = await stack.enter_async_context(VoiceMesh(mesh.address("gateway")))
         to_gateway = delaying_proxy(f"{folder}/far.sock", f"{mesh.folder}/gateway.sock")
         caller = await stack.enter_async_context(to_gateway)
         far = await stack.enter_async_context(VoiceMesh(f"unix:{caller.path}"))
         yield Lab(mesh, client, far, caller, llm, redis_behind, flag)
+
+
+@contextlib.asynccontextmanager
+async def delayed(lab: Lab, delay: Delay) -> AsyncIterator[None]:
+    """Have a delay for as long as it is entered."""
+    delay.set_to(lab, _DELAY_S)
+    try:
+        yield
+    finally:
+        delay.set_to(lab, 0.0)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
      #  cut by    held ms  cache   first ms  audio s  slack ms  text
      1  sentence     20.6  miss         528     2.48       790  so a script is…
     held by lookahead: 1 (20.6 ms)
-    dry before 3 for 130 ms: tts_synthesis
+    dry at 3 for 130 ms: tts_synthesis
 
 In a narrow terminal the texts give way first, then the slack goes below.
 """
@@ -18,6 +18,7 @@ from rich.text import Text
 from voicemesh.cli.console import plain_table, printable
 from voicemesh.client import ChunkReport
 from voicemesh.critical_path.causes import BECAUSE, HOLDS
+from voicemesh.stages import Stage
 
 _COLUMNS: Final = (
     ("#", 2),
@@ -97,7 +98,22 @@ def _underruns(chunks: Sequence[ChunkReport]) -> list[str]:
     lines = []
     for chunk in chunks:
         if chunk.underruns:
-            cause = chunk.underrun_cause.value if chunk.underrun_cause else "by design, no stage's"
             times = f", {chunk.underruns} times" if chunk.underruns > 1 else ""
-            lines.append(f"dry at {chunk.index} for {chunk.underrun_ms:.0f} ms{times}: {cause}")
+            causes = _causes(chunk)
+            lines.append(f"dry at {chunk.index} for {chunk.underrun_ms:.0f} ms{times}: {causes}")
     return lines
+
+
+def _causes(chunk: ChunkReport) -> str:
+    """Return whose the time was; where it was not always the same stage, how much of it was each one's."""
+    late_ms: dict[Stage | None, float] = {}
+    for underrun in chunk.underrun_list:
+        late_ms[underrun.cause] = late_ms.get(underrun.cause, 0.0) + underrun.duration_ms
+    if len(late_ms) < 2:
+        return _cause(chunk.underrun_cause)
+    most_first = sorted(late_ms, key=late_ms.__getitem__, reverse=True)
+    return ", ".join(f"{_cause(cause)} {late_ms[cause]:.0f} ms" for cause in most_first)
+
+
+def _cause(cause: Stage | None) -> str:
+    return cause.value if cause is not None else "by design, no stage's"

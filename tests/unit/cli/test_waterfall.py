@@ -10,7 +10,7 @@ from rich.console import Console
 
 from voicemesh.cli.console import printable
 from voicemesh.cli.waterfall import bar, show
-from voicemesh.client import ChunkReport, Cost, TurnReport
+from voicemesh.client import ChunkReport, Cost, TurnReport, Underrun
 from voicemesh.stages import STAGES, Stage
 
 
@@ -148,6 +148,10 @@ def spoken(report: TurnReport) -> TurnReport:
         underruns=2,
         underrun_ms=131.0,
         underrun_cause=Stage.TTS_SYNTHESIS,
+        underrun_list=(
+            Underrun(at_ms=900.0, duration_ms=31.0, cause=Stage.LLM_TEXT),
+            Underrun(at_ms=1100.0, duration_ms=100.0, cause=Stage.TTS_SYNTHESIS),
+        ),
     )
     fourth = replace(first, index=3, held_ms=4.0, slack_ms=-50.0, underruns=1, underrun_ms=50.0)
     return replace(report, chunks=(first, second, third, fourth))
@@ -160,7 +164,7 @@ def test_the_reason_of_each_hold_and_each_underrun_is_there_however_narrow(spoke
     said = " ".join(text.split())
     assert "held by lookahead: 1 (20.6 ms), 3 (4.0 ms)" in said
     assert "held until its deadline: 2 (801.2 ms)" in said
-    assert "dry at 2 for 131 ms, 2 times: tts_synthesis" in said
+    assert "dry at 2 for 131 ms, 2 times: tts_synthesis 100 ms, llm_text 31 ms" in said
     assert "dry at 3 for 50 ms: by design, no stage's" in said
     if width < 80:
         assert "slack ms: 1 790 · 2 -130 · 3 -50" in said
