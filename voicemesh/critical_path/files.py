@@ -30,6 +30,10 @@ class UnreadableError(Exception):
     """A file that cannot be read to its end, or is no export at all; the text says where and why."""
 
 
+class _CutOffError(Exception):
+    """A compressed file ends before its end; the text says so."""
+
+
 def read_turns(stream: IO[bytes], complain: Complain) -> Iterator[Turn]:
     """Give the turns of an exported file as they stand there. What is broken is left out and told of.
 
@@ -38,7 +42,7 @@ def read_turns(stream: IO[bytes], complain: Complain) -> Iterator[Turn]:
         complain: Is told of each broken line, and of each span of a turn that cannot be read.
 
     Raises:
-        UnreadableError: The stream breaks off, a line is too long, or the document is no JSON.
+        UnreadableError: The stream cannot be read, a line is too long, or the document is no JSON.
 
     """
     for number, request in _requests(_decompressed(stream), complain):
@@ -80,7 +84,15 @@ def _requests(stream: IO[bytes], complain: Complain) -> Iterator[tuple[int, Any]
     """Give each request, and the line where it begins."""
     number = 0
     first = True
-    while line := _line(stream, number + 1):
+    while True:
+        try:
+            line = _line(stream, number + 1)
+        except _CutOffError as error:
+            # It is being written, or who wrote it was stopped: what is there counts, as in one without gzip.
+            complain(number + 1, f"cannot be read: {error}")
+            return
+        if not line:
+            return
         number += 1
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -88,7 +100,10 @@ def _requests(stream: IO[bytes], complain: Complain) -> Iterator[tuple[int, Any]
             continue
         request, wrong, open_ended = _parsed(line)
         if first and open_ended:
-            yield number, _document(line, stream, number)
+            try:
+                yield number, _document(line, stream, number)
+            except _CutOffError as error:
+                raise UnreadableError(f"line {number}: cannot be read: {error}") from None
             return
         first = False
         if wrong:
@@ -100,7 +115,11 @@ def _requests(stream: IO[bytes], complain: Complain) -> Iterator[tuple[int, Any]
 def _line(stream: IO[bytes], number: int) -> bytes:
     try:
         line = stream.readline(MOST_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile, OSError) as error:
+    except EOFError as error:
+        if number > 1:
+            raise _CutOffError(str(error)) from None
+        raise UnreadableError(f"line {number}: cannot be read: {error}") from None
+    except (zlib.error, gzip.BadGzipFile, OSError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableError(f"line {number}: cannot be read: {why}") from None
     if len(line) > MOST_BYTES:

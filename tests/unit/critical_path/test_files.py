@@ -135,10 +135,20 @@ def test_a_batch_that_broke_off_costs_no_other():
     assert (turns, [number for number, _ in complaints]) == (TURNS[:-1], [3])
 
 
+def test_a_compressed_file_that_is_still_being_written_is_read_as_far_as_it_goes():
+    cut = gzip.compress(lines(TURNS) * 2000)[:-2000]
+    turns, complaints = read(cut)
+    assert len(turns) > len(TURNS) * 1000
+    assert turns[: len(TURNS)] == TURNS
+    ((number, problem),) = complaints
+    assert number == len(turns) + 1
+    assert problem.startswith("cannot be read: ")
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (gzip.compress(lines(TURNS) * 2000)[:-2000], r"line \d+: cannot be read: "),
+        (gzip.compress(json.dumps(WHOLE, indent=2).encode())[:-20], r"line \d+: cannot be read: "),
         (gzip.compress(lines(TURNS))[:6], "line 1: cannot be read: "),
         (json.dumps(WHOLE, indent=2).encode()[:-20], r"line \d+: is no JSON: "),
         (json.dumps(WHOLE, indent=2).encode().replace(b'"turn"', b'"\xff"'), "is not valid UTF-8"),
