@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
 _START_S = 60.0
 _STOP_S = 30.0
+_AT_ONCE = tuple((f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max"))
+"""A process that takes long to listen is tried again soon: gRPC waits longer each time, up to minutes."""
 
 
 @dataclass
@@ -138,7 +140,7 @@ class Mesh:
         """Wait until a process says SERVING, or the contrary."""
         wanted = health_pb2.HealthCheckResponse.SERVING
         process = self.processes[name]
-        async with grpc.aio.insecure_channel(self.address(name)) as channel:
+        async with grpc.aio.insecure_channel(self.address(name), options=_AT_ONCE) as channel:
             call = health_pb2_grpc.HealthStub(channel).Watch(
                 health_pb2.HealthCheckRequest(), wait_for_ready=True
             )
