@@ -7,16 +7,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.live.series import Summary
+from gateway.live.series import Counts, Summary
 
-WINDOW_S: Final = 300
-"""How far back the figures reach."""
-_TOTAL_P95_MS: Final = 8_000
-_TTFA_P95_MS: Final = 1_500
-_HIT_RATE: Final = 0.25
-_ERROR_RATE: Final = 0.01
-_FEW_TURNS: Final = 20
-"""Rates of fewer turns say little."""
+WINDOW_S: Final = 600
+"""How far back the figures reach. The limits are those of deploy/observability/prometheus/rules: a test
+compares them."""
+HIT_WINDOW_S: Final = 3_600
+"""How far back the hit rates reach."""
+TOTAL_P95_S: Final = 8
+TTFA_P95_S: Final = 2
+ERROR_RATE: Final = 0.01
+REFUSED_RATE: Final = 0.01
+FEW_REFUSED: Final = 5
+HIT_RATE: Final = 0.25
+FEW_LOOKUPS: Final = 200
+UNDERRUNS_A_TURN: Final = 0.05
+FEW_TURNS: Final = 20
+"""Percentiles and rates of fewer turns say little."""
+WAITING_A_REPLICA: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,46 +41,74 @@ class Alert:
         return {"name": self.name, "severe": self.severe, "what": self.what, "look": self.look}
 
 
-def of_turns(summary: Summary) -> Iterable[Alert]:
-    """Return what the turns of the window give rise to."""
+def of_turns(summary: Summary, hour: Counts) -> Iterable[Alert]:
+    """Return what the turns give rise to.
+
+    Args:
+        summary: Those of `WINDOW_S`.
+        hour: Counts of `HIT_WINDOW_S`.
+
+    """
     counts = summary.counts
+    ended = counts.turns - counts.refused
     minutes = f"in the last {summary.window_s // 60} minutes"
+    if counts.turned_away >= FEW_REFUSED and counts.turned_away > REFUSED_RATE * counts.turns:
+        yield Alert(
+            "refused",
+            False,
+            f"{counts.turned_away} of {counts.turns} turns were turned away {minutes} "
+            f"(limit {REFUSED_RATE:.0%})",
+            "the reason of each below: no place, a queue that is full, or a service that is away",
+        )
+    if ended >= FEW_TURNS:
+        yield from _of_many(summary, ended, minutes)
+    for what, found, asked in (
+        ("chunks of audio", hour.audio_found, hour.audio_asked),
+        ("replies", hour.replies_found, hour.replies_asked),
+    ):
+        if asked >= FEW_LOOKUPS and found < HIT_RATE * asked:
+            yield Alert(
+                "hit_rate",
+                False,
+                f"{found / asked:.0%} of {asked} {what} came from the cache in the last hour "
+                f"(limit {HIT_RATE:.0%})",
+                "whether the same is asked for at all, and whether the cache is large enough",
+            )
+
+
+def _of_many(summary: Summary, ended: int, minutes: str) -> Iterable[Alert]:
+    counts = summary.counts
     total_ms, ttfa_ms = summary.total_ms(0.95), summary.ttfa_ms(0.95)
-    if total_ms is not None and total_ms > _TOTAL_P95_MS:
+    # A long reply lasts, because a player paces it: turns are slow where they outlast what they speak.
+    if total_ms is not None and total_ms > 1000 * TOTAL_P95_S and counts.total_ms > counts.audio_ms:
         yield Alert(
             "turn_latency",
             False,
-            f"p95 of whole turns is {total_ms / 1000:.1f} s {minutes} (limit {_TOTAL_P95_MS / 1000:.0f} s)",
-            "the widest stage of the slow turns; long replies are slow too: compare with their audio",
+            f"p95 of whole turns is {total_ms / 1000:.1f} s {minutes} (limit {TOTAL_P95_S} s), and they last "
+            "longer than what they speak",
+            "the widest stage of the slow turns, and their chunks",
         )
-    if ttfa_ms is not None and ttfa_ms > _TTFA_P95_MS:
+    if ttfa_ms is not None and ttfa_ms > 1000 * TTFA_P95_S:
         yield Alert(
             "first_audio",
             False,
-            f"p95 of the first audio is {ttfa_ms / 1000:.2f} s {minutes} (limit {_TTFA_P95_MS / 1000:.1f} s)",
+            f"p95 of the first audio is {ttfa_ms / 1000:.2f} s {minutes} (limit {TTFA_P95_S} s)",
             "the chart at p95: the widest stage is what to work on",
         )
-    errors = counts.failed + counts.refused
-    if counts.turns >= _FEW_TURNS and errors / counts.turns > _ERROR_RATE:
+    if counts.faults > ERROR_RATE * ended:
         yield Alert(
             "errors",
             True,
-            f"{errors} of {counts.turns} turns failed or were refused {minutes} (limit {_ERROR_RATE:.0%})",
+            f"{counts.faults} of {ended} turns failed by no fault of their callers {minutes} "
+            f"(limit {ERROR_RATE:.0%})",
             "the failed turns below: each has its reason",
         )
-    if counts.audio_asked >= _FEW_TURNS and counts.audio_found / counts.audio_asked < _HIT_RATE:
-        yield Alert(
-            "hit_rate",
-            False,
-            f"{counts.audio_found / counts.audio_asked:.0%} of the audio came from the cache {minutes} "
-            f"(limit {_HIT_RATE:.0%})",
-            "whether the same texts are asked for at all, and whether the cache is large enough",
-        )
-    if counts.underruns:
+    if counts.underruns > UNDERRUNS_A_TURN * ended:
         yield Alert(
             "underruns",
             False,
-            f"players ran dry {counts.underruns} times {minutes}",
+            f"players ran dry {counts.underruns} times in {ended} turns {minutes} "
+            f"(limit {100 * UNDERRUNS_A_TURN:.0f} in 100)",
             "the chunks of these turns: which stage was late, and with how little in hand",
         )
 
@@ -116,6 +152,14 @@ def of_pools(pools: Iterable[Mapping[str, Any]], lost_lately: Mapping[str, int])
                 pool["ready"] == 0,
                 f"{voice}: {pool['ready']} of {pool['declared']} replicas are ready",
                 "whether they start (starting replicas are shown) or keep dying",
+            )
+        if pool["queued"] > WAITING_A_REPLICA * pool["ready"]:
+            yield Alert(
+                "queue_long",
+                False,
+                f"{voice}: {pool['queued']} chunks wait for {pool['ready']} replicas "
+                f"(limit {WAITING_A_REPLICA} for each)",
+                "whether more is asked than the replicas can speak: add some, or lower the load",
             )
         if pool["breaker"] != "closed":
             yield Alert(

@@ -3,6 +3,7 @@
 import asyncio
 import platform
 import random
+import time
 import uuid
 from collections import OrderedDict
 from dataclasses import replace
@@ -15,6 +16,7 @@ from gateway.driver import Caller
 from gateway.live import alerts, view
 from gateway.live.audio import KeptAudio
 from gateway.live.feed import Feed
+from gateway.live.lately import Lately
 from gateway.live.series import PARTS, Series
 from gateway.live.services import VOICE_STATES, Services
 from gateway.peers import Peers
@@ -27,6 +29,8 @@ ROWS: Final = 200
 _WAITING: Final = 2_048
 """Turns that may begin and end while the loop is busy elsewhere."""
 _SWEEP_S: Final = 30.0
+FIGURES_S: Final = 0.5
+"""How old figures may be: however many pages ask, they are worked out as often as this."""
 _PROMPT_CHARS: Final = 2_000
 WINDOWS: Final = {"10m": (600, 10), "1h": (3600, 60)}
 """What the charts show: seconds, and seconds of a column."""
@@ -59,6 +63,9 @@ class Live:
         self._version = version
         self._series = Series(clock, random.Random(clock.now_ns()))  # noqa: S311 - a sample of turns
         self._services = Services(peers, clock)
+        self._rows: OrderedDict[TurnName, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._told: Lately[dict[str, Any]] = Lately(clock, FIGURES_S)
+        self._of_turns: Lately[list[alerts.Alert]] = Lately(clock, FIGURES_S)
         self._begun: OrderedDict[TurnName, TurnBegun] = OrderedDict()
         self._prompts: OrderedDict[TurnName, str] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,7 +137,15 @@ class Live:
         self.feed.publish("turn", lambda: self._row(self._record.find(*name) or slim, begun))
 
     def _row(self, turn: TurnEnded, begun: TurnBegun | None) -> dict[str, Any]:
-        return {**view.ended(turn, begun), "hear": self.audio.find(turn.tenant, turn.turn_id) is not None}
+        name = turn.tenant, turn.turn_id
+        kept = self._rows.get(name)
+        if kept is None or kept[0] != turn.sequence:
+            # Made once: a page that asks for all of them must not hold up who is being spoken to.
+            kept = self._rows[name] = turn.sequence, view.ended(turn, begun)
+            self._rows.move_to_end(name)
+            while len(self._rows) > ROWS:
+                self._rows.popitem(last=False)
+        return {**kept[1], "hear": self.audio.find(*name) is not None}
 
     # ------------------------------------------------------------ what is shown
 
@@ -139,6 +154,7 @@ class Live:
         running = self._record.running()
         return {
             "event_id": self.feed.last_id,
+            "now_ms": time.time_ns() / 1e6,
             "parts": PARTS,
             "texts": self._settings.gateway_live_text,
             "audio": self.audio.on,
@@ -163,6 +179,9 @@ class Live:
 
     def series(self, window: str) -> dict[str, Any]:
         """Return the figures of a window of `WINDOWS`, as columns and as a whole."""
+        return self._told.get(window, lambda: self._figures(window))
+
+    def _figures(self, window: str) -> dict[str, Any]:
         window_s, step_s = WINDOWS[window]
         return {
             "window": window,
@@ -172,6 +191,10 @@ class Live:
             "summary": self._series.summary(window_s).to_json(),
         }
 
+    def _alerts_of_turns(self) -> list[alerts.Alert]:
+        hour = self._series.counts(alerts.HIT_WINDOW_S)
+        return list(alerts.of_turns(self._series.summary(alerts.WINDOW_S), hour))
+
     async def state(self) -> dict[str, Any]:
         """Return how the mesh is doing now."""
         states = await self._services.states()
@@ -179,7 +202,7 @@ class Live:
         serving, breaker = peers.serving, peers.cache_breaker.state.value.lower()
         found = [
             *alerts.of_peers(serving, breaker),
-            *alerts.of_turns(self._series.summary(alerts.WINDOW_S)),
+            *self._of_turns.get("", self._alerts_of_turns),
             *alerts.of_pools(states.pools or (), states.lost_lately),
             *alerts.of_cache(states.cache),
         ]

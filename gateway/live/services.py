@@ -16,7 +16,7 @@ from voicemesh.tts.v1 import tts_pb2
 
 EVERY_S: Final = 1.0
 _TIMEOUT_S: Final = 1.0
-_LATELY_S: Final = 300.0
+LATELY_S: Final = 900.0
 VOICE_STATES: Final = {
     value.number: value.name.removeprefix("VOICE_STATE_").lower()
     for value in common_pb2.VoiceState.DESCRIPTOR.values
@@ -90,13 +90,13 @@ class Services:
         counted: dict[str, int] = {}
         for pool in stats.pools:  # one for each model, while a voice changes
             counted[pool.voice] = counted.get(pool.voice, 0) + pool.replaced_replicas
-        self._replaced = {voice: self._replaced.get(voice, deque(maxlen=400)) for voice in counted}
+        self._replaced = {voice: self._replaced.get(voice, deque(maxlen=1_000)) for voice in counted}
         for voice, count in counted.items():
             counts = self._replaced[voice]
             if counts and count < counts[-1][1]:
                 counts.clear()  # another process answers
             counts.append((now_ns, count))
-            while counts[0][0] < now_ns - _LATELY_S * 1e9:
+            while counts[0][0] < now_ns - LATELY_S * 1e9:
                 counts.popleft()
 
 

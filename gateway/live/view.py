@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from gateway.live.series import PARTS, UNATTRIBUTED, TurnFigures
 from gateway.record import REFUSED, TurnBegun, TurnEnded
+from voicemesh.client.errors import from_status
 from voicemesh.client.names import STAGES
 from voicemesh.client.report import report_from_proto
 from voicemesh.gateway.v1 import gateway_pb2 as pb
@@ -89,6 +90,7 @@ def figures(turn: TurnEnded) -> TurnFigures:
         audio_found=sum(cache != pb.CACHE_OUTCOME_MISS for cache in chunks),
         audio_ms=message.audio_us / 1000,
         cost_usd=message.cost_usd,
+        reason=from_status(message.error).reason if message.HasField("error") else "",
     )
 
 

@@ -1,7 +1,5 @@
 """A browser and a mesh for each module: the machine's own Chromium, and the page's address."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,10 +7,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from tests.browser.addresses import Served, serving
+from tests.support.programs import program
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_REQUIRED = os.environ.get("VOICEMESH_TEST_REQUIRE_TOOLS") == "1"
-"""Read before tests have their environment cleaned of what is ours."""
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -27,14 +23,8 @@ _FLAGS = (
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """Return where Chromium is; skip without one, or fail where every tool must be there."""
-    for name in _NAMES:
-        if found := shutil.which(name):
-            return found
-    reason = f"no Chromium on the PATH (looked for {', '.join(_NAMES)}): install the package chromium"
-    if _REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """Return where Chromium is."""
+    return program("chromium")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import Final
 
 import pytest
 
@@ -14,11 +15,16 @@ _REQUIRED = "REQUIRED_PROGRAMS"
 """Those whose absence is a failure, by name: `.ci/run` sets it."""
 
 
+_ALSO: Final = {"chromium": ("chromium-browser", "google-chrome", "google-chrome-stable", "chrome")}
+"""Other names of a program."""
+
+
 def program(name: str) -> str:
     """Return the path of a program; leave the test out where there is none, or fail it."""
-    found = shutil.which(name)
-    if found is not None:
-        return found
+    for each in (name, *_ALSO.get(name, ())):
+        found: str | None = shutil.which(each)
+        if found is not None:
+            return found
     advice = f"no {name} on the PATH: `apt-get install {_PACKAGES[name]}`, or what your system has"
     if name in os.environ.get(_REQUIRED, "").split():
         pytest.fail(advice)

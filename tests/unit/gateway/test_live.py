@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.live import alerts
 from gateway.live.access import is_local_name
 from gateway.live.api import follow
 from gateway.live.audio import KeptAudio, span_of, wav_header
 from gateway.live.feed import Feed
-from gateway.live.series import PARTS, STEP_S, STEPS, Series, TurnFigures, rank, stack_at
+from gateway.live.lately import Lately
+from gateway.live.series import MOST_STACKS, PARTS, STEP_S, STEPS, Series, TurnFigures, evenly, rank, stack_at
 from gateway.live.view import without_texts
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.clock import ManualClock
@@ -105,8 +105,26 @@ async def test_a_quiet_stream_says_that_it_is_there() -> None:
 # ---------------------------------------------------------------- figures
 
 
+def test_what_many_ask_for_is_worked_out_once_while_it_is_fresh() -> None:
+    clock, made = ManualClock(), []
+    lately: Lately[int] = Lately(clock, 0.5)
+
+    def make() -> int:
+        made.append(0)
+        return len(made)
+
+    assert [lately.get("a", make) for _ in range(5)] == [1] * 5
+    assert lately.get("b", make) == 2
+    clock.advance_ms(500)
+    assert lately.get("a", make) == 3
+
+
+def stacks_of(values: list[float]) -> list[tuple[float, list[float]]]:
+    return sorted((sum(turn(ms).parts), list(turn(ms).parts)) for ms in values)
+
+
 def test_a_stack_adds_up_to_a_time_to_first_audio_that_there_was() -> None:
-    stacks = [turn(ms).parts for ms in (400.0, 100.0, 200.0, 300.0)]
+    stacks = stacks_of([400.0, 100.0, 200.0, 300.0])
     assert sum(stack_at(stacks, 0.5)) == pytest.approx(200)
     assert sum(stack_at(stacks, 0.95)) == pytest.approx(400)
     assert stack_at([], 0.5) == []
@@ -116,9 +134,57 @@ def test_a_stack_adds_up_to_a_time_to_first_audio_that_there_was() -> None:
 def test_a_stack_lies_among_the_turns_around_its_rank(values: list[float], share: float) -> None:
     ordered, width = sorted(values), len(values) // 20
     place = ordered.index(rank(ordered, share) or 0.0)
-    total = sum(stack_at([turn(ms).parts for ms in values], share))
+    total = sum(stack_at(stacks_of(values), share))
     last = ordered[min(len(ordered) - 1, place + ordered.count(ordered[place]) - 1 + width)]
     assert ordered[max(0, place - width)] - 1e-3 <= total <= last + 1e-3
+
+
+def test_a_burst_counts_in_percentiles_for_as_many_turns_as_it_had() -> None:
+    clock = ManualClock(10_000 * 10**9)
+    series = Series(clock, random.Random(1))
+    for _ in range(40):  # quiet: all of them are kept
+        series.add(turn(100.0))
+    clock.advance_ms(STEP_S * 1000)
+    for _ in range(1_000):  # busy: 64 of them are
+        series.add(turn(900.0))
+    summary = series.summary(600)
+    assert summary.ttfa_ms(0.5) == pytest.approx(900)
+    assert summary.total_ms(0.05) == pytest.approx(1_800)
+    assert summary.ttfa_ms(0.03) == pytest.approx(100)
+
+
+def test_an_hour_of_load_is_told_from_a_bounded_choice() -> None:
+    clock = ManualClock(100_000 * 10**9)
+    series = Series(clock, random.Random(1))
+    for number in range(STEPS):
+        for _ in range(70):
+            series.add(turn(float(number + 1)))
+        clock.advance_ms(STEP_S * 1000)
+    summary = series.summary(3600)
+    assert len(summary.stacks) <= MOST_STACKS
+    assert len(summary.totals) <= MOST_STACKS
+    assert summary.ttfa_ms(0.5) == pytest.approx(STEPS / 2, rel=0.02)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 64), st.integers(0, 500)), max_size=40),
+    st.integers(1, 300),
+)
+def test_a_choice_has_of_each_set_its_share(sets: list[tuple[int, int]], most: int) -> None:
+    given_sets = [([number] * kept, kept + more) for number, (kept, more) in enumerate(sets)]
+    whole = sum(seen for _, seen in given_sets)
+    found = evenly(given_sets, most)
+    assert len(found) == min(most, whole)
+    for number, (_, seen) in enumerate(given_sets):
+        assert abs(found.count(number) - seen * len(found) / whole) <= 1
+
+
+def test_only_completed_turns_have_the_time_of_a_whole_turn() -> None:
+    series = Series(ManualClock(), random.Random(1))
+    series.add(turn(100.0))
+    series.add(turn(1.0, outcome="failed"))
+    series.add(turn(1.0, outcome="interrupted"))
+    assert series.summary(600).totals == [200.0]
 
 
 def test_the_names_of_the_parts_are_those_of_the_stages() -> None:
@@ -166,56 +232,9 @@ def test_many_turns_take_bounded_memory_and_are_all_counted() -> None:
         series.add(turn(float(number)))
     summary = series.summary(600)
     assert summary.counts.turns == 5_000
-    assert len(summary.stacks) == 64
+    assert len({parts[-1] for _, parts in summary.stacks}) == 64
     # A fair choice: the middle of those that are kept is near the middle of all.
     assert 1_500 < (summary.ttfa_ms(0.5) or 0) < 3_500
-
-
-# ---------------------------------------------------------------- what to look at
-
-
-def names(found: object) -> list[str]:
-    return [alert.name for alert in found]  # type: ignore[attr-defined]
-
-
-def summary_of(*turns: TurnFigures) -> object:
-    series = Series(ManualClock(), random.Random(1))
-    for each in turns:
-        series.add(each)
-    return series.summary(alerts.WINDOW_S)
-
-
-@pytest.mark.parametrize(
-    ("turns", "expected"),
-    [
-        ([], []),
-        ([turn()] * 30, []),
-        ([turn(1_600)] * 2, ["first_audio"]),
-        ([turn(4_100)] * 2, ["turn_latency", "first_audio"]),
-        ([turn(outcome="failed")] * 10, []),  # too few to speak of a rate
-        ([turn()] * 100 + [turn(outcome="failed")], []),
-        ([turn()] * 90 + [turn(outcome="refused")], ["errors"]),
-        ([turn(audio_asked=4, audio_found=1)] * 5, []),
-        ([turn(audio_asked=5, audio_found=1)] * 5, ["hit_rate"]),
-        ([turn(underruns=1)], ["underruns"]),
-    ],
-)
-def test_alerts_of_turns(turns: list[TurnFigures], expected: list[str]) -> None:
-    assert names(alerts.of_turns(summary_of(*turns))) == expected  # type: ignore[arg-type]
-
-
-def test_alerts_of_services_and_pools() -> None:
-    assert names(alerts.of_peers({"llm": True, "cache": True}, "closed")) == []
-    away = list(alerts.of_peers({"llm": False, "cache": False}, "open"))
-    assert [(alert.name, alert.severe) for alert in away] == [("llm_away", True), ("cache_away", False)]
-    assert names(alerts.of_peers({"cache": True}, "half_open")) == ["cache_breaker"]
-    fine = {"voice": "v", "state": "ready", "fault": "", "ready": 2, "declared": 2, "breaker": "closed"}
-    assert names(alerts.of_pools([fine], {"v": 0})) == []
-    assert names(alerts.of_pools([{**fine, "ready": 1}], {"v": 3})) == ["replica_lost", "replicas_missing"]
-    assert names(alerts.of_pools([{**fine, "state": "failed"}], {})) == ["voice_failed"]
-    assert names(alerts.of_pools([{**fine, "breaker": "open"}], {})) == ["engine_breaker"]
-    assert names(alerts.of_cache({"redis": "away"})) == ["redis_away"]
-    assert names(alerts.of_cache({"redis": "off"})) == names(alerts.of_cache(None)) == []
 
 
 # ---------------------------------------------------------------- audio
