@@ -11,7 +11,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import json
 import sys
 import timeit
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks import mixed_turns
 from benchmarks.meshes import percentile
 from gateway.core import events as on
 from gateway.core.invariant import TOLERANCE_US, violations
@@ -27,23 +27,10 @@ from gateway.core.report import TurnReport as CoreReport
 from gateway.core.turn import TurnEngine
 from gateway.core.values import Chunk, Message, TurnSpec
 from tests.support.injected_delays import DELAY_MS, DELAYS, measure, running_lab
-from tests.support.mesh import running_mesh
-from tests.support.openai_server import OpenAiServer, Reply, Request
-from voicemesh.client import Frame, SpeechOptions, TurnReport, VoiceMesh, VoiceMeshError
+from voicemesh.client import TurnReport
 from voicemesh.runtime.clock import ManualClock
 
 _TOLERANCE_MS: Final = TOLERANCE_US / 1000
-_TOKENS: Final = tuple(f" {word}" for word in ("It is so, and so it was. " * 4).split())
-_VOICES: Final = [
-    {"name": "quick", "engine": "simulated", "replicas": 2, "options": {"first_frame_ms": 20, "rtf": 0.02}},
-    {
-        "name": "failing",
-        "engine": "simulated",
-        "options": {"failure_rate": 0.5, "first_frame_ms": 20, "rtf": 0.02},
-        "fallback": ["quick"],
-    },
-]
-_KINDS: Final = ("new", "cached", "interrupted", "failing engine", "slow LLM", "own words")
 
 
 @dataclass(frozen=True)
@@ -95,52 +82,14 @@ def holds(report: TurnReport) -> bool:
     )
 
 
-def _answer(request: Request) -> Reply:
-    slow = "slowly" in str(request.body["messages"][-1])
-    return Reply(tokens=_TOKENS, header_delay_s=0.1 * slow, ttft_s=0.2 * slow, token_interval_s=0.05 * slow)
-
-
-async def _turn(client: VoiceMesh, number: int, kind: str) -> TurnReport:
-    speech = SpeechOptions(voice="failing" if kind == "failing engine" else "quick", max_lead_ms=0)
-    if kind == "own words":
-        turn = client.say(f"Platform {number}. Mind the gap. Stand back.", speech=speech)
-        with contextlib.suppress(VoiceMeshError):
-            await turn.collect()
-    else:
-        prompt = {"cached": "Always the same?", "slow LLM": f"Say slowly, {number}?"}.get(kind, f"{number}?")
-        async with client.converse(speech=speech) as conversation:
-            turn = await conversation.ask(prompt)
-            with contextlib.suppress(VoiceMeshError):
-                async for event in turn:
-                    if kind == "interrupted" and isinstance(event, Frame):
-                        await conversation.interrupt()
-    assert turn.report is not None
-    return turn.report
-
-
 async def mixed(turns: int, concurrency: int) -> Mixed:
     """Run mixed turns, so many at once."""
-    kinds = [_KINDS[number % len(_KINDS)] for number in range(turns)]
-    places = asyncio.Semaphore(concurrency)
-    async with (
-        OpenAiServer(default=_answer) as llm,
-        running_mesh(
-            OPENAI_BASE_URL=llm.base_url,
-            VOICEMESH_TTS_VOICES=json.dumps(_VOICES),
-            VOICEMESH_TTS_MAX_ATTEMPTS="1",
-        ) as mesh,
-        VoiceMesh(mesh.address("gateway")) as client,
-    ):
-        await _turn(client, 0, "cached")
-
-        async def placed(number: int, kind: str) -> TurnReport:
-            async with places:
-                return await _turn(client, number, kind)
-
-        reports = await asyncio.gather(*(placed(number, kind) for number, kind in enumerate(kinds)))
+    ran = (await mixed_turns.run(turns, concurrency))[1:]
+    reports = [turn.report for turn in ran]
+    kinds = Counter(turn.sort for turn in ran)
     heard = [report for report in reports if report.ttfa_ms]
     explained = [100 * (1 - abs(report.unattributed_ms) / report.ttfa_ms) for report in heard]
-    return Mixed(reports, Counter(kinds), heard, sum(map(holds, reports)), explained)
+    return Mixed(reports, kinds, heard, sum(map(holds, reports)), explained)
 
 
 def check_us(chunks: int) -> float:

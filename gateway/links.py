@@ -10,6 +10,7 @@ import grpc
 from grpc import StatusCode
 from opentelemetry.trace import Span
 
+from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.calls import TURN_ID_METADATA, CallMeter
 from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
@@ -68,6 +69,7 @@ class Link(Generic[Q, R]):
         self._meter = meter
         self._began_s = 0.0
         self._cancelled = False
+        self._over = False
         self._take: Callable[[R], Awaitable[None]]
         self._ended: Callable[[RemoteError | None], None]
         self.reader: asyncio.Task[None] | None = None
@@ -117,6 +119,7 @@ class Link(Generic[Q, R]):
     def start(self, session: Session, name: str) -> None:
         """Read the stream until it ends, in a task of `session`; call once, behind `listen`."""
         self.reader = session.spawn(self._run(), name=name)
+        self.reader.add_done_callback(self._read_no_more)
 
     async def _run(self) -> None:
         error = await self._read()
@@ -138,12 +141,26 @@ class Link(Generic[Q, R]):
             if not self._cancelled:
                 raise
         finally:
-            self._requests.abort()
-            self._call.cancel()
-            self._measure(error)
-            if self._span is not None:
-                end_span(self._span, error)
+            self._end(error)
         return error
+
+    def _read_no_more(self, _reader: asyncio.Task[None]) -> None:
+        """End what a reader leaves behind that was cancelled before it began."""
+        self._end(None)
+
+    def _end(self, error: RemoteError | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._requests.abort()
+        self._call.cancel()
+        self._measure(error)
+        if self._span is not None:
+            if error is None and self._cancelled:
+                self._span.set_attribute(names.RPC_STATUS, StatusCode.CANCELLED.name)
+                self._span.end()
+            else:
+                end_span(self._span, error)
 
     def _measure(self, error: RemoteError | None) -> None:
         if self._meter is None or not self._began_s:

@@ -93,18 +93,7 @@ class Recorder:
     ) -> Span:
         """Start the span of a turn: below the caller's, or of a trace of its own."""
         kind = "prompt" if spec.prompt is not None else "text"
-        span = self._telemetry.root_span(
-            names.TURN_SPAN,
-            traceparent,
-            {
-                names.TURN_ID: spec.turn_id,
-                names.CONVERSATION: spec.session_id,
-                names.TENANT: spec.tenant,
-                names.VOICE: speech.voice.name,
-                names.KIND: kind,
-                **{names.variant_of(key): variant for key, variant in spec.variants},
-            },
-        )
+        span = self._telemetry.root_span(names.TURN_SPAN, traceparent)
         if not spec.draft:
             self.record.begin(
                 TurnBegun(
@@ -119,6 +108,16 @@ class Recorder:
             )
         if not span.is_recording():
             return span
+        span.set_attributes(
+            {
+                names.TURN_ID: spec.turn_id,
+                names.CONVERSATION: spec.session_id,
+                names.TENANT: spec.tenant,
+                names.VOICE: speech.voice.name,
+                names.KIND: kind,
+                **{names.variant_of(key): variant for key, variant in spec.variants},
+            }
+        )
         if self._telemetry.content and spec.prompt is not None:
             span.set_attribute(names.INPUT_MESSAGES, trace_content.message("user", spec.prompt.text))
         for flag in flags:

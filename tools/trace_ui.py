@@ -51,6 +51,7 @@ def main() -> int:
         if taken := why_taken(port):
             print(f"{option} {port}: {taken}; choose another one (make trace-ui ARGS='{option} …')")
             return 3
+    status = 0  # also of Ctrl-C before it is up
     with serving(chosen.port, chosen.grpc_port) as server:
         if not wait_until_up(server, chosen.port):
             print("the UI did not start; what it said is above")
@@ -60,7 +61,8 @@ def main() -> int:
         print("start the mesh with these, and ask it something:")
         print("  " + " ".join(f"{name}={value}" for name, value in told.items()) + " make up")
         print("  .venv/bin/voicemesh ask 'Why is the sky blue?'\n", flush=True)
-        status = demo(chosen.port, chosen.prompt, told) if chosen.demo else 0
+        if chosen.demo:
+            status = demo(chosen.port, chosen.prompt, told)
         if not chosen.demo or chosen.keep:
             print("Ctrl-C ends it", flush=True)
             server.wait()

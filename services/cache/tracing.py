@@ -41,7 +41,7 @@ class TracedRoundTrips:
         except BaseException as error:
             end_span(span, error, rpc=False)
             raise
-        end_span(span)
+        end_span(span, rpc=False)
 
 
 def note_tally(span: Span, tally: Tally) -> None:

@@ -97,7 +97,7 @@ class ChunkSpan:
             return
         if event.cancelled:
             self._span.add_event(names.CANCELLED)
-        end_span(self._span)
+        end_span(self._span, rpc=False)
 
 
 class LeaseSpan:

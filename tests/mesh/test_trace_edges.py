@@ -16,48 +16,34 @@ from tests.support.mesh import running_mesh
 from tests.support.openai_server import OpenAiServer, Reply, Request
 from tests.support.otlp import OtlpReceiver, ReceivedSpan, otlp_receiver
 from tests.support.redis_server import redis_server
+from tests.support.trace_edges import (
+    CACHE,
+    CHUNK,
+    CHUNKER,
+    EXCHANGE,
+    GATEWAY,
+    GENERATE,
+    LLM,
+    LOOKED,
+    SYNTHESIZE,
+    TTS,
+    TURN,
+    Edge,
+    Faults,
+    Node,
+    asked,
+    edges_of,
+    faults_of,
+    spoken,
+)
 from voicemesh.client import Frame, SpeechOptions, TurnReport, VoiceMesh, VoiceMeshError
 from voicemesh.runtime import trace_names as names
 
-GATEWAY, LLM, CHUNKER, TTS, CACHE = (
-    f"voicemesh-{name}" for name in ("gateway", "llm", "chunker", "tts", "cache")
-)
-GENERATE = "voicemesh.llm.v1.LlmService/Generate"
-CHUNK = "voicemesh.chunker.v1.ChunkerService/Chunk"
-SYNTHESIZE = "voicemesh.tts.v1.TtsService/Synthesize"
-EXCHANGE = "voicemesh.cache.v1.CacheService/Exchange"
-
-Node = tuple[str, str]
-"""Service and span."""
-
-TURN: Node = (GATEWAY, "turn")
-ASKED: tuple[tuple[Node, Node], ...] = (
-    (TURN, (GATEWAY, GENERATE)),
-    (TURN, (GATEWAY, CHUNK)),
-    ((GATEWAY, GENERATE), (LLM, GENERATE)),
-    ((GATEWAY, CHUNK), (CHUNKER, CHUNK)),
-    ((LLM, GENERATE), (LLM, "chat large")),
-    ((LLM, "chat large"), (LLM, "POST")),
-)
-LOOKED: tuple[tuple[Node, Node], ...] = (
-    (TURN, (GATEWAY, EXCHANGE)),
-    ((GATEWAY, EXCHANGE), (CACHE, EXCHANGE)),
-)
-
-
-def spoken(engine: str) -> tuple[tuple[Node, Node], ...]:
-    return (
-        (TURN, (GATEWAY, SYNTHESIZE)),
-        ((GATEWAY, SYNTHESIZE), (TTS, SYNTHESIZE)),
-        ((TTS, SYNTHESIZE), (TTS, f"text_to_speech {engine}")),
-        ((TTS, f"text_to_speech {engine}"), (TTS, f"lease {engine}")),
-    )
-
-
+ASKED = asked("large")
 SECOND = (((LLM, GENERATE), (LLM, "chat small")), ((LLM, "chat small"), (LLM, "POST")))
 SAVED = (*LOOKED, ((CACHE, EXCHANGE), (CACHE, "EVAL")))
 
-EDGES: dict[str, tuple[tuple[Node, Node], ...]] = {
+EDGES: dict[str, tuple[Edge, ...]] = {
     "asked": (*ASKED, *spoken("espeak"), *SAVED),
     "again": (*ASKED, *SAVED, ((CACHE, EXCHANGE), (CACHE, "GET"))),
     "cached": LOOKED,
@@ -297,15 +283,6 @@ def run() -> Run:
     return asyncio.run(_run())
 
 
-def edges_of(spans: list[ReceivedSpan]) -> set[tuple[Node, Node]]:
-    by_id = {span.span_id: span for span in spans}
-    return {
-        ((parent.service, parent.name), (span.service, span.name))
-        for span in spans
-        if (parent := by_id.get(span.parent_id)) is not None
-    }
-
-
 @pytest.mark.parametrize(
     ("sort", "parent", "child"),
     [(sort, *edge) for sort, edges in EDGES.items() for edge in edges],
@@ -342,22 +319,8 @@ def test_what_goes_well_has_no_event_of_trouble(run: Run) -> None:
 
 
 def test_no_span_is_an_orphan_or_of_another_turn(run: Run) -> None:
-    turn_of = {report.trace_id: report.turn_id for report in run.turns if report.turn_id}
     assert len({report.trace_id for report in run.turns}) == len(run.turns) >= 36
-    by_id = {span.span_id: span for span in run.receiver.spans}
-    for span in run.receiver.spans:
-        if span.name == names.BATCH_SPAN:
-            assert not span.parent_id
-            continue
-        assert span.trace_id in {report.trace_id for report in run.turns}, span
-        if span.parent_id:
-            assert by_id[span.parent_id].trace_id == span.trace_id
-        else:
-            assert (span.service, span.name) == TURN
-        if names.TURN_ID in span.attributes:
-            assert span.attributes[names.TURN_ID][:200] == turn_of[span.trace_id][:200], span.name
-    roots = Counter(span.trace_id for span in run.receiver.spans if span.name == "turn")
-    assert set(roots.values()) == {1}
+    assert faults_of(run.receiver.spans, run.turns) == Faults()
 
 
 def test_a_turn_that_hears_anothers_audio_is_linked_with_that_one(run: Run) -> None:

@@ -1,10 +1,17 @@
-"""A real OTLP receiver: what the processes of a mesh export ends up here."""
+"""A real OTLP receiver: what the processes of a mesh export ends up here.
 
+As a program, `python -m tests.support.otlp FILE`: it says where it listens, and writes all that comes to
+a file until its standard input is closed.
+"""
+
+import asyncio
 import base64
 import json
 import pathlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,13 +59,26 @@ class OtlpReceiver:
 def exported_line(request: Any) -> str:
     """Return a request as the collector's file exporter writes it: OTLP's JSON, whose ids are hexadecimal."""
     export = json_format.MessageToDict(request)
+    _change_ids(export, lambda text: base64.b64decode(text).hex())
+    return json.dumps(export) + "\n"
+
+
+def spans_of_line(line: str) -> list[ReceivedSpan]:
+    """Return what is in a line that `exported_line` made."""
+    export = json.loads(line)
+    _change_ids(export, lambda text: base64.b64encode(bytes.fromhex(text)).decode())
+    request = json_format.ParseDict(export, trace_service_pb2.ExportTraceServiceRequest())
+    return list(_spans_of(request))
+
+
+def _change_ids(export: dict[str, Any], change: Callable[[str], str]) -> None:
     for resource_spans in export.get("resourceSpans", []):
         for scope in resource_spans["scopeSpans"]:
             for span in scope["spans"]:
-                for name in ("traceId", "spanId", "parentSpanId"):
-                    if name in span:
-                        span[name] = base64.b64decode(span[name]).hex()
-    return json.dumps(export) + "\n"
+                for holder in (span, *span.get("links", ())):
+                    for name in ("traceId", "spanId", "parentSpanId"):
+                        if name in holder:
+                            holder[name] = change(holder[name])
 
 
 class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
@@ -70,10 +90,7 @@ class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
         if self._file is not None:
             with self._file.open("a") as file:
                 file.write(exported_line(request))
-        for resource_spans in request.resource_spans:
-            resource = _attributes(resource_spans.resource.attributes)
-            for scope in resource_spans.scope_spans:
-                self._receiver.spans += [_span(resource["service.name"], span) for span in scope.spans]
+        self._receiver.spans += _spans_of(request)
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
@@ -87,6 +104,14 @@ class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
             for scope in resource_metrics.scope_metrics:
                 self._receiver.metrics |= {(service, metric.name): metric for metric in scope.metrics}
         return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+def _spans_of(request: Any) -> Iterator[ReceivedSpan]:
+    for resource_spans in request.resource_spans:
+        resource = _attributes(resource_spans.resource.attributes)
+        for scope in resource_spans.scope_spans:
+            for span in scope.spans:
+                yield _span(resource["service.name"], span)
 
 
 def _span(service: str, span: Any) -> ReceivedSpan:
@@ -125,3 +150,29 @@ async def otlp_receiver(address: str, file: pathlib.Path | None = None) -> Async
         yield receiver
     finally:
         await server.stop(None)
+
+
+@contextmanager
+def otlp_process(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """Receive in a process of its own; give its endpoint, and the file that it writes."""
+    file = folder / "spans.jsonl"
+    command = [sys.executable, "-m", "tests.support.otlp", str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().decode().strip(), file
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+async def _main(file: str) -> None:
+    async with otlp_receiver("127.0.0.1:0", pathlib.Path(file)) as receiver:
+        sys.stdout.write(receiver.endpoint + "\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

@@ -73,7 +73,7 @@ class Telemetry:
         self.tracer: Tracer = self._provider.get_tracer("voicemesh")
         self._follows = self._provider.sampler.get_description().startswith("ParentBased")
 
-    def root_span(self, name: str, traceparent: str, attributes: Attributes) -> Span:
+    def root_span(self, name: str, traceparent: str, attributes: Attributes | None = None) -> Span:
         """Start the SERVER span of work that may begin a trace: below `traceparent`, where there is one."""
         return self._start(name, extract_traceparent(traceparent), SpanKind.SERVER, attributes)
 
@@ -102,7 +102,7 @@ class Telemetry:
         """Start a span of a trace of its own, which has to do with those that it is linked with."""
         return self.tracer.start_span(name, context=Context(), links=links, **options)
 
-    def _start(self, name: str, context: Context, kind: SpanKind, attributes: Attributes) -> Span:
+    def _start(self, name: str, context: Context, kind: SpanKind, attributes: Attributes | None) -> Span:
         remote = trace.get_current_span(context)
         if remote.get_span_context().is_valid and self._unseen(remote):
             return remote
@@ -142,10 +142,11 @@ def _provider(service: str, *, exports: bool) -> TracerProvider:
     )
     if exports:
         # Imported here: it costs start-up time and memory that only those who export should pay.
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - above
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - above
 
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        from voicemesh.runtime.span_wire import SpanExporter  # noqa: PLC0415 - above
+
+        provider.add_span_processor(BatchSpanProcessor(SpanExporter()))
     return provider
 
 
@@ -186,9 +187,12 @@ def end_span(span: Span, error: BaseException | None = None, *, rpc: bool = True
 
     A cancellation is marked as one and is no failure. The status is that of an RPC: none with `rpc=False`.
     """
-    if error is not None and span.is_recording():
-        if rpc:
-            span.set_attribute(names.RPC_STATUS, code_pb2.Code.Name(to_status(error).code))
+    if not span.is_recording():
+        return
+    if rpc:
+        code = "OK" if error is None else code_pb2.Code.Name(to_status(error).code)
+        span.set_attribute(names.RPC_STATUS, code)
+    if error is not None:
         if isinstance(error, asyncio.CancelledError):
             span.add_event(names.CANCELLED)
         else:

@@ -6,6 +6,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link
 
 from voicemesh.runtime import telemetry
 from voicemesh.runtime.errors import SettingsError
@@ -54,6 +55,18 @@ def test_a_sampler_by_its_name(
         child.end()
         root.end()
     assert len(exporter.get_finished_spans()) == 2 * (alone + below_recorded + below_left_out)
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("sampler", ["parentbased_traceidratio", "traceidratio", "parentbased_always_off"])
+def test_what_is_linked_with_a_trace_that_is_recorded_is_recorded(sampler: str) -> None:
+    variables = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0"}
+    provider = TracerProvider(sampler=head_sampler(variables), shutdown_on_exit=False)
+    traces = Telemetry("test", provider)
+    recorded, left_out = (Link(telemetry.context_of(text)) for text in (RECORDED, LEFT_OUT))
+    assert traces.linked_span("voicemesh.tts.batch", [left_out, recorded]).is_recording()
+    assert not traces.linked_span("voicemesh.tts.batch", [left_out]).is_recording()
+    assert not traces.linked_span("voicemesh.tts.batch", []).is_recording()
     provider.shutdown()
 
 

@@ -108,7 +108,7 @@ def test_a_malformed_traceparent_is_an_empty_context() -> None:
 @pytest.mark.parametrize(
     ("error", "status_code", "attributes"),
     [
-        (None, StatusCode.UNSET, {}),
+        (None, StatusCode.UNSET, {RPC_STATUS: "OK"}),
         (
             NoEngineError("secret words"),
             StatusCode.ERROR,
