@@ -16,7 +16,7 @@ else the machine does meets both alike.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,7 +77,8 @@ class BenchRun:
     Attributes:
         turns: Each turn that ended, in the order of their end.
         wall_s: How long it took, in seconds.
-        cut_short: True where the time limit ended the run.
+        cut_short: True where the time limit, or who runs it, ended the run.
+        stopped: True where it was who runs it.
         unfinished: Turns that were due or begun by then and had not ended.
         most_in_flight: Most turns that were due or begun, and had not ended, at one time.
         held_back: Turns of an open loop that waited because `MOST_IN_FLIGHT` were under way.
@@ -88,6 +89,7 @@ class BenchRun:
     turns: Sequence[TimedTurn]
     wall_s: float
     cut_short: bool = False
+    stopped: bool = False
     unfinished: int = 0
     most_in_flight: int = 0
     held_back: int = 0
@@ -137,30 +139,55 @@ class Bench:
         self._start_ns = 0
         self._in_flight = 0
         self._held_back = 0
+        self._stop = asyncio.Event()
+        self._working: asyncio.Task[int | None] | None = None
+
+    def stop(self) -> None:
+        """Have the run end now, as if its time were over."""
+        self._stop.set()
+        if self._working is not None:
+            self._working.cancel()
 
     async def run(self) -> BenchRun:
         """Run it: what warms up first, then what is counted."""
         options = self._options
-        warmup_failed = await self._warm_up()
+        warmup_failed = await self._work(self._warm_up()) or 0
         self._start_ns = self._clock() + round(AHEAD_S * 1e9)
         planned = jobs(options, self._arms, self._start_ns)
         cut_short = False
         try:
             async with asyncio.timeout(options.limit_s):
-                await (self._closed_loop(planned) if options.rate_per_s is None else self._open_loop(planned))
+                await self._work(
+                    self._closed_loop(planned) if options.rate_per_s is None else self._open_loop(planned)
+                )
         except TimeoutError:
             cut_short = True
+        cut_short |= self._stop.is_set()
         ended_ns = self._clock()
         unfinished = self._in_flight + (self._overdue(planned, ended_ns) if cut_short else 0)
         return BenchRun(
             turns=self._turns,
             wall_s=max(ended_ns - self._start_ns, 0) / 1e9,
             cut_short=cut_short,
+            stopped=self._stop.is_set(),
             unfinished=unfinished,
             most_in_flight=max(most_at_once(self._turns), unfinished),
             held_back=self._held_back,
             warmup_failed=warmup_failed,
         )
+
+    async def _work(self, work: Coroutine[Any, Any, int | None]) -> int | None:
+        """Do a part of the run, unless it is stopped; None where it was."""
+        if self._stop.is_set():
+            work.close()
+            return None
+        self._working = asyncio.create_task(work, name="load")
+        try:
+            return await self._working
+        except asyncio.CancelledError:
+            if not (self._stop.is_set() and self._working.cancelled()):
+                raise  # whoever runs the whole of it wants its end
+            return None
 
     async def _warm_up(self) -> int:
         failed = 0

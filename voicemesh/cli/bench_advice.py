@@ -27,7 +27,7 @@ _KNEE_GAIN: Final = 1.15
 _KNEE_COST: Final = 1.5
 _FEWEST_BAND: Final = 20
 """Turns with audio from which slow ones are told apart from typical ones."""
-CUT_SHORT: Final = "the time limit ended the run: turns that had not ended are not counted"
+CUT_SHORT: Final = "the run was ended before its turns had: those that had not ended are not counted"
 
 ADVICE: Final[Mapping[str, str]] = {
     Stage.ADMISSION: "turns wait to be let in: the gateway is at its limit, add gateways or lower the load",

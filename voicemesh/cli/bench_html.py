@@ -87,11 +87,14 @@ def _distributions(steps: Sequence[Step], turns: Sequence[Turn]) -> list[str]:
 
 def _tiles(summary: Mapping[str, Any], turns: Sequence[Turn]) -> str:
     asked = sum(summary["lookups"]["reply"].values())
+    heard = bool(heard_of(turns))
     tiles = [
         (f"{summary['turns']}", "turns", False),
         (f"{summary['turns_per_s']:.1f}/s", "throughput", False),
-        (f"{summary['ttfa_ms']['p50']:,.0f} ms", "first audio, p50", False),
-        (f"{summary['ttfa_ms']['p95']:,.0f} ms", "first audio, p95", False),
+        *(
+            (f"{summary['ttfa_ms'][name]:,.0f} ms" if heard else "none", f"first audio, {name}", False)
+            for name in ("p50", "p95")
+        ),
         (f"{summary['errors']}", "failed", summary["errors"] > 0),
         (
             f"{summary['underruns']}",
@@ -99,8 +102,8 @@ def _tiles(summary: Mapping[str, Any], turns: Sequence[Turn]) -> str:
             summary["underruns"] > 0,
         ),
         (
-            f"{summary['hit_rate']['reply']:.0%}" if asked else "off",
-            f"of {asked} replies cached" if asked else "reply cache",
+            f"{summary['hit_rate']['reply']:.0%}" if asked else "none",
+            f"of {asked} replies cached" if asked else "looked for in the reply cache",
             False,
         ),
         (f"${summary['cost']['per_1000_turns_usd']:.2f}", "for 1,000 turns", False),

@@ -45,7 +45,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) 
         return tag(
             "tr",
             *(
-                tag(name, escape(printable(cell)) or "&#8203;", class_=None if place < left else "number")
+                tag(
+                    name,
+                    escape(printable(cell)) or "&#8203;",
+                    class_=None if place < left else "number",
+                    # Prompts are of any language: each is laid out by itself.
+                    dir="auto" if place < left and name == "td" else None,
+                )
                 for place, cell in enumerate(cells)
             ),
         )
@@ -225,7 +231,9 @@ def timeline(steps: Sequence[Step]) -> list[str]:
         failed = turn["outcome"] == "failed"
         style = "failed" if failed else "dry" if turn["underruns"] else kind_of(turn)
         said = turn["error"]["reason"] if turn["error"] else f"{turn['ttfa_ms']:g} ms to first audio"
-        points.append(Point(at_s, turn["ttfa_ms"], f"{said}, turn {turn['turn_id']}", f"turn-{style}"))
+        points.append(
+            Point(at_s, turn["ttfa_ms"], printable(f"{said}, turn {turn['turn_id']}"), f"turn-{style}")
+        )
     x = svg.linear(
         [at_s for at_s, _ in placed], "seconds; each load behind the other" if len(steps) > 1 else "seconds"
     )

@@ -6,7 +6,8 @@ has spoken. Its times count from the prompt, or from the moment at which it was 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -30,7 +31,29 @@ async def run_turns(
         meshes = [await stack.enter_async_context(mesh_at(arm.addr, arm.tenant)) for arm in arms]
         for mesh in meshes:
             await mesh.connect()
-        return await Bench(options, Caller(options, arms, meshes).ask, done, arms=len(arms)).run()
+        bench = Bench(options, Caller(options, arms, meshes).ask, done, arms=len(arms))
+        with _ended_by_ctrl_c(bench):
+            return await bench.run()
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c(bench: Bench) -> Iterator[None]:
+    """Let the first Ctrl-C end the run, and what was measured be told; a second one ends everything."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        bench.stop()
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+    except (NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 class Caller:

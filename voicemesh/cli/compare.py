@@ -240,11 +240,24 @@ def sentence(figure: Figure) -> str:
 
 
 def stage_sentence(compared: Result) -> str:
-    """Say which stage the mean time to first audio differs by most; "" where no stage shows a difference."""
+    """Say which stage the mean time to first audio differs by most.
+
+    "" where the first audio itself shows no difference, or no stage shows one in the same direction: of a
+    dozen stages one shows something by chance in every second comparison of what is the same.
+    """
+    first = next((figure for figure in compared.figures if figure.metric.name == "ttfa_ms"), None)
+    if first is None or not first.found:
+        return ""
+    statistic, whole = next(iter(first.found.items()))
+    if not first.shows(statistic):
+        return ""
     shown = [
         (figure, figure.found["mean"].difference)
         for figure in compared.figures
-        if figure.metric in STAGE_METRICS and figure.found and figure.shows("mean")
+        if figure.metric in STAGE_METRICS
+        and figure.found
+        and figure.shows("mean")
+        and figure.found["mean"].difference.value * whole.difference.value > 0
     ]
     if not shown:
         return ""

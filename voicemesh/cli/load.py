@@ -18,7 +18,7 @@ from voicemesh.cli.bench_advice import CUT_SHORT, failures
 from voicemesh.cli.bench_options import Arm, BenchOptions
 from voicemesh.cli.bench_turns import run_turns
 from voicemesh.cli.console import console_for
-from voicemesh.cli.exits import DONE, FAILED, Failure, usage
+from voicemesh.cli.exits import DONE, FAILED, STOPPED, Failure, usage
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.machine import busy, machine
 from voicemesh.cli.speak import check
@@ -50,40 +50,63 @@ class Output:
         """Raise Failure where the report cannot be written: before minutes are spent on a run."""
         if self.html is None:
             return
-        if self.html.is_dir() or not self.html.absolute().parent.is_dir():
+        try:
+            there = self.html.exists()
+            if self.html.is_dir() or not self.html.absolute().parent.is_dir():
+                raise usage(
+                    f"--html: {self.html} is a folder, or in none that is there",
+                    "name a file, as report.html",
+                )
+            # Nothing else says as surely whether it can be: rights, a file system that is read-only.
+            with self.html.open("ab"):
+                pass
+            if not there:
+                self.html.unlink()
+        except OSError as error:
             raise usage(
-                f"--html: {self.html} is a folder, or in none that is there", "name a file, as report.html"
-            )
+                f"--html: {self.html} cannot be written: {error.strerror}", "name a file that can be"
+            ) from None
 
     def write(self, result: Mapping[str, Any], printed: Mapping[str, Any] | None = None) -> None:
         """Write the report, and print the JSON form, which is the same unless given. Raises Failure."""
+        failed = None
         if self.html is not None:
             try:
-                # Before the JSON: a disk that is full is told by the exit status.
                 self.html.write_text(bench_html.page(result), encoding="utf-8")
             except OSError as error:
-                raise Failure(
-                    FAILED, "NOT_WRITTEN", f"--html: cannot write {self.html}: {error.strerror}"
-                ) from None
+                failed = f"--html: cannot write {self.html}: {error.strerror}"
         if self.as_json:
+            # Whatever became of the report: it can be made of this by --from.
             print(json.dumps(result if printed is None else printed))
+        if failed is not None:
+            raise Failure(FAILED, "NOT_WRITTEN", failed)
 
 
 def run_bench(steps: Sequence[BenchOptions], output: Output) -> int:
     """Run one load after the other, and tell what came of it.
 
-    Returns 0 when each ran to its end and a turn did not fail; failed turns are part of the result.
+    Returns 0 when each ran to its end and a turn did not fail; failed turns are part of the result. Ctrl-C
+    ends the run: what was measured until then is told, and 130 returned.
     Raises Failure where the mesh is not there, or the report cannot be written.
     """
     output.check()
     began, on = _now(), machine()
-    runs = [(step, _run(step, ())) for step in steps]
+    runs = []
+    for step in steps:
+        run = _run(step, ())
+        runs.append((step, run))
+        if run.stopped:
+            break  # what was measured is told
+    if not any(run.turns for _, run in runs) and runs[-1][1].stopped:
+        raise KeyboardInterrupt
     result = bench_report.document(runs, on, began)
     output.write(result)
     if not output.as_json:
         bench_report.show(console_for(), result)
         _told(output)
     cut_short = any(run.cut_short for _, run in runs)
+    if runs[-1][1].stopped:
+        return STOPPED
     return _status([[report for _, run in runs for report in run.reports]], cut_short=cut_short)
 
 
@@ -123,6 +146,8 @@ def run_compare(options: BenchOptions, a: str, b: str, output: Output) -> int:
         check(arm.speech)
     began, on = _now(), machine()
     run = _run(options, both)
+    if run.stopped and not run.turns:
+        raise KeyboardInterrupt
     compared = compare.result((a, b), compare_report.pairs_of(run), options.seed)
     compared = replace(compared, warnings=list(filter(None, [busy(on)])))
     result = compare_report.document(options, both, run, compared, on, began)
@@ -130,6 +155,8 @@ def run_compare(options: BenchOptions, a: str, b: str, output: Output) -> int:
     if not output.as_json:
         compare_report.show(console_for(), compared, _notes(options, run))
         _told(output)
+    if run.stopped:
+        return STOPPED
     sides = [[turn.report for turn in run.turns if turn.job.arm == arm] for arm in range(len(both))]
     return _status(sides, cut_short=run.cut_short)
 

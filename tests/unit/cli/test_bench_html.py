@@ -17,6 +17,8 @@ from voicemesh.cli.app import app
 from voicemesh.cli.bench_figures import BANDS, PARTS, band, made_of
 from voicemesh.cli.bench_html import page
 from voicemesh.cli.bench_report import document, steps_of
+from voicemesh.cli.exits import Failure
+from voicemesh.cli.load import Output
 from voicemesh.stages import Stage
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -277,3 +279,35 @@ def test_axes_hold_their_values_with_few_ticks(values):
         assert axis.low < axis.high
         assert all(0 <= axis.share(value) <= 1 for value in values)
         assert all(re.fullmatch(r"-?[\d,.e-]+", label) for label in axis.ticks.values())
+
+
+@pytest.mark.parametrize("name", ["", "absent/report.html", "n" * 300])
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(name: str, tmp_path: pathlib.Path) -> None:
+    done = CliRunner().invoke(app, ["bench", "--html", str(tmp_path / name), "--addr", "nobody.invalid:1"])
+    assert done.exit_code == 2
+    assert "--html: " in done.stderr
+
+
+def test_asking_whether_a_report_can_be_written_leaves_what_is_there(tmp_path: pathlib.Path) -> None:
+    kept = tmp_path / "kept.html"
+    kept.write_text("of yesterday")
+    for path in (kept, tmp_path / "new.html"):
+        Output(as_json=False, html=path).check()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.html"]
+    assert kept.read_text() == "of yesterday"
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_run_is_printed_although_its_report_cannot_be_written(
+    result: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Failure, match="cannot write /dev/full"):
+        Output(as_json=True, html=pathlib.Path("/dev/full")).write(result)
+    assert json.loads(capsys.readouterr().out) == result
+
+
+def test_what_nobody_heard_has_no_time() -> None:
+    made = json.loads(json.dumps(document([(OPTIONS, run_of(failed(), failed()))], {})))
+    tiles = [text for text in ("".join(each.itertext()) for each in parsed(page(made)).iter("div")) if text]
+    assert "nonefirst audio, p50" in tiles
+    assert not any(text.startswith("0 msfirst audio") for text in tiles)

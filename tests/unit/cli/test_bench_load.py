@@ -66,6 +66,45 @@ def run(options: BenchOptions, stall_s: tuple[float, float] = (0.0, 0.0), **more
     return run_virtual(main())
 
 
+@pytest.mark.parametrize("rate_per_s", [None, 100.0])
+def test_a_run_that_is_stopped_tells_what_it_has(rate_per_s: float | None) -> None:
+    async def main() -> BenchRun:
+        bench = Bench(
+            replace(OPTIONS, rate_per_s=rate_per_s), Server().ask, lambda _: None, clock=CLOCK.now_ns
+        )
+        asyncio.get_running_loop().call_later(AHEAD + 0.5, bench.stop)
+        return await bench.run()
+
+    done = run_virtual(main())
+    assert done.stopped
+    assert done.cut_short
+    assert 40 <= len(done.turns) <= 60
+
+
+def test_a_run_that_is_stopped_while_it_warms_up_begins_no_turn() -> None:
+    async def main() -> tuple[BenchRun, Server]:
+        server = Server()
+        bench = Bench(replace(OPTIONS, warmup=100), server.ask, lambda _: None, clock=CLOCK.now_ns)
+        asyncio.get_running_loop().call_later(0.1, bench.stop)
+        return await bench.run(), server
+
+    done, server = run_virtual(main())
+    assert (done.stopped, done.turns) == (True, [])
+    assert len(server.asked) < 20
+
+
+async def test_a_run_whose_task_is_cancelled_is_no_result() -> None:
+    async def forever(job: Job, begun) -> TurnReport:
+        await asyncio.Event().wait()
+        raise AssertionError(job)
+
+    running = asyncio.create_task(Bench(OPTIONS, forever, lambda _: None).run())
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 def ttfa_ms(done: BenchRun) -> list[float]:
     return [report.ttfa_ms for report in done.reports]
 

@@ -81,6 +81,22 @@ def test_no_difference_is_said_to_be_none_shown():
     )
 
 
+def test_no_stage_is_named_where_the_first_audio_shows_no_difference():
+    def one(ttft_ms: float, synthesis_ms: float) -> dict[str, Any]:
+        stages = {"llm_ttft": ttft_ms, "tts_synthesis": synthesis_ms}
+        return turn(ttft_ms + synthesis_ms, stages=stages, unattributed_ms=0.0)
+
+    # What one stage takes more the other takes less: each differs, their sum does not.
+    pairs = [(one(100 + number % 7, 100), one(90 + number % 7, 110)) for number in range(40)]
+    same = compare.result(("a", "b"), pairs, 1)
+    assert [figure.metric.title for figure in same.figures if figure.metric in compare.STAGE_METRICS and
+            figure.shows("mean")] == ["llm_ttft", "tts_synthesis"]  # fmt: skip
+    assert compare.stage_sentence(same) == ""
+    # Of stages that differ, the one in the direction of the whole is named, however much another makes up.
+    pairs = [(one(100 + number % 7, 100), one(160 + number % 7, 60)) for number in range(40)]
+    assert compare.stage_sentence(compare.result(("a", "b"), pairs, 1)).startswith("most of it is llm_ttft")
+
+
 def test_of_too_few_turns_nothing_is_said():
     result = result_of(-35, count=9)
     assert sentences(result)["ttfa_ms"] == "first audio: too few turns to tell (9; at least 10 of each)"
