@@ -158,6 +158,48 @@ async def test_a_prompt_is_never_markup(served: Served, pages: Open) -> None:
     assert await page.title() == "voicemesh live"
 
 
+async def test_a_row_keeps_its_focus_and_its_place_while_turns_come(served: Served, pages: Open) -> None:
+    await served.ask("stays-1", "Who stays?")
+    page = await pages()
+    await row_of(page, "stays-1", "completed")
+    await page.locator("#pause").click()
+    await served.ask("comes-1", "Who comes?")
+    await page.locator("#filter").select_option("failed")  # what is shown may be chosen while it stands still
+    await expect(page.locator("#none")).to_be_visible()
+    await page.locator("#filter").select_option("all")
+    await expect(page.locator('#turns button[aria-label^="turn comes-1,"]')).to_have_count(0)
+    await page.locator("#pause").click()
+    row = await row_of(page, "stays-1", "completed")
+    await row.evaluate(
+        "row => { row.focus(); row.blurred = 0; row.addEventListener('blur', () => row.blurred++); }"
+    )
+    await row_of(page, "comes-1", "completed")
+    await served.ask("comes-2", "Who else?")
+    await row_of(page, "comes-2", "completed")
+    await expect(row).to_be_focused()
+    assert await row.evaluate("row => row.blurred") == 0
+
+
+async def test_a_turn_that_is_looked_at_while_it_runs_is_shown_when_it_has_ended(
+    served: Served, pages: Open
+) -> None:
+    page = await pages()
+    async with served.unfinished("watched-1"):
+        await (await row_of(page, "watched-1", "running")).click()
+        await expect(page.locator("dialog[open]")).to_contain_text("shown when it has ended")
+    await expect(page.locator("dialog[open] .waterfall")).to_be_visible()
+
+
+async def test_the_time_is_the_gateways_where_the_browser_has_another(served: Served, pages: Open) -> None:
+    page = await pages()
+    await page.clock.set_system_time("2020-01-01T00:00:00Z")
+    await page.reload()
+    async with served.unfinished("clock-1"):
+        row = await row_of(page, "clock-1", "running")
+        await expect(row.locator(".elapsed")).to_have_text(re.compile(r"runs for \d\d?\.\d s"))
+        await expect(row.locator(".elapsed")).not_to_have_text("runs for 0.0 s")
+
+
 async def test_figures_pools_and_tenants_are_shown(served: Served, pages: Open) -> None:
     await served.ask("tenant-1", "Whose turn is it?", tenant="acme")
     await served.ask("tenant-2", "Whose turn is it?")

@@ -2,7 +2,7 @@
 
 import { columns } from "./charts.js";
 import { openTurn } from "./detail.js";
-import { clock, h, ms, percent } from "./dom.js";
+import { clock, h, ms, now, percent, setNow } from "./dom.js";
 import { Link, ask } from "./link.js";
 import { showAlerts, showMesh, showVersions } from "./mesh.js";
 import { tiles } from "./tiles.js";
@@ -21,12 +21,18 @@ const turns = new Turns(at("turns"), at("none"), at("more"), (turn) => { locatio
 const link = new Link({
   snapshot(told) {
     snapshot = told;
+    setNow(told.now_ms);
     turns.replace(told);
     showWindows(told.windows);
     showHints();
     showTenants();
   },
-  turn(row) { turns.take(row); showTenants(); },
+  turn(row) {
+    turns.take(row);
+    showTenants();
+    // Who looked at a turn that ran still gets the whole of it now.
+    if (row.outcome !== "running" && at("turn").dataset.waits === hashOf(row)) followHash();
+  },
   status(name) {
     at("link").dataset.state = name;
     at("link").textContent = name;
@@ -41,8 +47,8 @@ function picked(name) {
 
 async function refreshSeries() {
   const told = await ask(`series?window=${encodeURIComponent(picked("window") ?? "10m")}`);
-  if (!told) return;
-  series = { ...told, at: Date.now() };
+  if (!told || told.window !== (picked("window") ?? told.window)) return; // another one was chosen meanwhile
+  series = { ...told, at: now() };
   turns.slowerThan = told.summary.ttfa_ms.p95;
   showTiles();
   showChart();
@@ -85,7 +91,8 @@ function showReadout(rank) {
   const point = chosen === null ? null : series.points[chosen];
   const out = at("readout");
   if (!point) {
-    out.textContent = "Point at a column, or choose one with the arrow keys.";
+    const hint = "Point at a column, or choose one with the arrow keys.";
+    if (out.textContent !== hint) out.textContent = hint; // it is read out when it changes
     return;
   }
   const sum = point[rank].reduce((total, part) => total + part, 0);
@@ -124,14 +131,17 @@ function showWindows(windows) {
 }
 
 function showTenants() {
-  const names = turns.tenants();
-  at("tenants").hidden = names.length < 2;
   const select = at("tenant");
-  if (select.options.length === names.length + 1) return;
-  const was = select.value;
+  const was = select.value || "*";
+  // The one that is chosen stays, also when none of its turns is listed any more.
+  const names = [...new Set([...turns.tenants(), ...(was === "*" ? [] : [was.slice(1)])])].sort();
+  at("tenants").hidden = names.length < 2;
+  const key = JSON.stringify(names);
+  if (select.dataset.key === key) return;
+  select.dataset.key = key;
   select.replaceChildren(h("option", { value: "*" }, "every tenant"),
     ...names.map((name) => h("option", { value: `=${name}` }, name || "no tenant")));
-  select.value = was || "*";
+  select.value = was;
 }
 
 function showHints() {
@@ -147,7 +157,9 @@ function hashOf(turn) {
 
 function followHash() {
   const wanted = new URLSearchParams(location.hash.slice(1));
-  if (wanted.get("turn")) openTurn(at("turn"), wanted.get("turn"), wanted.get("tenant") ?? "", snapshot);
+  const asked = location.hash;
+  const still = () => location.hash === asked;
+  if (wanted.get("turn")) openTurn(at("turn"), wanted.get("turn"), wanted.get("tenant") ?? "", snapshot, { still, runs: turns.runs(wanted.get("tenant") ?? "", wanted.get("turn")) });
   else if (at("turn").open) at("turn").close();
 }
 
@@ -161,10 +173,9 @@ at("rank").addEventListener("change", showChart);
 at("filter").addEventListener("change", (event) => { turns.filter = event.target.value; turns.draw(); });
 at("tenant").addEventListener("change", (event) => { turns.tenant = event.target.value; turns.draw(); });
 at("pause").addEventListener("click", () => {
-  turns.paused = !turns.paused;
+  turns.pause(!turns.paused);
   at("pause").setAttribute("aria-pressed", String(turns.paused));
   at("pause").textContent = turns.paused ? "Go on" : "Pause";
-  if (!turns.paused) turns.draw();
 });
 window.addEventListener("hashchange", followHash);
 let width = 0;

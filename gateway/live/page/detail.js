@@ -4,9 +4,12 @@ import { playback, waterfall } from "./charts.js";
 import { clock, h, ms, seconds } from "./dom.js";
 import { ask } from "./link.js";
 
-export async function openTurn(dialog, id, tenant, snapshot) {
+/** Show a turn, unless `still()` says that another one, or none, is wanted by the time that it is known; of one that `runs` nothing is. */
+export async function openTurn(dialog, id, tenant, snapshot, { still, runs }) {
   const query = `id=${encodeURIComponent(id)}&tenant=${encodeURIComponent(tenant)}`;
-  const turn = await ask(`turn?${query}`);
+  const turn = runs ? null : await ask(`turn?${query}`);
+  if (!still()) return;
+  dialog.dataset.waits = turn ? "" : `turn=${encodeURIComponent(id)}&tenant=${encodeURIComponent(tenant)}`;
   dialog.replaceChildren(h("div", { class: "sheet" }, ...(turn ? told(turn, query, snapshot) : missing(id)),
     h("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => dialog.close() }, "✕")));
   if (!dialog.open) dialog.showModal();
@@ -16,7 +19,7 @@ export async function openTurn(dialog, id, tenant, snapshot) {
 function missing(id) {
   return [
     h("h2", { id: "turn-title" }, "Turn"),
-    h("p", null, `Turn ${id.slice(0, 200)} runs still, or is not remembered any more.`),
+    h("p", null, `Turn ${id.slice(0, 200)} runs still, or is not remembered any more. One that runs is shown when it has ended.`),
   ];
 }
 
@@ -107,7 +110,7 @@ function chunks(turn) {
 function texts(turn, snapshot) {
   if (!snapshot.texts) return h("p", { class: "hint" }, "Prompts and replies are not shown: VOICEMESH_GATEWAY_LIVE_TEXT=true shows them.");
   return h("section", null,
-    turn.prompt && [h("h3", null, "Prompt"), h("blockquote", null, turn.prompt)],
+    turn.prompt && [h("h3", null, "Prompt"), h("blockquote", { dir: "auto" }, turn.prompt)],
     h("h3", null, "Reply, as it was cut"),
-    h("blockquote", null, turn.chunks.length ? turn.chunks.map((chunk) => h("span", { class: "cut", title: `chunk ${chunk.index}: ${chunk.reason}` }, chunk.text)) : turn.text));
+    h("blockquote", { dir: "auto" }, turn.chunks.length ? turn.chunks.map((chunk) => h("span", { class: "cut", title: `chunk ${chunk.index}: ${chunk.reason}` }, chunk.text)) : turn.text));
 }

@@ -58,6 +58,18 @@ export function count(value) {
   return value.toLocaleString("en");
 }
 
+let ahead = 0;
+
+/** Take the gateway's time of day: it may be another machine's, whose clock is not the browser's. */
+export function setNow(unixMs) {
+  ahead = unixMs - Date.now();
+}
+
+/** The gateway's time of day, in milliseconds since 1970. */
+export function now() {
+  return Date.now() + ahead;
+}
+
 export function clock(unixMs) {
   return new Date(unixMs).toLocaleTimeString([], { hour12: false });
 }

@@ -4,11 +4,12 @@
 const API = "/live/api/";
 const POLL_MS = 2000;
 const STREAM_AGAIN_MS = 15000;
+const PATIENCE_MS = 10000;
 
 /** Ask for something; null where it cannot be had now. */
 export async function ask(path) {
   try {
-    const response = await fetch(API + path, { headers: { accept: "application/json" } });
+    const response = await fetch(API + path, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(PATIENCE_MS) });
     return response.ok ? await response.json() : null;
   } catch {
     return null; // the gateway is away: whoever asks does so again
@@ -21,6 +22,8 @@ export class Link {
   #polling = null;
   #retry = null;
   #last = "";
+  #held = null;
+  #time = 0;
 
   /** `listener` has `snapshot(told)`, `turn(row)` and `status(name)`. */
   constructor(listener) {
@@ -29,13 +32,15 @@ export class Link {
 
   async start() {
     this.rest();
+    const time = this.#time;
     this.#listener.status("connecting");
     await this.#snapshot();
-    this.#stream();
+    if (time === this.#time) this.#stream(); // else it was told to rest, or to start anew, meanwhile
   }
 
   /** Ask for nothing until `start`. */
   rest() {
+    this.#time += 1;
     this.#source?.close();
     this.#source = null;
     clearInterval(this.#polling);
@@ -44,10 +49,17 @@ export class Link {
   }
 
   async #snapshot() {
+    // What happens while the answer is under way is newer than it, and goes on top of it.
+    this.#held ??= [];
     const told = await ask("turns");
+    const held = this.#held ?? [];
+    this.#held = null;
     if (told) {
       this.#last = told.event_id;
       this.#listener.snapshot(told);
+    }
+    for (const [id, row] of held) {
+      if (!told || isBehind(id, told.event_id)) this.#listener.turn(row);
     }
     return told !== null;
   }
@@ -62,7 +74,9 @@ export class Link {
     };
     source.addEventListener("turn", (event) => {
       this.#last = event.lastEventId;
-      this.#listener.turn(JSON.parse(event.data));
+      const row = JSON.parse(event.data);
+      if (this.#held) this.#held.push([event.lastEventId, row]);
+      else this.#listener.turn(row);
     });
     source.addEventListener("reset", () => this.#snapshot());
     source.onerror = () => {
@@ -77,8 +91,18 @@ export class Link {
 
   #poll() {
     clearInterval(this.#polling);
-    const once = async () => this.#listener.status((await this.#snapshot()) ? "polling" : "reconnecting");
+    const time = this.#time;
+    const once = async () => {
+      const name = (await this.#snapshot()) ? "polling" : "reconnecting";
+      if (time === this.#time && this.#polling) this.#listener.status(name);
+    };
     this.#polling = setInterval(once, POLL_MS);
     once();
   }
+}
+
+/** Say whether an event is newer than another one; ids are EPOCH-NUMBER, and another epoch is another process. */
+function isBehind(id, other) {
+  const [[epoch, number], [others, before]] = [id, other].map((each) => each.split("-"));
+  return epoch === others && Number(number) > Number(before);
 }

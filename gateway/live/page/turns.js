@@ -1,7 +1,7 @@
 // The list of turns: those that run, then those that ended, newest first.
 
 import { stack } from "./charts.js";
-import { clock, h, ms } from "./dom.js";
+import { clock, h, ms, now } from "./dom.js";
 
 const MOST = 200;
 const AT_FIRST = 25;
@@ -13,6 +13,7 @@ export class Turns {
   paused = false;
   slowerThan = null;
   #rows = new Map();
+  #frozen = null;
   #parts = [];
   #limit = AT_FIRST;
   #list;
@@ -63,9 +64,21 @@ export class Turns {
     return [...new Set([...this.#rows.values()].map((row) => row.tenant))].sort();
   }
 
+  /** Say whether a turn runs. */
+  runs(tenant, id) {
+    return this.#rows.get(keyOf({ tenant, turn_id: id }))?.outcome === "running";
+  }
+
+  /** Stand still, so that somebody can read; what is chosen of the turns may change meanwhile. */
+  pause(paused) {
+    this.paused = paused;
+    this.#frozen = paused ? new Map(this.#rows) : null;
+    this.draw();
+  }
+
   /** Draw with the next picture, however much changes until then. */
   draw() {
-    if (this.#drawn || this.paused) return;
+    if (this.#drawn) return;
     this.#drawn = true;
     requestAnimationFrame(() => {
       this.#drawn = false;
@@ -83,7 +96,7 @@ export class Turns {
       degraded: (row) => row.degraded?.length > 0,
     }[this.filter] ?? SHOWN.all;
     const ours = (row) => this.tenant === "*" || this.tenant === `=${row.tenant}`;
-    const rows = [...this.#rows.values()].reverse().filter((row) => ours(row) && wanted(row));
+    const rows = [...(this.#frozen ?? this.#rows).values()].reverse().filter((row) => ours(row) && wanted(row));
     return [...rows.filter((row) => row.outcome === "running"), ...rows.filter((row) => row.outcome !== "running")];
   }
 
@@ -95,15 +108,25 @@ export class Turns {
     const whole = Math.max(1, Math.min(heard.at(-1) ?? 1, 4 * (heard[Math.floor(heard.length * 0.5)] || heard.at(-1) || 1)));
     const scale = Number(whole.toPrecision(2));
     const focused = document.activeElement?.dataset?.key;
-    this.#list.replaceChildren(...rows.map((row) => {
+    const wanted = rows.map((row) => {
       const key = keyOf(row);
       const known = this.#elements.get(key);
-      if (known && known.scale === scale) return known.element;
+      if (known) {
+        if (known.scale !== scale && row.parts?.length) known.element.querySelector(".bar").replaceChildren(stack(row.parts, scale, this.#parts));
+        known.scale = scale;
+        return known.element;
+      }
       const element = this.#row(row, scale);
       this.#elements.set(key, { element, scale });
       return element;
-    }));
-    if (focused) this.#list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    });
+    // What stays is not taken out and put in again: it would lose the focus, be read out anew, and miss a click.
+    const stays = new Set(wanted);
+    for (const element of [...this.#list.children]) if (!stays.has(element)) element.remove();
+    wanted.forEach((element, place) => {
+      if (this.#list.children[place] !== element) this.#list.insertBefore(element, this.#list.children[place] ?? null);
+    });
+    if (focused && document.activeElement?.dataset?.key !== focused) this.#list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     this.#more.hidden = all.length <= AT_FIRST;
     this.#more.textContent = all.length > rows.length ? `Show all ${all.length}` : `Show the last ${AT_FIRST}`;
     this.#none.hidden = rows.length > 0;
@@ -134,7 +157,7 @@ export class Turns {
   /** How long those have run that run. */
   #tick() {
     for (const element of this.#list.querySelectorAll(".elapsed")) {
-      const age = Math.max(0, Date.now() - Number(element.dataset.began));
+      const age = Math.max(0, now() - Number(element.dataset.began));
       element.textContent = `runs for ${(age / 1000).toFixed(1)} s`;
     }
   }
