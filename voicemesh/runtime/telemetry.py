@@ -142,11 +142,10 @@ def _provider(service: str, *, exports: bool) -> TracerProvider:
     )
     if exports:
         # Imported here: it costs start-up time and memory that only those who export should pay.
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - above
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - above
 
-        from voicemesh.runtime.span_wire import SpanExporter  # noqa: PLC0415 - above
-
-        provider.add_span_processor(BatchSpanProcessor(SpanExporter()))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
 
