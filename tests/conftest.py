@@ -17,6 +17,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.support.warm import warm
+
 # A module of tests that others import: its assertions are to explain themselves too.
 pytest.register_assert_rewrite("tests.contract.engine_suite", "tests.contract.engine_harness")
 
@@ -62,6 +64,13 @@ def leave_no_logging() -> Iterator[None]:
     if root.handlers != handlers:
         root.handlers[:] = handlers
         root.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_starts(clean_environment: None) -> Iterator[None]:
+    """Let processes of the mesh be forks of one that has imported them."""
+    with warm.allowed():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,11 +136,13 @@ async def _pulse(loop: asyncio.AbstractEventLoop) -> float:
 
 
 def _processes() -> set[psutil.Process]:
-    """Return the children that live, but for multiprocessing's own, which stays on purpose."""
+    """Return the children that live, but for those that stay on purpose: multiprocessing's and images."""
     return {
         child
         for child in psutil.Process().children()
-        if (command := _command(child)) and not any("resource_tracker" in word for word in command)
+        if child.pid not in warm.pids
+        and (command := _command(child))
+        and not any("resource_tracker" in word for word in command)
     }
 
 

@@ -17,6 +17,8 @@ import pytest
 
 from tests.contract.fake_gateway import FakeGateway, report, serve
 from tests.contract.tts_harness import TEXT, say, serving, sim
+from tests.support.command_line import Result, started, voicemesh
+from tests.support.warm import Running
 from tests.unit.critical_path.exports import request, span
 from tests.unit.critical_path.populations import noisy
 from voicemesh.gateway.v1 import gateway_pb2
@@ -34,41 +36,22 @@ TURN_FIELDS = {
 
 
 @dataclass
-class Result:
-    status: int
-    out: str
-    err: str
-
-
-@dataclass
 class Cli:
     address: str
     gateway: FakeGateway | None
     folder: Path
 
-    async def start(self, *arguments: str | bytes, stdin: int = DEVNULL) -> asyncio.subprocess.Process:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "VOICEMESH_ADDR": self.address,
-            "PYTHONWARNINGS": "error",
-            "PYTHONUTF8": "1",
-        }
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "voicemesh.cli", *arguments,
-            stdin=stdin, stdout=PIPE, stderr=PIPE, env=environment, cwd=self.folder,
-        )  # fmt: skip
+    async def start(self, *arguments: str | bytes, stdout: int = PIPE, stderr: int = PIPE) -> Running:
+        """Start a command in the test's folder."""
+        variables = {"VOICEMESH_ADDR": self.address}
+        return await started(
+            *arguments, environment=variables, folder=self.folder, stdout=stdout, stderr=stderr
+        )
 
     async def run(self, *arguments: str | bytes, stdin: bytes | None = None) -> Result:
-        process = await self.start(*arguments, stdin=DEVNULL if stdin is None else PIPE)
-        try:
-            out, err = await process.communicate(stdin)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode is not None
-        return Result(process.returncode, out.decode(), err.decode())
+        """Run a command in the test's folder to its end."""
+        variables = {"VOICEMESH_ADDR": self.address}
+        return await voicemesh(*arguments, environment=variables, folder=self.folder, stdin=stdin)
 
 
 @pytest.fixture
@@ -345,10 +328,7 @@ async def test_nothing_was_played_is_said_on_a_terminal_alone(cli):
     main, side = os.openpty()
     try:
         for arguments, hinted in ((("say", "Hi"), True), (("say", "Hi", "--json"), False)):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "voicemesh.cli", *arguments, "--addr", cli.address,
-                stdin=DEVNULL, stdout=DEVNULL, stderr=side, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            process = await cli.start(*arguments, stdout=DEVNULL, stderr=side)
             assert await process.wait() == 0
             os.write(side, b"end")
             said = b""

@@ -1,17 +1,14 @@
 """`voicemesh bench --compare` against a mesh: the same prompts to both, turn about."""
 
-import asyncio
 import json
-import os
 import pathlib
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.support.mesh import ROOT, Mesh
+from tests.support.command_line import voicemesh
+from tests.support.mesh import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 GUARD_S = 120.0
@@ -19,15 +16,9 @@ TURNS = 12
 
 
 async def bench(mesh: Mesh, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VOICEMESH_ADDR": mesh.address("gateway")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "voicemesh.cli", "bench", *arguments,
-        stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment,
-    )  # fmt: skip
-    async with asyncio.timeout(GUARD_S):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    done = await voicemesh("bench", *arguments, environment={"VOICEMESH_ADDR": mesh.address("gateway")})
+    assert done.status == 0, done.err
+    return done.out
 
 
 async def test_two_settings_are_asked_the_same_and_told_apart(mesh: Mesh) -> None:

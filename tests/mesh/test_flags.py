@@ -1,12 +1,10 @@
 """A flag that is changed while turns run: the next ones take it, none fails, one command takes it back."""
 
 import asyncio
-import os
 import pathlib
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 
-from tests.support.mesh import ROOT, Mesh, running_mesh
+from tests.support.command_line import voicemesh
+from tests.support.mesh import Mesh, running_mesh
 from tests.support.otlp import otlp_receiver
 from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh
 from voicemesh.flags.definitions import CHUNK_POLICY
@@ -18,14 +16,9 @@ UNPACED = SpeechOptions(max_lead_ms=0)
 
 async def flags(path: pathlib.Path, *arguments: str) -> str:
     """Run `voicemesh flags`; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VOICEMESH_FLAGS_FILE": str(path)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "voicemesh.cli", "flags", *arguments,
-        stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environment,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    done = await voicemesh("flags", *arguments, environment={"VOICEMESH_FLAGS_FILE": str(path)})
+    assert done.status == 0, done.err
+    return done.out
 
 
 def is_refused(mesh: Mesh) -> bool:

@@ -1,14 +1,13 @@
 """Turns in every encoding and at other rates, decoded as a caller decodes them, and held against PCM."""
 
-import asyncio
 import re
-import sys
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 
+from tests.support.command_line import voicemesh
 from tests.support.decoding import decoded_file, decoded_mu_law, decoded_opus, likeness, samples_of
 from tests.support.mesh import Mesh
 from voicemesh.client import Recording, SpeechOptions, VoiceMesh
@@ -125,12 +124,10 @@ async def test_http_gives_files_that_are_opened(mesh: Mesh, name: str, media_typ
 @pytest.mark.parametrize("end", ["flac", "opus", "mp3", "aac", "ulaw", "wav"])
 async def test_the_command_line_writes_the_file_that_is_named(mesh: Mesh, tmp_path: Path, end: str) -> None:
     out = tmp_path / f"said.{end}"
-    arguments = ["say", TEXT, "--out", str(out), "--rate", "16000", "--addr", mesh.address("gateway")]
-    command = [sys.executable, "-m", "voicemesh.cli", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0
-    length = re.search(r"\((\d+\.\d+) s, 16000 Hz\)", printed.decode())
+    address = mesh.address("gateway")
+    said = await voicemesh("say", TEXT, "--out", str(out), "--rate", "16000", "--addr", address)
+    assert said.status == 0
+    length = re.search(r"\((\d+\.\d+) s, 16000 Hz\)", said.out)
     assert length is not None
     if end == "ulaw":
         heard, rate_hz = decoded_mu_law(out.read_bytes()), 16000

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from tests.support.mesh import ROOT, Mesh, running_mesh
+from tests.support.command_line import voicemesh
+from tests.support.mesh import Mesh, running_mesh
 from tests.support.openai_server import OpenAiServer
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh
@@ -71,23 +71,8 @@ async def test_a_paraphrase_is_answered_by_the_reply_and_its_audio_and_says_so(s
 
 
 async def test_the_command_line_tells_how_often(similar: Mesh) -> None:
-    command = (
-        sys.executable,
-        "-m",
-        "voicemesh.cli",
-        "cache",
-        "stats",
-        "--cache-addr",
-        similar.address("cache"),
-    )
-    shown = []
-    for option in ((), ("--json",)):
-        process = await asyncio.create_subprocess_exec(
-            *command, *option, cwd=ROOT, stdout=asyncio.subprocess.PIPE
-        )
-        async with asyncio.timeout(GUARD_S):
-            out, _ = await process.communicate()
-        shown.append(out.decode())
+    command = ("cache", "stats", "--cache-addr", similar.address("cache"))
+    shown = [(await voicemesh(*command, *option)).out for option in ((), ("--json",))]
     counted = json.loads(shown[1])["caches"][0]["similar"]
     assert isinstance(counted["hits"], int)
     assert f"similar prompts: {counted['hits']} found" in shown[0]

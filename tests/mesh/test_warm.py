@@ -3,14 +3,14 @@
 import asyncio
 import json
 import pathlib
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.support.mesh import ROOT, Mesh, running_mesh
+from tests.support.command_line import voicemesh
+from tests.support.mesh import Mesh, running_mesh
 from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,14 +41,8 @@ async def rolling(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
 
 
 async def warm(mesh: Mesh, path: pathlib.Path, *options: str) -> tuple[int, dict[str, Any]]:
-    command = (sys.executable, "-m", "voicemesh.cli", "warm", str(path), "--json")
-    process = await asyncio.create_subprocess_exec(
-        *(*command, "--addr", mesh.address("gateway"), *options), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(GUARD_S):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, json.loads(out) if out else {}
+    done = await voicemesh("warm", str(path), "--json", "--addr", mesh.address("gateway"), *options)
+    return done.status, json.loads(done.out) if done.out else {}
 
 
 async def said(mesh: Mesh, text: str, *, tenant: str = "", **options: Any) -> TurnReport:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.delaying_proxy import DelayingProxy, delaying_proxy
+from tests.support.warm import MESH, Running, warm
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
@@ -31,7 +33,7 @@ class MeshProcess:
     """One process of the mesh."""
 
     name: str
-    process: asyncio.subprocess.Process
+    process: Running
     lines: list[str] = field(default_factory=list)
     """What it wrote to standard error."""
     reader: "asyncio.Task[None] | None" = None
@@ -122,16 +124,15 @@ class Mesh:
             own = {"VOICEMESH_GATEWAY_LISTEN": self.address(name), "VOICEMESH_HTTP_ENABLED": "false"}
             module, environment = "gateway", {**environment, **(own if name != "gateway" else {})}
         has = self.own.get(name, Own())
-        process = await asyncio.create_subprocess_exec(
-            *has.wrapper,
-            sys.executable,
-            "-m",
-            module,
-            cwd=ROOT,
-            env={**environment, **has.environment},
-            stdin=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        environment = {**environment, **has.environment}
+        # Python looks at variables of its own when it begins, and so before a fork.
+        if has.wrapper or any(variable.startswith("PYTHON") for variable in has.environment):
+            process: Running = await asyncio.create_subprocess_exec(
+                *has.wrapper, sys.executable, "-m", module,
+                cwd=ROOT, env=environment, stdin=PIPE, stderr=PIPE,
+            )  # fmt: skip
+        else:
+            process = await warm.start(MESH, module, environment=environment, stdin=PIPE, stderr=PIPE)
         started = MeshProcess(name, process)
         started.reader = asyncio.create_task(_read_lines(process, started.lines), name=f"log of {name}")
         return started
@@ -169,7 +170,7 @@ async def _until(call: Any, wanted: int, *, equal: bool) -> None:
             return
 
 
-async def _read_lines(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+async def _read_lines(process: Running, lines: list[str]) -> None:
     assert process.stderr is not None
     while line := await process.stderr.readline():
         lines.append(line.decode().rstrip("\n"))
