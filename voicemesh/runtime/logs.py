@@ -70,7 +70,11 @@ def configure(service: str, *, level: str, fmt: str, trace_url: str = "") -> Non
     rendered: list[Any] = (
         [structlog.processors.format_exc_info, to_json]
         if fmt == "json" or (fmt == "auto" and not terminal)
-        else [_escape, structlog.dev.ConsoleRenderer(colors=terminal)]
+        # The default shows the variables of each frame: keys, and what callers said.
+        else [
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback),
+        ]
     )
     stream = cast("TextIO", _StandardError())
     structlog.configure(

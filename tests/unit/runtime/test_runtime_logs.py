@@ -142,3 +142,20 @@ async def test_lines_of_a_call_say_its_turn_in_all_its_tasks_and_no_others(
     first, second = sorted(lines(capsys), key=lambda line: str(line["event"]))
     assert (first["turn_id"], first["trace_id"]) == ("t", "ab")
     assert not {"turn_id", "trace_id"} & set(second)
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_a_traceback_shows_no_variable(capsys: pytest.CaptureFixture[str], fmt: str) -> None:
+    def fail(number: int) -> None:
+        key = f"sk-of-somebody-{number}"
+        raise ZeroDivisionError(len(key))
+
+    logs.configure("tts", level="info", fmt=fmt)
+    try:
+        fail(17)
+    except ZeroDivisionError:
+        logs.get_logger("m").exception("failed")
+    text = capsys.readouterr().err
+    assert "in fail" in text
+    assert "ZeroDivisionError: 17" in text
+    assert "sk-of-somebody-17" not in text
