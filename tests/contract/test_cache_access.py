@@ -2,11 +2,9 @@
 
 import pathlib
 import re
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Final
 
-import pytest
 from structlog.testing import capture_logs
 
 from tests.contract.cache_harness import (
@@ -23,7 +21,7 @@ from tests.contract.cache_harness import (
     speech,
     until,
 )
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2
 
 PAGE: Final = pathlib.Path(__file__).parents[2] / "docs" / "cache.md"
@@ -35,12 +33,6 @@ def documented() -> list[str]:
     found = re.search(r"ACL SETUSER (.*?)\n```", PAGE.read_text(), re.DOTALL)
     assert found is not None
     return found[1].replace("\\\n", " ").split()
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
 
 
 async def run_all(one: Cache, two: Cache, redis: RedisServer) -> None:

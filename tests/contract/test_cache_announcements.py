@@ -23,20 +23,8 @@ from tests.contract.cache_harness import (
     until,
 )
 from tests.support.redis_proxy import RedisProxy, redis_proxy
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(unix_address, redis_url=redis.url) as running:
-        yield running
 
 
 @pytest.fixture

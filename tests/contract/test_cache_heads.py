@@ -1,7 +1,7 @@
 """The head of an entry before the rest: from memory, from Redis, and where the rest is lost."""
 
 import pathlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -20,31 +20,13 @@ from tests.contract.cache_harness import (
     until,
 )
 from tests.support.redis_proxy import redis_proxy
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.common.v1 import common_pb2
 
 REDIS = cache_pb2.CACHE_TIER_REDIS
 MEMORY = cache_pb2.CACHE_TIER_MEMORY
 LONG = speech(20)  # 882 kB
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(unix_address, redis_url=redis.url) as running:
-        yield running
-
-
-@pytest.fixture
-async def second(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(f"{unix_address}-2", redis_url=redis.url) as running:
-        yield running
 
 
 async def put(cache: Cache, redis: RedisServer, value: cache_pb2.CacheValue) -> None:

@@ -1,6 +1,5 @@
 """Invalidation by tag, and of what is under way, in memory and in a real Redis, over two replicas."""
 
-from collections.abc import AsyncIterator
 from functools import partial
 
 import grpc
@@ -19,30 +18,11 @@ from tests.contract.cache_harness import (
     name_of,
     reply,
     reply_key,
-    running_cache,
     sound,
     until,
 )
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(unix_address, redis_url=redis.url) as running:
-        yield running
-
-
-@pytest.fixture
-async def second(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(f"{unix_address}-2", redis_url=redis.url) as running:
-        yield running
 
 
 async def put(

@@ -1,7 +1,6 @@
 """The scripts in a real Redis answer and send what the records of the unit tests do, whatever is asked."""
 
 import random
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -21,7 +20,7 @@ from services.cache.records import (
     Taken,
     Yield,
 )
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from tests.unit.cache.fake_records import FakeRecords
 from tests.unit.cache.values_for_tests import FORMAT, audio, audio_key
 from voicemesh.runtime.clock import ManualClock
@@ -31,12 +30,6 @@ HOLD_MS = 600_000
 REPLICAS = ("aa", "bb", "cc")
 NAME = audio_key().name
 RECORD = lease_scripts.PREFIX + NAME
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
 
 
 class Both:

@@ -25,7 +25,7 @@ from tests.contract.cache_harness import (
     running_cache,
     until,
 )
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.channels import open_channel
@@ -33,12 +33,6 @@ from voicemesh.runtime.channels import open_channel
 PATIENT = {"cache_lease_ttl_ms": 60_000, "cache_lease_heartbeat_ms": 2000}
 """On a busy machine nobody is to be taken for stalled or dead who is not."""
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -18,25 +18,13 @@ from tests.contract.cache_harness import (
     sound,
     until,
 )
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.runtime.breaker_metrics import BREAKER_STATE
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
 
 
 @pytest.fixture
 async def alone(unix_address: str) -> AsyncIterator[Cache]:
     async with running_cache(unix_address, cache_memory_bytes=1024 * 1024) as running:
-        yield running
-
-
-@pytest.fixture
-async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(unix_address, redis_url=redis.url) as running:
         yield running
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import pathlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -34,24 +34,6 @@ from voicemesh.cache.v1 import cache_pb2
 
 REDIS = cache_pb2.CACHE_TIER_REDIS
 MEMORY = cache_pb2.CACHE_TIER_MEMORY
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(unix_address, redis_url=redis.url) as running:
-        yield running
-
-
-@pytest.fixture
-async def second(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(f"{unix_address}-2", redis_url=redis.url) as running:
-        yield running
 
 
 async def stored(redis: RedisServer, key: cache_pb2.CacheKey) -> bytes:

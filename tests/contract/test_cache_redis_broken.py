@@ -5,7 +5,6 @@ Killed, stopped, full, spoilt, foreign, absent and wrongly addressed ones are in
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -25,23 +24,11 @@ from tests.contract.cache_harness import (
     sound,
     until,
 )
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2
 
 REDIS = cache_pb2.CACHE_TIER_REDIS
 MEMORY = cache_pb2.CACHE_TIER_MEMORY
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-async def cache(unix_address: str, redis: RedisServer) -> AsyncIterator[Cache]:
-    async with running_cache(unix_address, redis_url=redis.url) as running:
-        yield running
 
 
 async def command(client: Redis, *words: str) -> None:

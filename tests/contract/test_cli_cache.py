@@ -17,16 +17,10 @@ from tests.contract.cache_harness import (
     until,
 )
 from tests.contract.test_cli import Cli, nowhere
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from voicemesh.cache.v1 import cache_pb2
 
 __all__ = ["nowhere"]
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with redis_server() as server:
-        yield server
 
 
 @pytest.fixture

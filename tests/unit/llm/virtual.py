@@ -13,6 +13,7 @@ from services.llm.core.model import (
     AttemptError,
     Connected,
     Delta,
+    FallbackNotice,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -22,6 +23,8 @@ from services.llm.core.model import (
     ProviderEnd,
     ProviderEvent,
     ProviderRequest,
+    ResumedNotice,
+    RetryNotice,
     Role,
     TextPart,
     TextPiece,
@@ -30,6 +33,7 @@ from services.llm.core.model import (
 )
 from services.llm.core.retries import Budget, RetryPolicy
 from tests.support.virtual_time import LoopClock
+from voicemesh.runtime.clock import ManualClock
 from voicemesh.runtime.errors import LlmUnavailableError
 
 
@@ -219,3 +223,29 @@ class Line:
     @property
     def text(self) -> str:
         return "".join(event.text for event in self.read if isinstance(event, Delta))
+
+
+def another(*attempts: list[Step]) -> ScriptedProvider:
+    """Return a provider to fall back to, which says `Hi` unless it is told something else."""
+    return ScriptedProvider(*(attempts or ([*pieces("Hi"), END],)), name="second")
+
+
+def notices(line: Line) -> list[type]:
+    """Return what the caller was told about providers, by kind."""
+    return [
+        type(event) for event in line.read if isinstance(event, (RetryNotice, FallbackNotice, ResumedNotice))
+    ]
+
+
+def listed(name: str, model: str, *models: str) -> ListedProvider:
+    """List a provider with a model of its own and others."""
+    provider = ScriptedProvider(name=name)
+    provider.model = model
+    return ListedProvider(provider, ProviderSpec(name, models), ManualClock())
+
+
+def replace_buffer(line: Line) -> Line:
+    """Prepare a further generation of the same providers."""
+    line.buffer, line.read = ReplyBuffer(), []
+    line.generation = line.again()
+    return line
