@@ -28,15 +28,19 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
 fi
 
 # Debian starts what it installs. Whoever may forbid it is asked through this file; one that is there decides itself.
-POLICY=/usr/sbin/policy-rc.d
+POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 if [ ! -e "$POLICY" ]; then
     trap 'rm -f "$POLICY"' EXIT
     printf '#!/bin/sh\nexit 101\n' >"$POLICY"
     chmod 755 "$POLICY"
 fi
 export DEBIAN_FRONTEND=noninteractive
+# Others may be installing, and a mirror may be slow to answer.
+apt_get() { apt-get -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 --quiet --quiet "$@"; }
 {
-    apt-get update --quiet --quiet
+    # A source that cannot be reached may be none of those that have the packages: the install decides.
+    apt_get update || echo "apt-get update failed; trying what is known of the packages." >&2
     # shellcheck disable=SC2086 # names of packages, one word each
-    apt-get install --yes --quiet --quiet --no-install-recommends $wanted
+    apt_get install --yes --no-install-recommends $wanted ||
+        { echo "$(paste -sd ' ' <<<"$wanted") could not be installed: see above."; exit 1; }
 } >&2

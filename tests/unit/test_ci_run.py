@@ -83,6 +83,36 @@ def test_a_machine_on_which_nothing_can_be_installed_says_what_is_left_out(tmp_p
     assert "chromium prometheus promtool are left out: install chromium prometheus." in done.stderr
 
 
+@pytest.mark.parametrize(("works", "status"), [("install", 0), ("update", 1), ("nothing", 1)])
+def test_what_root_cannot_install_fails_the_run(tmp_path: pathlib.Path, works: str, status: int) -> None:
+    for name in ("bash", "env", "paste", "sort", "chmod", "rm"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    policy = tmp_path / "policy-rc.d"
+    programs = {
+        "id": "echo 0",
+        # Nothing is started: as long as it installs, the machine's policy forbids that.
+        "apt-get": f"""case "$*" in *" {works}"*) [ -x {policy} ] && echo "$*" ;; *) exit 100 ;; esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "tools" / "ci_machine.sh"],
+        env={"PATH": str(tmp_path), "POLICY_RC_D": str(policy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert not policy.exists()
+    if status:
+        assert "chromium prometheus could not be installed" in done.stderr
+    else:
+        # Without a network for `update`, too, where the packages are known.
+        assert "apt-get update failed" in done.stderr
+        assert "install --yes --no-install-recommends chromium prometheus" in done.stderr
+
+
 def test_a_failure_is_passed_on(tmp_path: pathlib.Path) -> None:
     assert run(tmp_path, "exit 2").returncode == 2
 
