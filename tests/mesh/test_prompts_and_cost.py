@@ -37,7 +37,6 @@ async def mesh(provider: OpenAiServer) -> AsyncIterator[Mesh]:
         VOICEMESH_PRICES_LLM=json.dumps(PRICES),
         VOICEMESH_PRICES_SPEECH=json.dumps({"*": {"mchar": 10_000, "engine_second": 0.001}}),
     ) as mesh:
-        await mesh.start()
         yield mesh
 
 

@@ -112,9 +112,12 @@ class Mesh:
     async def start(self, *names: str) -> None:
         """Start some processes (all, if none is named) and wait until they are SERVING.
 
-        `gateway-NAME` is one more gateway in front of the same services, without HTTP.
+        `gateway-NAME` is one more gateway in front of the same services, without HTTP. One that is there
+        already is made anew: what it was is ended first.
         """
         for name in names or SERVICES:
+            if name in self.processes:
+                await self.processes[name].kill()
             self.processes[name] = await self._spawn(name)
         await asyncio.gather(*(self.wait_serving(name) for name in names or SERVICES))
 
