@@ -38,8 +38,8 @@ _ENDPOINTS: Final = {
     "POST /v1/audio/speech": "text in, audio out while it is made; as OpenAI's clients ask for it",
     "GET /v1/voices": "what can speak",
     "GET /healthz": "200 while turns can be taken, else 503",
-    "GET /metrics": "the gateway's metrics for Prometheus, where it is scraped at all",
 }
+_METRICS: Final = {"GET /metrics": "the gateway's metrics for Prometheus, at its own address, too"}
 _LIVE: Final = {
     "GET /live": "turns as they happen, for browsers on this machine; see VOICEMESH_GATEWAY_LIVE_PAGE",
 }
@@ -82,6 +82,7 @@ class HttpEdge:
         self._speech = Speech(turns, sessions)
         self._readiness = readiness
         self._page = page
+        self._metrics = metrics or Metrics.off()
         self._socket = _bind(listen)
         self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
         app = Starlette(
@@ -90,7 +91,7 @@ class HttpEdge:
                 Route("/v1/audio/speech", self._speech.answer, methods=["POST"]),
                 Route("/v1/voices", self._voices),
                 Route("/healthz", self._health),
-                Route("/metrics", MetricsPage(metrics or Metrics.off()).answer),
+                Route("/metrics", MetricsPage(self._metrics).answer),
                 *(page.routes if page is not None else ()),
             ],
         )
@@ -137,7 +138,11 @@ class HttpEdge:
         headers = {"vary": "accept"}
         if self._page is not None and _wants_page(request) and self._page.admits(request):
             return RedirectResponse(PATH, 303, headers)
-        endpoints = {**_ENDPOINTS, **(_LIVE if self._page is not None else {})}
+        endpoints = {
+            **_ENDPOINTS,
+            **(_METRICS if self._metrics.scraping is not None else {}),
+            **(_LIVE if self._page is not None else {}),
+        }
         return JSONResponse(
             {"name": "voicemesh", "version": version(), "endpoints": endpoints}, headers=headers
         )
