@@ -119,7 +119,9 @@ class Outgoing:
                 account.slack_us = self.player.slack_ns(now_ns) // 1000
                 steps = walk.steps
         progress.sent_samples += samples
-        self._blame(progress, self.player.add(samples, now_ns), steps, now_ns)
+        dry_ns = self.player.add(samples, now_ns)
+        if dry_ns:
+            self._blame(progress, dry_ns, steps, now_ns)
 
     def _rest(self, progress: Progress, now_ns: int) -> None:
         """Have the player rest, for the caller speaks now; nobody has spoken for as long as it was dry."""
@@ -130,12 +132,11 @@ class Outgoing:
             if marks.asked_ns and not marks.first_frame_ns:  # engines were at work on it all the while
                 marks.first_frame_ns, marks.synthesis_us = now_ns, (now_ns - marks.asked_ns) // 1000
             steps = walk_later(self._received_ns, self._heard_before(progress), marks).steps
-        self._blame(progress, dry_ns, steps, now_ns)
+        if dry_ns:
+            self._blame(progress, dry_ns, steps, now_ns)
 
     def _blame(self, progress: Progress, dry_ns: int, steps: list[Step] | None, now_ns: int) -> None:
         """Note that the player was dry until now: by the steps of a chunk's way, None in the midst of it."""
-        if not dry_ns:
-            return
         if steps is None:
             shares = {progress.marks.source: dry_ns}
         else:

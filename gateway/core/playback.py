@@ -41,7 +41,8 @@ class Player:
         """Take audio that is sent now; return for how many nanoseconds the player was dry before it."""
         if self._began_ns is None:
             self._began_ns = now_ns
-        dry_ns = self._go_on(now_ns)
+        slack_ns = self.slack_ns(now_ns)
+        dry_ns = self._go_on(-slack_ns) if slack_ns < 0 else 0
         self._resting = False
         self.samples += samples
         return dry_ns
@@ -51,13 +52,12 @@ class Player:
 
         Return for how many nanoseconds the player was dry before that.
         """
-        dry_ns = self._go_on(now_ns)
+        dry_ns = self._go_on(max(0, -self.slack_ns(now_ns)))
         self._resting = True
         return dry_ns
 
-    def _go_on(self, now_ns: int) -> int:
-        """End the time that it stood dry; return how long that was, where it is an underrun."""
-        dry_ns = max(0, -self.slack_ns(now_ns))
+    def _go_on(self, dry_ns: int) -> int:
+        """End the time that it stood dry, `dry_ns`; return how long that was, where it is an underrun."""
         if not dry_ns or self._began_ns is None:
             return 0
         self._began_ns += dry_ns
@@ -79,7 +79,8 @@ class Player:
 
     def in_hand_ms(self, now_ns: int) -> float:
         """Milliseconds of audio that were sent and not played by `now_ns`."""
-        return min(max(0.0, self.slack_ns(now_ns) / 1e6), self.audio_ms)
+        slack_ns = self.slack_ns(now_ns)  # asked for several times a frame
+        return min(slack_ns / 1e6, self.audio_ms) if slack_ns > 0 else 0.0
 
 
 class LeadingSilence:

@@ -96,42 +96,36 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
     def _measured(
         self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str, *, streams: bool
     ) -> Callable[[Any, Any], Awaitable[Any]]:
+        of_turn = method not in _OF_MANY_TURNS
+
+        # One coroutine, and no more: it is resumed for every message of a stream.
         async def measured(request: Any, context: Any) -> Any:
             metadata = context.invocation_metadata()
             trace = telemetry.extract(metadata)
             known = {"trace_id": telemetry.trace_id_of_context(trace), "turn_id": _turn_id_of(metadata)}
+            began = _Began(of_turn=of_turn)
+            cancelled = False
             with logs.about(**{name: value for name, value in known.items() if value}):
-                return await self._call(behaviour, request, context, method, trace, streams=streams)
+                try:
+                    if streams:
+                        request = _Requests(request, began)
+                    else:
+                        began.note(request)
+                    return await behaviour(request, context)
+                except asyncio.CancelledError:
+                    cancelled = True
+                    raise
+                finally:
+                    if began.at_s:
+                        self._took(method, began.at_s, context, trace, cancelled=cancelled)
 
         return measured
 
-    async def _call(
-        self,
-        behaviour: Callable[[Any, Any], Awaitable[Any]],
-        request: Any,
-        context: Any,
-        method: str,
-        trace: Context,
-        *,
-        streams: bool,
-    ) -> Any:
-        began = _Began(of_turn=method not in _OF_MANY_TURNS)
-        if streams:
-            request = _Requests(request, began)
-        else:
-            began.note(request)
-        cancelled = False
-        try:
-            return await behaviour(request, context)
-        except asyncio.CancelledError:
-            cancelled = True
-            raise
-        finally:
-            if began.at_s:
-                code = _code_of(context, cancelled=cancelled)
-                took_s = time.monotonic() - began.at_s
-                self._meter.took(method, code, took_s, get_current_span(trace))
-                _log.debug("call ended", method=method, code=code.name, duration_ms=round(1000 * took_s, 3))
+    def _took(self, method: str, began_s: float, context: Any, trace: Context, *, cancelled: bool) -> None:
+        code = _code_of(context, cancelled=cancelled)
+        took_s = time.monotonic() - began_s
+        self._meter.took(method, code, took_s, get_current_span(trace))
+        _log.debug("call ended", method=method, code=code.name, duration_ms=round(1000 * took_s, 3))
 
 
 class _Began:
