@@ -6,43 +6,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicemesh.cli.bench_figures import (
-    BANDS,
-    UNATTRIBUTED,
     Turn,
-    band,
     errors_of,
-    heard_of,
     loose_share,
-    made_of,
     underruns_by_cause,
 )
+from voicemesh.cli.bench_slow import waits
 from voicemesh.cli.failures import hint_for
-from voicemesh.stages import Stage
+from voicemesh.critical_path.causes import advice as what_helps
+from voicemesh.stages import STAGES, Stage
 
 _LATE_MS: Final = 10.0
-_MOSTLY: Final = 0.5
-_LARGE: Final = 0.2
 _FEW_HITS: Final = 0.25
 _KNEE_GAIN: Final = 1.15
 _KNEE_COST: Final = 1.5
-_FEWEST_BAND: Final = 20
-"""Turns with audio from which slow ones are told apart from typical ones."""
+_FEWEST_TURNS: Final = 20
+"""Turns from which on a rate that was not reached says something."""
+_STAGES: Final = frozenset(stage.value for stage in STAGES)
 CUT_SHORT: Final = "the run was ended before its turns had: those that had not ended are not counted"
-
-ADVICE: Final[Mapping[str, str]] = {
-    Stage.ADMISSION: "turns wait to be let in: the gateway is at its limit, add gateways or lower the load",
-    Stage.HISTORY: "reading the session's history is slow: look at the cache and its Redis",
-    Stage.REPLY_CACHE: "looking for cached replies is slow: look at the cache and its Redis",
-    Stage.LLM_CONNECT: "the provider is slow to answer at all: look at the network to it, and its queue",
-    Stage.LLM_TTFT: "the model is slow to its first token: shorter prompts, a prompt cache, a smaller model",
-    Stage.LLM_TEXT: "chunk 1 waits for its words: a faster model, or --policy words:N for a shorter one",
-    Stage.CHUNK_HOLD: "the chunker holds chunk 1 back: try --policy clause or words:N",
-    Stage.AUDIO_CACHE: "looking for cached audio is slow: look at the cache and its Redis",
-    Stage.TTS_QUEUE: "chunks wait for a replica: add replicas of {voice}, or lower the load",
-    Stage.TTS_SYNTHESIS: "the engine is slow to its first frame: a faster voice, or a GPU",
-    Stage.TRANSPORT: "time is lost between the processes: they may be short of CPU, or far apart",
-    Stage.GATEWAY: "the gateway itself is slow: it may be short of CPU",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +58,14 @@ class Step:
     warmup_failed: int = 0
 
 
-def advice(steps: Sequence[Step], voice: str = "") -> list[str]:
-    """Return what the numbers say, most urgent first.
-
-    Args:
-        steps: Every load, lightest first.
-        voice: Who spoke; "" for the mesh's default.
-
-    """
+def advice(steps: Sequence[Step]) -> list[str]:
+    """Return what the numbers of every load, lightest first, say: most urgent first."""
     turns = [turn for step in steps for turn in step.turns]
     lines = failures(turns)
     lines += [line for step in steps for line in _of_tool(step, many=len(steps) > 1)]
-    lines += _underruns(steps, voice)
+    lines += _underruns(turns)
     lines += _knee(steps)
-    lines += _slow(steps, voice)
+    lines += waits([(step.load, step.turns) for step in steps])
     loose = loose_share(turns)
     if loose > 0.01:
         lines.append(f"{loose:.1%} of the time to first audio is unattributed (p95): read p95 with care")
@@ -133,7 +108,7 @@ def _of_tool(step: Step, *, many: bool) -> list[str]:
     elif (
         step.rate_per_s
         and step.summary["turns_per_s"] < 0.8 * step.rate_per_s
-        and len(step.turns) > _FEWEST_BAND
+        and len(step.turns) > _FEWEST_TURNS
     ):
         lines.append(
             f"{step.rate_per_s:g} turns a second were asked for, {step.summary['turns_per_s']:.1f} answered; "
@@ -142,19 +117,16 @@ def _of_tool(step: Step, *, many: bool) -> list[str]:
     return lines
 
 
-def _underruns(steps: Sequence[Step], voice: str) -> list[str]:
-    turns = [turn for step in steps for turn in step.turns]
+def _underruns(turns: Sequence[Turn]) -> list[str]:
     dry = sum(turn["underruns"] > 0 for turn in turns)
     if not dry:
         return []
     said = f"in {dry} {'turn' if dry == 1 else 'turns'} a player would have run dry: "
-    causes = {cause: count for cause, count in underruns_by_cause(turns).items() if cause in ADVICE}
+    causes = {cause: count for cause, count in underruns_by_cause(turns).items() if cause in _STAGES}
     if causes:
         stage, count = next(iter(causes.items()))
-        what = ADVICE[stage].format(voice=voice or "the voice")
-        return [f"{said}{stage} caused {count} of {sum(causes.values())} underruns: {what}"]
-    what = f"add replicas of {voice or 'the voice'}, or lower the load"
-    return [f"{said}synthesis or text is slower than speech; {what}"]
+        return [f"{said}{stage} caused {count} of {sum(causes.values())} underruns: {what_helps(stage, '')}"]
+    return [f"{said}synthesis or text is slower than speech; {what_helps(Stage.TTS_QUEUE, '')}"]
 
 
 def _knee(steps: Sequence[Step]) -> list[str]:
@@ -173,45 +145,6 @@ def _knee(steps: Sequence[Step]) -> list[str]:
             )
             return [said]
     return []
-
-
-def _slow(steps: Sequence[Step], voice: str) -> list[str]:
-    """Name the stage that most of the slow turns' time went to, at the highest load and at the lowest."""
-    heard = [step for step in steps if heard_of(step.turns)]
-    if not heard:
-        return []
-    last = heard[-1]
-    few = len(heard_of(last.turns)) < _FEWEST_BAND
-    made = made_of(heard_of(last.turns) if few else band(last.turns, *BANDS["p95 and above"]))
-    stage, share = _largest(made)
-    urgency = "most" if share > _MOSTLY else "the largest part"
-    of = "" if few else " of the slowest 5%"
-    where = "" if len(heard) == 1 else f" at {last.load}"
-    what = ADVICE[stage].format(voice=voice or "the voice")
-    line = f"{stage} is {urgency} of the time to first audio{of}{where} ({share:.0%}"
-    if few:
-        return [f"{line}): {what}"]
-    typical = made_of(band(last.turns, *BANDS["p40 to p60"]))
-    line += f", {made[stage]:.0f} ms; {typical[stage]:.0f} ms in the typical turn"
-    if len(heard) > 1:
-        lightest = made_of(band(heard[0].turns, *BANDS["p95 and above"]))
-        line += f", {lightest[stage]:.0f} ms at {heard[0].load}"
-    lines = [f"{line}): {what}"]
-    usual, usual_share = _largest(typical)
-    if usual != stage and usual_share > _LARGE:
-        what = ADVICE[usual].format(voice=voice or "the voice")
-        lines.append(
-            f"{usual} is the largest part of the typical turn's time to first audio{where} "
-            f"({usual_share:.0%}, {typical[usual]:.0f} ms): {what}"
-        )
-    return lines
-
-
-def _largest(made: Mapping[str, float]) -> tuple[str, float]:
-    stages = {name: value for name, value in made.items() if name != UNATTRIBUTED}
-    stage = max(stages, key=stages.__getitem__)
-    whole = sum(made.values())
-    return stage, stages[stage] / whole if whole else 0.0
 
 
 def _cache(turns: Sequence[Turn]) -> list[str]:

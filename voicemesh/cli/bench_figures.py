@@ -17,8 +17,6 @@ UNKNOWN: Final = "unknown"
 BY_DESIGN: Final = "by design"
 PARTS: Final = (*(stage.value for stage in STAGES), UNATTRIBUTED)
 """What the time to first audio adds up from, in order of the path."""
-BANDS: Final = {"p40 to p60": (0.40, 0.60), "p95 and above": (0.95, 1.0)}
-"""Turns by the rank of their time to first audio: the typical ones, and the slow ones."""
 
 
 def kind_of(turn: Turn) -> str:
@@ -50,25 +48,6 @@ def parts_of(turn: Turn) -> dict[str, float]:
         **{stage.value: stages.get(stage.value, 0.0) for stage in STAGES},
         UNATTRIBUTED: turn["unattributed_ms"],
     }
-
-
-def band(turns: Sequence[Turn], low: float, high: float) -> list[Turn]:
-    """Return the turns with audio whose rank by time to first audio, 0 to 1, lies between; at least one.
-
-    None only where no turn had audio.
-    """
-    ordered = sorted(heard_of(turns), key=lambda turn: turn["ttfa_ms"])
-    last = len(ordered) - 1
-    found = [turn for rank, turn in enumerate(ordered) if low * last <= rank <= high * last]
-    return found or ordered[round(low * last) : round(low * last) + 1]
-
-
-def made_of(turns: Sequence[Turn]) -> dict[str, float]:
-    """Return the mean of each part of the time to first audio, in milliseconds."""
-    if not turns:
-        return dict.fromkeys(PARTS, 0.0)
-    parts = [parts_of(turn) for turn in turns]
-    return {name: sum(each[name] for each in parts) / len(parts) for name in PARTS}
 
 
 def underruns_by_cause(turns: Sequence[Turn]) -> dict[str, int]:

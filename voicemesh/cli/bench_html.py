@@ -55,13 +55,13 @@ def _run(result: Mapping[str, Any]) -> list[str]:
     body = [
         tag("p", escape(" · ".join(filter(None, lines))), class_="dim"),
         _tiles(summary, turns),
-        _advice(result.get("advice") or advice(steps, voice)),
+        _advice(result.get("advice") or advice(steps)),
         tag("h2", "Time to first audio"),
         _grid(
             *plots.percentiles_by_load(steps),
             *([plots.throughput(steps)] if several else []),
             *_distributions(steps, turns),
-            plots.made_of_bands([(step.load if several else "", step.turns) for step in steps]),
+            plots.made_of([(step.load if several else "", step.turns) for step in steps]),
         )
         if heard_of(turns)
         else tag("p", "No turn had audio."),

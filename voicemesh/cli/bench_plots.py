@@ -8,16 +8,14 @@ from typing import Final
 from voicemesh.cli import svg
 from voicemesh.cli.bench_advice import Step
 from voicemesh.cli.bench_figures import (
-    BANDS,
     KINDS,
     PARTS,
     Turn,
-    band,
     heard_of,
     kind_of,
-    made_of,
     times_of,
 )
+from voicemesh.cli.bench_slow import accounts
 from voicemesh.cli.console import printable
 from voicemesh.cli.stats import percentile
 from voicemesh.cli.svg import Point, Series, tag
@@ -156,20 +154,17 @@ def _cdf(values: Sequence[float]) -> list[Point]:
     ]
 
 
-def made_of_bands(sets: Sequence[tuple[str, Sequence[Turn]]]) -> str:
-    """Return what the time to first audio of typical and of slow turns adds up from."""
-    rows, heads = [], []
+def made_of(sets: Sequence[tuple[str, Sequence[Turn]]]) -> str:
+    """Return what the time to first audio of usual and of slow turns adds up from."""
+    heads, rows = [], []
     for name, turns in sets:
-        if not heard_of(turns):
-            continue
-        for title, (low, high) in BANDS.items():
-            found = band(turns, low, high)
-            heads.append((f"{name}, {title}" if name else title, len(found)))
-            rows.append((f"{heads[-1][0]} ({len(found)})", made_of(found)))
+        for title, count, made in accounts(turns):
+            heads.append(f"{name}, {title}" if name else title)
+            rows.append((f"{heads[-1]} ({count})", made))
     shown = [part for part in PARTS if any(abs(made[part]) >= 0.0005 for _, made in rows)]
     keys = [tag("span", tag("i", "", class_=f"stage-{part}"), escape(part), class_="key") for part in shown]
     numbers = table(
-        ("milliseconds, mean", *(title for title, _ in rows)),
+        ("milliseconds", *(title for title, _ in rows)),
         [(part, *(f"{made[part]:.1f}" for _, made in rows)) for part in shown],
     )
     return figure(
@@ -177,8 +172,8 @@ def made_of_bands(sets: Sequence[tuple[str, Sequence[Turn]]]) -> str:
         bars(rows, "ms", style="stage-"),
         tag("p", *keys, class_="keys"),
         tag("details", tag("summary", "the same in numbers"), numbers),
-        note="by the turn's rank: typical turns and the slowest 5%; mean of each stage in milliseconds, "
-        "in order of the path; how many turns in brackets",
+        note="usual: the median of each stage; the slowest 5%, and all of a few turns: its mean; "
+        "in milliseconds, in order of the path; how many turns in brackets",
         wide=True,
     )
 

@@ -58,7 +58,7 @@ def document(
         "versions": versions(),
         "machine": on,
     }
-    said = advice(steps_of(result), options.speech.voice)
+    said = advice(steps_of(result))
     return {**result, "advice": [*said, *filter(None, [busy(on)])]}
 
 
@@ -182,7 +182,7 @@ def show(console: Console, result: Mapping[str, Any]) -> None:
         console.print(f"given up: {counts}{stand_in}", markup=False)
     for line in cost_lines(summary):
         console.print(line, markup=False)
-    for line in result.get("advice") or advice(steps, result["config"].get("voice", "")):
+    for line in result.get("advice") or advice(steps):
         console.print(f"→ {line}", markup=False)
 
 

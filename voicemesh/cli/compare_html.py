@@ -61,7 +61,7 @@ def comparison(result: Mapping[str, Any]) -> list[str]:
                 note="the share of turns that were heard within a time",
             )
         )
-        drawn.append(plots.made_of_bands([(name[:1], turns) for name, turns in sides]))
+        drawn.append(plots.made_of([(name[:1], turns) for name, turns in sides]))
     body += [tag("h2", "A and B"), tag("div", *drawn, _table(compared), class_="grid")]
     return body
 

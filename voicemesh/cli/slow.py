@@ -15,10 +15,10 @@ from voicemesh.cli.ages import age_s
 from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, Failure, usage
 from voicemesh.cli.lookup import ask_mesh
-from voicemesh.client import ListedTurn, TurnReport, VoiceMesh
-from voicemesh.critical_path import FirstChunk, Measure, Population, Turn, analyse
+from voicemesh.client import VoiceMesh
+from voicemesh.critical_path import Measure, Population, Turn, analyse
 from voicemesh.critical_path.files import UnreadableError, distinct, read_turns
-from voicemesh.stages import Stage
+from voicemesh.critical_path.reports import turn_from
 
 _OUTCOMES: Final = ("completed", "interrupted", "failed")
 _SHOWN_PROBLEMS: Final = 5
@@ -127,42 +127,6 @@ def run_slow(options: SlowOptions) -> int:
     return DONE
 
 
-def turn_of(listed: ListedTurn) -> Turn:
-    """Return a turn of the gateway's record as the analysis takes it."""
-    report = listed.report
-    # Where the first ones gave no audio, another one was waited for.
-    first = next((chunk for chunk in report.chunks if chunk.audio_ms), None)
-    if first is None and report.chunks:
-        first = report.chunks[0]
-    return Turn(
-        turn_id=report.turn_id,
-        outcome=report.outcome,
-        ttfa_ms=report.ttfa_ms,
-        total_ms=report.total_ms,
-        stages={stage.value: duration_ms for stage, duration_ms in report.stages.items()},
-        unattributed_ms=report.unattributed_ms,
-        hops=dict(report.hops),
-        began_unix_us=report.began_unix_us,
-        trace_id=report.trace_id,
-        tenant=listed.tenant,
-        own_words=_is_own_words(report),
-        reply_cache=report.reply_cache,
-        provider=report.provider,
-        first=FirstChunk(first.reason, first.cache, first.audio_ms) if first is not None else None,
-        audio_ms=report.audio_ms,
-        underruns=report.underruns,
-        underrun_ms=report.underrun_ms,
-        underrun_stages={stage.value: late_ms for stage, late_ms in report.underrun_stages.items()},
-        degraded=report.degraded,
-    )
-
-
-def _is_own_words(report: TurnReport) -> bool:
-    """Return whether no model was asked: a report does not say how the turn began."""
-    asked = report.stages.get(Stage.LLM_CONNECT, 0.0) + report.stages.get(Stage.LLM_TTFT, 0.0)
-    return report.reply_cache == "off" and not report.provider and not asked
-
-
 def _from_gateway(options: SlowOptions, population: Population) -> Source:
     source = Source("the gateway's record")
 
@@ -171,7 +135,7 @@ def _from_gateway(options: SlowOptions, population: Population) -> Source:
             max_age_s=options.max_age_s or 0.0, outcomes=options.outcomes, all_tenants=options.all_tenants
         )
         async for listed in turns:
-            population.add(turn_of(listed))
+            population.add(turn_from(listed.report.to_json(), listed.tenant))
         source.known, source.forgotten = turns.remembered, turns.forgotten
 
     asyncio.run(ask_mesh(options.addr, ask, options.tenant))

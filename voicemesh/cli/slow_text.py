@@ -170,21 +170,27 @@ def headline(finding: Finding, slow: int) -> str:
 
 def _details(finding: Finding, analysis: Analysis) -> Iterator[str]:
     yield f"usually {ms(finding.usual_ms)} ms; {_signed(finding.excess_ms)} ms in these (medians)"
-    before, after = analysis.times, finding.without
-    won = [
-        ("p95", before.p95, after.p95),
-        ("p50 of the slow", analysis.slow_median_ms, finding.slow_median_without_ms),
-    ]
-    if analysis.measured >= _ENOUGH_FOR_P99:
-        won.insert(1, ("p99", before.p99, after.p99))
-    said_won = [f"{name} {ms(was)} to {ms(now)} ms" for name, was, now in won if was - now > _VISIBLE_MS]
     if finding.advice:
-        yield f"without that: {', '.join(said_won) or 'no percentile moves'}"
+        yield f"without that: {won(finding, analysis) or 'no percentile moves'}"
         yield f"{finding.affected} of {analysis.sampled} turns have it, slow or not"
         yield f"try: {finding.advice}"
     else:
         yield f"fewer than {ENOUGH_OF_A_GROUP} turns: too few to conclude from"
     yield f"such as {finding.examples[0]}"
+
+
+def won(finding: Finding, analysis: Analysis) -> str:
+    """Return which percentiles would have been lower without what was found, and by how much; "" for none."""
+    before, after = analysis.times, finding.without
+    moved = [
+        ("p95", before.p95, after.p95),
+        ("p50 of the slow", analysis.slow_median_ms, finding.slow_median_without_ms),
+    ]
+    if analysis.measured >= _ENOUGH_FOR_P99:
+        moved.insert(1, ("p99", before.p99, after.p99))
+    return ", ".join(
+        f"{name} {ms(was)} to {ms(now)} ms" for name, was, now in moved if was - now > _VISIBLE_MS
+    )
 
 
 def _remarks(analysis: Analysis) -> Iterator[str]:

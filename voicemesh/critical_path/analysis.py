@@ -157,10 +157,13 @@ class Analysis:
     degraded: dict[str, tuple[int, int]]
 
 
-def analyse(population: Population) -> Analysis:
-    """Return what made the slow turns of a population slow."""
+def analyse(population: Population, usual: dict[str, Usual] | None = None) -> Analysis:
+    """Return what made the slow turns of a population slow.
+
+    `usual` is what they are compared with, where that is something else than the population itself.
+    """
     sample, by = population.sample, population.by
-    usual = usual_of(sample)
+    usual = usual_of(sample) if usual is None else usual
     slowest = population.slowest
     most = max(population.measured // MOST_SLOW, 1)
     slow = tuple(_slow(turn, population.measure(turn), by, usual) for turn in slowest[:most])

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from tests.unit.cli.test_bench_report import OPTIONS, failed, run_of, turn
 from voicemesh.cli import svg
 from voicemesh.cli.app import app
-from voicemesh.cli.bench_figures import BANDS, PARTS, band, made_of
+from voicemesh.cli.bench_figures import PARTS
 from voicemesh.cli.bench_html import page
 from voicemesh.cli.bench_report import document, steps_of
+from voicemesh.cli.bench_slow import accounts
 from voicemesh.cli.exits import Failure
 from voicemesh.cli.load import Output
 from voicemesh.stages import Stage
@@ -156,7 +157,7 @@ def test_the_distribution_is_that_of_the_turns(root, result):
         assert len(line.attrib["points"].split()) == len(points)
 
 
-def test_bars_are_made_of_the_means_of_their_turns(root, result):
+def test_bars_are_made_of_what_explain_says_of_their_turns(root, result):
     found: dict[str, dict[str, float]] = {}
     for bars in root.iter("div"):
         if bars.get("class") != "bars":
@@ -165,13 +166,11 @@ def test_bars_are_made_of_the_means_of_their_turns(root, result):
             parts = {s.attrib["data-part"]: s for s in line.iter("span")}
             found[name.text or ""] = {part: float(span.attrib["data-value"]) for part, span in parts.items()}
     for step in steps_of(result):
-        for title, (low, high) in BANDS.items():
-            turns = band(step.turns, low, high)
-            made = made_of(turns)
-            shown = found[f"{step.load}, {title} ({len(turns)})"]
+        for title, count, made in accounts(step.turns):
+            shown = found[f"{step.load}, {title} ({count})"]
             assert shown == {part: pytest.approx(made[part]) for part in PARTS if made[part] > 0}
-    slow = found["16 callers, p95 and above (3)"]
-    assert set(slow) == {"tts_queue"}
+    assert found["16 callers, the slowest (3)"] == {"tts_queue": 902}
+    assert found["1 caller, usual (40)"] == {"llm_ttft": pytest.approx(200 + 7.123 * 19.5)}
     assert found["replies, 16 callers"] == {"miss": 44}
     assert found["16 callers: unknown"] == {"count": 4}
 
@@ -186,8 +185,8 @@ def test_advice_errors_and_what_it_was_made_with_are_told(root, result):
     text = " ".join("".join(root.itertext()).split())
     for line in result["advice"]:
         assert " ".join(line.split()) in text
-    assert any("tts_queue is most of the time to first audio of the slowest 5% at 16 callers" in line
-               for line in result["advice"])  # fmt: skip
+    said = "tts_queue at 16 callers: first chunk waited 902 ms for a replica in 100% of slow turns (3 of 3)"
+    assert any(line.startswith(said) for line in result["advice"])
     for said in ("QUEUE_FULL", "no place", "16 callers", "2026-01-01T00:00:00+00:00", "grpcio"):
         assert said in text
 

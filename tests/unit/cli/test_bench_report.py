@@ -10,8 +10,11 @@ from rich.console import Console
 from voicemesh.cli.bench import BenchRun, TimedTurn
 from voicemesh.cli.bench_options import BenchOptions, Job
 from voicemesh.cli.bench_report import document, show
+from voicemesh.cli.slow_text import headline
 from voicemesh.client import ChunkReport, Cost, SpeechOptions, TurnReport, VoiceMeshError
 from voicemesh.client.chunk_report import no_stages
+from voicemesh.critical_path import Population, analyse, causes
+from voicemesh.critical_path.reports import turn_from
 from voicemesh.stages import STAGES, Stage
 
 OPTIONS = BenchOptions(
@@ -158,7 +161,47 @@ def test_a_run_without_turns_has_the_same_shape():
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_stage_has_advice(stage):
     lines = advice(run_of(turn(stage=stage)))
-    assert lines[-1].startswith(f"{stage.value} is most of the time to first audio (100%): ")
+    said = f"{stage.value} is most of the time to first audio (100%, 100 ms a turn): "
+    assert lines[-1] == said + causes.advice(stage, "")
+
+
+def usual_and_slow(slow: Stage, *, usual: int = 40, **fields) -> list[TurnReport]:
+    """Turns in which the model takes most of the time, and three in which something else is slow."""
+    stages = {**no_stages(), Stage.LLM_TTFT: 300.0}
+    rest = [turn(300 + number / 10, stages=stages) for number in range(usual)]
+    late = {**stages, slow: 500.0}
+    return rest + [turn(800 + number, stages=late, turn_id=f"late{number}", **fields) for number in range(3)]
+
+
+def test_what_slow_turns_waited_for_is_what_explain_says():
+    reports = usual_and_slow(Stage.CHUNK_HOLD)
+    population = Population("ttfa", 3)
+    population.extend(turn_from(report.to_json()) for report in reports)
+    (finding,) = analyse(population).findings
+    slow, typical = (line for line in advice(run_of(*reports)) if line.startswith(("chunk_hold", "llm_ttft")))
+    assert slow.startswith(f"chunk_hold: {headline(finding, 3)}; usually 0.00 ms; without that p95 ")
+    assert slow.endswith(f": {causes.advice('chunk_hold', 'the end of the text')}")
+    assert typical.startswith("llm_ttft is most of the time to first audio (")
+
+
+def test_turns_of_a_heavy_load_are_set_beside_the_usual_turn_of_the_lightest():
+    """Every turn of the heavy one waits for a replica: in itself nothing is unusual there."""
+    light = run_of(*usual_and_slow(Stage.LLM_TTFT))
+    stages = {**no_stages(), Stage.LLM_TTFT: 300.0, Stage.TTS_QUEUE: 600.0}
+    heavy = run_of(*[turn(900 + number, stages=stages) for number in range(40)])
+    steps = [(OPTIONS, light), (replace(OPTIONS, concurrency=16), heavy)]
+    (line,) = [line for line in document(steps, {})["advice"] if line.startswith("tts_queue")]
+    assert line.startswith("tts_queue at 16 callers: first chunk waited 600 ms for a replica in 100% of slow")
+    assert "usually 0.00 ms at 1 caller" in line
+    assert "without that p95 937 to 337 ms" in line
+    assert "VOICEMESH_TTS_VOICES" in line
+
+
+def test_saved_runs_of_an_older_version_are_understood():
+    known = {"turn_id", "outcome", "ttfa_ms", "total_ms", "stages", "unattributed_ms", "chunks"}
+    known |= {"reply_cache", "audio_ms", "underruns", "degraded"}
+    told = {name: value for name, value in turn().to_json().items() if name in known}
+    assert turn_from(told).parts() == turn_from(turn().to_json()).parts()
 
 
 @pytest.mark.parametrize(

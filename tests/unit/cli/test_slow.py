@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from tests.unit.critical_path.exports import request, span
 from tests.unit.critical_path.populations import noisy, population, turn
-from voicemesh.cli import slow, slow_text
+from voicemesh.cli import slow_text
 from voicemesh.cli.ages import age_s
 from voicemesh.cli.app import app
 from voicemesh.cli.exits import Failure
-from voicemesh.client import ListedTurn
 from voicemesh.client.report import report_from_proto
 from voicemesh.common.v1 import common_pb2
 from voicemesh.critical_path import FirstChunk, Population, Turn, analyse
+from voicemesh.critical_path.reports import turn_from
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 
 
@@ -170,7 +170,7 @@ def test_the_first_chunk_of_a_listed_turn_is_the_first_that_was_heard():
     silent = pb.ChunkReport(index=0, reason=common_pb2.CHUNK_REASON_DEADLINE)
     heard = pb.ChunkReport(index=1, reason=common_pb2.CHUNK_REASON_SENTENCE, audio_us=900_000)
     told = pb.TurnReport(turn_id="t", outcome=pb.TURN_OUTCOME_COMPLETED, chunks=[silent, heard])
-    first = slow.turn_of(ListedTurn(tenant="", report=report_from_proto(told))).first
+    first = turn_from(report_from_proto(told).to_json()).first
     assert first is not None
     assert (first.reason, first.audio_ms) == ("sentence", 900.0)
 
