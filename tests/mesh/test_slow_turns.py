@@ -85,7 +85,9 @@ def test_the_stage_that_was_late_is_named_with_its_figure(
     found = accounts[source]
     assert (found["turns"], found["measured"], found["enough"]) == (TURNS, TURNS, True)
     first = found["findings"][0]
-    assert (first["part"], first["turns"], first["affected"]) == ("llm_ttft", LATE_TURNS, LATE_TURNS)
+    assert (first["part"], first["turns"]) == ("llm_ttft", LATE_TURNS)
+    # On a busy machine others are late by less, and are affected too.
+    assert first["affected"] >= LATE_TURNS
     assert first["excess_ms"] == pytest.approx(LATE_S * 1000, rel=0.05)
     assert first["without_ms"]["p95"] < found["ms"]["p95"] - LATE_S * 500
     assert "VOICEMESH_LLM_HEDGE_PERCENT" in first["advice"]
