@@ -81,9 +81,9 @@ class Recorder:
         if turn is None:
             kept = self._settings.gateway_remembered_turns
             raise UnknownTurnError(
-                f"no turn {turn_id[:80]!r} is remembered here; the last {kept} that ended are"
+                f"no turn {turn_id[:80]!r} of this tenant is remembered here; the last {kept} that ended are"
                 if turn_id
-                else "no turn has ended here yet",
+                else "no turn of this tenant has ended here yet",
                 field="turn_id",
             )
         return turn.report()

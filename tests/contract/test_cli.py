@@ -281,6 +281,7 @@ async def test_explain_shows_the_last_turn_or_the_one_named(cli):
     unknown = await cli.run("explain", "none")
     assert unknown.status == 1
     assert "error: UNKNOWN_TURN" in unknown.err
+    assert "turns are found by tenant (--tenant)" in unknown.err
 
 
 async def test_usage_shows_what_was_consumed_and_what_has_no_price(cli):

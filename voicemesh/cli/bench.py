@@ -27,6 +27,8 @@ MOST_IN_FLIGHT: Final = 4096
 """Turns of an open loop that are under way at once; what is due beyond waits, and its time counts on."""
 AHEAD_S: Final = 0.05
 """How long before its turn a conversation is opened, as by a caller who is there before he speaks."""
+LOOP_LOOKED_AT_S: Final = 0.05
+"""How often the tool looks whether its own event loop is late: then its times are of itself."""
 
 Clock = Callable[[], int]
 Ask = Callable[[Job, Callable[[], None]], Awaitable[TurnReport]]
@@ -83,6 +85,7 @@ class BenchRun:
         most_in_flight: Most turns that were due or begun, and had not ended, at one time.
         held_back: Turns of an open loop that waited because `MOST_IN_FLIGHT` were under way.
         warmup_failed: Turns ahead of the run that failed.
+        loop_late_ms: How late the tool's own event loop woke what slept, looked at `LOOP_LOOKED_AT_S` apart.
 
     """
 
@@ -94,6 +97,7 @@ class BenchRun:
     most_in_flight: int = 0
     held_back: int = 0
     warmup_failed: int = 0
+    loop_late_ms: Sequence[float] = ()
 
     @property
     def reports(self) -> list[TurnReport]:
@@ -139,6 +143,7 @@ class Bench:
         self._start_ns = 0
         self._in_flight = 0
         self._held_back = 0
+        self._loop_late_ms: list[float] = []
         self._stop = asyncio.Event()
         self._working: asyncio.Task[int | None] | None = None
 
@@ -155,6 +160,7 @@ class Bench:
         self._start_ns = self._clock() + round(AHEAD_S * 1e9)
         planned = jobs(options, self._arms, self._start_ns)
         cut_short = False
+        watching = asyncio.create_task(self._watch_loop(), name="load: is the loop late")
         try:
             async with asyncio.timeout(options.limit_s):
                 await self._work(
@@ -162,6 +168,8 @@ class Bench:
                 )
         except TimeoutError:
             cut_short = True
+        finally:
+            watching.cancel()
         cut_short |= self._stop.is_set()
         ended_ns = self._clock()
         unfinished = self._in_flight + (self._overdue(planned, ended_ns) if cut_short else 0)
@@ -174,7 +182,15 @@ class Bench:
             most_in_flight=max(most_at_once(self._turns), unfinished),
             held_back=self._held_back,
             warmup_failed=warmup_failed,
+            loop_late_ms=self._loop_late_ms,
         )
+
+    async def _watch_loop(self) -> None:
+        while True:
+            asleep_ns = self._clock()
+            await asyncio.sleep(LOOP_LOOKED_AT_S)
+            late_ns = self._clock() - asleep_ns - round(LOOP_LOOKED_AT_S * 1e9)
+            self._loop_late_ms.append(max(late_ns, 0) / 1e6)
 
     async def _work(self, work: Coroutine[Any, Any, int | None]) -> int | None:
         """Do a part of the run, unless it is stopped; None where it was."""

@@ -1,75 +1,66 @@
 """What the numbers of a bench say, and what to do about it. Every line names the number it is drawn from."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
 
 from voicemesh.cli.bench_figures import (
+    BY_DESIGN,
+    CALLER,
     Turn,
     errors_of,
     loose_share,
     underruns_by_cause,
 )
+from voicemesh.cli.bench_loads import Step
 from voicemesh.cli.bench_slow import waits
+from voicemesh.cli.bench_tool import mixed_caches, of_tool
 from voicemesh.cli.failures import hint_for
 from voicemesh.critical_path.causes import advice as what_helps
 from voicemesh.stages import STAGES, Stage
 
-_LATE_MS: Final = 10.0
 _FEW_HITS: Final = 0.25
 _KNEE_GAIN: Final = 1.15
 _KNEE_COST: Final = 1.5
-_FEWEST_TURNS: Final = 20
-"""Turns from which on a rate that was not reached says something."""
 _STAGES: Final = frozenset(stage.value for stage in STAGES)
-CUT_SHORT: Final = "the run was ended before its turns had: those that had not ended are not counted"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One load of a run, as it is in the JSON form.
-
-    Attributes:
-        load: The load, in words.
-        concurrency: Callers of a closed loop; None for an open one.
-        rate_per_s: Turns a second of an open loop; None for a closed one.
-        summary: Its summary.
-        turns: Its turns.
-        late_ms: How late the tool began turns: `p50`, `p95`, `p99`, `max`.
-        unfinished: Turns that had not ended when the run was cut short.
-        most_in_flight: Most that were under way at one time.
-        held_back: Turns that waited in the tool because so many were.
-        cut_short: True where the time limit ended it.
-        warmup_failed: Turns ahead of it that failed.
-
-    """
-
-    load: str
-    concurrency: int | None
-    rate_per_s: float | None
-    summary: Mapping[str, Any]
-    turns: Sequence[Turn]
-    late_ms: Mapping[str, float]
-    unfinished: int = 0
-    most_in_flight: int = 0
-    held_back: int = 0
-    cut_short: bool = False
-    warmup_failed: int = 0
+_MANY_GAVE_UP: Final = 0.05
+"""Share of turns that gave something up from which on it is said."""
+GIVEN_UP: Final = {
+    "cache": (
+        "an answer of the cache came later than VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS, or not at all: the turn "
+        "went on without it"
+    ),
+    "history": (
+        "the session's history did not come in that time: the turn went on without it, or with the gateway's "
+        "copy"
+    ),
+    "model": "another model than the first one answered; what a stand-in said is not cached",
+    "resumed": "a model or a replica was lost in the middle, and another one went on",
+    "voice": "another voice spoke than the one that was asked for",
+    "local_speech": "no voice could speak, and the caller was told to speak by itself",
+}
+"""What it means that a turn gave something up."""
 
 
 def advice(steps: Sequence[Step]) -> list[str]:
     """Return what the numbers of every load, lightest first, say: most urgent first."""
     turns = [turn for step in steps for turn in step.turns]
     lines = failures(turns)
-    lines += [line for step in steps for line in _of_tool(step, many=len(steps) > 1)]
+    lines += [line for step in steps for line in of_tool(step, many=len(steps) > 1)]
     lines += _underruns(turns)
     lines += _knee(steps)
     lines += waits([(step.load, step.turns) for step in steps])
     loose = loose_share(turns)
     if loose > 0.01:
         lines.append(f"{loose:.1%} of the time to first audio is unattributed (p95): read p95 with care")
-    lines += _cache(steps[-1].turns)
+    for step in steps:
+        lines += _cache(step, f" at {step.load}" if len(steps) > 1 else "")
+    if mixed := mixed_caches(steps):
+        lines.append(
+            f"{mixed}: their curve is of that too; --no-cache asks for everything anew, and --mix "
+            "cached=SHARE gives each load the same share"
+        )
     return lines
 
 
@@ -82,50 +73,18 @@ def failures(turns: Sequence[Turn]) -> list[str]:
     return lines
 
 
-def _of_tool(step: Step, *, many: bool) -> list[str]:
-    where = f" at {step.load}" if many else ""
-    lines = []
-    if step.cut_short:
-        waiting = (
-            f"; {step.unfinished} were due or begun{where}, and are the slowest" if step.unfinished else ""
-        )
-        lines.append(CUT_SHORT + waiting)
-    if step.warmup_failed:
-        lines.append(
-            f"{step.warmup_failed} turns of the warm-up failed{where}: what they were to fill is empty"
-        )
-    if step.late_ms.get("p99", 0.0) > _LATE_MS:
-        lines.append(
-            f"this tool began turns up to {step.late_ms['max']:.0f} ms late{where} "
-            "(counted in `transport`): "
-            "give it a machine of its own, or a lower --rate"
-        )
-    if step.held_back:
-        lines.append(
-            f"{step.held_back} turns waited in the tool{where}, as {step.most_in_flight} were under way: "
-            "the mesh does not keep up with this rate, and what waited is counted"
-        )
-    elif (
-        step.rate_per_s
-        and step.summary["turns_per_s"] < 0.8 * step.rate_per_s
-        and len(step.turns) > _FEWEST_TURNS
-    ):
-        lines.append(
-            f"{step.rate_per_s:g} turns a second were asked for, {step.summary['turns_per_s']:.1f} answered; "
-            f"up to {step.most_in_flight} were under way at once: the mesh does not keep up with this rate"
-        )
-    return lines
-
-
 def _underruns(turns: Sequence[Turn]) -> list[str]:
     dry = sum(turn["underruns"] > 0 for turn in turns)
     if not dry:
         return []
     said = f"in {dry} {'turn' if dry == 1 else 'turns'} a player would have run dry: "
-    causes = {cause: count for cause, count in underruns_by_cause(turns).items() if cause in _STAGES}
+    found = underruns_by_cause(turns)
+    causes = {cause: count for cause, count in found.items() if cause in _STAGES}
     if causes:
         stage, count = next(iter(causes.items()))
-        return [f"{said}{stage} caused {count} of {sum(causes.values())} underruns: {what_helps(stage, '')}"]
+        return [f"{said}{stage} caused {count} of {sum(found.values())} underruns: {what_helps(stage, '')}"]
+    if CALLER in found or BY_DESIGN in found:
+        return []  # the one is told of the tool, and of the other nobody lost anything
     return [f"{said}synthesis or text is slower than speech; {what_helps(Stage.TTS_QUEUE, '')}"]
 
 
@@ -147,17 +106,38 @@ def _knee(steps: Sequence[Step]) -> list[str]:
     return []
 
 
-def _cache(turns: Sequence[Turn]) -> list[str]:
+def _cache(step: Step, where: str) -> list[str]:
+    turns = step.turns
     chunks = [chunk for turn in turns for chunk in turn["chunks"]]
     asked = [turn for turn in turns if turn["reply_cache"] != "off"]
+    given_up = _given_up(turns, where)
+    if given_up:
+        return given_up  # what was not found there says nothing of what it holds
     texts = {chunk["text"] for chunk in chunks}
     if asked and len(texts) < len(chunks) / 2 and all(chunk["cache"] == "miss" for chunk in chunks):
-        return ["the same chunks were spoken again and again and none was cached: is the cache there?"]
+        return [
+            f"the same chunks were spoken again and again{where} and none was cached: is the cache there?"
+        ]
     again = len(asked) - len({turn["prompt"] for turn in asked})
     hits = sum(turn["reply_cache"] in ("hit", "similar") for turn in asked)
     if asked and again / len(asked) > 2 * _FEW_HITS and hits / len(asked) < _FEW_HITS:
         said = (
-            f"{again} of {len(asked)} prompts had been asked before, and {hits} replies came from the cache"
+            f"{again} of {len(asked)} prompts had been asked before{where}, and {hits} replies came from the "
+            "cache"
         )
         return [f"{said}: look at its size and lifetimes"]
     return []
+
+
+def _given_up(turns: Sequence[Turn], where: str) -> list[str]:
+    """Say that turns went on without the cache, which is there and was too slow."""
+    counted = Counter(what for turn in turns for what in set(turn["degraded"]) & {"cache", "history"})
+    if not counted or max(counted.values()) < _MANY_GAVE_UP * len(turns):
+        return []
+    told = " and ".join(f"{what} in {count}" for what, count in counted.most_common())
+    line = (
+        f"of {len(turns)} turns{where} some went on without the cache: {told}; it was slower than "
+        "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS (20 unless set) or not there: give it and its Redis CPU, or wait "
+        "longer for it"
+    )
+    return [line]

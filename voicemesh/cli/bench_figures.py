@@ -1,5 +1,6 @@
 """The figures of a bench, from its turns in their JSON form: those of a run, and of one that was saved."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -14,6 +15,8 @@ KINDS: Final = {"reply": "of a cached reply", "audio": "of cached audio", "none"
 """What the first audio of a turn came from."""
 UNATTRIBUTED: Final = "unattributed"
 UNKNOWN: Final = "unknown"
+CALLER: Final = "caller"
+"""What is behind the gateway: the way to the caller, and the caller, which is here the load tool itself."""
 BY_DESIGN: Final = "by design"
 PARTS: Final = (*(stage.value for stage in STAGES), UNATTRIBUTED)
 """What the time to first audio adds up from, in order of the path."""
@@ -53,15 +56,40 @@ def parts_of(turn: Turn) -> dict[str, float]:
 def underruns_by_cause(turns: Sequence[Turn]) -> dict[str, int]:
     """Return how many underruns each stage caused, the most first.
 
-    `by design`: the turn was held, so that the caller lost nothing that could have been had. `unknown`: the
-    caller's player ran dry, and the gateway, which sees no network behind it, knows of no reason.
+    `by design`: the turn was held, so that the caller lost nothing that could have been had. `caller`: the
+    gateway had sent in time, and the caller's player ran dry: what came late did so behind the gateway.
+    `unknown`: there is no account of the gateway, or it kept no list of them.
     """
     counted: Counter[str] = Counter()
     for turn in turns:
-        seen = [each for chunk in turn["chunks"] for each in chunk.get("underrun_list", ())]
-        counted.update((each["cause"] or BY_DESIGN) for each in seen[: turn["underruns"]])
-        counted[UNKNOWN] += max(turn["underruns"] - len(seen), 0)
+        listed = [each for chunk in turn["chunks"] for each in chunk.get("underrun_list", ())]
+        counted.update((each["cause"] or BY_DESIGN) for each in listed[: turn["underruns"]])
+        beyond = _beyond_the_gateway(turn)
+        counted[CALLER] += beyond
+        counted[UNKNOWN] += max(turn["underruns"] - beyond - len(listed), 0)
     return {cause: count for cause, count in counted.most_common() if count}
+
+
+def late_behind_the_gateway_ms(turns: Sequence[Turn]) -> float:
+    """Return for how long players were dry in sum beyond what the gateway knows of, in milliseconds."""
+    return math.fsum(
+        max(turn["underrun_ms"] - sum(chunk["underrun_ms"] for chunk in turn["chunks"]), 0.0)
+        for turn in turns
+        if _beyond_the_gateway(turn)
+    )
+
+
+def _beyond_the_gateway(turn: Turn) -> int:
+    """Return how many underruns the caller saw beyond those of the gateway; 0 where it gave no account."""
+    chunks = turn["chunks"]
+    if not chunks or any("underruns" not in chunk for chunk in chunks):
+        return 0
+    return max(int(turn["underruns"] - sum(chunk["underruns"] for chunk in chunks)), 0)
+
+
+def behind_the_gateway_ms(turn: Turn) -> float:
+    """Return how long the first audio took from the gateway to the caller, in milliseconds."""
+    return float(turn.get("hops", {}).get(CALLER, 0.0))
 
 
 def errors_of(turns: Sequence[Turn]) -> list[tuple[str, str, int]]:

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from shlex import quote
 from typing import Any, Final
 
 from voicemesh.cli import bench_plots as plots
-from voicemesh.cli.bench_advice import Step, advice
+from voicemesh.cli.bench_advice import GIVEN_UP, advice
 from voicemesh.cli.bench_figures import Turn, errors_of, heard_of, kind_of, parts_of
+from voicemesh.cli.bench_loads import Step
 from voicemesh.cli.bench_report import cost_lines, steps_of
 from voicemesh.cli.bench_style import style
 from voicemesh.cli.compare_html import comparison
 from voicemesh.cli.console import printable
+from voicemesh.cli.options import DEFAULT_ADDR
 from voicemesh.cli.svg import tag
 
 _SLOWEST: Final = 10
@@ -54,7 +57,7 @@ def _run(result: Mapping[str, Any]) -> list[str]:
     ]
     body = [
         tag("p", escape(" · ".join(filter(None, lines))), class_="dim"),
-        _tiles(summary, turns),
+        *_tiles_by_load(steps),
         _advice(result.get("advice") or advice(steps)),
         tag("h2", "Time to first audio"),
         _grid(
@@ -70,7 +73,7 @@ def _run(result: Mapping[str, Any]) -> list[str]:
         body += [tag("h2", "The run"), _grid(*moments)]
     body += [tag("h2", "Underruns, errors, cache and cost"), _grid(*_counts(steps, turns))]
     if heard_of(turns):
-        body += [tag("h2", "The slowest turns"), _slowest(steps)]
+        body += [tag("h2", "The slowest turns"), _slowest(steps, config.get("addr", ""))]
     return body
 
 
@@ -85,7 +88,17 @@ def _distributions(steps: Sequence[Step], turns: Sequence[Turn]) -> list[str]:
     )
 
 
+def _tiles_by_load(steps: Sequence[Step]) -> list[str]:
+    """Return the figures of each load: those of several together are of none."""
+    if len(steps) == 1:
+        return [_tiles(steps[0].summary, steps[0].turns)]
+    return [
+        part for step in steps for part in (tag("h3", escape(step.load)), _tiles(step.summary, step.turns))
+    ]
+
+
 def _tiles(summary: Mapping[str, Any], turns: Sequence[Turn]) -> str:
+    given_up = sum(bool(turn["degraded"]) for turn in turns)
     asked = sum(summary["lookups"]["reply"].values())
     heard = bool(heard_of(turns))
     tiles = [
@@ -106,6 +119,7 @@ def _tiles(summary: Mapping[str, Any], turns: Sequence[Turn]) -> str:
             f"of {asked} replies cached" if asked else "looked for in the reply cache",
             False,
         ),
+        *([(f"{given_up}", "turns gave something up", True)] if given_up else []),
         (f"${summary['cost']['per_1000_turns_usd']:.2f}", "for 1,000 turns", False),
     ]
     return tag(
@@ -143,6 +157,8 @@ def _counts(steps: Sequence[Step], turns: Sequence[Turn]) -> list[str]:
                 note="a player that starts at the first frame ran dry",
             )
         )
+    if given_up := _given_up(steps):
+        found.append(given_up)
     if any(sum(step.summary["lookups"]["audio"].values()) for step in steps):
         keys = [
             tag("span", tag("i", "", class_=f"part-{part}"), name, class_="key")
@@ -187,11 +203,41 @@ def _counts(steps: Sequence[Step], turns: Sequence[Turn]) -> list[str]:
     return found
 
 
+def _given_up(steps: Sequence[Step]) -> str:
+    """Return what turns went on without, and what that means; "" where they had everything."""
+    names = dict.fromkeys(name for step in steps for name in step.summary.get("degraded", {}))
+    if not names:
+        return ""
+    head = ("", "what it means", *(step.load if len(steps) > 1 else "turns" for step in steps))
+    rows = [
+        (
+            name,
+            GIVEN_UP.get(name, ""),
+            *(str(step.summary.get("degraded", {}).get(name, 0)) for step in steps),
+        )
+        for name in names
+    ]
+    return plots.figure(
+        "Given up",
+        plots.table(head, rows, left=2),
+        note="turns that went on without something, and spoke",
+        wide=True,
+    )
+
+
 def _money(step: Step, *, many: bool) -> list[str]:
     return [f"{step.load}: {line}" if many else line for line in cost_lines(step.summary)]
 
 
-def _slowest(steps: Sequence[Step]) -> str:
+def _explain(turn_id: str, tenant: str, addr: str) -> str:
+    """Return the command that shows the account of a turn: turns are found by their tenant."""
+    options = [("--tenant", tenant), ("--addr", addr if addr != DEFAULT_ADDR else "")]
+    return " ".join(
+        ("voicemesh explain", quote(turn_id), *(f"{name} {quote(value)}" for name, value in options if value))
+    )
+
+
+def _slowest(steps: Sequence[Step], addr: str) -> str:
     ordered = sorted(
         ((turn, step) for step in steps for turn in heard_of(step.turns)),
         key=lambda each: -each[0]["ttfa_ms"],
@@ -204,18 +250,18 @@ def _slowest(steps: Sequence[Step]) -> str:
         rows.append(
             (
                 prompt[:_PROMPT_CHARS] + ("…" if len(prompt) > _PROMPT_CHARS else ""),
-                turn["turn_id"],
+                _explain(turn["turn_id"], step.tenant, addr),
                 step.load,
                 f"{turn['ttfa_ms']:,.1f}",
                 f"{most} {parts[most]:,.1f}",
                 {"none": "", "audio": "audio", "reply": "reply"}[kind_of(turn)],
             )
         )
-    head = ("prompt", "turn", "load", "first audio, ms", "most of it, ms", "cached")
+    head = ("prompt", "its whole account", "load", "first audio, ms", "most of it, ms", "cached")
     return plots.figure(
         "The slowest turns to their first audio",
         plots.table(head, rows, left=3),
-        note="voicemesh explain TURN shows the whole account of one, as long as the gateway remembers it",
+        note="the command shows all of a turn, for as long as the gateway remembers it",
     )
 
 

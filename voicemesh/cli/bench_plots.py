@@ -6,7 +6,6 @@ from html import escape
 from typing import Final
 
 from voicemesh.cli import svg
-from voicemesh.cli.bench_advice import Step
 from voicemesh.cli.bench_figures import (
     KINDS,
     PARTS,
@@ -15,7 +14,9 @@ from voicemesh.cli.bench_figures import (
     kind_of,
     times_of,
 )
+from voicemesh.cli.bench_loads import Step, arrivals_of
 from voicemesh.cli.bench_slow import accounts
+from voicemesh.cli.bench_tool import mixed_caches
 from voicemesh.cli.console import printable
 from voicemesh.cli.stats import percentile
 from voicemesh.cli.svg import Point, Series, tag
@@ -71,6 +72,7 @@ def percentiles_by_load(steps: Sequence[Step]) -> list[str]:
             figure("Times", bars(rows, "ms"), note="in milliseconds; total of completed turns", wide=True)
         ]
     plots = []
+    note = mixed_caches(steps)
     x = svg.places([_short(step) for step in steps], _load_label(steps))
     for time, title in _TIMES.items():
         series = [
@@ -89,13 +91,21 @@ def percentiles_by_load(steps: Sequence[Step]) -> list[str]:
             for name in _QUANTILES
         ]
         y = svg.linear([point.y for one in series for point in one.points], "ms")
-        plots.append(figure(title, svg.plot(title, x, y, series)))
+        plots.append(figure(title, svg.plot(title, x, y, series), note=note))
     return plots
 
 
 def throughput(steps: Sequence[Step]) -> str:
-    """Return how many turns a second were answered under each load, and how many were asked for."""
+    """Return how many turns a second were answered under each load, and how many were asked for.
+
+    In an open loop those that were answered while others came, where the run can tell: what empties behind
+    the last arrival is not slower for it.
+    """
     x = svg.places([_short(step) for step in steps], _load_label(steps))
+    answers = [
+        round(came.answered_per_s, 3) if (came := arrivals_of(step)) else step.summary["turns_per_s"]
+        for step in steps
+    ]
     series = [
         Series(
             name="answered",
@@ -103,10 +113,10 @@ def throughput(steps: Sequence[Step]) -> str:
             points=[
                 Point(
                     place,
-                    step.summary["turns_per_s"],
-                    f"{step.load}: {step.summary['turns_per_s']:g} turns/s",
+                    answered,
+                    f"{step.load}: {answered:g} turns/s",
                 )
-                for place, step in enumerate(steps)
+                for place, (step, answered) in enumerate(zip(steps, answers, strict=True))
             ],
         )
     ]

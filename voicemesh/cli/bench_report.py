@@ -10,8 +10,9 @@ from typing import Any, Final
 from rich.console import Console
 
 from voicemesh.cli.bench import BenchRun
-from voicemesh.cli.bench_advice import Step, advice
+from voicemesh.cli.bench_advice import advice
 from voicemesh.cli.bench_figures import KINDS, Turn, summarise
+from voicemesh.cli.bench_loads import Step
 from voicemesh.cli.bench_options import BenchOptions, as_json_config
 from voicemesh.cli.console import print_table, table_of
 from voicemesh.cli.exits import usage
@@ -26,6 +27,8 @@ _OLD_STEP: Final[Mapping[str, Any]] = {
     "most_in_flight": 0,
     "held_back": 0,
     "warmup_failed": 0,
+    "loop_late_ms": dict.fromkeys(("p50", "p95", "p99", "max"), 0.0),
+    "tenant": "",
 }
 """What is not known of a load where runs were saved without it."""
 
@@ -71,13 +74,19 @@ def _step_json(options: BenchOptions, run: BenchRun, place: int) -> dict[str, An
         "rate_per_s": options.rate_per_s,
         "turns": options.turns,
         "summary": summarise([turn.to_json(place) for turn in run.turns], run.wall_s),
-        "late_ms": {**percentiles(late_ms), "max": round(max(late_ms, default=0.0), 3)},
+        "late_ms": _spread(late_ms),
         "unfinished": run.unfinished,
         "most_in_flight": run.most_in_flight,
         "held_back": run.held_back,
         "cut_short": run.cut_short,
         "warmup_failed": run.warmup_failed,
+        "loop_late_ms": _spread(run.loop_late_ms),
+        "tenant": options.tenant,
     }
+
+
+def _spread(values_ms: Sequence[float]) -> dict[str, float]:
+    return {**percentiles(values_ms), "max": round(max(values_ms, default=0.0), 3)}
 
 
 def steps_of(result: Mapping[str, Any]) -> list[Step]:
@@ -106,6 +115,8 @@ def steps_of(result: Mapping[str, Any]) -> list[Step]:
             held_back=each["held_back"],
             cut_short=each["cut_short"],
             warmup_failed=each["warmup_failed"],
+            loop_late_ms=each.get("loop_late_ms", _OLD_STEP["loop_late_ms"]),
+            tenant=each.get("tenant", ""),
         )
         for place, each in enumerate(made)
     ]

@@ -62,6 +62,7 @@ body {{ margin: 0 auto; max-width: 1120px; padding: 1rem; background: var(--page
   font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }}
 h1 {{ font-size: 1.5rem; margin: .2rem 0; }}
 h2 {{ font-size: 1.15rem; margin: 1.8rem 0 .6rem; }}
+h3 {{ font-size: .95rem; margin: 1rem 0 .3rem; }}
 p {{ margin: .3rem 0; }}
 .dim, figcaption {{ color: var(--dim); }}
 figcaption b {{ color: var(--ink); }}

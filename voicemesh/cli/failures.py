@@ -12,7 +12,8 @@ _HINTS: Final = {
     "in VOICEMESH_LLM_PROVIDERS)?",
     "LLM_RATE_LIMITED": "try again later",
     "NO_ENGINE": "`voicemesh doctor` says which voices are warm",
-    "UNKNOWN_TURN": "turns are remembered for a while, by the gateway that spoke them",
+    "UNKNOWN_TURN": "turns are found by tenant (--tenant), and remembered for a while, by the gateway that "
+    "spoke them",
     "TOO_MANY_TURNS": "try again in a moment",
     "QUEUE_FULL": "try again in a moment",
 }

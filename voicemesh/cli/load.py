@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from voicemesh.cli import bench_html, bench_report, compare, compare_report
 from voicemesh.cli.arms import arms, recorded
 from voicemesh.cli.bench import BenchRun
-from voicemesh.cli.bench_advice import CUT_SHORT, failures
+from voicemesh.cli.bench_advice import failures
 from voicemesh.cli.bench_options import Arm, BenchOptions
+from voicemesh.cli.bench_tool import CUT_SHORT
 from voicemesh.cli.bench_turns import run_turns
 from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, STOPPED, Failure, usage
@@ -52,10 +53,16 @@ class Output:
             return
         try:
             there = self.html.exists()
-            if self.html.is_dir() or not self.html.absolute().parent.is_dir():
+            if self.html.is_dir():
                 raise usage(
-                    f"--html: {self.html} is a folder, or in none that is there",
-                    "name a file, as report.html",
+                    f"--html: {self.html} is a folder", f"name a file in it, as {self.html / 'report.html'}"
+                )
+            folder = self.html.absolute().parent
+            if not folder.is_dir():
+                problem = "is no folder" if folder.exists() else "is not there"
+                raise usage(
+                    f"--html: {self.html} cannot be written: {folder} {problem}",
+                    "make the folder, or name a file in one that is there",
                 )
             # Nothing else says as surely whether it can be: rights, a file system that is read-only.
             with self.html.open("ab"):

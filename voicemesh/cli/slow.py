@@ -16,7 +16,7 @@ from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, Failure, usage
 from voicemesh.cli.lookup import ask_mesh
 from voicemesh.client import VoiceMesh
-from voicemesh.critical_path import Measure, Population, Turn, analyse
+from voicemesh.critical_path import Analysis, Measure, Population, Turn, analyse
 from voicemesh.critical_path.files import UnreadableError, distinct, read_turns
 from voicemesh.critical_path.reports import turn_from
 
@@ -124,7 +124,21 @@ def run_slow(options: SlowOptions) -> int:
         print(
             f"({source.known} turns are there that were not asked for: see --since, --outcome and --tenant)"
         )
+    if few := too_few(options, analysis):
+        print(few)
     return DONE
+
+
+def too_few(options: SlowOptions, analysis: Analysis) -> str:
+    """Return where there may be more turns, where those that were asked for are too few."""
+    if analysis.enough or options.files or options.all_tenants:
+        return ""
+    if options.tenant:
+        return f"(of tenant {options.tenant} alone: --all in place of --tenant takes those of every tenant)"
+    return (
+        "(of who names no tenant: --all takes those of every tenant, --tenant NAME those of one; "
+        "each load of `voicemesh bench` is a tenant of its own)"
+    )
 
 
 def _from_gateway(options: SlowOptions, population: Population) -> Source:

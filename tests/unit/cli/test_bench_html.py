@@ -172,7 +172,7 @@ def test_bars_are_made_of_what_explain_says_of_their_turns(root, result):
     assert found["16 callers, the slowest (3)"] == {"tts_queue": 902}
     assert found["1 caller, usual (40)"] == {"llm_ttft": pytest.approx(200 + 7.123 * 19.5)}
     assert found["replies, 16 callers"] == {"miss": 44}
-    assert found["16 callers: unknown"] == {"count": 4}
+    assert found["16 callers: caller"] == {"count": 4}
 
 
 def test_every_turn_is_on_the_timeline_at_its_moment(root, result):

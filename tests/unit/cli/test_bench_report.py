@@ -210,7 +210,7 @@ def test_saved_runs_of_an_older_version_are_understood():
         (run_of(turn(), failed(), failed()), "2 turns failed with QUEUE_FULL: no place"),
         (run_of(turn(), cut_short=True), "the run was ended before its turns had"),
         (run_of(turn(), turn(), late_ms=(1.0, 80.0)), "began turns up to 80 ms late"),
-        (run_of(turn(underruns=2)), "in 1 turn a player would have run dry"),
+        (run_of(turn(underruns=2, chunks=())), "in 1 turn a player would have run dry"),
         (run_of(turn(unattributed_ms=5.0)), "5.0% of the time to first audio is unattributed"),
         (run_of(turn(), turn(), turn()), "none was cached"),
     ],

@@ -18,6 +18,7 @@ from voicemesh.cli import slow_text
 from voicemesh.cli.ages import age_s
 from voicemesh.cli.app import app
 from voicemesh.cli.exits import Failure
+from voicemesh.cli.slow import options_of, too_few
 from voicemesh.client.report import report_from_proto
 from voicemesh.common.v1 import common_pb2
 from voicemesh.critical_path import FirstChunk, Population, Turn, analyse
@@ -269,3 +270,23 @@ def test_a_file_without_turns_is_refused(tmp_path, content, status, said):
 def test_a_folder_is_no_file(tmp_path):
     result = run("explain", "--file", str(tmp_path))
     assert (result.exit_code, "cannot read" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("turns", "given", "hint"),
+    [
+        (3, {}, "(of who names no tenant: --all takes those of every tenant, --tenant NAME those of one; "),
+        (3, {"tenant": "acme"}, "(of tenant acme alone: --all in place of --tenant takes"),
+        (3, {"all_tenants": True}, ""),
+        (3, {"files": ("spans.json",)}, ""),
+        (60, {}, ""),
+    ],
+)  # fmt: skip
+def test_too_few_turns_of_a_tenant_are_said_to_be_of_it_alone(
+    turns: int, given: dict[str, Any], hint: str
+) -> None:
+    asked: dict[str, Any] = {"files": (), "all_tenants": False, "tenant": "", **given}
+    options = options_of(slowest=5, since="", by="ttfa", outcomes=(), addr="", as_json=False, **asked)
+    said = too_few(options, analyse(population(noisy(turns), slowest=5)))
+    assert said.startswith(hint)
+    assert bool(said) is bool(hint)

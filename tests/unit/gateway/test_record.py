@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from gateway.listing import MOST_BYTES, list_turns
 from gateway.record import REFUSED, Order, TurnBegun, TurnEnded, TurnEvent, TurnRecord
+from gateway.recorder import Recorder
+from gateway.settings import GatewaySettings
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError
+from voicemesh.runtime.errors import InvalidFieldError, UnknownTurnError
+from voicemesh.runtime.telemetry import Telemetry
 
 NOW_US = 1_000_000_000
 OUTCOMES = {
@@ -245,3 +248,14 @@ def test_what_runs_is_known_until_it_ends():
     ended(kept, "t", tenant="rival", outcome="interrupted")
     assert [turn.tenant for turn in kept.running()] == ["acme"]
     assert kept.running("rival") == []
+
+
+def test_a_turn_of_another_tenant_is_unknown_in_the_words_of_one_that_never_was():
+    recorder = Recorder(GatewaySettings(), Telemetry("gateway", None))
+    ended(recorder.record, "theirs", tenant="acme")
+    said = set()
+    for turn_id in ("theirs", "nobody"):
+        with pytest.raises(UnknownTurnError, match="of this tenant is remembered here") as raised:
+            recorder.find("", turn_id)
+        said.add(str(raised.value).replace(turn_id, "X"))
+    assert len(said) == 1
