@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Final
 
 import grpc
@@ -31,6 +30,7 @@ from voicemesh.runtime.errors import (
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.server import Readiness
+from voicemesh.runtime.streams import Outbox
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 _log = get_logger(__name__)
@@ -196,12 +196,14 @@ class Peers:
         if name == "tts":
             await self._learn_voices()
         elif name == "llm":
-            call = self.llm.Generate(_silence(), timeout=5)
+            silence = Outbox[llm_pb2.GenerateRequest](1)  # the LLM service introduces itself first
+            call = self.llm.Generate(silence, timeout=5)
             try:
                 async for response in call:
                     self.hear_llm(response.ready)
                     break
             finally:
+                silence.abort()  # else gRPC's task that reads it outlives the call
                 call.cancel()
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
                     await call.code()
@@ -247,9 +249,3 @@ def _can_be_asked_for(voice: common_pb2.Voice) -> bool:
     if voice.state in _NEVER_READY:
         return bool(voice.model_revision)
     return voice.state != common_pb2.VOICE_STATE_DRAINING
-
-
-async def _silence() -> AsyncIterator[llm_pb2.GenerateRequest]:
-    """Say nothing and leave the stream open: the LLM service introduces itself first."""
-    await asyncio.Event().wait()
-    yield llm_pb2.GenerateRequest()

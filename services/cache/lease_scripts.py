@@ -43,7 +43,8 @@ local entry, record, sound, words = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me, token, hold, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local kind = redis.call('TYPE', record).ok
 if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', record, sound, words) end
-local had = redis.call('HMGET', record, 'token', 'generation', 'replica', 'state', 'followers', 'format')
+local had = redis.call('HMGET', record, 'token', 'generation', 'replica', 'state', 'followers', 'format',
+  'trace')
 local function mail(event, rest)
   local message = event .. ' ' .. entry .. ' ' .. had[2] .. rest
   for replica in string.gmatch(had[5], '%S+') do
@@ -106,8 +107,7 @@ local left = redis.call('PTTL', record) - keep
 if had[4] == 'held' and left > 0 and had[3] ~= me then
   follow()
   redis.call('PUBLISH', ARGV[5] .. had[3], 'wanted ' .. entry .. ' ' .. had[2])
-  local trace = redis.call('HGET', record, 'trace') or ''
-  return {'held', had[2], from, words_from, had[6], rest, rest_words, left, trace}
+  return {'held', had[2], from, words_from, had[6], rest, rest_words, left, had[7] or ''}
 end
 redis.call('HSET', record, 'token', token, 'replica', me, 'state', 'held', 'trace', ARGV[10])
 live(hold + keep)
