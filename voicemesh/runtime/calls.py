@@ -155,16 +155,19 @@ class _Requests:
     """The messages of a caller; notes when the first of them came."""
 
     def __init__(self, requests: Any, began: _Began) -> None:
-        self._next: Callable[[], Awaitable[Any]] = aiter(requests).__anext__
+        self._requests = requests
+        self._next: Callable[[], Awaitable[Any]] | None = None
         self._began = began
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     def __anext__(self) -> Awaitable[Any]:
-        return self._next() if self._began.at_s else self._first()
+        return self._next() if self._next and self._began.at_s else self._first()
 
     async def _first(self) -> Any:
+        if self._next is None:  # not before: what is begun has to be read
+            self._next = aiter(self._requests).__anext__
         message = await self._next()
         self._began.note(message)
         return message
