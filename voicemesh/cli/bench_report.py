@@ -14,6 +14,7 @@ from voicemesh.cli.bench_advice import advice
 from voicemesh.cli.bench_figures import KINDS, Turn, summarise
 from voicemesh.cli.bench_loads import Step
 from voicemesh.cli.bench_options import BenchOptions, as_json_config
+from voicemesh.cli.compare import each_of
 from voicemesh.cli.console import print_table, table_of
 from voicemesh.cli.exits import usage
 from voicemesh.cli.machine import busy, versions
@@ -141,6 +142,17 @@ class Recorded:
         turns = self.result["turns"]
         return turns if isinstance(turns, list) else ()
 
+    @property
+    def by_load(self) -> Mapping[str, Sequence[Turn]]:
+        """Its turns by load; under "" where loads are not known."""
+        if "summary" not in self.result or not self.turns:
+            return {"": self.turns}
+        found: dict[str, Sequence[Turn]] = {}
+        for step in steps_of(self.result):
+            # Latency tests and one concurrent client are the same load twice.
+            found[step.load if step.load not in found else f"{step.load}, again"] = step.turns
+        return found
+
 
 def read(path: Path, option: str) -> Recorded:
     """Read what `bench --json` printed. Raises Failure, which names the option."""
@@ -150,7 +162,8 @@ def read(path: Path, option: str) -> Recorded:
         turns = result["turns"]
         if isinstance(turns, dict):  # a comparison
             outcomes = [turn["outcome"] for letter in "ab" for turn in turns[letter]]
-            result["compare"]["metrics"]["ttfa_ms"]["sentence"]
+            for _, each in each_of(result["compare"]):
+                each["metrics"]["ttfa_ms"]["sentence"]
         else:
             outcomes = [turn["outcome"] for turn in turns]
             if "summary" in result:

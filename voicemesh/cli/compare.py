@@ -232,11 +232,43 @@ def sentence(figure: Figure) -> str:
     if not found.shown:
         value = _points(metric, found.difference.value)
         interval = _interval(metric, low, high)
-        return f"{metric.title}: no difference shown{where}: B - A is {value}, {interval}"
+        line = f"{metric.title}: no difference shown{where}: B - A is {value}, {interval}"
+        others = [_other(figure, other) for other in figure.found if other != name and figure.shows(other)]
+        return "; but ".join((line, ", and ".join(others))) if others else line
     word = metric.more if found.difference.value > 0 else metric.less
     near, far = sorted((abs(low), abs(high)))
     value = _points(metric, abs(found.difference.value))
     return f"{metric.title}: B {metric.verb} {value} {word}{where}, {_interval(metric, near, far)}"
+
+
+def _other(figure: Figure, name: str) -> str:
+    """Say what another statistic of a figure shows than the one that it is first judged by."""
+    metric, by = figure.metric, figure.found[name].difference
+    word = metric.more if by.value > 0 else metric.less
+    near, far = sorted((abs(by.low), abs(by.high)))
+    return f"its {name} {metric.verb} {_points(metric, abs(by.value))} {word}, {_interval(metric, near, far)}"
+
+
+def each_of(compared: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the comparisons in a JSON form by load: one without a name, or those of two sweeps."""
+    loads = compared.get("loads")
+    return [("", compared)] if loads is None else [(each["load"], each) for each in loads]
+
+
+def verdict(each: Mapping[str, Any], values: int) -> str:
+    """Say whether a statistic in JSON form shows a difference, and if not, why.
+
+    Args:
+        each: The statistic.
+        values: How many values of A or of B it has, whichever are fewer.
+
+    """
+    if each["shown"]:
+        return "yes"
+    fewest = each.get("fewest", FEWEST)
+    if values < fewest:
+        return f"too few: {values} of {fewest}"
+    return "no"
 
 
 def stage_sentence(compared: Result) -> str:
@@ -328,6 +360,7 @@ def _figure_json(figure: Figure) -> dict[str, Any]:
                 "difference": _estimate_json(found.difference),
                 "ratio": _estimate_json(found.ratio),
                 "shown": figure.shows(name),
+                "fewest": figure.fewest(name),
             }
             for name, found in figure.found.items()
         },

@@ -1,14 +1,25 @@
 """The part of the report that tells A and B apart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
 from voicemesh.cli import bench_plots as plots
 from voicemesh.cli import svg
-from voicemesh.cli.bench_figures import heard_of
+from voicemesh.cli.bench_figures import Turn, heard_of
 from voicemesh.cli.bootstrap import PAIRS
-from voicemesh.cli.compare import METRICS, STAGE_METRICS, Metric, number_of, text_of
+from voicemesh.cli.compare import (
+    FEWEST,
+    FEWEST_OF,
+    METRICS,
+    STAGE_METRICS,
+    Metric,
+    each_of,
+    number_of,
+    text_of,
+    verdict,
+)
+from voicemesh.cli.compare_loads import turns_of
 from voicemesh.cli.console import printable
 from voicemesh.cli.svg import Interval, tag
 
@@ -17,27 +28,28 @@ _RATES: Final = frozenset({"reply_hit_rate", "audio_hit_rate"})
 
 
 def comparison(result: Mapping[str, Any]) -> list[str]:
-    """Return what differs between A and B, and how sure that is."""
+    """Return what differs between A and B, load by load, and how sure that is."""
     compared = result["compare"]
-    sides = [
-        (f"{letter.upper()}: {compared[letter]}", result["turns"][letter] if "turns" in result else ())
+    names = [
+        tag("b", escape(printable(f"{letter.upper()}: {compared[letter]}")))
+        + escape(f" ({compared['turns'][letter]} turns) ")
         for letter in "ab"
     ]
-    body = [
-        tag(
-            "p",
-            *(
-                tag("b", escape(printable(name))) + escape(f" ({compared['turns'][letter]} turns) ")
-                for letter, (name, _) in zip("ab", sides, strict=True)
-            ),
-        ),
-        tag("p", escape(_method(compared)), class_="dim"),
-    ]
+    body = [tag("p", *names)]
     warnings = compared.get("warnings", [])
     if warnings:
         body.append(
             tag("ul", *(tag("li", escape(printable(line))) for line in warnings), class_="advice warning")
         )
+    for load, each in each_of(compared):
+        if load:
+            body.append(tag("h2", escape(f"Under {load}")))
+        body += _compared(each, turns_of(result, load), "h3" if load else "h2")
+    return body
+
+
+def _compared(compared: Mapping[str, Any], sides: Mapping[str, Sequence[Turn]], head: str) -> list[str]:
+    body = [tag("p", escape(_method(compared)), class_="dim")]
     said = [
         found["sentence"]
         for name, found in compared["metrics"].items()
@@ -50,19 +62,15 @@ def comparison(result: Mapping[str, Any]) -> list[str]:
         said.insert(1, compared["stage_sentence"])
     if said:
         body += [
-            tag("h2", "What the numbers say"),
+            tag(head, "What the numbers say"),
             tag("ol", *(tag("li", escape(printable(line))) for line in said), class_="advice"),
         ]
     drawn = [plot for plot in (_ratios(compared), _stages(compared)) if plot]
-    if any(heard_of(turns) for _, turns in sides):
-        drawn.append(
-            plots.distribution(
-                [(name[:1], turns) for name, turns in sides],
-                note="the share of turns that were heard within a time",
-            )
-        )
-        drawn.append(plots.made_of([(name[:1], turns) for name, turns in sides]))
-    body += [tag("h2", "A and B"), tag("div", *drawn, _table(compared), class_="grid")]
+    lines = [(letter.upper(), turns) for letter, turns in sides.items()]
+    if any(heard_of(turns) for turns in sides.values()):
+        drawn.append(plots.distribution(lines, note="the share of turns that were heard within a time"))
+        drawn.append(plots.made_of(lines))
+    body += [tag(head, "A and B"), tag("div", *drawn, _table(compared), class_="grid")]
     return body
 
 
@@ -93,7 +101,7 @@ def _ratios(compared: Mapping[str, Any]) -> str:
     return plots.figure(
         "B against A",
         svg.intervals("Ratios of B to A", x, 1.0, rows),
-        note="green: B is better, red: worse, grey: no difference shown",
+        note="green: B is better, red: worse, grey: no difference shown, or of too few turns to claim one",
     )
 
 
@@ -141,8 +149,12 @@ def _table(compared: Mapping[str, Any]) -> str:
                     text_of(metric, each["b"]),
                     number_of(metric, by["value"]),
                     f"{number_of(metric, by['low'])} to {number_of(metric, by['high'])}",
-                    "yes" if each["shown"] else "no",
+                    verdict(each, min(found["values"].values())),
                 )
             )
     head = ("", "A", "B", "B - A", "95% interval", "shown")
-    return plots.figure("All figures", plots.table(head, rows), wide=True)
+    note = (
+        f"a difference is shown where the interval leaves 0 out, of {FEWEST} turns of each on; of a p95 "
+        f"from {FEWEST_OF['p95']} on, of a p99 from {FEWEST_OF['p99']} on: of fewer, intervals are too narrow"
+    )
+    return plots.figure("All figures", plots.table(head, rows), note=note, wide=True)

@@ -83,8 +83,15 @@ def _arm_json(arm: Arm) -> dict[str, str]:
     }
 
 
+def show_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """Print why a difference may be of something else than of what is compared."""
+    for warning in warnings:
+        console.print(f"→ {warning}", markup=False, soft_wrap=True)
+
+
 def show(console: Console, compared: Result, notes: Sequence[str] = ()) -> None:
-    """Print a comparison: the figures, then what they say."""
+    """Print a comparison: what else the runs differ in, the figures, then what they say."""
+    show_warnings(console, compared.warnings)
     for letter, label, turns in zip("AB", compared.labels, compared.turns, strict=True):
         console.print(f"{letter}: {label} ({turns} turns)", markup=False, soft_wrap=True)
     pairs = f"{compared.pairs} pairs" if compared.pairs else "not paired: the runs asked different things"
@@ -95,8 +102,8 @@ def show(console: Console, compared: Result, notes: Sequence[str] = ()) -> None:
         for name, found in figure.found.items():
             if _is_nothing(figure, name) or min(figure.counts) < FEWEST_OF.get(name, 0):
                 continue
-            if figure.metric in STAGE_METRICS and not figure.shows(name):
-                continue  # they are many: those that are not told apart are in the report and in JSON
+            if figure.metric in STAGE_METRICS and name != "mean" and not figure.shows(name):
+                continue  # their means add up; what else is not told apart is in the report and in JSON
             unit = figure.metric
             table.add_row(
                 f"{unit.title}, {name}",
@@ -122,7 +129,7 @@ def show(console: Console, compared: Result, notes: Sequence[str] = ()) -> None:
         if said:
             counts = ", ".join(f"{name} in {count}" for name, count in sorted(said.items()))
             console.print(f"→ flags had a say in turns of {letter}: {counts}", markup=False, soft_wrap=True)
-    for note in (*compared.warnings, *notes):
+    for note in notes:
         console.print(f"→ {note}", markup=False, soft_wrap=True)
 
 

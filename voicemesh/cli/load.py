@@ -11,7 +11,7 @@ from typing import Any, Final, TextIO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from voicemesh.cli import bench_html, bench_report, compare, compare_report
+from voicemesh.cli import bench_html, bench_report, compare, compare_loads, compare_report
 from voicemesh.cli.arms import arms, recorded
 from voicemesh.cli.bench import BenchRun
 from voicemesh.cli.bench_advice import failures
@@ -130,8 +130,11 @@ def show_recorded(path: Path, output: Output) -> int:
     if not output.as_json:
         if "compare" in found:
             console = console_for()
-            for metric in found["compare"]["metrics"].values():
-                console.print(f"→ {metric['sentence']}", markup=False, soft_wrap=True)
+            for load, each in compare.each_of(found["compare"]):
+                if load:
+                    console.print(f"{load}:", markup=False)
+                for metric in each["metrics"].values():
+                    console.print(f"→ {metric['sentence']}", markup=False, soft_wrap=True)
         else:
             bench_report.show(console_for(), found)
         _told(output)
@@ -171,18 +174,13 @@ def run_compare(options: BenchOptions, a: str, b: str, output: Output) -> int:
 def _compare_recorded(
     options: BenchOptions, a: str, b: str, files: Sequence[bench_report.Recorded], output: Output
 ) -> int:
-    ours, theirs = (file.turns for file in files)
-    pairs = compare.paired_by_prompt(ours, theirs)
-    compared = (
-        compare.result((a, b), pairs, options.seed)
-        if pairs is not None
-        else compare.result_apart((a, b), ours, theirs, options.seed)
-    )
-    compared = replace(compared, warnings=compare.differences(files[0].result, files[1].result))
-    told = {"compare": compare.to_json(compared, options.seed)}
-    output.write({**told, "turns": {"a": ours, "b": theirs}}, told)
+    loads = compare_loads.loads_of(*files)
+    compared = [(load, compare_loads.compared((a, b), *turns, options.seed)) for load, turns in loads.items()]
+    warnings = compare.differences(files[0].result, files[1].result)
+    told = {"compare": compare_loads.to_json(compared, files, warnings, options.seed)}
+    output.write({**told, "turns": {"a": files[0].turns, "b": files[1].turns}}, told)
     if not output.as_json:
-        compare_report.show(console_for(), compared)
+        compare_loads.show(console_for(), compared, warnings)
         _told(output)
     return DONE
 

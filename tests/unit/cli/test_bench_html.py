@@ -262,7 +262,7 @@ def test_two_runs_are_told_apart_in_a_report(result, tmp_path: pathlib.Path):
         "most of it is",
     ):
         assert said in text
-    compared = json.loads(CliRunner().invoke(app, [*arguments[:4], "--json"]).stdout)["compare"]
+    compared = json.loads(CliRunner().invoke(app, [*arguments[:4], "--json"]).stdout)["compare"]["loads"][-1]
     drawn = dict(plots(root))["Differences of stages"]
     (circle,) = [each for each in drawn.iter(f"{SVG}circle") if each.get("class") == "better"]
     by = compared["metrics"]["stage.llm_ttft"]["mean"]["difference"]

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from voicemesh.cli import compare
 from voicemesh.cli.app import app
 from voicemesh.cli.arms import arms, recorded
 from voicemesh.cli.bench_options import BenchOptions
+from voicemesh.cli.compare_html import comparison
 from voicemesh.cli.compare_report import show
 from voicemesh.cli.exits import Failure
 from voicemesh.client import SpeechOptions
@@ -131,7 +133,7 @@ def test_the_json_form_has_every_figure():
     told = compare.to_json(result, 7)
     assert set(told["metrics"]) == {metric.name for metric in compare.METRICS}
     median = told["metrics"]["ttfa_ms"]["pairs"]
-    assert set(median) == {"a", "b", "difference", "ratio", "shown"}
+    assert set(median) == {"a", "b", "difference", "ratio", "shown", "fewest"}
     assert set(median["difference"]) == {"value", "low", "high"}
     assert median["shown"] is True
     assert told["method"] == {"interval": "percentile bootstrap", "level": 0.95, "paired": True, "seed": 7}
@@ -283,3 +285,100 @@ def test_what_is_left_over_without_compare_is_wrong_use():
     result = CliRunner().invoke(app, ["bench", "5"])
     assert result.exit_code == 2
     assert "bench takes no argument: '5'" in result.stderr
+
+
+def test_what_another_statistic_shows_is_said_beside_the_pairs_that_show_nothing():
+    # Nine of ten pairs differ by next to nothing, to either side; the tenth is much slower.
+    pairs: list[compare.Pair] = [
+        (turn(100), turn(99 if number % 2 == 0 else 600 if number % 10 == 1 else 101))
+        for number in range(200)
+    ]
+    result = compare.result(("a", "b"), pairs, seed=1)
+    (figure,) = [figure for figure in result.figures if figure.metric.name == "ttfa_ms"]
+    assert [name for name in figure.found if figure.shows(name)] == ["p95"]
+    assert compare.sentence(figure).startswith(
+        "first audio: no difference shown in the median pair: B - A is "
+    )
+    assert "; but its p95 is 500 ms slower, 95% interval 500 to 500 ms" in compare.sentence(figure)
+
+
+def told_apart(result: compare.Result) -> str:
+    return " ".join(" ".join(comparison({"compare": compare.to_json(result, 1)})).split())
+
+
+def test_a_difference_that_is_of_too_few_turns_says_so():
+    told = told_apart(result_of(-35, count=30))
+    assert "too few: 30 of 100" in told
+    assert "of a p95 from 100 on" in told
+    assert "too few" not in told_apart(result_of(-35, count=500)).replace("of too few turns to claim one", "")
+
+
+def staged(shift_ms: float) -> dict[str, Any]:
+    stages = {"llm_ttft": 100 + shift_ms, "tts_synthesis": 100.0}
+    chunks = [{"cache": "miss", "reason": "flush", "audio_ms": 500.0}]
+    return turn(
+        200 + shift_ms,
+        stages=stages,
+        unattributed_ms=0.0,
+        audio_ms=500.0,
+        turn_id="t",
+        degraded=[],
+        chunks=chunks,
+    )
+
+
+def test_what_else_differs_comes_first_and_every_stage_has_its_mean():
+    pairs: list[compare.Pair] = [(staged(number % 5), staged(40 + number % 7)) for number in range(20)]
+    result = compare.result(("a", "b"), pairs, seed=1)
+    stream = io.StringIO()
+    show(Console(file=stream, width=80), replace(result, warnings=["policy differs"]))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "→ policy differs"
+    text = " ".join(stream.getvalue().split())
+    assert "llm_ttft, mean" in text
+    assert "tts_synthesis," in text  # although it shows no difference
+    assert "chunk_hold" not in text  # there was none of it
+
+
+def saved(path: pathlib.Path, loads: dict[str, float]) -> str:
+    """A run of 20 turns under each load, with its time to first audio."""
+    steps: list[dict[str, Any]] = []
+    turns: list[dict[str, Any]] = []
+    for place, (load, ttfa_ms) in enumerate(loads.items()):
+        step = dict.fromkeys(("concurrency", "rate_per_s", "late_ms", "unfinished"))
+        step |= dict.fromkeys(("most_in_flight", "held_back", "cut_short", "warmup_failed"), 0)
+        steps.append({**step, "load": load, "summary": {}})
+        run = {"step": place, "due_s": None, "began_s": 0.0, "ended_s": 1.0}
+        turns += [staged(ttfa_ms + number % 3) | {"prompt": f"p{number}", "run": run} for number in range(20)]
+    path.write_text(json.dumps({"turns": turns, "summary": {}, "steps": steps, "config": {}}))
+    return str(path)
+
+
+def test_two_sweeps_are_compared_load_by_load(tmp_path: pathlib.Path):
+    a = saved(tmp_path / "a.json", {"1 caller": 0, "6 callers": 100})
+    b = saved(tmp_path / "b.json", {"6 callers": 160, "1 caller": 0})
+    html = tmp_path / "ab.html"
+    told = CliRunner().invoke(app, ["bench", "--compare", a, b, "--html", str(html)])
+    assert told.exit_code == 0, told.output
+    light, _, heavy = told.stdout.partition("under 6 callers")
+    assert light.startswith("under 1 caller\n")
+    assert "first audio: no difference shown" in light
+    assert "first audio: B is 60 ms slower" in heavy
+    compared = json.loads(CliRunner().invoke(app, ["bench", "--compare", a, b, "--json"]).stdout)["compare"]
+    assert "metrics" not in compared
+    assert [(each["load"], each["steps"]) for each in compared["loads"]] == [
+        ("1 caller", {"a": 0, "b": 1}), ("6 callers", {"a": 1, "b": 0}),
+    ]  # fmt: skip
+    page = html.read_text()
+    assert page.index("Under 1 caller") < page.index("Under 6 callers") < page.index("B is 60 ms slower")
+
+
+def test_sweeps_of_other_loads_are_not_compared(tmp_path: pathlib.Path):
+    a = saved(tmp_path / "a.json", {"1 caller": 0, "6 callers": 100})
+    b = saved(tmp_path / "b.json", {"1 caller": 0})
+    told = CliRunner().invoke(app, ["bench", "--compare", a, b])
+    assert told.exit_code == 2
+    assert "a.json has 1 caller, 6 callers and " in told.stderr
+    assert "sweeps are compared load by load" in told.stderr
+    # One load each is what a comparison of loads is.
+    assert CliRunner().invoke(app, ["bench", "--compare", b, b]).exit_code == 0
