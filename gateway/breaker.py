@@ -4,7 +4,9 @@ from typing import Final
 
 from voicemesh.runtime.breaker import BreakerState
 from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.logs import get_logger
 
+_log = get_logger(__name__)
 _LONGEST: Final = 30
 
 
@@ -15,10 +17,24 @@ class Breaker:
       ^                     ^                              │
       └──── success ────────┼──────────────────────────────┤
                             └── failure: d doubles, up to 30 times the first ──┘
+
+    One line is logged when it opens and one when it closes: what happens in between says nothing new.
+
+    Args:
+        clock: For holds.
+        first_s: How long the first hold is.
+        target: What it holds off, for people.
+        settings: What to change where it opens and should not.
+
     """
 
-    def __init__(self, clock: Clock, first_s: float) -> None:
+    def __init__(self, clock: Clock, first_s: float, target: str = "", settings: str = "") -> None:
         self._clock = clock
+        self._target = target
+        self._settings = settings
+        self._opened_ns = 0
+        self.why = ""
+        """What opened it last."""
         self._first_ns = round(first_s * 1e9)
         self._hold_ns = 0
         self._open_until_ns = 0
@@ -44,15 +60,31 @@ class Breaker:
         self._open_until_ns = now_ns + self._hold_ns
         return True
 
-    def failed(self) -> None:
-        """Note that a call failed or took too long; calls that fail together open the breaker once."""
+    def failed(self, why: str = "") -> None:
+        """Note that a call failed or took too long; calls that fail together open the breaker once.
+
+        `why` is for people, in the log.
+        """
         if self._hold_ns and not self._probing:
             return
+        self.why = why
+        if not self._hold_ns:
+            self._opened_ns = self._clock.now_ns()
+            _log.warning(
+                "left alone, turns go on without it",
+                target=self._target,
+                why=why,
+                hold_s=self._first_ns / 1e9,
+                settings=self._settings,
+            )
         self._probing = False
         self._hold_ns = min(self._hold_ns * 2 or self._first_ns, _LONGEST * self._first_ns)
         self._open_until_ns = self._clock.now_ns() + self._hold_ns
 
     def succeeded(self) -> None:
         """Note that a call worked: the breaker closes."""
+        if self._hold_ns:
+            after_s = (self._clock.now_ns() - self._opened_ns) / 1e9
+            _log.info("asked again", target=self._target, after_s=round(after_s, 3))
         self._hold_ns = 0
         self._probing = False

@@ -84,7 +84,8 @@ class CacheLink:
         loop = asyncio.get_running_loop()
         if not self._breaker.allows():
             if answer is not None:
-                loop.call_soon(answer, None, "the cache is held off after it failed")
+                failed = f": {self._breaker.why}" if self._breaker.why else ""
+                loop.call_soon(answer, None, f"the cache is held off after it failed{failed}")
             return 0
         if self._link is None or not self._link.open:
             self._link = self._open_link()
@@ -163,7 +164,7 @@ class CacheLink:
             return  # it was drained, and another one is open
         self._link = None
         if error is not None:
-            self._breaker.failed()
+            self._breaker.failed(error.message)
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             one.timer.cancel()
@@ -192,7 +193,7 @@ class CacheLink:
         else:
             why = f"the cache took longer than {self._timeout_s * 1000:.0f} ms"
             if waiting.hurried:
-                self._breaker.failed()
+                self._breaker.failed(why)
         if waiting.answer is not None:
             waiting.answer(None, why)
         self._close_if_drained()

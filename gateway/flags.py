@@ -95,7 +95,7 @@ class Flags:
         self._provider = provider
         self._watched = watched
         self._timeout_s = timeout_s
-        self.breaker = Breaker(clock, _HOLD_S)
+        self.breaker = Breaker(clock, _HOLD_S, "flags", "VOICEMESH_FLAGS_TIMEOUT_MS")
         # By tenant and session: the same id in two tenants is two sessions.
         self._last: OrderedDict[tuple[str, str], tuple[Evaluation, ...]] = OrderedDict()
         self._asking: set[asyncio.Future[Any]] = set()
@@ -239,8 +239,9 @@ class Flags:
             if done:
                 self.breaker.succeeded()
                 return asked.result()
-            self.breaker.failed()
-            self.complain("", "", f"the provider takes more than {self._timeout_s * 1000:g} ms")
+            why = f"the provider takes more than {self._timeout_s * 1000:g} ms"
+            self.breaker.failed(why)
+            self.complain("", "", why)
         return self._last.get(session, ())
 
     async def _answer(

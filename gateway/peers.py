@@ -82,7 +82,12 @@ class Peers:
         self.llm_ready = llm_pb2.GenerateReady()
         self.chunker_revision = ""
         self.calibration = Calibration()
-        self.cache_breaker = Breaker(clock, settings.gateway_cache_breaker_s)
+        self.cache_breaker = Breaker(
+            clock,
+            settings.gateway_cache_breaker_s,
+            "cache",
+            "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS, VOICEMESH_GATEWAY_CACHE_BREAKER_S",
+        )
         self.paces = Paces()
         self.stand_ins = StandIns(clock)
         self.calls = CallMeter(metrics or Metrics.off(), CLIENT)

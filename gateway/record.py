@@ -64,6 +64,7 @@ class TurnEnded:
             is empty and is kept nowhere.
         ttfa_us: Prompt to first frame; 0 where there was none.
         total_us: Prompt to the end.
+        trace_id: Its trace.
         message: The report, serialised: a message of Python objects takes several times the memory.
 
     """
@@ -75,6 +76,7 @@ class TurnEnded:
     outcome: str
     ttfa_us: int
     total_us: int
+    trace_id: str
     message: bytes
 
     def report(self) -> pb.TurnReport:
@@ -168,6 +170,7 @@ class TurnRecord:
             outcome=outcome,
             ttfa_us=told.ttfa_us,
             total_us=told.total_us,
+            trace_id=told.trace_id,
             message=told.SerializeToString(),
         )
         if outcome != DISCARDED:
@@ -183,6 +186,15 @@ class TurnRecord:
             name = tenant, turn_id
             return self._ended.turns.get(name) or self._refused.turns.get(name)
         return next((turn for turn in reversed(self._ended.turns.values()) if turn.tenant == tenant), None)
+
+    def beginning(self, tenant: str, start: str) -> list[TurnEnded]:
+        """Return a tenant's turns whose id, or whose trace's id, begins with `start`, the newest first."""
+        found = [
+            turn
+            for turn in self.of(tenant, include_refused=True)
+            if turn.turn_id.startswith(start) or turn.trace_id.startswith(start)
+        ]
+        return self.select(found, "newest")
 
     def running(self, tenant: str | None = None) -> list[TurnBegun]:
         """Return the turns that run, in the order in which they began; of one tenant, or of all for None."""

@@ -15,14 +15,14 @@ from gateway.flags import Evaluation
 from gateway.measuring import TurnMeter
 from gateway.options import SpeechChoice
 from gateway.prices import Prices
-from gateway.record import DISCARDED, REFUSED, TurnBegun, TurnRecord
+from gateway.record import DISCARDED, REFUSED, TurnBegun, TurnEnded, TurnRecord
 from gateway.settings import GatewaySettings
 from gateway.turn_line import EVENTS, fields_of, fields_of_refused
 from gateway.usage import UsageMeter, variant_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime import trace_content
 from voicemesh.runtime import trace_names as names
-from voicemesh.runtime.errors import MeshError, UnknownTurnError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger, with_span
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.status import reason_of, to_status
@@ -30,6 +30,9 @@ from voicemesh.runtime.telemetry import Telemetry, end_span, note_error, trace_i
 
 _log = get_logger(__name__)
 MAX_TURN_ID_CHARS: Final = 200
+_LEAST_OF_AN_ID: Final = 6
+"""With fewer characters, what is meant is as likely an id of its own."""
+_MOST_SHOWN: Final = 5
 
 
 class Recorder:
@@ -73,11 +76,16 @@ class Recorder:
     def find(self, tenant: str, turn_id: str) -> pb.TurnReport:
         """Return the report of a tenant's turn; of its last one that ran and ended, for "".
 
+        `turn_id` may be the id of its trace, and the beginning of either, if no other turn's begins so.
+
         Raises:
             UnknownTurnError: It is not remembered here.
+            InvalidFieldError: Several turns begin so.
 
         """
         turn = self.record.find(tenant, turn_id)
+        if turn is None and len(turn_id) >= _LEAST_OF_AN_ID:
+            turn = self._beginning(tenant, turn_id)
         if turn is None:
             kept = self._settings.gateway_remembered_turns
             raise UnknownTurnError(
@@ -87,6 +95,17 @@ class Recorder:
                 field="turn_id",
             )
         return turn.report()
+
+    def _beginning(self, tenant: str, start: str) -> TurnEnded | None:
+        found = self.record.beginning(tenant, start)
+        if len(found) < 2:
+            return found[0] if found else None
+        shown = ", ".join(turn.turn_id[:80] for turn in found[:_MOST_SHOWN])
+        more = f" and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        raise InvalidFieldError(
+            "turn_id",
+            f"{start[:80]!r} begins the ids of {len(found)} turns or of their traces: {shown}{more}",
+        )
 
     def begin(
         self, spec: TurnSpec, speech: SpeechChoice, traceparent: str, flags: Iterable[Evaluation] = ()

@@ -231,6 +231,7 @@ def report_to(report: TurnReport, trace_id: str, cost: Cost) -> pb.TurnReport:
         underruns=report.underruns,
         underrun_us=report.underrun_us,
         degraded=[_DEGRADATIONS[what] for what in report.degraded],
+        degraded_why=report.degraded_why,
         stages=[
             common.StageDuration(stage=_STAGES[stage], duration_us=attribution.stages.get(stage, 0))
             for stage in STAGES

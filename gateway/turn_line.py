@@ -46,9 +46,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "reply_cache": "`off`, `miss`, `memory`, `redis` or `similar`",
     "audio_cache_hits": "chunks whose audio came from the cache, or was made for somebody else",
     "degraded": "what was given up, in order",
+    "degraded_why": "why each of these was given up, in words",
     "variants": "feature flags that had a say, and the variant that each gave",
 }
 """Each field, and what it is. Those of time are in milliseconds."""
+_LISTS: Final = ("unpriced", "degraded", "degraded_why")
 
 
 def fields_of(report: TurnReport, told: pb.TurnReport) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def fields_of(report: TurnReport, told: pb.TurnReport) -> dict[str, Any]:
         "reply_cache": report.reply_cache,
         "audio_cache_hits": sum(chunk.cache in ("memory", "redis", "shared") for chunk in report.chunks),
         "degraded": list(report.degraded),
+        "degraded_why": list(report.degraded_why),
         "variants": dict(report.variants),
     }
 
@@ -89,7 +92,7 @@ def fields_of(report: TurnReport, told: pb.TurnReport) -> dict[str, Any]:
 def fields_of_refused(reason: str) -> dict[str, Any]:
     """Return the fields of a turn that could not begin: nothing took time, and nothing was used."""
     empty: dict[str, Any] = {
-        name: [] if name in ("unpriced", "degraded") else {} if name in ("stages_ms", "variants") else 0
+        name: [] if name in _LISTS else {} if name in ("stages_ms", "variants") else 0
         for name in FIELDS
         if name not in ("turn_id", "trace_id", "session_id", "tenant")
     }

@@ -48,6 +48,8 @@ class ChunkAccount:
     cache: str = "off"
     """`off`, `miss`, `memory`, `redis` or `shared`."""
     first_frame_us: int = 0
+    """Of the turn's first frame, to where it was handed to the caller's stream, as the time to first audio
+    is; of later chunks, to where it was queued for the caller."""
     audio_us: int = 0
     queue_us: int = 0
     synthesis_us: int = 0
@@ -138,6 +140,8 @@ class TurnReport:
     """What a reply from the cache consumed when it was made."""
     prompt_variant: str = ""
     """The named system prompt that it was made with; "" for one of the caller's own."""
+    degraded_why: tuple[str, ...] = ()
+    """Why each of `degraded` was given up, in words; "" where nobody said."""
 
     @property
     def engine_us(self) -> int:

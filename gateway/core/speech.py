@@ -114,6 +114,8 @@ class Speech:
             account.audio_us = progress.sent_samples * 1_000_000 // self._spec.sample_rate_hz
             if progress.marks is self.first_marks:
                 account.path = first.path
+                # By one clock point, however long it was queued: the player begins when it has it.
+                account.first_frame_us = first.ttfa_us or account.first_frame_us
         return tuple(progress.account for progress in self._out.chunks)
 
     @property

@@ -82,7 +82,7 @@ class TurnEngine:
         self._deltas: deque[tuple[int, int, int]] = deque()
         self._chunks_ended = False
         self._spent = Spent()
-        self._degraded: list[str] = []
+        self._degraded: dict[str, str] = {}  # and why
         self._error: Exception | None = None
         self._outcome = ""
         self._ended_ns = 0
@@ -387,7 +387,7 @@ class TurnEngine:
 
     def _degrade(self, what: str, detail: str) -> None:
         if what not in self._degraded:
-            self._degraded.append(what)
+            self._degraded[what] = detail
             self._act(do.EmitDegraded(what, detail))
 
     def _end(self, outcome: str, now_ns: int, played_ms: float | None = None) -> None:
@@ -476,6 +476,7 @@ class TurnEngine:
             underruns=speech.player.underruns,
             underrun_us=speech.player.underrun_ns // 1000,
             degraded=tuple(self._degraded),
+            degraded_why=tuple(self._degraded.values()),
             chunks=speech.accounts(attribution),
             reply_cache=self._reply_cache,
             usage=self._spent.told(

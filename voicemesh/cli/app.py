@@ -251,7 +251,12 @@ def chat(
 def explain(
     context: typer.Context,
     turn_id: Annotated[
-        str, typer.Argument(metavar="TURN_ID", help="The turn; without it, the last one that ended.")
+        str,
+        typer.Argument(
+            metavar="TURN_ID",
+            help="The turn, or its trace; the first 6 characters or more of either will do. Without it, the "
+            "last one that ended.",
+        ),
     ] = "",
     slowest: Annotated[
         int,

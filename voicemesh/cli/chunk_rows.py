@@ -2,8 +2,8 @@
 
      #  cut by    held ms  cache   first ms  audio s  slack ms  text
      1  sentence     20.6  miss         528     2.48       790  so a script is…
-    held by lookahead: 1 (20.6 ms)
-    dry at 3 for 130 ms: tts_synthesis
+    held by lookahead: chunk 1 (20.6 ms)
+    dry at chunk 3 for 130 ms: tts_synthesis
 
 In a narrow terminal the texts give way first, then the slack goes below.
 """
@@ -90,7 +90,7 @@ def _holds(chunks: Sequence[ChunkReport]) -> list[str]:
     for chunk in chunks:
         if chunk.held_ms >= _HELD_MS:
             why = BECAUSE.get(HOLDS.get(chunk.reason, ""), "")
-            held.setdefault(why, []).append(f"{chunk.index} ({chunk.held_ms:.1f} ms)")
+            held.setdefault(why, []).append(f"chunk {chunk.index} ({chunk.held_ms:.1f} ms)")
     return [f"{f'held {why}'.rstrip()}: {', '.join(which)}" for why, which in held.items()]
 
 
@@ -100,7 +100,7 @@ def _underruns(chunks: Sequence[ChunkReport]) -> list[str]:
         if chunk.underruns:
             times = f", {chunk.underruns} times" if chunk.underruns > 1 else ""
             causes = _causes(chunk)
-            lines.append(f"dry at {chunk.index} for {chunk.underrun_ms:.0f} ms{times}: {causes}")
+            lines.append(f"dry at chunk {chunk.index} for {chunk.underrun_ms:.0f} ms{times}: {causes}")
     return lines
 
 

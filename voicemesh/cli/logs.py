@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 _LOUD: Final = frozenset({"warning", "error", "critical"})
@@ -16,12 +17,16 @@ class LogLine:
         service: The process.
         level: "debug", "info", "warning", "error"; "" for a line that is no log record.
         text: For people.
+        time: When, as the process says; "" where it does not.
+        raw: The record as it was written; "" for a line that is none.
 
     """
 
     service: str
     level: str
     text: str
+    time: str = ""
+    raw: str = ""
 
     @property
     def is_loud(self) -> bool:
@@ -38,7 +43,32 @@ def parse(service: str, line: str) -> LogLine:
     text = "  ".join([str(record["event"]), *fields])
     if record.get("exception"):
         text += "\n" + str(record["exception"])
-    return LogLine(service, str(record.get("level", "info")), text)
+    return LogLine(
+        service, str(record.get("level", "info")), text, time=str(record.get("timestamp", "")), raw=line
+    )
+
+
+def clock(time: str, now: datetime) -> str:
+    """Return the time of day of a line, to the millisecond, here; `now` where it says none."""
+    try:
+        at = datetime.fromisoformat(time)
+    except ValueError:
+        at = now
+    return at.astimezone(now.tzinfo).strftime("%H:%M:%S.%f")[:-3]
+
+
+def as_record(line: LogLine, now: datetime) -> str:
+    """Return a line as a JSON record: as it was written, or made into one."""
+    if line.raw:
+        return line.raw
+    return json.dumps(
+        {
+            "event": line.text,
+            "level": line.level or "warning",
+            "timestamp": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "service": line.service,
+        }
+    )
 
 
 def _record(line: str) -> dict[str, Any] | None:

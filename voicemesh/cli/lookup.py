@@ -22,7 +22,7 @@ def run_explain(turn_id: str, addr: str, tenant: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(report.to_json()))
     else:
-        show(console_for(), report)
+        show(console_for(), report, seen_by="gateway")
         if report.error is not None:
             print(f"failed: {report.error.reason}: {printable(report.error.message)}")
     return DONE

@@ -40,6 +40,7 @@ class MeshPlan:
         root: The checkout.
         metrics: Process to the address where Prometheus scrapes it; those that are missing are not scraped.
         unscraped: Processes that are not scraped because somebody has their port.
+        on_free_ports: True where ports were free when it was made, but for those of metrics that were named.
 
     """
 
@@ -47,6 +48,7 @@ class MeshPlan:
     root: Path
     metrics: Mapping[str, str] = field(default_factory=dict)
     unscraped: tuple[str, ...] = ()
+    on_free_ports: bool = False
 
     def address(self, name: str) -> str:
         """Return the address at which `name` is reached from this machine."""
@@ -65,7 +67,9 @@ class MeshPlan:
                 UNREACHABLE,
                 "PORT_IN_USE",
                 f"in use, or not an address of this machine: {', '.join(taken)}",
-                "is another `voicemesh up` running? `--free-ports` takes free ones instead, "
+                "leave out --metrics-port for free ones, or name another"
+                if self.on_free_ports
+                else "is another `voicemesh up` running? `--free-ports` takes free ones instead, "
                 f"and {listen_variable('gateway')} and its like name others",
             )
 
@@ -184,4 +188,5 @@ def plan_on_free_ports(root: Path, *, scraped: bool = False) -> MeshPlan:
             probe.close()
     addresses = [f"127.0.0.1:{port}" for port in ports]
     listen = dict(zip(DEFAULT_LISTEN, addresses, strict=False))
-    return MeshPlan(listen, root, dict(zip(_SCRAPED, addresses[len(listen) :], strict=False)))
+    metrics = dict(zip(_SCRAPED, addresses[len(listen) :], strict=False))
+    return MeshPlan(listen, root, metrics, on_free_ports=True)

@@ -151,6 +151,13 @@ def _parts(analysis: Analysis) -> Table:
 
 
 def _findings(analysis: Analysis) -> Iterator[Line | Table]:
+    slow = len(analysis.slow)
+    if 2 * analysis.busy > slow:
+        yield Line(
+            f"in {analysis.busy} of {slow} slow turns most processes took longer than usual at once: "
+            "look at the machine first, it was busy or starved of CPU",
+            style="bold yellow",
+        )
     for place, finding in enumerate(analysis.findings, start=1):
         yield Line(f"{place}. {finding.part}: {headline(finding, len(analysis.slow))}", style="bold", hang=3)
         for line in _details(finding, analysis):
@@ -170,6 +177,8 @@ def headline(finding: Finding, slow: int) -> str:
 
 def _details(finding: Finding, analysis: Analysis) -> Iterator[str]:
     yield f"usually {ms(finding.usual_ms)} ms; {_signed(finding.excess_ms)} ms in these (medians)"
+    if finding.first < finding.turns:
+        yield f"what took longest in {finding.first or 'none'} of them, and counts beside that in the others"
     if finding.advice:
         yield f"without that: {won(finding, analysis) or 'no percentile moves'}"
         yield f"{finding.affected} of {analysis.sampled} turns have it, slow or not"
@@ -287,6 +296,7 @@ def to_json(
         },
         "findings": [_finding_json(finding, len(analysis.slow)) for finding in analysis.findings],
         "nothing": analysis.nothing,
+        "busy": analysis.busy,
         "kinds": _pairs(analysis.kinds),
         "degraded": _pairs(analysis.degraded),
         "underruns": {
@@ -306,6 +316,8 @@ def _finding_json(finding: Finding, slow: int) -> dict[str, Any]:
         "reason": finding.reason,
         "said": headline(finding, slow),
         "turns": finding.turns,
+        "first": finding.first,
+        "busy": finding.busy,
         "share": round(finding.share, 4),
         "part_ms": _rounded(finding.part_ms),
         "usual_ms": _rounded(finding.usual_ms),

@@ -259,7 +259,7 @@ class Sink:
             console = console_for()
             if self._wrote_text:
                 console.print("\n")
-            show(console, report)
+            show(console, report, seen_by="caller")
             if self._player is None and self._options.out is None and sys.stderr.isatty():
                 print("hint: nothing was played: --play plays it, --out FILE.wav keeps it", file=sys.stderr)
         if self._options.out is not None and report.outcome != "failed":

@@ -6,14 +6,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from voicemesh.cli.checkout import find_checkout
 from voicemesh.cli.exits import DONE, FAILED, STOPPED, Failure, report, usage
-from voicemesh.cli.logs import LogLine
+from voicemesh.cli.logs import LogLine, as_record, clock
 from voicemesh.cli.plan import DEFAULT_LISTEN, MeshPlan, plan, plan_on_free_ports
 from voicemesh.cli.supervisor import Child, Supervisor
 
@@ -42,6 +43,11 @@ def run_up(options: UpOptions) -> int:
 class Relay:
     """Prints what the children write: warnings and errors, or everything.
 
+    Args:
+        verbose: True for everything.
+        as_records: True to print records as they are, and what is none as one: for programs.
+        now: The time of day, here.
+
     Attributes:
         starting: True until all children serve. What several say while they start, they say of what they
             share, as a setting: it is printed once.
@@ -49,8 +55,16 @@ class Relay:
 
     """
 
-    def __init__(self, *, verbose: bool) -> None:
+    def __init__(
+        self,
+        *,
+        verbose: bool,
+        as_records: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+    ) -> None:
         self._verbose = verbose
+        self._as_records = as_records
+        self._now = now
         self._said: set[str] = set()
         self.starting = True
         self.quiet = False
@@ -63,8 +77,12 @@ class Relay:
             if line.text in self._said:
                 return True
             self._said.add(line.text)
+        if self._as_records:
+            print(as_record(line, self._now()), file=sys.stderr, flush=True)
+            return True
         level = f"{line.level}: " if line.level else ""
-        print(f"{line.service:<8}| {level}{line.text}", file=sys.stderr, flush=True)
+        at = clock(line.time, self._now())
+        print(f"{at} {line.service:<8}| {level}{line.text}", file=sys.stderr, flush=True)
         return True
 
 
@@ -97,7 +115,9 @@ async def _up(options: UpOptions) -> int:
     else:
         mesh = plan(root, metrics_port=options.metrics_port)
     mesh.check_free()
-    relay = Relay(verbose=options.verbose)
+    relay = Relay(
+        verbose=options.verbose, as_records=os.environ.get("VOICEMESH_LOG_FORMAT", "").lower() == "json"
+    )
     stop, hurry = asyncio.Event(), asyncio.Event()
     _stop_on_signals(stop, hurry)
     status = DONE

@@ -8,8 +8,9 @@ Bars are drawn in eighths of a cell; each begins where the one before it ends, b
 contiguous.
 """
 
+import textwrap
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -36,17 +37,25 @@ _STYLES: Final = {
     Stage.TTS_SYNTHESIS: "green",
     Stage.TRANSPORT: "cyan",
 }
+Seen = Literal["gateway", "caller"]
+_SEEN: Final[dict[Seen, str]] = {
+    "gateway": "times: the gateway's, prompt read to frame sent",
+    "caller": "times: the caller's, prompt sent to frame here",
+}
 _OUTCOME_STYLES: Final = {"completed": "green", "interrupted": "yellow", "failed": "red"}
 
 
-def show(console: Console, report: TurnReport) -> None:
-    """Print the whole account of a turn."""
-    console.print(render(report, width=console.width, unicode=not console.options.ascii_only))
+def show(console: Console, report: TurnReport, *, seen_by: Seen) -> None:
+    """Print the whole account of a turn, with the times that the gateway or the caller saw."""
+    unicode = not console.options.ascii_only
+    console.print(render(report, width=console.width, unicode=unicode, seen_by=seen_by))
 
 
-def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> RenderableType:
+def render(
+    report: TurnReport, *, width: int = 80, unicode: bool = True, seen_by: Seen = "gateway"
+) -> RenderableType:
     """Return the whole account of a turn, `width` columns wide: its figures, its stages, its chunks."""
-    parts: list[RenderableType] = [_headline(report), Text()]
+    parts: list[RenderableType] = [_headline(report, seen_by), Text()]
     if report.ttfa_ms:
         parts += [_stages(report, width, unicode=unicode), *_audible(report, width), *_hops(report), Text()]
     else:
@@ -54,7 +63,7 @@ def render(report: TurnReport, *, width: int = 80, unicode: bool = True) -> Rend
     if report.chunks:
         parts += chunk_rows.render(report.chunks, width)
     if report.degraded:
-        parts += [Text(), Text(f"given up: {', '.join(report.degraded)}", style="yellow")]
+        parts += [Text(), *(Text(line, style="yellow") for line in _given_up(report, width))]
     return Group(*parts)
 
 
@@ -80,10 +89,21 @@ def bar(
     return " " * lead + "█" * full + (_EIGHTHS[rest] if rest else "")
 
 
-def _headline(report: TurnReport) -> Text:
+def _given_up(report: TurnReport, width: int) -> list[str]:
+    """Return a line for each thing that was given up, and why, wrapped."""
+    whys = [*report.degraded_why, *("" for _ in report.degraded[len(report.degraded_why) :])]
+    lines = []
+    for what, why in zip(report.degraded, whys, strict=False):
+        said = f"given up: {what}" + (f" ({' '.join(printable(why).split())})" if why else "")
+        lines += textwrap.wrap(said, max(width, 20), subsequent_indent="  ")
+    return lines
+
+
+def _headline(report: TurnReport, seen_by: Seen) -> Text:
     text = Text()
     text.append(report.outcome, style=f"bold {_OUTCOME_STYLES.get(report.outcome, '')}".strip())
     text.append(f"  turn {report.turn_id}\n", style="dim")
+    text.append(f"{_SEEN[seen_by]}\n", style="dim")
     first = [
         ("first text", report.ttft_ms),
         ("first audio", report.ttfa_ms),

@@ -46,7 +46,9 @@ class ChunkReport:
         reason: Why it was cut there: "sentence", "clause", "phrase", "words", "limit", "deadline" or "flush".
         held_ms: How long the chunker held it, in milliseconds.
         cache: Where its audio came from: "memory", "redis", "shared", or "miss" for audio that was made.
-        first_frame_ms: Prompt to its first frame, in milliseconds; 0 where there was none.
+        first_frame_ms: Prompt to its first frame, in milliseconds; 0 where there was none. As the gateway
+            saw it, that is `path_began_ms + path_ms`, and for the turn's first frame `ttfa_ms` of the turn;
+            as the caller saw it, when the frame arrived.
         audio_ms: Its audio, in milliseconds.
         queue_ms: How long it waited for a replica, in milliseconds.
         synthesis_ms: Replica to first frame, in milliseconds.
@@ -57,7 +59,8 @@ class ChunkReport:
         unattributed_ms: What nothing of the path accounts for.
         hops: The transport stage of the path by hop.
         path_began_ms: Prompt to where the path begins.
-        path_ms: The path, up to when the gateway queued the first frame.
+        path_ms: The path, up to when the gateway queued the first frame, or for the turn's first frame,
+            handed it to the caller's stream.
         slack_ms: Audio in hand when its first frame was queued; below zero: the player was dry for that long.
             None for the first chunk that was heard, and for one without audio.
         underruns: Underruns that ended with a frame of it, as the gateway saw them.

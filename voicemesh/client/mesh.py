@@ -312,7 +312,10 @@ class VoiceMesh:
         return [voice_from_proto(voice) for voice in response.voices]
 
     async def explain(self, turn_id: str = "") -> TurnReport:
-        """Return the account of a turn that ended lately, as the gateway saw it; "" for the last one."""
+        """Return the account of a turn that ended lately, as the gateway saw it; "" for the last one.
+
+        `turn_id` may be the id of its trace, and the first 6 characters or more of either.
+        """
         request = gateway_pb2.ExplainTurnRequest(turn_id=turn_id)
         response = await self._unary(
             self._stub().ExplainTurn(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)

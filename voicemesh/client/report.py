@@ -52,6 +52,7 @@ class TurnReport:
         underruns: Times that a player which starts at the first frame runs dry.
         underrun_ms: For how long in sum.
         degraded: What was given up, in order of appearance.
+        degraded_why: Why each of these was given up, in words; "" where nobody said.
         stages: Every stage of `ttfa_ms`, in order of the path.
         unattributed_ms: What no stage accounts for.
         excess_ms: What services reported beyond the windows in which they were waited for; in no stage.
@@ -91,6 +92,7 @@ class TurnReport:
     underruns: int = 0
     underrun_ms: float = 0.0
     degraded: tuple[str, ...] = ()
+    degraded_why: tuple[str, ...] = ()
     stages: Mapping[Stage, float] = field(default_factory=no_stages)
     unattributed_ms: float = 0.0
     excess_ms: float = 0.0
@@ -163,6 +165,7 @@ class TurnReport:
             },
             "excess_ms": rounded(self.excess_ms),
             "attribution_violations": list(self.attribution_violations),
+            "degraded_why": list(self.degraded_why),
         }
 
 
@@ -213,6 +216,7 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         underruns=message.underruns,
         underrun_ms=message.underrun_us / 1000,
         degraded=tuple(DEGRADATIONS.get(what, "") for what in message.degraded),
+        degraded_why=tuple(message.degraded_why),
         stages=stages_from_proto(message.stages),
         unattributed_ms=message.unattributed_us / 1000,
         excess_ms=message.excess_us / 1000,

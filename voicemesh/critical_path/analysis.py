@@ -2,8 +2,13 @@
 
 Slow are the slowest that were asked for, and no more than a quarter of all: what is usual must be known from
 the rest. Each is compared with the usual turn of its kind (`voicemesh.critical_path.baseline`); the part that
-is most above its median, and unusually so, is what made it slow. Turns with the same part and the same reason
-are one finding.
+is most above its median, and unusually so, is what made it slow. Other parts count beside it where they are
+unusual, too, and have a fifth of what the turn took more. Turns in which the same part counts for the same
+reason are one finding; one that made none slow by itself is told where it has a tenth of what all slow turns
+took more.
+
+Where the work of most processes is unusual in one turn, none of them is at fault: they share a machine, and
+it was busy.
 
 What it cost is what the same turns would have taken without it: every turn of the population in which that
 part is unusual for that reason is given the median of the part instead, and the percentiles are taken again.
@@ -19,10 +24,11 @@ from statistics import median
 from typing import Final
 
 from voicemesh.critical_path.baseline import Usual, usual_of
-from voicemesh.critical_path.causes import advice, reason_of
+from voicemesh.critical_path.causes import BUSY_ADVICE, advice, reason_of
 from voicemesh.critical_path.population import Measure, Population
 from voicemesh.critical_path.quantiles import quantile
 from voicemesh.critical_path.turns import KINDS, PARTS, Turn
+from voicemesh.stages import Stage
 
 MOST_SLOW: Final = 4
 """One in so many turns may be called slow."""
@@ -31,6 +37,22 @@ ENOUGH_OF_A_GROUP: Final = 3
 NOTHING: Final = ""
 """The part of turns that no one part made slow."""
 _EXAMPLES: Final = 3
+_COUNTS: Final = 0.2
+"""A part that has this share of what a turn took more counts, if another has more of it."""
+_WORTH_A_FINDING: Final = 0.1
+_DOUBTFUL: Final = 0.5
+"""Of a busy machine all work is slower by this share of the usual, at least."""
+_BUSY_SHARE: Final = 0.6
+_BUSY_LEAST: Final = 3
+_WORK_OF: Final = (
+    (Stage.ADMISSION, Stage.GATEWAY),
+    (Stage.HISTORY, Stage.REPLY_CACHE, Stage.AUDIO_CACHE),
+    (Stage.LLM_CONNECT, Stage.LLM_TTFT, Stage.LLM_TEXT),
+    (Stage.CHUNK_HOLD,),
+    (Stage.TTS_QUEUE, Stage.TTS_SYNTHESIS),
+    (Stage.TRANSPORT,),
+)
+"""The stages of each process, and those between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +75,8 @@ class SlowTurn:
         excess: Each part less its median, in the order of `PARTS`: with `usual_ms` they are `measure_ms`.
         part: The part that made it slow; "" for none in particular.
         reason: Why, as in `causes`; "" where nothing is known.
+        beside: Other parts that count, each with its reason.
+        busy: True where the work of most processes took longer than usual.
 
     """
 
@@ -62,6 +86,8 @@ class SlowTurn:
     excess: tuple[float, ...]
     part: str
     reason: str
+    beside: tuple[tuple[str, str], ...] = ()
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +120,9 @@ class Finding:
     Attributes:
         part: The part of their time.
         reason: Why, as in `causes`; "" where nothing is known.
-        turns: Slow turns in the group.
+        turns: Slow turns in the group: it is what made them slow, or counts beside that.
+        first: Those of them that it made slow, being most above its median.
+        busy: Those of them in which the work of most processes took longer than usual.
         share: Their share of the slow turns, 0 to 1.
         part_ms: How long the part took in them: the median.
         usual_ms: How long it usually takes in such turns: the median.
@@ -110,6 +138,8 @@ class Finding:
     part: str
     reason: str
     turns: int
+    first: int
+    busy: int
     share: float
     part_ms: float
     usual_ms: float
@@ -137,6 +167,7 @@ class Analysis:
         parts: What the time of the slow turns went to, in order of the path.
         findings: What made them slow, the one first without which most would be won.
         nothing: Slow turns that no one part made slow.
+        busy: Slow turns in which the work of most processes took longer than usual.
         kinds: Slow turns, and all of the sample, by kind.
         degraded: Slow turns, and all of the sample, by what they gave up.
 
@@ -153,6 +184,7 @@ class Analysis:
     parts: tuple[Part, ...]
     findings: tuple[Finding, ...]
     nothing: int
+    busy: int
     kinds: dict[str, tuple[int, int]]
     degraded: dict[str, tuple[int, int]]
 
@@ -181,6 +213,7 @@ def analyse(population: Population, usual: dict[str, Usual] | None = None) -> An
         parts=_parts(slow, by) if usual else (),
         findings=findings,
         nothing=sum(turn.part == NOTHING for turn in slow),
+        busy=sum(turn.busy for turn in slow),
         kinds=_compared([turn.turn for turn in slow], sample),
         degraded=_given_up([turn.turn for turn in slow], sample),
     )
@@ -199,9 +232,31 @@ def _slow(turn: Turn, measure_ms: float, by: Measure, usual: dict[str, Usual]) -
         took_ms - usual_ms for took_ms, usual_ms in zip(turn.parts(), baseline.parts, strict=True)
     )[:count]
     unusual = [place for place in range(count) if excess[place] > baseline.bounds[place]]
-    part = PARTS[max(unusual, key=excess.__getitem__)] if unusual else NOTHING
-    reason = reason_of(turn, part, baseline) if part else ""
-    return SlowTurn(turn, measure_ms, fsum(baseline.parts[:count]), excess, part, reason)
+    usual_ms = fsum(baseline.parts[:count])
+    if not unusual:
+        return SlowTurn(turn, measure_ms, usual_ms, excess, NOTHING, "")
+    most = max(unusual, key=excess.__getitem__)
+    counts_ms = _COUNTS * fsum(excess[place] for place in unusual)
+    beside = tuple(
+        (PARTS[place], reason_of(turn, PARTS[place], baseline))
+        for place in unusual
+        if place != most and excess[place] >= counts_ms
+    )
+    reason = reason_of(turn, PARTS[most], baseline)
+    busy = _is_busy(turn, baseline, excess)
+    return SlowTurn(turn, measure_ms, usual_ms, excess, PARTS[most], reason, beside, busy)
+
+
+def _is_busy(turn: Turn, baseline: Usual, excess: tuple[float, ...]) -> bool:
+    """Return whether the work of most processes took longer than usual."""
+    took, at_work, slower = turn.parts(), 0, 0
+    for stages in _WORK_OF:
+        places = [PARTS.index(stage) for stage in stages]
+        at_work += any(took[place] > 0 for place in places)
+        slower += any(
+            excess[place] > max(baseline.bounds[place], _DOUBTFUL * baseline.parts[place]) for place in places
+        )
+    return slower >= max(_BUSY_LEAST, _BUSY_SHARE * at_work)
 
 
 def _parts(slow: Sequence[SlowTurn], by: Measure) -> tuple[Part, ...]:
@@ -221,7 +276,13 @@ def _findings(
     groups: dict[tuple[str, str], list[SlowTurn]] = {}
     for turn in slow:
         if turn.part != NOTHING:
-            groups.setdefault((turn.part, turn.reason), []).append(turn)
+            for cause in ((turn.part, turn.reason), *turn.beside):
+                groups.setdefault(cause, []).append(turn)
+    least_ms = _WORTH_A_FINDING * fsum(max(turn.measure_ms - turn.usual_ms, 0.0) for turn in slow)
+    for (part, reason), group in list(groups.items()):
+        more_ms = fsum(turn.excess[PARTS.index(part)] for turn in group)
+        if more_ms < least_ms and not any((turn.part, turn.reason) == (part, reason) for turn in group):
+            del groups[part, reason]
     found = [
         _finding(part, reason, group, slow, sample, population, usual)
         for (part, reason), group in sorted(groups.items())
@@ -254,11 +315,15 @@ def _finding(
     without = sorted(
         population.measure(turn) - saved_ms for turn, saved_ms in zip(sample, saved, strict=True)
     )
+    busy = sum(turn.busy for turn in group)
+    helps = BUSY_ADVICE if 2 * busy > len(group) else advice(part, reason)
     worst = sorted(group, key=lambda turn: (-turn.excess[place], turn.turn.turn_id))
     return Finding(
         part=part,
         reason=reason,
         turns=len(group),
+        first=sum((turn.part, turn.reason) == (part, reason) for turn in group),
+        busy=busy,
         share=len(group) / len(slow),
         part_ms=median(turn.turn.parts()[place] for turn in group),
         usual_ms=median(usual[turn.turn.kind].parts[place] for turn in group),
@@ -269,7 +334,7 @@ def _finding(
             turn.measure_ms - _saved_ms(turn.turn, place, reason, usual) for turn in slow
         ),
         examples=tuple(turn.turn.turn_id for turn in worst[:_EXAMPLES]),
-        advice=advice(part, reason) if len(group) >= ENOUGH_OF_A_GROUP else "",
+        advice=helps if len(group) >= ENOUGH_OF_A_GROUP else "",
     )
 
 

@@ -61,6 +61,11 @@ _LATE: Final = (
 )
 _REDIS: Final = "Redis is slow: bring it nearer, give it CPU, or lower VOICEMESH_CACHE_REDIS_TIMEOUT_MS"
 
+BUSY_ADVICE: Final = (
+    "the machine was busy: other processes took longer in the same turns, too. Give it CPU, or less load, "
+    "before anything else (Event loop, p99 and CPU of each process)"
+)
+
 _ADVICE: Final[dict[tuple[str, str], str]] = {
     (Stage.ADMISSION, ""): (
         "the gateway is short of CPU, or waits for flags: add gateways, look at VOICEMESH_FLAGS_TIMEOUT_MS"

@@ -129,12 +129,11 @@ def make_metrics(service: str, *, scraped: bool) -> Metrics:
         scraping = prometheus.Scraping()
         readers.append(scraping.reader)
     if exports():
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (  # noqa: PLC0415 - above
-            OTLPMetricExporter,
-        )
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 - above
 
-        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+        from voicemesh.runtime.otlp import metric_exporter  # noqa: PLC0415 - above
+
+        readers.append(PeriodicExportingMetricReader(metric_exporter()))
     resource = Resource.create({"service.name": f"voicemesh-{service}", "service.namespace": "voicemesh"})
     return LiveMetrics(make_provider(readers, resource), scraping)
 

@@ -142,10 +142,11 @@ def _provider(service: str, *, exports: bool) -> TracerProvider:
     )
     if exports:
         # Imported here: it costs start-up time and memory that only those who export should pay.
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - above
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - above
 
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        from voicemesh.runtime.otlp import span_exporter  # noqa: PLC0415 - above
+
+        provider.add_span_processor(BatchSpanProcessor(span_exporter()))
     return provider
 
 

@@ -124,8 +124,10 @@ export function playback(chunks, totalMs) {
   let heard = null;
   const rows = chunks.filter((chunk) => chunk.first_frame_ms > 0).map((chunk) => {
     const from = heard === null ? chunk.first_frame_ms : Math.max(heard, chunk.first_frame_ms);
-    const dry = heard === null ? 0 : Math.max(0, chunk.first_frame_ms - heard);
-    const row = { chunk, from, dry, until: from + chunk.audio_ms, ready: chunk.first_frame_ms, inHand: heard === null ? null : heard - chunk.first_frame_ms };
+    // The gateway's own account, where there is one: its player begins when the first frame is queued.
+    const inHand = heard === null ? null : chunk.slack_ms ?? heard - chunk.first_frame_ms;
+    const dry = Math.max(0, -(inHand ?? 0));
+    const row = { chunk, from, dry, until: from + chunk.audio_ms, ready: chunk.first_frame_ms, inHand };
     heard = row.until;
     return row;
   });

@@ -49,7 +49,7 @@ function told(turn, query, snapshot) {
       fact("engine", ms(turn.engine_ms)),
       turn.head_start_ms > 0 && fact("draft ahead", ms(turn.head_start_ms)),
       turn.cost_usd > 0 && fact("cost", `$${turn.cost_usd.toFixed(6)}`)),
-    turn.degraded.length > 0 && h("p", { class: "hint" }, `Given up: ${turn.degraded.join(", ")}.`),
+    turn.degraded.length > 0 && h("p", { class: "hint" }, `Given up: ${turn.degraded.map((what, place) => (turn.degraded_why?.[place] ? `${what} (${turn.degraded_why[place]})` : what)).join("; ")}.`),
     turn.attribution_violations?.length > 0 && h("p", { class: "alert" }, h("strong", null, "The account is not whole"), h("span", null, turn.attribution_violations.join(", "))),
     h("h3", null, "Time to first audio"),
     turn.parts.length ? waterfall(turn.parts, snapshot.parts) : h("p", { class: "hint" }, "No audio was heard: there is no time to cut."),

@@ -52,7 +52,8 @@ function cacheCard(cache) {
   return h("article", { class: "pool" },
     h("h4", null, "cache", cache.redis !== "off" && state(`Redis ${cache.redis}`, cache.redis === "serving")),
     meter("memory", cache.memory_bytes, cache.memory_limit_bytes, `${bytes(cache.memory_bytes)} of ${bytes(cache.memory_limit_bytes)}`),
-    h("table", { class: "figures small" },
+    h("table", { class: "figures small", title: "Reads of the cache service since it began, by every gateway: also those ahead of a turn, and twice for one chunk. The tiles above count this gateway's turns in the window." },
+      h("caption", { class: "hint" }, "reads since the service began"),
       h("thead", null, h("tr", null, ["kind", "entries", "hits", "rate"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", null, cache.kinds.map((kind) => {
         const hits = kind.memory_hits + kind.redis_hits;

@@ -138,7 +138,7 @@ export class Turns {
     const runs = row.outcome === "running";
     const flags = [];
     if (row.underruns) flags.push(h("span", { class: "flag" }, `${row.underruns} underrun${row.underruns > 1 ? "s" : ""}`));
-    for (const what of row.degraded ?? []) flags.push(h("span", { class: "flag" }, what));
+    for (const what of row.degraded ?? []) flags.push(gaveUp(what));
     if (row.reply_cache === "hit" || row.reply_cache === "similar") flags.push(h("span", { class: "flag calm" }, row.reply_cache === "hit" ? "cached" : "similar"));
     const name = row.error ? `${row.error.reason}` : `${row.voice}`;
     return h("li", null, h("button", {
@@ -161,6 +161,21 @@ export class Turns {
       element.textContent = `runs for ${(age / 1000).toFixed(1)} s`;
     }
   }
+}
+
+const GIVEN_UP = {
+  cache: ["without cache", "The cache was late, or away: this turn went on without it."],
+  history: ["without history", "The history could not be loaded or saved: this gateway's own copy went on."],
+  voice: ["another voice", "The voice that was asked for could not speak."],
+  model: ["another model", "The model that was asked for did not answer."],
+  local_speech: ["caller spoke", "No engine could speak it: the caller was asked to speak by itself."],
+  resumed: ["resumed", "What broke off was taken up elsewhere."],
+};
+
+/** What a turn gave up, as a tag. */
+function gaveUp(what) {
+  const [name, title] = GIVEN_UP[what] ?? [`gave up ${what}`, `The turn went on without: ${what}.`];
+  return h("span", { class: "flag", title }, name);
 }
 
 function keyOf(row) {

@@ -1,6 +1,8 @@
 """Where the processes of a mesh are, and what they are told."""
 
+import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,17 @@ def test_free_ports_can_be_scraped():
     assert plan_on_free_ports(ROOT).scraped() == {}
     mesh = plan_on_free_ports(ROOT, scraped=True)
     assert len({*mesh.listen.values(), *mesh.scraped().values()}) == len(mesh.listen) + 5
+
+
+def test_who_has_free_ports_already_is_not_told_to_ask_for_them():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        free = plan_on_free_ports(ROOT)
+        with pytest.raises(Failure) as caught:
+            replace(free, metrics={"gateway": address}).check_free()
+        assert "--metrics-port" in (caught.value.hint or "")
+        assert "--free-ports" not in (caught.value.hint or "")
+        with pytest.raises(Failure) as caught:
+            replace(free, metrics={"gateway": address}, on_free_ports=False).check_free()
+        assert "--free-ports" in (caught.value.hint or "")

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from voicemesh.cli.console import printable
-from voicemesh.cli.waterfall import bar, show
+from voicemesh.cli.waterfall import Seen, bar, show
 from voicemesh.client import ChunkReport, Cost, TurnReport, Underrun
 from voicemesh.stages import STAGES, Stage
 
 
-def drawn(report: TurnReport, *, encoding: str = "utf-8", width: int = 80) -> str:
+def drawn(report: TurnReport, *, encoding: str = "utf-8", width: int = 80, seen_by: Seen = "gateway") -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
-    show(Console(file=stream, width=width), report)
+    show(Console(file=stream, width=width), report, seen_by=seen_by)
     stream.flush()
     return raw.getvalue().decode(encoding)
 
@@ -162,10 +162,10 @@ def test_the_reason_of_each_hold_and_each_underrun_is_there_however_narrow(spoke
     text = drawn(spoken, width=width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     said = " ".join(text.split())
-    assert "held by lookahead: 1 (20.6 ms), 3 (4.0 ms)" in said
-    assert "held until its deadline: 2 (801.2 ms)" in said
-    assert "dry at 2 for 131 ms, 2 times: tts_synthesis 100 ms, llm_text 31 ms" in said
-    assert "dry at 3 for 50 ms: by design, no stage's" in said
+    assert "held by lookahead: chunk 1 (20.6 ms), chunk 3 (4.0 ms)" in said
+    assert "held until its deadline: chunk 2 (801.2 ms)" in said
+    assert "dry at chunk 2 for 131 ms, 2 times: tts_synthesis 100 ms, llm_text 31 ms" in said
+    assert "dry at chunk 3 for 50 ms: by design, no stage's" in said
     if width < 80:
         assert "slack ms: 1 790 · 2 -130 · 3 -50" in said
     else:
@@ -184,3 +184,16 @@ def test_a_caret_stands_where_the_first_sound_is(report):
     heard_at_once = drawn(replace(report, ttfa_audible_ms=report.ttfa_ms))
     assert "audible at" not in heard_at_once
     assert "^" not in heard_at_once
+
+
+def test_what_was_given_up_says_why_and_is_wrapped(report):
+    why = "the cache took longer than 20 ms"
+    told = replace(report, degraded_why=(why, ""))
+    assert f"given up: cache ({why})\ngiven up: voice" in drawn(told)
+    narrow = drawn(replace(report, degraded_why=(why * 3, "")), width=50)
+    assert max(len(line.rstrip()) for line in narrow.splitlines()) <= 50
+
+
+def test_it_says_whose_times_these_are(report):
+    assert "the gateway's" in drawn(report)
+    assert "the caller's" in drawn(report, seen_by="caller")

@@ -13,7 +13,7 @@ from tests.unit.critical_path.populations import USUAL_MS, noisy, population, tu
 from voicemesh.critical_path import Analysis, FirstChunk, Turn, analyse
 from voicemesh.critical_path.analysis import measured_parts
 from voicemesh.critical_path.baseline import usual_of
-from voicemesh.critical_path.causes import advice, reason_of, said
+from voicemesh.critical_path.causes import BUSY_ADVICE, advice, reason_of, said
 from voicemesh.critical_path.turns import CACHED, OWN_WORDS, PARTS, SPEAKING, UNATTRIBUTED
 from voicemesh.stages import STAGES, Stage
 
@@ -333,3 +333,39 @@ def test_a_reason_is_found_for_turns_that_say_little():
     bare = Turn(turn_id="t", outcome="completed", ttfa_ms=1.0, total_ms=0.0, stages={})
     usual = usual_of([bare] * 20)[bare.kind]
     assert {reason_of(bare, part, usual) for part in PARTS} == {""}
+
+
+def test_a_second_cause_of_the_same_turns_has_a_finding_of_its_own():
+    made = noisy(300)
+    made += [turn(f"both{number}", {"llm_ttft": 400 + number, "tts_queue": 250}) for number in range(20)]
+    first, second = analysed(made, slowest=20).findings
+    assert (first.part, first.turns, first.first) == ("llm_ttft", 20, 20)
+    assert (second.part, second.turns, second.first) == ("tts_queue", 20, 0)
+    assert second.excess_ms == pytest.approx(250, abs=5)
+
+
+def test_what_adds_little_beside_a_cause_is_no_finding():
+    made = noisy(300)
+    made += [turn(f"one{number}", {"llm_ttft": 400 + number, "tts_queue": 40}) for number in range(20)]
+    assert [finding.part for finding in analysed(made, slowest=20).findings] == ["llm_ttft"]
+
+
+def test_of_a_busy_machine_no_stage_is_said_to_be_at_fault():
+    made = noisy(300)
+    slower = {
+        "llm_text": 200.0,
+        "tts_synthesis": 90.0,
+        "transport": 60.0,
+        "gateway": 20.0,
+        "chunk_hold": 30.0,
+    }
+    made += [turn(f"busy{number}", slower) for number in range(20)]
+    result = analysed(made, slowest=20)
+    assert result.busy == 20
+    assert {finding.advice for finding in result.findings} == {BUSY_ADVICE}
+    assert result.findings[0].part == "llm_text"
+    alone = analysed(
+        noisy(300) + [turn(f"m{number}", {"llm_text": 400.0}) for number in range(20)], slowest=20
+    )
+    assert alone.busy == 0
+    assert "faster one" in alone.findings[0].advice

@@ -1,3 +1,5 @@
+from structlog.testing import capture_logs
+
 from gateway.breaker import Breaker
 from voicemesh.runtime.clock import ManualClock
 
@@ -50,3 +52,27 @@ def test_it_says_where_it_is() -> None:
     breaker.succeeded()
     states.append(breaker.state)
     assert [state.name for state in states] == ["CLOSED", "OPEN", "HALF_OPEN", "HALF_OPEN", "OPEN", "CLOSED"]
+
+
+def test_one_line_says_that_it_opened_and_why_and_one_that_it_closed() -> None:
+    clock = ManualClock()
+    breaker = Breaker(clock, 1.0, "cache", "THE_SETTING")
+    with capture_logs() as lines:
+        breaker.succeeded()
+        for wait_ms in (1000, 2000):
+            breaker.failed("it took longer than 20 ms")
+            breaker.failed("so did another")
+            clock.advance_ms(wait_ms)
+            assert breaker.allows()
+        breaker.succeeded()
+        breaker.succeeded()
+    assert breaker.why == "it took longer than 20 ms"
+    opened, closed = lines
+    assert opened["log_level"] == "warning"
+    assert {name: opened[name] for name in ("target", "why", "hold_s", "settings")} == {
+        "target": "cache",
+        "why": "it took longer than 20 ms",
+        "hold_s": 1.0,
+        "settings": "THE_SETTING",
+    }
+    assert (closed["log_level"], closed["target"], closed["after_s"]) == ("info", "cache", 3.0)

@@ -178,3 +178,16 @@ async def test_a_stream_that_breaks_ends_what_follows_by_it() -> None:
     await bench.say(bench.follow(), following=cache_pb2.Following(lease_id="l"))
     bench.cache.ended(bench.links[0], None)  # type: ignore[arg-type] # stands in for a Link
     assert bench.answers[-1] == (None, "the cache ended the stream")
+
+
+async def test_what_is_held_off_says_what_it_failed_of() -> None:
+    bench = Bench(timeout_s=0.001)
+    bench.ask()
+    await bench.answered.wait()
+    bench.answered.clear()
+    bench.ask()
+    await bench.answered.wait()
+    assert [why for _, why in bench.answers] == [
+        "the cache took longer than 1 ms",
+        "the cache is held off after it failed: the cache took longer than 1 ms",
+    ]

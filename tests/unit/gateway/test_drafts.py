@@ -44,7 +44,7 @@ def test_a_confirmed_draft_is_told_at_once_and_its_times_count_from_the_confirma
     assert {name: us for name, us in report.attribution.stages.items() if us} == {"gateway": 1000}
     assert report.attribution.unattributed_us == 0
     assert report.ttft_us == 0
-    assert report.chunks[0].first_frame_us == 0
+    assert report.chunks[0].first_frame_us == report.attribution.ttfa_us
 
 
 def test_of_a_call_that_was_under_way_the_part_behind_the_confirmation_counts() -> None:

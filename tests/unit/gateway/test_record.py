@@ -259,3 +259,49 @@ def test_a_turn_of_another_tenant_is_unknown_in_the_words_of_one_that_never_was(
             recorder.find("", turn_id)
         said.add(str(raised.value).replace(turn_id, "X"))
     assert len(said) == 1
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    made = Recorder(GatewaySettings(), Telemetry("gateway"))
+    for turn_id, trace_id, tenant in (
+        ("3f2a7c00aa", "ab" * 16, ""),
+        ("3f2a7c11bb", "cd" * 16, ""),
+        ("3f2a7c22cc", "ab" * 16, "acme"),
+        ("d" * 10, "cd" * 16, ""),
+    ):
+        made.record.end(tenant, pb.TurnReport(turn_id=turn_id, trace_id=trace_id), "completed")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tenant", "asked", "found"),
+    [
+        ("", "3f2a7c00", "3f2a7c00aa"),
+        ("", "3f2a7c00aa", "3f2a7c00aa"),
+        ("acme", "3f2a7c", "3f2a7c22cc"),
+        ("", "ab" * 16, "3f2a7c00aa"),
+        ("", "ababab", "3f2a7c00aa"),
+        ("acme", "ababab", "3f2a7c22cc"),
+    ],
+)
+def test_a_turn_is_found_by_its_trace_and_by_the_beginning_of_either_id(
+    recorder: Recorder, tenant: str, asked: str, found: str
+):
+    assert recorder.find(tenant, asked).turn_id == found
+
+
+def test_what_several_turns_begin_with_is_refused_with_their_ids(recorder: Recorder):
+    with pytest.raises(InvalidFieldError, match=r"2 turns.*: 3f2a7c11bb, 3f2a7c00aa") as refused:
+        recorder.find("", "3f2a7c")
+    assert refused.value.field == "turn_id"
+    with pytest.raises(InvalidFieldError, match="dddddddddd, 3f2a7c11bb"):
+        recorder.find("", "cd" * 16)
+
+
+@pytest.mark.parametrize(("tenant", "asked"), [("", "3f2a7"), ("acme", "dddddd"), ("", "ffffff")])
+def test_too_short_a_beginning_and_that_of_another_tenant_are_unknown(
+    recorder: Recorder, tenant: str, asked: str
+):
+    with pytest.raises(UnknownTurnError):
+        recorder.find(tenant, asked)

@@ -30,6 +30,7 @@ def report(outcome: str = "completed", **more) -> TurnReport:
         "underruns": 1,
         "underrun_us": 70_000,
         "degraded": ("cache",),
+        "degraded_why": ("late",),
         "chunks": (chunk,),
         "reply_cache": "redis",
         "usage": Usage(input_tokens=600, output_tokens=50),

@@ -147,6 +147,7 @@ def test_a_cache_that_is_down_costs_the_turn_nothing_but_its_help(detail: str) -
     script.on(on.HistorySaved(detail))
     assert script.report.outcome == "completed"
     assert script.report.degraded == ("history", "cache")
+    assert script.report.degraded_why == (detail, detail)
     # Whoever reads it is sent to the cache, and not to the network.
     found = script.report.attribution
     assert {stage: us for stage, us in found.stages.items() if us} == {
@@ -191,3 +192,22 @@ def test_words_that_never_begin_fail_at_once() -> None:
     script.start()
     script.on(on.TimerFired(), after_ms=30_000)
     assert script.report.outcome == "failed"
+
+
+def test_a_first_frame_that_waited_for_its_stream_is_there_when_the_turn_says() -> None:
+    script = Script()
+    script.to_llm()
+    script.on(on.TextArrived("Yes. No."), after_ms=50)
+    script.say(0, "Yes.", 0)
+    script.on(on.AudioMissing(0), after_ms=1)
+    script.speak(0, 400)
+    script.on(on.FirstFrameSent(), after_ms=259)
+    script.on(on.TextEnded())
+    script.on(on.ChunksEnded())
+    script.on(on.ChunkSpoken(0))
+    script.on(on.HistorySaved())
+    report = script.report
+    (chunk,) = report.chunks
+    assert chunk.path is not None
+    assert chunk.first_frame_us == chunk.path.length_us == report.attribution.ttfa_us
+    assert report.attribution.stages["gateway"] >= 259_000

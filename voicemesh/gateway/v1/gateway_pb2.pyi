@@ -892,6 +892,7 @@ class TurnReport(_message.Message):
     UNDERRUN_STAGES_FIELD_NUMBER: _builtins.int
     EXCESS_US_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_VIOLATIONS_FIELD_NUMBER: _builtins.int
+    DEGRADED_WHY_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -994,6 +995,10 @@ class TurnReport(_message.Message):
     def attribution_violations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Rules of the attribution that this turn breaks, of those that were checked; see docs/turn.md. Empty: none."""
 
+    @_builtins.property
+    def degraded_why(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why each of `degraded` was given up, in words, in the same order; empty where nobody said."""
+
     def __init__(
         self,
         *,
@@ -1031,10 +1036,11 @@ class TurnReport(_message.Message):
         underrun_stages: _abc.Iterable[_common_pb2.StageDuration] | None = ...,
         excess_us: _builtins.int = ...,
         attribution_violations: _abc.Iterable[_builtins.str] | None = ...,
+        degraded_why: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "degraded_why", b"degraded_why", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1150,7 +1156,7 @@ class ChunkReport(_message.Message):
     """Where its audio came from."""
     first_frame_us: _builtins.int
     """Prompt received to first frame of this chunk queued for the caller, in microseconds; 0 where
-    there was none.
+    there was none. Of the turn's first frame: handed to the caller's stream, which is `ttfa_us`.
     """
     audio_us: _builtins.int
     """Its audio, in microseconds."""
@@ -1502,7 +1508,9 @@ class ExplainTurnRequest(_message.Message):
 
     TURN_ID_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
-    """The turn; empty for the last one that ended, leaving out those that were refused."""
+    """The turn; empty for the last one that ended, leaving out those that were refused. The id of its trace
+    will do as well, and the first 6 characters or more of either where no other turn's begins so.
+    """
     def __init__(
         self,
         *,
