@@ -137,6 +137,10 @@ _ADVICE: Final[dict[tuple[str, str], str]] = {
     (Stage.TRANSPORT, ""): (
         "processes are short of CPU, or far apart: look at their CPU time and at the network"
     ),
+    (Stage.TRANSPORT, "to caller"): (
+        "it was late behind the gateway: look at the network to the caller, and at the CPU that it has "
+        "(under `voicemesh bench`, this tool's machine)"
+    ),
     (Stage.GATEWAY, ""): "the gateway is short of CPU: add gateways, or give it a core of its own",
     (
         UNATTRIBUTED,

@@ -80,7 +80,7 @@ def test_a_sweep_has_its_usual_loads_each_with_a_cache_of_its_own():
             "--from and --compare exclude",
         ),
         (("--from", "nowhere.json"), "--from: nowhere.json is not what `voicemesh bench --json` prints"),
-        (("--html", "/nowhere/report.html"), "--html: /nowhere/report.html is a folder, or in none"),
+        (("--html", "/nowhere/report.html"), "/nowhere is not there"),
     ],
 )
 def test_wrong_use_names_what_and_what_to_do(arguments, message):

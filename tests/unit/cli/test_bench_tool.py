@@ -64,6 +64,14 @@ def test_what_ran_dry_behind_the_gateway_is_the_callers_and_calls_for_no_replica
     assert not any("VOICEMESH_TTS_VOICES" in line for line in alone["advice"])
 
 
+def test_first_audio_that_was_late_behind_the_gateway_is_not_the_meshs() -> None:
+    late = [turn(900, Stage.TRANSPORT, hops={"caller": 890.0, "llm": 2.0}) for _ in range(3)]
+    usual = [turn(100 + number / 10, hops={"caller": 1.0, "llm": 2.0}) for number in range(40)]
+    (line,) = [line for line in made((OPTIONS, run_of(*usual, *late)))["advice"] if line[:9] == "transport"]
+    assert "it was late behind the gateway" in line
+    assert "this tool's machine" in line
+
+
 def test_underruns_without_an_account_of_the_gateway_are_nobodys() -> None:
     summary = made((OPTIONS, run_of(turn(underruns=2, chunks=()), dry(1, 1))))["summary"]
     assert summary["underruns_by_stage"] == {"unknown": 2, "by design": 1}
