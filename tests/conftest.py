@@ -16,6 +16,7 @@ import psutil
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from tests.support.warm import warm
 
@@ -31,6 +32,9 @@ settings.register_profile(
     "search", settings.get_profile("voicemesh"), derandomize=False, max_examples=1_000, print_blob=True
 )
 settings.load_profile("voicemesh")
+# Hypothesis also tries constants of the code that happens to be imported: another set in each worker.
+assert callable(providers._get_local_constants)  # there is no setting for it
+providers._get_local_constants = lambda: providers._local_constants
 
 _SETTLE_S = 5.0
 """How long tasks and processes that are ending may take to end. Only a failing test waits for it."""

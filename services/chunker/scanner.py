@@ -167,6 +167,7 @@ class Scanner:
             limit = self._start + (self._limit_here() if end - self._start > self._near else self._most)
             if self._joined_end >= 0 and min(index, end) - self._start >= JOINED_CHARS:
                 self._cut(chunks, self._joined_end, Reason.SENTENCE, now_ns)
+                index = -1  # the next mark may be one that was passed
                 continue
             if index > limit or (index == limit and (index == end or buffer[index] not in marks.NEWLINES)):
                 if not self._overflows(limit, final=final):
@@ -174,6 +175,7 @@ class Scanner:
                     self._cursor = min(self._cursor, index)
                     return
                 self._force(chunks, limit, now_ns)
+                index = -1  # as above
                 continue
             if index == end:
                 self._cursor = index
@@ -190,7 +192,9 @@ class Scanner:
             if decision.verdict is Verdict.NO:
                 self._cursor = max(decision.end, index + 1)
                 continue
-            if not self._accept(chunks, decision.end, reason, now_ns, final=final):
+            if self._accept(chunks, decision.end, reason, now_ns, final=final):
+                index = -1  # as above
+            else:
                 self._cursor = max(decision.end, index + 1)
 
     def _decide(self, index: int, *, final: bool) -> tuple[Decision, Reason]:

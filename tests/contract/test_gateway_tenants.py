@@ -81,7 +81,7 @@ async def test_a_turn_is_its_tenants_in_trace_and_account(socket_folder: pathlib
             with pytest.raises(VoiceMeshError, match="two"):
                 await mesh.explain("two")
         async with VoiceMesh(f"unix:{socket_folder}/gateway") as mesh:
-            with pytest.raises(VoiceMeshError, match="no turn has ended here"):
+            with pytest.raises(VoiceMeshError, match="no turn of this tenant has ended here"):
                 await mesh.explain()
 
 

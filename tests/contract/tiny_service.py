@@ -87,8 +87,11 @@ class Tiny(Hosted, chunker_pb2_grpc.ChunkerServiceServicer):
                 case "hold":
                     session.spawn(self._held_task(), "held")
                     yield _answer("holding")
-                    # The caller's next message lets go.
-                    await anext(request_iterator)
+                    # The caller's next message lets go. The end of its messages may be that of the call.
+                    async for _ in request_iterator:
+                        break
+                    else:
+                        await asyncio.Event().wait()
                     yield _answer("let go")
                 case "crash":
                     raise ZeroDivisionError("hidden detail")

@@ -81,6 +81,10 @@ def check(text: str, chunks: Sequence[Chunk], config: ChunkerConfig) -> None:
 @example("« Non ! » dit-il", ChunkerConfig(policy=Policy.SENTENCE), [6, 7, 8])
 @example("." * 500, ChunkerConfig(max_chars=40), list(range(0, 500, 3)))
 @example("a" * 11 + " " + "。" * 30, ChunkerConfig(max_chars=12), [12, 13])
+@example("กU.S.? ", ChunkerConfig(policy=Policy.WORDS, words=1, min_chars=0, max_chars=5), [])
+@example(
+    "Dr.Dr. กp.?0000U.S.? x", ChunkerConfig(policy=Policy.WORDS, words=1, min_chars=0, max_chars=12), [9]
+)
 def test_the_tokens_make_no_difference_and_nothing_is_lost(
     text: str, config: ChunkerConfig, places: list[int]
 ) -> None:
