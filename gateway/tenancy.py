@@ -3,8 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
+from gateway.access.caller import CURRENT, Caller
 from voicemesh import tenant
 from voicemesh.runtime.errors import InvalidFieldError
+
+
+def caller_of(context: Any) -> Caller:
+    """Return who makes a gRPC call; without access control, one of the tenant that the call names.
+
+    Raises:
+        InvalidFieldError: It is no tenant's name, or there are several.
+
+    """
+    return CURRENT.get() or Caller(tenant=of_call(context))
 
 
 def of_call(context: Any) -> str:
