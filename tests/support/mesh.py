@@ -1,4 +1,4 @@
-"""A real mesh: five processes on unix sockets in a folder of their own."""
+"""A real mesh: five processes or more on unix sockets in a folder of their own."""
 
 import asyncio
 import contextlib
@@ -77,57 +77,85 @@ class Own:
 
 
 class Mesh:
-    """Five processes, started together; `environment` is added to each one's.
+    """A process of each service, and of `replicas`, started together; `environment` is added to each one's.
+
+    A process is named as its service, or `SERVICE-NAME` where it is one more of them: `gateway-b` in front of
+    the same services, without HTTP; `tts-b` beside `tts`, both known to every gateway.
 
     Attributes:
         folder: Where its sockets are.
         processes: By name.
         own: What single processes have beside that; looked at when they are started.
-        proxies: What stands between the gateway and a service, by service.
+        proxies: What stands between the gateway and a process, by process.
 
     """
 
-    def __init__(self, folder: pathlib.Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        environment: dict[str, str],
+        *,
+        replicas: Iterable[str] = (),
+        proxied: Iterable[str] = (),
+    ) -> None:
         self.folder = folder
         self.processes: dict[str, MeshProcess] = {}
         self.own: Mapping[str, Own] = {}
         self.proxies: dict[str, DelayingProxy] = {}
+        self.names = (*(name for name in SERVICES if name != "gateway"), *replicas, "gateway")
+        proxied = frozenset(proxied)
+        paths = {name: self.proxy_path(name) if name in proxied else self.path(name) for name in self.names}
+        reached = {
+            service: ",".join(path for name, path in paths.items() if service_of(name) == service)
+            for service in SERVICES
+        }
         self._environment = {
             **os.environ,
             "VOICEMESH_REHEARSAL_TTFT_MS": "20",
             "VOICEMESH_REHEARSAL_TOKENS_PER_S": "400",
             "VOICEMESH_HTTP_LISTEN": f"unix:{folder}/http.sock",
             **{f"VOICEMESH_{name.upper()}_LISTEN": self.address(name) for name in SERVICES},
-            **{f"VOICEMESH_{name.upper()}_ADDR": self.address(name) for name in SERVICES},
+            **{f"VOICEMESH_{name.upper()}_ADDR": f"unix:{paths}" for name, paths in reached.items()},
             # A busy machine must not make lookups late: tests of lateness set their own.
             "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
             "VOICEMESH_EXIT_WITH_STDIN": "true",
             **{name: value.replace("{folder}", str(folder)) for name, value in environment.items()},
         }
 
+    def path(self, name: str) -> str:
+        """Return the socket that a process listens on."""
+        return f"{self.folder}/{name}.sock"
+
+    def proxy_path(self, name: str) -> str:
+        """Return the socket of the proxy in front of a process."""
+        return f"{self.folder}/{name}-proxy.sock"
+
     def address(self, name: str) -> str:
-        """Return where a service listens."""
-        return f"unix:{self.folder}/{name}.sock"
+        """Return where a process listens."""
+        return f"unix:{self.path(name)}"
 
     async def start(self, *names: str) -> None:
         """Start some processes (all, if none is named) and wait until they are SERVING.
 
-        `gateway-NAME` is one more gateway in front of the same services, without HTTP. One that is there
-        already is made anew: what it was is ended first.
+        One that is there already is made anew: what it was is ended first.
         """
-        for name in names or SERVICES:
+        for name in names or self.names:
             if name in self.processes:
                 await self.processes[name].kill()
             self.processes[name] = await self._spawn(name)
-        await asyncio.gather(*(self.wait_serving(name) for name in names or SERVICES))
+        await asyncio.gather(*(self.wait_serving(name) for name in names or self.names))
 
     async def _spawn(self, name: str) -> MeshProcess:
-        module, environment = f"services.{name}", self._environment
-        if name.startswith("gateway"):
-            own = {"VOICEMESH_GATEWAY_LISTEN": self.address(name), "VOICEMESH_HTTP_ENABLED": "false"}
-            module, environment = "gateway", {**environment, **(own if name != "gateway" else {})}
+        service = service_of(name)
+        module = "gateway" if service == "gateway" else f"services.{service}"
+        further = {"VOICEMESH_HTTP_ENABLED": "false"} if name != service else {}
         has = self.own.get(name, Own())
-        environment = {**environment, **has.environment}
+        environment = {
+            **self._environment,
+            f"VOICEMESH_{service.upper()}_LISTEN": self.address(name),
+            **further,
+            **has.environment,
+        }
         # Python looks at variables of its own when it begins, and so before a fork.
         if has.wrapper or any(variable.startswith("PYTHON") for variable in has.environment):
             process: Running = await asyncio.create_subprocess_exec(
@@ -160,11 +188,16 @@ class Mesh:
             raise AssertionError(f"{name} is not ready:\n" + "\n".join(process.lines[-20:]))
 
     async def stop(self) -> dict[str, int]:
-        """Stop everything, the gateway first; return the exit statuses."""
+        """Stop everything, gateways first; return the exit statuses."""
         statuses = {}
-        for name in sorted(self.processes, key=lambda name: name != "gateway"):
+        for name in sorted(self.processes, key=lambda name: service_of(name) != "gateway"):
             statuses[name] = await self.processes[name].stop()
         return statuses
+
+
+def service_of(name: str) -> str:
+    """Return the service that a process is one of."""
+    return name.partition("-")[0]
 
 
 async def _until(call: Any, wanted: int, *, equal: bool) -> None:
@@ -186,22 +219,26 @@ def running_mesh(**environment: str) -> contextlib.AbstractAsyncContextManager[M
 
 @contextlib.asynccontextmanager
 async def running_mesh_with(
-    environment: Mapping[str, str], *, own: Mapping[str, Own] | None = None, proxied: Iterable[str] = ()
+    environment: Mapping[str, str],
+    *,
+    own: Mapping[str, Own] | None = None,
+    proxied: Iterable[str] = (),
+    replicas: Iterable[str] = (),
 ) -> AsyncIterator[Mesh]:
     """Run a mesh; `environment` are variables of every process, `own` is what single ones have beside it.
 
-    Between the gateway and each service of `proxied` stands a proxy that can hold back its answers.
+    Between the gateway and each process of `proxied` stands a proxy that can hold back its answers.
+    `replicas` are further processes, such as `tts-b`.
     """
     # Not pytest's tmp_path: the path of a socket has 107 bytes at most.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-"))
-    behind = {name: f"{folder}/{name}-proxy.sock" for name in proxied}
-    through = {f"VOICEMESH_{name.upper()}_ADDR": f"unix:{path}" for name, path in behind.items()}
-    mesh = Mesh(folder, {**through, **environment})
+    proxied = tuple(proxied)
+    mesh = Mesh(folder, dict(environment), replicas=replicas, proxied=proxied)
     mesh.own = own or {}
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        for name, path in behind.items():
-            proxy = delaying_proxy(path, f"{folder}/{name}.sock")
+        for name in proxied:
+            proxy = delaying_proxy(mesh.proxy_path(name), mesh.path(name))
             mesh.proxies[name] = await stack.enter_async_context(proxy)
         stack.push_async_callback(mesh.stop)
         await mesh.start()
