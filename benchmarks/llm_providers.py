@@ -41,9 +41,10 @@ from services.llm.core.model import (
     Timing,
 )
 from services.llm.core.openai_provider import OpenAiProvider
-from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.retries import RetryPolicy
 from tests.support.openai_server import OpenAiServer, Reply
 from voicemesh.runtime.clock import SystemClock
+from voicemesh.runtime.retry_budget import RetryBudget
 
 PERCENTS = (0.0, 2.0, 5.0, 10.0)
 FIRST_MS, SECOND_MS = 60.0, 90.0
@@ -199,7 +200,7 @@ class Core:
         self.providers = (SometimesSlow("first", FIRST_MS, slow_ms, slow), SometimesSlow("second", SECOND_MS))
         self.listed = [ListedProvider(each, ProviderSpec(each.name), clock) for each in self.providers]
         self.policy = RetryPolicy(hedge_percent=percent)
-        self.hedges = Budget(percent)
+        self.hedges = RetryBudget(percent)
         self.figures = Figures()
 
     async def one(self) -> float:

@@ -29,6 +29,7 @@ from voicemesh.runtime.errors import (
 )
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.metrics import Metrics
+from voicemesh.runtime.retry_budget import Retries
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.streams import Outbox
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
@@ -54,6 +55,7 @@ class Peers:
         paces: How fast each voice speaks, as turns showed.
         stand_ins: Voices that another one speaks for at present.
         calls: Measures the calls to the services.
+        retries: Says which calls are made again, of another replica, and pays for them.
 
     """
 
@@ -91,6 +93,7 @@ class Peers:
         self.paces = Paces()
         self.stand_ins = StandIns(clock)
         self.calls = CallMeter(metrics or Metrics.off(), CLIENT)
+        self.retries = Retries(NEEDED, clock, turns=settings.gateway_max_turns)
         self._default_voice = ""
         self._voices_poll_s = settings.gateway_voices_poll_s
         self._serving = dict.fromkeys(self._channels, False)

@@ -15,10 +15,12 @@ class MeshError(Exception):
         reason: Why, for programs. One for each class, but for failures passed on from elsewhere.
         retry_after_ms: When trying again makes sense, in milliseconds; None where it does not.
         field: The request field at fault, as a path in the message, or "".
+        retried_by: Name of the process that tried again already and gave up, or "": nobody above it does.
 
     """
 
     reason: str = "INTERNAL"
+    retried_by: str = ""
 
     def __init__(self, message: str, *, field: str = "", retry_after_ms: int | None = None) -> None:
         super().__init__(message)

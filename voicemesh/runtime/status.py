@@ -13,6 +13,8 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.errors import MeshError
 
 DOMAIN: Final = "voicemesh"
+RETRIED_BY: Final = "retried_by"
+"""Key of `ErrorInfo.metadata`: who asked again already, and gave up."""
 
 _CODES: Final[dict[str, grpc.StatusCode]] = {
     "INVALID_FIELD": grpc.StatusCode.INVALID_ARGUMENT,
@@ -50,6 +52,7 @@ class RemoteError(MeshError):
         super().__init__(status.message, retry_after_ms=_retry_after_ms(status))
         self.status = status
         self.reason = reason_of(status) or self.reason
+        self.retried_by = _info_of(status).metadata.get(RETRIED_BY, "")
 
 
 def code_of(error: MeshError) -> grpc.StatusCode:
@@ -62,10 +65,10 @@ def code_of(error: MeshError) -> grpc.StatusCode:
 def to_status(error: BaseException, trace_id: str = "") -> status_pb2.Status:
     """Turn an exception into a `google.rpc.Status` with ErrorInfo.
 
-    A `MeshError` keeps its text, its field (BadRequest) and its retry delay (RetryInfo). Anything
-    else is a fault of ours: INTERNAL with a generic text, because the exception's own text may
-    hold what callers must not see; `trace_id` lets its log line be found. The cancellation of a
-    task is CANCELLED, without details.
+    A `MeshError` keeps its text, its field (BadRequest), its retry delay (RetryInfo) and who retried
+    it. Anything else is a fault of ours: INTERNAL with a generic text, because the exception's own
+    text may hold what callers must not see; `trace_id` lets its log line be found. The cancellation
+    of a task is CANCELLED, without details.
     """
     if isinstance(error, RemoteError):
         return error.status
@@ -77,6 +80,8 @@ def to_status(error: BaseException, trace_id: str = "") -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     if trace_id:
         info.metadata["trace_id"] = trace_id
+    if error.retried_by:
+        info.metadata[RETRIED_BY] = error.retried_by
     details = [_pack(info)]
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -125,11 +130,27 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> RemoteError:
 
 def reason_of(status: status_pb2.Status) -> str:
     """Return `ErrorInfo.reason` of a status, or "" where it has none."""
+    return str(_info_of(status).reason)
+
+
+def given_up(error: RemoteError, by: str) -> RemoteError:
+    """Return a failure with the mark that `by` tried again already: nobody above it does."""
+    marked = status_pb2.Status()
+    marked.CopyFrom(error.status)
+    info = _info_of(marked)
+    info.metadata[RETRIED_BY] = by
+    others = [detail for detail in marked.details if not detail.Is(info.DESCRIPTOR)]
+    del marked.details[:]
+    marked.details.extend([_pack(info), *others])
+    return RemoteError(marked)
+
+
+def _info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:
         if detail.Unpack(info):
-            return str(info.reason)
-    return ""
+            break
+    return info
 
 
 def _retry_after_ms(status: status_pb2.Status) -> int | None:

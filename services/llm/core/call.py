@@ -12,10 +12,11 @@ from services.llm.core.candidates import ListedProvider, candidates_for
 from services.llm.core.figures import Figures
 from services.llm.core.generation import Generation
 from services.llm.core.model import GenerationRequest, Observer, ProviderRequest
-from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.retries import RetryPolicy
 from services.llm.core.validation import Limits, check
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError
+from voicemesh.runtime.retry_budget import RetryBudget
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
@@ -91,7 +92,7 @@ class LlmCore:
         self._defaults = defaults
         self._limits = limits
         self._policy = policy
-        self._hedges = Budget(policy.hedge_percent)
+        self._hedges = RetryBudget(policy.hedge_percent)
         self._total_timeout_s = total_timeout_s
         self._clock = clock
         first = self._providers[0]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from services.llm.core.model import Provider
-from services.llm.core.retries import Budget
 from voicemesh.runtime.breaker import Breaker, BreakerSpec
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import (
@@ -17,6 +16,7 @@ from voicemesh.runtime.errors import (
     UnknownModelError,
 )
 from voicemesh.runtime.lateness import Lateness
+from voicemesh.runtime.retry_budget import RetryBudget
 
 ANY_MODEL: Final = "*"
 _LONGEST_HOLD_MS: Final = 60_000
@@ -54,7 +54,7 @@ class ListedProvider:
         self.provider = provider
         self.spec = spec
         self.breaker = Breaker(spec.breaker, clock)
-        self.budget = Budget(spec.retry_percent)
+        self.budget = RetryBudget(spec.retry_percent)
         self.first_texts = Lateness()
         self.unreachable = ""
         self._clock = clock

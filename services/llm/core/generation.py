@@ -28,11 +28,12 @@ from services.llm.core.model import (
     ResumedNotice,
     Timing,
 )
-from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.retries import RetryPolicy
 from services.llm.core.route import Route
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError, MeshError
+from voicemesh.runtime.retry_budget import RetryBudget
 
 
 class Generation:
@@ -60,7 +61,7 @@ class Generation:
         *,
         clock: Clock,
         policy: RetryPolicy,
-        hedges: Budget,
+        hedges: RetryBudget,
         figures: Figures,
         timeout_s: float,
         observer: Observer,

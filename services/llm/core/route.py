@@ -71,6 +71,7 @@ class Route:
         self._at = 0
         self._retries = 0
         self._continued = 0
+        self._again_asked = False
         self._errors: dict[str, str] = {}
         """What each provider failed with last, by its name."""
 
@@ -142,7 +143,7 @@ class Route:
                 step.candidate, wait_s, () if said else (RetryNotice(f"{refusal.message}: waited for"),)
             )
         if other is None:
-            raise self._last_word(AttemptError(refusal, retryable=True), said=said)
+            raise self._given_up(AttemptError(refusal, retryable=True), said=said)
         self.went_to(other)
         other.listed.budget.earn()
         return Step(other, notices=(self._fallback(refusal.message),))
@@ -181,7 +182,8 @@ class Route:
             other.listed.budget.earn()
             step = Step(other, notices=(self._fallback(f"{candidate.listed.name}: {failure.error.message}"),))
         if step is None:
-            raise self._last_word(failure, said=said) from failure
+            raise self._given_up(failure, said=said) from failure
+        self._again_asked = True
         return step
 
     def _behind(self) -> Sequence[Candidate]:
@@ -228,6 +230,13 @@ class Route:
     def _fallback(self, why: str) -> FallbackNotice:
         candidate = self._candidates[self._at]
         return FallbackNotice(f"{why}; asked {candidate.listed.name} for {candidate.model!r} instead")
+
+    def _given_up(self, failure: AttemptError, *, said: bool) -> MeshError:
+        """Return what the caller sees; marked where more than one question was asked."""
+        error = self._last_word(failure, said=said)
+        if self._again_asked:
+            error.retried_by = "llm"
+        return error
 
     def _last_word(self, failure: AttemptError, *, said: bool) -> MeshError:
         error = failure.error

@@ -13,7 +13,7 @@ from services.llm.core.model import (
     ProviderEvent,
     ProviderRequest,
 )
-from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.retries import RetryPolicy
 from tests.support.virtual_time import run_virtual
 from tests.unit.llm.virtual import (
     END,
@@ -29,6 +29,7 @@ from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.errors import (
     LlmUnavailableError,
 )
+from voicemesh.runtime.retry_budget import RetryBudget
 
 
 def _hedging(*attempts: list[Step], then: ScriptedProvider, percent: float = 100.0) -> Line:
@@ -80,7 +81,7 @@ def test_a_loser_that_closes_badly_harms_nobody() -> None:
 
 
 def test_hedges_are_paid_from_a_budget() -> None:
-    budget = Budget(1, reserve=0)
+    budget = RetryBudget(1, reserve=0)
     line = _hedging([0.5, *pieces("Hi"), END], then=another())
     line.hedges = budget
     line.generation = line.again()

@@ -11,7 +11,7 @@ from services.llm.core.model import (
     FallbackNotice,
     RetryNotice,
 )
-from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.retries import RetryPolicy
 from tests.support.virtual_time import run_virtual
 from tests.unit.llm.virtual import (
     END,
@@ -74,25 +74,6 @@ def test_retries_are_never_more_than_a_tenth(share: float) -> None:
     assert line.listed[0].budget.spent == len(line.provider.asked) - 1000
     if share < 0.1:
         assert answers >= 995  # there the budget is enough
-
-
-def test_a_budget_is_a_tenth_at_any_time() -> None:
-    budget = Budget(10)
-    more = 0
-    for asked in range(1, 1001):
-        budget.earn()
-        while budget.spend():
-            more += 1
-        assert more <= max(10, asked / 10)
-    assert more == 100
-    assert not Budget(0).spend()
-
-
-def test_a_quiet_process_saves_no_more_than_its_reserve() -> None:
-    budget = Budget(10)
-    for _ in range(10_000):
-        budget.earn()
-    assert [budget.spend() for _ in range(11)] == [True] * 10 + [False]
 
 
 def test_a_broken_provider_is_left_alone_and_tried_again() -> None:

@@ -31,10 +31,11 @@ from services.llm.core.model import (
     Timing,
     Usage,
 )
-from services.llm.core.retries import Budget, RetryPolicy
+from services.llm.core.retries import RetryPolicy
 from tests.support.virtual_time import LoopClock
 from voicemesh.runtime.clock import ManualClock
 from voicemesh.runtime.errors import LlmUnavailableError
+from voicemesh.runtime.retry_budget import RetryBudget
 
 
 def user(text: str) -> Message:
@@ -179,7 +180,7 @@ class Line:
         self.figures = Figures()
         self.read: list[GenerationEvent] = []
         self.policy = policy or RetryPolicy(continues=False)
-        self.hedges = Budget(self.policy.hedge_percent)
+        self.hedges = RetryBudget(self.policy.hedge_percent)
         self.generation = self.again(timeout_s, draw)
 
     def again(self, timeout_s: float = 30.0, draw: Callable[[], float] = lambda: 1.0) -> Generation:
