@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from services.tts import wire
 from services.tts.core.model import Capabilities, ReplicaListener, ReplicaStartError, SpeakRequest, VoiceSpec
+from voicemesh.secret_variables import environment_of_worker
 
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 _EXIT_TIMEOUT_S: Final = 1.0
@@ -50,7 +51,7 @@ class WorkerReplica(asyncio.Protocol):
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env=_environment(spec),
             )
         except OSError as error:
             ours.close()
@@ -186,6 +187,17 @@ def _declaration(spec: VoiceSpec) -> dict[str, object]:
             "gain_db": spec.gain_db,
         },
     }
+
+
+def _environment(spec: VoiceSpec) -> dict[str, str]:
+    """Return what the worker gets of this process's environment: no secret that its voice does not name.
+
+    An engine runs native code over text of anybody: what it does not have, it cannot tell.
+    """
+    defaults = ("OPENAI_API_KEY",) if spec.engine == "openai" and "api_key_env" not in spec.options else ()
+    fetching = ("HF_TOKEN",) if spec.engine == "coqui" else ()
+    own = environment_of_worker(os.environ, [spec.options, defaults, fetching])
+    return {**own, "PYTHONPATH": _python_path()}
 
 
 def _python_path() -> str:

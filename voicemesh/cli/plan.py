@@ -11,6 +11,7 @@ from typing import Final
 from voicemesh.cli.checkout import SERVERS
 from voicemesh.cli.exits import UNREACHABLE, Failure, usage
 from voicemesh.cli.supervisor import ChildSpec
+from voicemesh.secret_variables import environment_of
 
 DEFAULT_LISTEN: Final = {
     "gateway": "127.0.0.1:50050",
@@ -74,7 +75,7 @@ class MeshPlan:
             )
 
     def specs(self, environment: Mapping[str, str], *, override: bool = False) -> list[ChildSpec]:
-        """Return the children to run; `environment` is passed on.
+        """Return the children to run; `environment` is passed on, to each without the secrets of others.
 
         Addresses of services that the environment names are left alone, unless `override`.
         """
@@ -92,7 +93,7 @@ class MeshPlan:
             ChildSpec(
                 name=name,
                 argv=(sys.executable, "-m", module),
-                env=env,
+                env=environment_of(name, env, self.root),
                 cwd=self.root,
                 address=self.address(name),
             )
