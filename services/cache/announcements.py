@@ -133,7 +133,7 @@ class Announcements:
 
     async def _take(self, messages: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         if messages:
-            self._last_id = messages[-1][0].decode()
+            self._last_id = messages[-1][0].decode(errors="replace")
         if len(messages) >= KEPT:
             _log.warning("removals of other replicas were missed: all copies in memory are given up")
             self.gaps += 1
@@ -157,5 +157,5 @@ def _selector(message: bytes) -> Selector | None:
         texts = all(isinstance(field, str) for field in (fields["name"], *fields.values()))
         known = texts and fields["target"] in _TARGETS
         return Selector(**fields) if known else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None

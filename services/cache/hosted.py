@@ -10,6 +10,7 @@ import grpc
 from services.cache.admission import Admission, RequestRecord
 from services.cache.breaker import Breaker
 from services.cache.core import CacheCore
+from services.cache.entries import Entries
 from services.cache.leases import LeaseTable
 from services.cache.lifetimes import Lifetimes
 from services.cache.memory import MemoryTier
@@ -17,7 +18,8 @@ from services.cache.metrics import measure
 from services.cache.replication import Replication
 from services.cache.requests import Limits
 from services.cache.servicer import CacheServicer
-from services.cache.settings import CacheSettings
+from services.cache.settings import CacheSettings, keys_of
+from services.cache.sums import Sums
 from services.cache.writeback import WriteQueue
 from voicemesh.cache.v1 import cache_pb2_grpc
 from voicemesh.runtime.clock import Clock
@@ -124,7 +126,9 @@ def build(settings: CacheSettings, runtime: Runtime) -> CacheService:
         max_value_bytes=settings.cache_max_value_bytes,
         budget_bytes=settings.cache_fill_bytes,
     )
-    shared = _shared(settings, runtime, redis, leases) if redis is not None else None
+    # What leases share through Redis while it is made is not signed: with keys, they share nothing.
+    shares = settings.cache_hmac_keys is None
+    shared = _shared(settings, runtime, redis, leases) if redis is not None and shares else None
     memory = MemoryTier(clock, settings.cache_memory_bytes)
     core = CacheCore(
         clock=clock,
@@ -199,6 +203,7 @@ def _redis(settings: CacheSettings, runtime: Runtime, lifetime_ms: int) -> "Redi
                 max_bytes=settings.cache_redis_queue_bytes,
             ),
             lifetime_ms=lifetime_ms,
+            entries=Entries(settings.max_entry_bytes, Sums(keys_of(settings.cache_hmac_keys))),
         )
     except ValueError as error:
         raise SettingsError(f"VOICEMESH_REDIS_URL: {error}") from None

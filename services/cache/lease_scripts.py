@@ -76,7 +76,8 @@ if had[4] == 'condemned' then return {'condemned'} end
 if had[1] ~= token or had[4] ~= 'held' then return {'stale'} end
 """
 
-# ARGV: 6 generation, 7 bytes that the caller has, 8 words, 9 whether to forget what is there, 10 its trace.
+# ARGV: 6 generation, 7 bytes that the caller has, 8 words, 9 whether to forget what is there, 10 its trace,
+# 11 most bytes of an answer: whatever somebody made of a record, nobody is sent more.
 _LOOK: Final = (
     _COMMON
     + """
@@ -103,6 +104,12 @@ local from = math.min(have, redis.call('STRLEN', sound))
 local words_from = math.min(have_words, redis.call('LLEN', words))
 local rest = redis.call('GETRANGE', sound, from, -1)
 local rest_words = redis.call('LRANGE', words, words_from, -1)
+local size = #rest + #had[2] + #(had[6] or '') + #(had[7] or '')
+for _, word in ipairs(rest_words) do size = size + #word end
+if size > tonumber(ARGV[11]) then
+  redis.call('DEL', record, sound, words)
+  return {'condemned'}
+end
 local left = redis.call('PTTL', record) - keep
 if had[4] == 'held' and left > 0 and had[3] ~= me then
   follow()
@@ -180,19 +187,20 @@ return {'done'}
 )
 
 
-def command(question: Question, replica: str, hold_ms: int) -> tuple[str | bytes | int, ...]:
-    """Return the command that puts `question` to Redis, for `replica`."""
-    script, arguments = _script(question)
+def command(question: Question, replica: str, hold_ms: int, most_bytes: int) -> tuple[str | bytes | int, ...]:
+    """Return the command that puts `question` to Redis, for `replica`; answers have `most_bytes` at most."""
+    script, arguments = _script(question, most_bytes)
     token = "" if isinstance(question, Condemn) else question.token
     record = PREFIX + question.name
     keys = (question.name, record, *(record + part for part in _PARTS))
     return ("EVAL", script, len(keys), *keys, replica, token, hold_ms, KEEP_MS, MAILBOX, *arguments)
 
 
-def _script(question: Question) -> tuple[str, tuple[str | bytes | int, ...]]:
+def _script(question: Question, most_bytes: int) -> tuple[str, tuple[str | bytes | int, ...]]:
     if isinstance(question, Look):
         have = (question.have, question.have_words)
-        return _LOOK, (question.generation, *have, int(question.fresh), question.traceparent)
+        rest = (int(question.fresh), question.traceparent, most_bytes)
+        return _LOOK, (question.generation, *have, *rest)
     if isinstance(question, Push):
         piece = question.piece
         form = "" if piece.format is None else _form(piece.format)
@@ -201,7 +209,13 @@ def _script(question: Question) -> tuple[str, tuple[str | bytes | int, ...]]:
     if isinstance(question, Store):
         value = question.value
         tags = json.dumps(value.tags)
-        return _STORE, (codec.encode(value), question.ttl_ms, len(value.audio), len(value.words), tags)
+        return _STORE, (
+            codec.encode(value, question.name),
+            question.ttl_ms,
+            len(value.audio),
+            len(value.words),
+            tags,
+        )
     if isinstance(question, Yield):
         return _YIELD, (question.length, int(question.stay))
     return _CONDEMN, ()
@@ -223,7 +237,7 @@ def answer_of(reply: Sequence[Any]) -> Answer | None:
     """
     try:
         return _answer(reply)
-    except (ValueError, TypeError, AttributeError, IndexError):
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         raise ValueError("not the answer of a script of ours") from None
 
 
@@ -233,12 +247,12 @@ def _answer(reply: Sequence[Any]) -> Answer | None:
             return None
         case ["held", generation, at, words_at, form, audio, words, left_ms, trace]:
             piece = _piece(at, words_at, form, audio, list(map(json.loads, words)))
-            return Held(generation.decode(), piece, left_ms, trace.decode())
+            return Held(generation.decode(), piece, codec.checked_count(max(left_ms, 0)), trace.decode())
         case ["taken", generation, at, words_at, form, audio, words, wanted]:
             piece = _piece(at, words_at, form, audio, list(map(json.loads, words)))
             return Taken(generation.decode(), piece, bool(wanted))
         case ["kept", length, words, wanted]:
-            return Kept(length, words, bool(wanted))
+            return Kept(codec.checked_count(length), codec.checked_count(words), bool(wanted))
         case [("done" | "wanted" | "stale" | "gone" | "condemned") as name]:
             simple: dict[str, Answer] = {"done": Done(), "wanted": Wanted(), "stale": Stale(), "gone": Gone()}
             return simple.get(name, Condemned())
@@ -246,16 +260,18 @@ def _answer(reply: Sequence[Any]) -> Answer | None:
             raise ValueError(reply[0])
 
 
-def mail_of(data: bytes) -> Mail:
-    """Return what a mailbox got.
+def mail_of(data: bytes, most_bytes: int) -> Mail:
+    """Return what a mailbox got, of `most_bytes` at most.
 
     Raises:
         ValueError: It is no mail of ours.
 
     """
+    if len(data) > most_bytes:
+        raise ValueError("longer than any mail of a lease")
     try:
         return _mail(data)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ValueError("not mail of a lease") from None
 
 
@@ -265,8 +281,8 @@ def _mail(data: bytes) -> Mail:
         case [("wanted" | "yielded" | "taken" | "condemned") as event, name, generation]:
             return Mail(event, name, generation)
         case ["stored", name, generation, length, words]:
-            tags = tuple(map(str, json.loads(body)))
-            return Mail("stored", name, generation, Piece(int(length), int(words), None), tags)
+            tags = tuple(map(codec.checked_text, json.loads(body)))
+            return Mail("stored", name, generation, _piece(int(length), int(words), b"", b"", ()), tags)
         case ["piece", name, generation, at, words_at, encoding, rate, channels, timings_bytes]:
             split = int(timings_bytes)
             form = f"{encoding} {rate} {channels}".encode()
@@ -279,11 +295,11 @@ def _mail(data: bytes) -> Mail:
 
 
 def _piece(at: int, words_at: int, form: bytes, audio: bytes, timings: Sequence[object]) -> Piece:
-    given = None
-    if form:
-        encoding, rate, channels = map(int, form.decode().split(" "))
-        given = AudioFormat(encoding, rate, channels)
-    return Piece(at, words_at, given, audio, tuple(map(_timing, timings)))
+    if not isinstance(audio, bytes):
+        raise TypeError("not audio")
+    given = None if not form else codec.checked_format(*map(int, form.decode().split(" ")))
+    timings = tuple(map(_timing, timings))
+    return Piece(codec.checked_count(at), codec.checked_count(words_at), given, audio, timings)
 
 
 def _form(form: AudioFormat) -> str:
@@ -296,7 +312,7 @@ def _word(word: WordTiming) -> list[str | int | bool]:
 
 def _timing(fields: object) -> WordTiming:
     match fields:
-        case [str(word), int(at), int(length), int(offset), bool(estimated)]:
-            return WordTiming(word, at, length, offset, estimated)
+        case [word, at, length, offset, estimated]:
+            return codec.checked_word(word, at, length, offset, estimated)
         case _:
             raise ValueError("not a word's timing")

@@ -156,7 +156,8 @@ class RedisLeases:
             await self._tier.ask("EVAL", self._tier.send(self._command(Condemn(name))), _CLOSE_S)
 
     def _command(self, question: Question) -> tuple[str | bytes | int, ...]:
-        return lease_scripts.command(question, self._replica, self.replication.hold_ms)
+        hold_ms, most_bytes = self.replication.hold_ms, self._tier.entries.max_bytes
+        return lease_scripts.command(question, self._replica, hold_ms, most_bytes)
 
     def _questions(self) -> list[Asked]:
         return self.replication.questions(reachable=self._tier.available, listening=self._listening)
@@ -241,7 +242,7 @@ class RedisLeases:
 
     def _hear(self, data: bytes) -> None:
         try:
-            mail = lease_scripts.mail_of(data)
+            mail = lease_scripts.mail_of(data, self._tier.entries.max_bytes)
         except ValueError as error:
             self._tier.complaints.warn("mail of a lease cannot be read", reason=str(error))
             return

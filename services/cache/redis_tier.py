@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -28,8 +27,10 @@ from services.cache.announcements import BLOCK_MS, Announcements
 from services.cache.breaker import Breaker
 from services.cache.complaints import Complaints
 from services.cache.durable import DurableEntry, DurableUnavailableError, RoundTrips, Written
+from services.cache.entries import Entries, TooLongError
 from services.cache.keys import Selector, StoredKey
 from services.cache.patience import patience
+from services.cache.redis_words import address_of, reason_of
 from services.cache.trip_times import TripTimes
 from services.cache.values import AudioValue, HistoryValue, Value
 from services.cache.writeback import Write, WriteQueue
@@ -39,8 +40,7 @@ from voicemesh.runtime.logs import get_logger
 CONNECTIONS: Final = 50
 _BACKGROUND_TIMEOUT_S: Final = 1.0
 """For what no caller waits for: probes, writes behind, removal."""
-_NOT_THERE: Final = -2
-"""What PTTL answers for a key that does not exist."""
+_NOT_THERE: Final = -2  # what PTTL answers for a key that does not exist
 
 # KEYS[1] the entry; ARGV: bytes before the version, bytes behind it, lifetime in ms, mode, expected
 # version, floor (or, to restore, the version to write). SET replaces a value of any type, so foreign
@@ -83,6 +83,7 @@ class RedisTier:
         timeout_ms: Milliseconds that a caller waits at most.
         queue: Writes behind.
         lifetime_ms: Milliseconds that entries live at most.
+        entries: Writes and reads their bytes.
 
     Attributes:
         on_lost: Called when Redis is held off.
@@ -104,7 +105,10 @@ class RedisTier:
         timeout_ms: int,
         queue: WriteQueue,
         lifetime_ms: int,
+        entries: Entries | None = None,
     ) -> None:
+        self.entries = entries or Entries()
+        """Writes and reads the bytes of entries."""
         self._clock = clock
         self._breaker = breaker
         self.timeout_s = timeout_ms / 1000
@@ -197,12 +201,13 @@ class RedisTier:
         """Return the entry of `key`; see `DurableTier`."""
         if head_ms and key.kind == "audio":
             return await self._get_head(key, trips, head_ms)
-        with trips.redis("GET", key):
-            data, ttl_ms = await self._ask("GET", self._read(("GET", key.name), ("PTTL", key.name)))
-        if data is None:
+        whole = ("GETRANGE", key.name, 0, self.entries.max_bytes)
+        with trips.redis("GETRANGE", key):
+            data, ttl_ms = await self._ask("GETRANGE", self._read(whole, ("PTTL", key.name)))
+        if ttl_ms == _NOT_THERE:
             return None
         try:
-            value, version = codec.decode(data, key.kind)
+            value, version = self.entries.decode(key, data)
         except codec.CorruptEntryError as error:
             await self._spoiled(key, error)
             return None
@@ -218,7 +223,7 @@ class RedisTier:
             return None
         lifetime_ms = ttl_ms if ttl_ms >= 0 else None
         try:
-            head = codec.decode_head(data, size)
+            head = self.entries.decode_head(key, data, size)
         except codec.CorruptEntryError as error:
             await self._spoiled(key, error)
             return None
@@ -232,7 +237,7 @@ class RedisTier:
 
         async def whole() -> AudioValue | None:
             with trips.redis("GETRANGE", key):
-                rest = self._read(("GETRANGE", key.name, head.start, -1))
+                rest = self._read(("GETRANGE", key.name, head.start, size - 1))
                 (data,) = await self._ask("GETRANGE", rest, timeout_s)
             try:
                 return codec.decode_rest(head, data)
@@ -244,8 +249,14 @@ class RedisTier:
         return DurableEntry(head.heard, 0, lifetime_ms, whole)
 
     async def _read(self, *commands: tuple[str | int, ...]) -> list[Any]:
-        """Send commands in one round trip. The first reads the entry: b"" where that is of another type."""
+        """Send commands in one round trip. The first reads the entry: b"" where that is of another type.
+
+        The others answer with numbers.
+        """
         answers = await self.send(*commands)
+        numbers = [answer for answer in answers[1:] if not isinstance(answer, Exception)]
+        if not isinstance(answers[0], bytes | Exception) or not all(isinstance(n, int) for n in numbers):
+            raise ValueError("Redis answered with something else than was asked for")
         if isinstance(answers[0], ResponseError) and str(answers[0]).startswith("WRONGTYPE"):
             # Not an entry: what cannot be decoded is counted and removed.
             return [b""] + [0 if isinstance(answer, ResponseError) else answer for answer in answers[1:]]
@@ -292,13 +303,29 @@ class RedisTier:
     async def _set(
         self, key: StoredKey, value: HistoryValue, ttl_ms: int, condition: tuple[str, int, int]
     ) -> Written:
-        data = codec.encode(value)
+        data = self._encoded(key, value)
+        if data is None:
+            raise DurableUnavailableError("too long for Redis")
         before, behind = data[: _VERSION_AT.start], data[_VERSION_AT.stop :]
         arguments = (before, behind, ttl_ms, *condition)
         # EVAL, not EVALSHA: the script is short, and a Redis that was restarted does not know it.
         setting = self._redis.eval(_COMPARE_AND_SET, 1, key.name, *arguments)
-        done, version = await self._ask("EVAL", setting)
-        return Written(int(version), bool(done))
+        match await self._ask("EVAL", setting):
+            case [int(done), int(version)] if 0 <= version <= codec.MOST_VERSION:
+                return Written(version, bool(done))
+            case _:
+                self.errors += 1
+                self.complaints.warn("Redis refused", reason="no version of a history came back")
+                raise DurableUnavailableError("no version")
+
+    def _encoded(self, key: StoredKey, value: Value) -> bytes | None:
+        """Return the bytes of an entry; None, and a complaint, where nobody would read so many."""
+        try:
+            return self.entries.encode(key, value)
+        except TooLongError as error:
+            self._refused += 1
+            self.complaints.warn("an entry is too long for Redis", reason=str(error), kind=key.kind)
+            return None
 
     async def announce(self, selector: Selector, removal_id: str = "") -> None:
         """Tell all other processes that `invalidate` is about to begin; see `DurableTier`."""
@@ -370,7 +397,7 @@ class RedisTier:
             raise DurableUnavailableError(type(error).__name__) from error
         except RedisError as error:
             self.errors += 1
-            self.complaints.warn("Redis refused", reason=_reason(error))
+            self.complaints.warn("Redis refused", reason=reason_of(error))
             raise DurableUnavailableError(type(error).__name__) from error
         self._breaker.answered()
         return answer
@@ -386,7 +413,7 @@ class RedisTier:
 
     def _warn(self, error: BaseException) -> None:
         if not self._warned:
-            _log.warning("Redis does not answer; memory only", address=self.address, reason=_reason(error))
+            _log.warning("Redis does not answer; memory only", address=self.address, reason=reason_of(error))
         self._warned = True
 
     async def _supervise(self) -> None:
@@ -450,14 +477,15 @@ class RedisTier:
                 self.errors += len(refused)
                 self._refused += len(refused)
                 self.complaints.warn(
-                    "Redis refused writes", reason=_reason(refused[0]), dropped=self._refused
+                    "Redis refused writes", reason=reason_of(refused[0]), dropped=self._refused
                 )
 
     async def _send(self, batch: Iterable[Write], now_ns: int) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for write in batch:
                 ttl_ms = max(1, (write.expires_ns - now_ns) // 1_000_000)
-                pipeline.set(write.key.name, codec.encode(write.value), px=ttl_ms)
+                if (data := self._encoded(write.key, write.value)) is not None:
+                    pipeline.set(write.key.name, data, px=ttl_ms)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
 
@@ -470,25 +498,3 @@ def report(task: asyncio.Task[None]) -> None:
     """Log the fault that ended a task which ought never to end."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("task failed", task=task.get_name(), exc_info=error)
-
-
-def address_of(url: str) -> str:
-    """Return `url` without user, password and options, for logs.
-
-    Raises:
-        ValueError: It is not a redis://, rediss:// or unix:// URL; the text does not hold it.
-
-    """
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-
-
-def _reason(error: BaseException) -> str:
-    """Return the sort of an error and its first words: Redis's own code, such as OOM or NOAUTH."""
-    return f"{type(error).__name__}: {str(error)[:120]}".rstrip(": ")

@@ -153,7 +153,7 @@ class Replication:
         if isinstance(answer, Taken):
             self._hold(share, question, answer)
         else:
-            self._schedule(share, answer.left_ms * 1_000_000)
+            self._schedule(share, min(answer.left_ms, self.hold_ms) * 1_000_000)
         for mail in mails:
             self.heard(mail)
 
@@ -326,7 +326,7 @@ class Replication:
                 self._finish(share, whole.end, answer.value.tags)
         elif isinstance(answer, Held):
             if self._extend(share, answer.piece):
-                self._schedule(share, answer.left_ms * 1_000_000)
+                self._schedule(share, min(answer.left_ms, self.hold_ms) * 1_000_000)
                 self._touch(share)
         elif isinstance(answer, Taken):
             if self._extend(share, answer.piece) and len(fill.audio) >= answer.piece.end:

@@ -8,9 +8,18 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.cache.admission import MOST_REQUESTS
 from services.cache.prompts import Match
+from services.cache.sums import MOST_KEYS
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 
 _HEADROOM_BYTES = 512 * 1024
+_LEAST_KEY_CHARS = 32
+_MOST_KEY_CHARS = 512
+
+
+def keys_of(value: SecretStr | None) -> tuple[bytes, ...]:
+    """Return the keys of `cache_hmac_keys`."""
+    text = value.get_secret_value() if value is not None else ""
+    return tuple(key.strip().encode() for key in text.split(",") if key.strip())
 
 
 class CacheSettings(ServerSettings):
@@ -23,6 +32,10 @@ class CacheSettings(ServerSettings):
     redis_url: SecretStr | None = None
     """Redis behind memory: redis://, rediss:// (TLS) or unix://; not set: memory alone. May hold a
     password, so it is never printed."""
+    cache_hmac_keys: SecretStr | None = None
+    """Keys that entries in Redis are signed with, apart by commas: the first signs, each is tried for
+    reading. Each has 32 to 512 letters. Not set: whoever can write to Redis decides what is said. With keys
+    leases are each replica's own. See docs/cache.md."""
     cache_memory_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
     """Bytes that entries may take in memory: 3/4 for audio, 1/8 each for replies and histories. Taken as
     they are used, not at the start."""
@@ -97,6 +110,20 @@ class CacheSettings(ServerSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
+    @field_validator("cache_hmac_keys")
+    @classmethod
+    def _check_hmac_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        keys = keys_of(value)
+        if len(keys) > MOST_KEYS:
+            raise ValueError(f"has {len(keys)} keys; at most {MOST_KEYS} are tried")
+        for number, key in enumerate(keys, 1):
+            if not _LEAST_KEY_CHARS <= len(key) <= _MOST_KEY_CHARS:
+                raise ValueError(
+                    f"key {number} has {len(key)} letters; it must have {_LEAST_KEY_CHARS} to "
+                    f"{_MOST_KEY_CHARS}, as `openssl rand -hex 32` makes them"
+                )
+        return value if keys else None
+
     @field_validator("cache_similar_base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
@@ -146,6 +173,11 @@ class CacheSettings(ServerSettings):
                 "pip install 'voicemesh[semantic]'"
             )
         return self
+
+    @property
+    def max_entry_bytes(self) -> int:
+        """Longest entry in Redis: a value of any size that is taken, with its header."""
+        return self.cache_max_value_bytes + _HEADROOM_BYTES
 
     @model_validator(mode="after")
     def _check_limits(self) -> Self:

@@ -27,6 +27,8 @@ from voicemesh.runtime.clock import ManualClock
 
 HOLD_MS = 600_000
 """So long that nothing runs out by itself while the test runs."""
+MOST = 10_000_000
+"""Bytes of an answer or a mail."""
 REPLICAS = ("aa", "bb", "cc")
 NAME = audio_key().name
 RECORD = lease_scripts.PREFIX + NAME
@@ -83,13 +85,13 @@ class Both:
                     if isinstance(question, Condemn)
                     else question.token.partition("-")[0]
                 )
-                command = lease_scripts.command(question, replica, HOLD_MS)
+                command = lease_scripts.command(question, replica, HOLD_MS, MOST)
                 real = lease_scripts.answer_of(await client.execute_command(*command))  # type: ignore[no-untyped-call]
                 assert without_time(real) == without_time(self.fake.ask(replica, question)), question
                 if isinstance(real, Held | Taken):
                     self.generations.append(real.generation)
                 data = await client.get(NAME)
-                entry = codec.decode(data, "audio")[0] if isinstance(data, bytes) else None
+                entry = codec.decode(data, "audio", NAME)[0] if isinstance(data, bytes) else None
                 assert entry == self.fake.entries.get(NAME)
                 if self.random.random() < 0.1:
                     await client.delete(NAME)  # the entry has gone from Redis again
@@ -116,7 +118,7 @@ async def received(pubsub: object) -> dict[str, list[Mail]]:
                 break
             continue
         replica = message["channel"].decode().removeprefix(lease_scripts.MAILBOX)
-        mails[replica].append(lease_scripts.mail_of(message["data"]))
+        mails[replica].append(lease_scripts.mail_of(message["data"], MOST))
     return mails
 
 
@@ -140,15 +142,48 @@ async def test_the_scripts_keep_the_rules_that_the_random_runs_are_made_with(
         b"stored name gen 1 x\n[]",
         b"piece name gen 0 0 1 22050 1 4\n[[]]ab",
         b"piece name gen 0 0 1 22050 1 2\n[",
+        b"piece name gen 0 0 1 -5 1 2\n[]ab",
+        b"piece name gen 0 0 1 22050 99 2\n[]ab",
+        b"piece name gen -1 0 1 22050 1 2\n[]ab",
+        b"piece name gen 0 99999999999 1 22050 1 2\n[]ab",
+        b'piece name gen 0 0 1 22050 1 17\n[["a",0,1,-1,false]]',
+        b'piece name gen 0 0 1 22050 1 23\n[["\\ud800",0,1,1,false]]ab',
+        b"piece name gen 0 0 1 22050 1 200001\n[" + b"[" * 200_000,
+        b"stored name gen 1 1\n[1]",
+        b"stored name gen -1 1\n[]",
+        b"stored name gen 1 1\n" + b"[" * 200_000,
+        b"x" * (MOST + 1),
         b"\xff\xfe",
     ],
 )
 def test_what_is_no_mail_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not mail of a lease"):
-        lease_scripts.mail_of(data)
+    with pytest.raises(ValueError, match="mail of a lease"):
+        lease_scripts.mail_of(data, MOST)
 
 
-@pytest.mark.parametrize("reply", [[b"hello"], [b"held", b"x"], [b"kept", 1]])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [b"hello"],
+        [b"held", b"x"],
+        [b"kept", 1],
+        [b"kept", -1, 0, 0],
+        [b"kept", b"1", 0, 0],
+        [b"held", b"g", 0, 0, b"1 22050 1", b"ab", [], 10**12, b""],
+        [b"held", b"g", 0, 0, b"1 22050 1", b"ab", [], b"soon", b""],
+        [b"held", b"g", 0, 0, b"1 22050 1", b"ab", 5, 10, b""],
+        [b"held", b"g", 0, 0, b"1 22050 1", None, [], 10, b""],
+        [b"held", b"\xff", 0, 0, b"", b"", [], 10, b""],
+        [b"taken", b"g", -2, 0, b"1 22050 1", b"ab", [], 0],
+        [b"taken", b"g", 0, 0, b"1 22050", b"ab", [], 0],
+        [b"taken", b"g", 0, 0, b"9 9 9 9", b"ab", [], 0],
+        [b"taken", b"g", 0, 0, b"1 22050 1", b"ab", [b"[" * 200_000], 0],
+        [b"taken", b"g", 0, 0, b"1 22050 1", b"ab", [b'["a",0,1,1e9,false]'], 0],
+        [b"taken", b"g", 0, 0, b"1 22050 1", b"ab", [b'["a",0,1,NaN,false]'], 0],
+        [],
+        [None],
+    ],
+)
 def test_what_is_no_answer_is_refused(reply: list[object]) -> None:
     with pytest.raises(ValueError, match="not the answer"):
         lease_scripts.answer_of(reply)

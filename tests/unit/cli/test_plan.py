@@ -41,7 +41,8 @@ def test_the_children_are_told_where_all_of_them_are():
     assert gateway.env["VOICEMESH_TTS_ADDR"] == "127.0.0.1:50053"
     assert gateway.env["VOICEMESH_HTTP_LISTEN"] == "127.0.0.1:8080"
     assert gateway.env["VOICEMESH_EXIT_WITH_STDIN"] == "true"
-    assert gateway.env["OPENAI_API_KEY"] == "k"
+    assert "OPENAI_API_KEY" not in gateway.env
+    assert specs[1].env["OPENAI_API_KEY"] == "k"
 
 
 def test_what_the_environment_says_is_respected():
