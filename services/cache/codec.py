@@ -320,7 +320,11 @@ def checked_word(
     if not isinstance(estimated, bool):
         raise TypeError("not a truth")
     return WordTiming(
-        checked_text(word), checked_count(text_offset), checked_count(text_length), checked_count(offset_samples), estimated
+        checked_text(word),
+        checked_count(text_offset),
+        checked_count(text_length),
+        checked_count(offset_samples),
+        estimated,
     )
 
 

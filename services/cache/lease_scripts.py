@@ -298,8 +298,8 @@ def _piece(at: int, words_at: int, form: bytes, audio: bytes, timings: Sequence[
     if not isinstance(audio, bytes):
         raise TypeError("not audio")
     given = None if not form else codec.checked_format(*map(int, form.decode().split(" ")))
-    timings = tuple(map(_timing, timings))
-    return Piece(codec.checked_count(at), codec.checked_count(words_at), given, audio, timings)
+    words = tuple(map(_timing, timings))
+    return Piece(codec.checked_count(at), codec.checked_count(words_at), given, audio, words)
 
 
 def _form(form: AudioFormat) -> str:

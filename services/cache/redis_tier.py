@@ -201,9 +201,10 @@ class RedisTier:
         """Return the entry of `key`; see `DurableTier`."""
         if head_ms and key.kind == "audio":
             return await self._get_head(key, trips, head_ms)
+        # A GET, told as one, that takes no more than an entry may have, whatever is there.
         whole = ("GETRANGE", key.name, 0, self.entries.max_bytes)
-        with trips.redis("GETRANGE", key):
-            data, ttl_ms = await self._ask("GETRANGE", self._read(whole, ("PTTL", key.name)))
+        with trips.redis("GET", key):
+            data, ttl_ms = await self._ask("GET", self._read(whole, ("PTTL", key.name)))
         if ttl_ms == _NOT_THERE:
             return None
         try:

@@ -183,7 +183,9 @@ async def test_a_rest_that_does_not_come_ends_behind_the_head(
     ):
         await stream.get(history_key())
         if broken == "before":
-            proxy.cut_before = b"\r\n-1\r\n"
+            async with redis.client() as client:
+                last = await client.strlen(name_of(audio_key())) - 1
+            proxy.cut_before = f"\r\n{last}\r\n".encode()
         else:
             proxy.cut_within = 100_000
         answers = await stream.get_head(audio_key())

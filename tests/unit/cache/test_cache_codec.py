@@ -220,7 +220,11 @@ def test_with_keys_nothing_is_read_that_is_not_signed_by_one_of_them() -> None:
 
 def test_keys_are_changed_one_behind_the_other() -> None:
     old, both, turned, new = Sums((KEY,)), Sums((KEY, OTHER)), Sums((OTHER, KEY)), Sums((OTHER,))
-    for writer, readers in ((old, (old, both, turned)), (both, (old, both, turned)), (turned, (both, turned, new))):
+    for writer, readers in (
+        (old, (old, both, turned)),
+        (both, (old, both, turned)),
+        (turned, (both, turned, new)),
+    ):
         data = encode(LONG, NAME, sums=writer)
         for reader in readers:
             assert decode(data, "audio", NAME, reader) == (LONG, 0)
@@ -332,7 +336,9 @@ def test_millions_of_items_cost_no_more_than_their_bytes() -> None:
 
 
 @given(st.sampled_from(VALUES), st.data())
-def test_whatever_is_cut_out_or_put_in_is_corrupt_and_nothing_worse(value: Value, data: st.DataObject) -> None:
+def test_whatever_is_cut_out_or_put_in_is_corrupt_and_nothing_worse(
+    value: Value, data: st.DataObject
+) -> None:
     whole = encode(value, NAME)
     start = data.draw(st.integers(13, len(whole)))
     end = data.draw(st.integers(start, len(whole)))
