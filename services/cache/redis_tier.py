@@ -38,8 +38,7 @@ from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
 CONNECTIONS: Final = 50
-_BACKGROUND_TIMEOUT_S: Final = 1.0
-"""For what no caller waits for: probes, writes behind, removal."""
+_BACKGROUND_TIMEOUT_S: Final = 1.0  # for what no caller waits for: probes, writes behind, removal
 _NOT_THERE: Final = -2  # what PTTL answers for a key that does not exist
 
 # KEYS[1] the entry; ARGV: bytes before the version, bytes behind it, lifetime in ms, mode, expected
