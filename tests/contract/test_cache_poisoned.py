@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -173,14 +174,14 @@ async def test_with_keys_nothing_that_is_being_made_is_taken_from_redis(
 
 
 async def poison(
-    client: Redis, record: str, *, sound_: bytes = b"\x01\x02", words: tuple[bytes, ...] = (), **fields: str
+    client: Redis, record: str, *, sound_: bytes = b"\x01\x02", words: tuple[bytes, ...] = (), **fields: bytes
 ) -> None:
     """Write a record of a lease that some replica seems to hold."""
     parts = (record, f"{record}:audio", f"{record}:words")
     await client.delete(*parts)
-    held = {"token": "t", "generation": "g", "replica": "nobody", "state": "held", "followers": "",
-            "format": "1 22050 1", "trace": ""}  # fmt: skip
-    await client.hset(record, mapping={**held, **fields})
+    held: dict[Any, Any] = {"token": "t", "generation": "g", "replica": "nobody", "state": "held"}
+    held |= {"followers": "", "format": "1 22050 1", "trace": "", **fields}
+    await client.hset(record, mapping=held)
     await client.set(parts[1], sound_)
     if words:
         await client.rpush(parts[2], *words)
@@ -238,7 +239,8 @@ async def test_poisoned_announcements_and_mail_end_nothing(cache: Cache, redis: 
     selectors = [b"", b"[" * 100_000, b"\xff", b"5", b'{"target": "all"}', b'{"target": [], "name": ""}']
     async with cache.stream() as stream, redis.client() as client:
         await until(lambda: cache.service.shared is not None and cache.service.shared.available)
-        mailboxes = [name.decode() for name in await client.pubsub_channels(lease_scripts.MAILBOX + "*")]
+        found: list[Any] = await client.pubsub_channels(lease_scripts.MAILBOX + "*")
+        mailboxes = [name.decode() for name in found]
         for selector in selectors:
             await client.xadd(STREAM, {b"by": b"x", b"selector": selector, b"removal": b"\xff"})
             for mailbox in mailboxes:
