@@ -49,6 +49,7 @@ BECAUSE: Final = {
     "long chunk": "because it was long",
     "slow writer": "because they came slowly",
     "not cached": "because no cache had it",
+    "rarely asked": "and most turns ask no model",
     "shared": "from another turn's engine",
     "another voice": "from another voice",
     "long reply": "with a long reply",
@@ -65,6 +66,15 @@ BUSY_ADVICE: Final = (
     "the machine was busy: other processes took longer in the same turns, too. Give it CPU, or less load, "
     "before anything else (Event loop, p99 and CPU of each process)"
 )
+
+_ASK_AHEAD: Final = (
+    "most replies come from the cache, and this one did not: ask common prompts before their callers do, or "
+    "keep replies longer (VOICEMESH_CACHE_REPLY_TTL_S)"
+)
+_RARELY_ASKED: Final = (
+    "most turns ask no model, so nothing is known of what is usual for it: look at these turns by themselves"
+)
+_MODEL: Final = (Stage.LLM_CONNECT, Stage.LLM_TTFT, Stage.LLM_TEXT)
 
 _ADVICE: Final[dict[tuple[str, str], str]] = {
     (Stage.ADMISSION, ""): (
@@ -149,6 +159,8 @@ _ADVICE: Final[dict[tuple[str, str], str]] = {
     (SPEAKING, ""): "the reply took its time: look at the chunks of such a turn, `voicemesh explain TURN_ID`",
     (SPEAKING, "long reply"): "the reply is long: tell the model to be brief, or bound its tokens",
     (SPEAKING, "underruns"): "the player ran dry: see what is said of underruns",
+    **{(stage, "not cached"): _ASK_AHEAD for stage in _MODEL},
+    **{(stage, "rarely asked"): _RARELY_ASKED for stage in _MODEL},
 }
 
 
@@ -157,6 +169,9 @@ def reason_of(turn: Turn, part: str, usual: Usual) -> str:
     match part:
         case Stage.CHUNK_HOLD:
             reason = HOLDS.get(turn.first.reason, "") if turn.first else ""
+        case Stage.LLM_CONNECT | Stage.LLM_TTFT | Stage.LLM_TEXT if _rarely_asked(part, usual):
+            # Not the model is what is unusual, but that it was asked at all.
+            reason = "not cached" if turn.reply_cache == "miss" else "rarely asked"
         case Stage.LLM_CONNECT | Stage.LLM_TTFT:
             reason = _model_reason(turn)
         case Stage.LLM_TEXT:
@@ -181,6 +196,10 @@ def said(part: str, reason: str, shown_ms: str) -> str:
 def advice(part: str, reason: str) -> str:
     """Say what helps, with the setting to change."""
     return _ADVICE.get((part, reason)) or _ADVICE[part, ""]
+
+
+def _rarely_asked(part: str, usual: Usual) -> bool:
+    return not usual.own_kind and usual.parts[PARTS.index(part)] < _NOT_THERE_MS
 
 
 def _model_reason(turn: Turn) -> str:

@@ -182,6 +182,27 @@ def test_too_few_of_a_kind_are_compared_with_all():
 
 
 @pytest.mark.parametrize(
+    ("values", "reason", "words"),
+    [
+        ({"reply_cache": "miss"}, "not cached", "most replies come from the cache"),
+        ({"reply_cache": "off"}, "rarely asked", "most turns ask no model"),
+    ],
+)
+def test_a_few_new_replies_among_cached_ones_are_slow_because_they_are_new(values, reason, words):
+    cached_ms = {name: 0.0 if name.startswith("llm") else value for name, value in USUAL_MS.items()}
+    cached = [
+        replace(one, stages=cached_ms, ttfa_ms=sum(cached_ms.values()), reply_cache="memory")
+        for one in noisy(200)
+    ]
+    new = [turn(f"new{number}", **values) for number in range(10)]
+    (first, *others) = analysed([*cached, *new], slowest=10).findings
+    assert (first.part, first.reason) == ("llm_ttft", reason)
+    assert words in first.advice
+    assert "second provider" not in first.advice
+    assert {finding.reason for finding in others} <= {reason}
+
+
+@pytest.mark.parametrize(
     ("values", "reason"),
     [
         ({"total_ms": 20_000.0, "audio_ms": 25_000.0}, "long reply"),
