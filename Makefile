@@ -72,6 +72,10 @@ test-coqui: $(VENV)/.coqui $(VENV)/.piper $(VENV)/.test ## Install the extras co
 search: $(VENV)/.setup $(VENV)/.test ## Look for new examples that break a property: each unit test with a thousand
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile search tests/unit $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.setup $(VENV)/.test ## Load a mesh of two of each and break it for so long: make soak MINUTES=60
+	@exec $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
+
 # Two at least: many tests wait for other processes.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 

@@ -32,6 +32,8 @@ from voicemesh.client import VoiceMesh
 
 _PROGRESS_S: Final = 60.0
 _MOST_MB_PER_HOUR: Final = 10.0
+_LEAST_LIFE_S: Final = 300.0
+"""Of a process that was watched for less, nothing is said about growth: caches fill, pages are touched."""
 _MOST_DESCRIPTORS_PER_HOUR: Final = 10.0
 _DROPPED_STREAMS: Final = 20
 _SHOWN: Final = 20
@@ -55,9 +57,9 @@ async def soak(minutes: float, callers: int, seed: int) -> dict[str, Any]:
         for mesh in meshes:
             await mesh.__aenter__()
         background = [asyncio.create_task(work) for work in (watch.judge(), watch.sample())]
+        breaking = asyncio.create_task(faults.run(until))
+        asking = asyncio.create_task(load.run(callers))
         try:
-            breaking = asyncio.create_task(faults.run(until))
-            asking = asyncio.create_task(load.run(callers))
             end_s = 60 * minutes
             while (left_s := end_s - now_s()) > 0:
                 done, _ = await asyncio.wait(
@@ -72,21 +74,21 @@ async def soak(minutes: float, callers: int, seed: int) -> dict[str, Any]:
             await asyncio.gather(breaking, asking)
             await watch.judged()
         finally:
-            for task in background:
+            for task in (breaking, asking, *background):
                 task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await asyncio.gather(breaking, asking, *background, return_exceptions=True)
             for mesh in meshes:
                 await mesh.__aexit__(None, None, None)
         watch.violations += [Violation("nothing is held", held) for held in await lab.left()]
         watch.violations += [Violation("processes", death) for death in lab.deaths]
         watch.read_logs()
         took_s = now_s()
-        trends = watch.trends(warm_s=min(120.0, took_s / 4))
+        trends = watch.trends(warm_s=min(300.0, took_s / 4))
     watch.violations += [
         Violation(f"{figure} does not grow", f"{name}: {as_json(moved)}")
         for name, figures in trends.items()
         for figure, moved in figures.items()
-        if _certain(moved, figure)
+        if moved.over_s >= _LEAST_LIFE_S and _certain(moved, figure)
     ]
     return _report(took_s, seed, load, faults, watch, trends)
 
@@ -150,12 +152,14 @@ def _print(report: dict[str, Any]) -> None:
         told = ", ".join(f"{key} {round(value, 1)}" for key, value in sorted(report[name].items()))
         print(f"  {name:<12} {told or 'none'}")
     print(f"  {report['chunks_compared']} chunks compared with their reference; {report['hung']} turns hung")
-    print(f"\n{'process':<24} {'':<12} {'first':>8} {'last':>8} {'an hour':>9}   95% sure")
+    print(f"\n{'process':<24} {'':<12} {'seconds':>8} {'first':>8} {'last':>8} {'an hour':>9}   95% sure")
     for name, figures in report["trends"].items():
         for figure, moved in figures.items():
+            if moved["over_s"] < _LEAST_LIFE_S:
+                continue
             sure = f"{moved['from']:+.1f} to {moved['to']:+.1f}"
-            cells = f"{moved['first']:>8.1f} {moved['last']:>8.1f} {moved['per_hour']:>+9.1f}   {sure}"
-            print(f"{name:<24} {figure:<12} {cells}")
+            cells = f"{moved['over_s']:>8.0f} {moved['first']:>8.1f} {moved['last']:>8.1f}"
+            print(f"{name:<24} {figure:<12} {cells} {moved['per_hour']:>+9.1f}   {sure}")
     violations = report["violations"]
     rules = ", ".join(f"{rule} {count}" for rule, count in Counter(one["rule"] for one in violations).items())
     print(f"\n{len(violations)} violations{f': {rules}' if rules else ''}")

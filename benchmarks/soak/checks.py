@@ -162,6 +162,7 @@ class Trend:
     """How a figure of a process moved.
 
     Attributes:
+        over_s: For how long it was watched, in seconds.
         first: At the beginning.
         last: At the end.
         per_hour: The median of all slopes between two samples (Theil and Sen), in an hour.
@@ -170,6 +171,7 @@ class Trend:
 
     """
 
+    over_s: float
     first: float
     last: float
     per_hour: float
@@ -197,7 +199,10 @@ def trend(samples: Sequence[tuple[float, float]]) -> Trend | None:
     half = 1.96 * (count * (count - 1) * (2 * count + 5) / 18) ** 0.5
     low = slopes[max(0, round((len(slopes) - half) / 2))]
     high = slopes[min(len(slopes) - 1, round((len(slopes) + half) / 2))]
-    return Trend(samples[0][1], samples[-1][1], *(3600 * value for value in (median(slopes), low, high)))
+    over_s = samples[-1][0] - samples[0][0]
+    return Trend(
+        over_s, samples[0][1], samples[-1][1], *(3600 * value for value in (median(slopes), low, high))
+    )
 
 
 def grows(found: Trend, *, most: float) -> bool:

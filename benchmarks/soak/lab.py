@@ -48,7 +48,9 @@ class Lab:
     def __init__(self, mesh: Mesh, redis: RedisServer, provider: OpenAiServer, draw: random.Random) -> None:
         self.mesh = mesh
         self.deaths: list[str] = []
-        """Processes that ended by themselves."""
+        """Processes that did not end as they should."""
+        self.lines: list[tuple[str, str]] = []
+        """What processes wrote that are gone, by name."""
         self._redis = redis
         self._provider = provider
         self._draw = draw
@@ -59,7 +61,7 @@ class Lab:
         """Kill a process, and start it again after a while."""
         await self.mesh.processes[name].kill()
         await asyncio.sleep(away_s)
-        await self.mesh.start(name)
+        await self._start(name)
 
     async def pause(self, name: str, stopped_s: float) -> None:
         """Stop a process with SIGSTOP for a while."""
@@ -71,6 +73,10 @@ class Lab:
         status = await self.mesh.processes[name].stop()
         if status:
             self.deaths.append(f"{name} ended with status {status} when it was asked to stop")
+        await self._start(name)
+
+    async def _start(self, name: str) -> None:
+        self.lines += ((name, line) for line in self.mesh.processes[name].lines)
         await self.mesh.start(name)
 
     async def kill_engine(self) -> None:
@@ -138,6 +144,11 @@ class Lab:
                 found[f"{name} {parent.pid}"] = parent
                 found |= {f"{name} worker {child.pid}": child for child in parent.children()}
         return found
+
+    def log(self) -> list[tuple[str, str]]:
+        """Return every line that a process wrote, and its name."""
+        now = [(name, line) for name, process in self.mesh.processes.items() for line in process.lines]
+        return [*self.lines, *now]
 
     async def left(self) -> list[str]:
         """Return what is held, in words, once nothing should be: leases and chunks in queues."""
@@ -230,6 +241,9 @@ async def running_lab(draw: random.Random) -> AsyncIterator[tuple[Lab, Reference
                 "VOICEMESH_TTS_VOICES": json.dumps(_VOICES),
                 "VOICEMESH_REDIS_URL": redis.url,
                 "VOICEMESH_LOG_LEVEL": "warning",
+                # What is kept on purpose is full within minutes: what grows behind that is a leak.
+                "VOICEMESH_CACHE_MEMORY_BYTES": "16000000",
+                "VOICEMESH_GATEWAY_REMEMBERED_TURNS": "50",
             },
             replicas=(*(f"{name}-b" for name in BEHIND), "gateway-b"),
         ) as mesh,

@@ -113,10 +113,11 @@ class Watch:
 
     def read_logs(self) -> None:
         """Look for what no log should have."""
-        for name, process in self._lab.mesh.processes.items():
-            for line in process.lines:
-                if any(part in line for part in _FAULTY_LINES):
-                    self.violations.append(Violation("log", f"{name}: {line[:400]}"))
+        self.violations += [
+            Violation("log", f"{name}: {line[:400]}")
+            for name, line in self._lab.log()
+            if any(part in line for part in _FAULTY_LINES)
+        ]
 
 
 def _unexpected_end(seen: Seen, faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -145,6 +146,7 @@ def _end(seen: Seen) -> str:
 def as_json(moved: Trend) -> dict[str, Any]:
     """Return a trend for a report."""
     return {
+        "over_s": round(moved.over_s),
         "first": round(moved.first, 1),
         "last": round(moved.last, 1),
         "per_hour": round(moved.per_hour, 2),

@@ -51,8 +51,9 @@ class MeshProcess:
         return await self.wait()
 
     async def kill(self) -> None:
-        """Kill it, and wait."""
-        self.process.kill()
+        """Kill it, unless it has ended, and wait."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
         await self.wait()
 
     async def wait(self) -> int:
