@@ -78,6 +78,12 @@ class Up:
         self.ready = json.loads(line)
         self.family = psutil.Process(self.process.pid).children(recursive=True)
 
+    def news(self) -> dict[str, Any]:
+        """Wait for the next line of a program's output."""
+        assert self.process.stdout is not None
+        line: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return line
+
     def end(self) -> int:
         return self.process.wait(timeout=GUARD_S)
 
@@ -165,12 +171,41 @@ def test_a_wrong_setting_ends_with_2_and_names_it():
         assert "VOICEMESH_LOG_LEVEL" in stderr
 
 
-def test_a_process_that_dies_ends_the_mesh_with_1():
-    with start("--free-ports", "--json") as up:
+def test_a_process_that_dies_ends_the_mesh_with_1_where_it_is_not_to_be_started_again():
+    with start("--free-ports", "--json", "--restarts", "0") as up:
         up.wait_ready()
         os.kill(up.ready["pids"]["tts"], signal.SIGKILL)
         assert up.end() == 1
         assert "error: PROCESS_ENDED: tts was killed by SIGKILL" in up.stderr()
+        assert gone(up.family)
+
+
+def test_processes_that_die_or_hang_are_started_again_and_it_says_so():
+    """One of each of two replicas; the mesh answers before, and after."""
+    with start("--free-ports", "--json", "--replicas", "2", "--hung-after", "2") as up:
+        up.wait_ready()
+        names = NAMES | {f"{name}-2" for name in NAMES - {"cache"}}
+        assert set(up.ready["pids"]) == names
+        os.kill(up.ready["pids"]["tts"], signal.SIGKILL)
+        os.kill(up.ready["pids"]["gateway-2"], signal.SIGSTOP)
+        back = [up.news() for _ in range(2)]
+        assert {news["back"] for news in back} == {"tts", "gateway-2"}
+        assert not {news["pid"] for news in back} & set(up.ready["pids"].values())
+        up.family = psutil.Process(up.process.pid).children(recursive=True)
+        asked = subprocess.run(
+            [*CLI, "ask", "Who is back?", "--json", "--addr", up.ready["addresses"]["gateway-2"]],
+            capture_output=True,
+            check=True,
+            env=environment(),
+            timeout=GUARD_S,
+        )
+        assert json.loads(asked.stdout)["audio_ms"] > 0
+        up.process.send_signal(signal.SIGTERM)
+        assert up.end() == 0
+        said = up.stderr()
+        assert "tts was killed by SIGKILL: starting it again in" in said
+        assert "gateway-2 did not answer for 2 s and was killed: starting it again in" in said
+        assert "tts serves again after" in said
         assert gone(up.family)
 
 

@@ -32,6 +32,7 @@ from voicemesh.cli.options import (
     command,
     source,
 )
+from voicemesh.cli.up_app import up
 
 app = typer.Typer(
     name="voicemesh",
@@ -72,47 +73,7 @@ def top(
     del version
 
 
-@app.command(epilog="Example: `voicemesh up --free-ports` · Exit status: see `voicemesh --help`.")
-@command
-def up(
-    free_ports: Annotated[
-        bool, typer.Option("--free-ports", metavar="", help="Take ports that are free.")
-    ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            "--metrics-port",
-            min=0,
-            max=65531,
-            metavar="PORT",
-            help="Prometheus scrapes the five processes at PORT and the four behind it [9450]; 0: at none.",
-        ),
-    ] = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", metavar="", help="Show every log line, not only warnings and errors.")
-    ] = False,
-    as_json: Json = False,
-    ready_timeout: Annotated[
-        float, typer.Option("--ready-timeout", min=0.1, metavar="S", help="Give up after S seconds.")
-    ] = 60.0,
-) -> int:
-    """Run the whole mesh on this machine until Ctrl-C.
-
-    Starts gateway, llm, chunker, tts and cache as five processes, and prints `voicemesh ready` when
-    all of them serve. Ctrl-C lets turns in flight finish; a second Ctrl-C stops at once. The
-    processes take their settings from the environment (VOICEMESH_…, OPENAI_API_KEY, …).
-    """
-    from voicemesh.cli.up import UpOptions, run_up
-
-    return run_up(
-        UpOptions(
-            free_ports=free_ports,
-            metrics_port=metrics_port,
-            verbose=verbose,
-            as_json=as_json,
-            ready_timeout_s=ready_timeout,
-        )
-    )
+app.command(epilog="Example: `voicemesh up --replicas 2` · Exit status: see `voicemesh --help`.")(up)
 
 
 @app.command(epilog='Example: `voicemesh ask "Why is the sky blue?" --out sky.wav`')

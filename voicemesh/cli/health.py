@@ -5,6 +5,8 @@ from typing import Any, Final, Self
 
 import grpc
 
+from voicemesh.cli.restarts import Answer
+
 _CHECK: Final = "/grpc.health.v1.Health/Check"
 _STATES: Final = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _OPTIONS: Final = (
@@ -37,9 +39,21 @@ class HealthClient:
     async def state(self, timeout_s: float = 1.0) -> str:
         """Return "SERVING", "NOT_SERVING", "UNKNOWN", "SERVICE_UNKNOWN" or "UNREACHABLE"."""
         try:
-            answer: bytes = await self._check(b"", timeout=timeout_s)
+            return await self._ask(timeout_s)
         except grpc.aio.AioRpcError:
             return UNREACHABLE
+
+    async def answer(self, timeout_s: float) -> Answer:
+        """Ask once, for whoever keeps the process: one that is silent is told from one that is closed."""
+        try:
+            state = await self._ask(timeout_s)
+        except grpc.aio.AioRpcError as error:
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return Answer.SILENT if silent else Answer.CLOSED
+        return Answer.SERVING if state == SERVING else Answer.WAITING
+
+    async def _ask(self, timeout_s: float) -> str:
+        answer: bytes = await self._check(b"", timeout=timeout_s)
         # HealthCheckResponse: field 1, a varint; its zero is not sent.
         number = answer[1] if len(answer) == 2 and answer[0] == 0x08 else 0
         return _STATES.get(number, "UNKNOWN")

@@ -1,5 +1,6 @@
 """Where each process of a mesh on this machine listens, and what it is told."""
 
+import ipaddress
 import os
 import socket
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from voicemesh.cli.checkout import SERVERS
+from voicemesh.cli.child import ChildSpec
 from voicemesh.cli.exits import UNREACHABLE, Failure, usage
-from voicemesh.cli.supervisor import ChildSpec
 from voicemesh.secret_variables import environment_of
 
 DEFAULT_LISTEN: Final = {
@@ -29,12 +30,18 @@ _SCRAPED: Final = ("gateway", "llm", "chunker", "tts", "cache")
 """The processes, in the order of their ports."""
 _CALLED: Final = ("llm", "chunker", "tts", "cache")
 _LAST_PORT: Final = 65535
+_PORTS_APART: Final = 10
+"""How far the ports of a further replica are from those of the one before it."""
+MOST_REPLICAS: Final = 9
+REDIS_VARIABLE: Final = "VOICEMESH_REDIS_URL"
 _ANY_HOST: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not bound
 
 
 @dataclass(frozen=True)
 class MeshPlan:
     """A mesh on this machine.
+
+    Processes are named as their services, and further replicas of them as "tts-2".
 
     Attributes:
         listen: Process ("http" for the gateway's HTTP edge) to the address that it binds.
@@ -54,6 +61,23 @@ class MeshPlan:
     def address(self, name: str) -> str:
         """Return the address at which `name` is reached from this machine."""
         return _from_here(self.listen[name])
+
+    def addresses(self, service: str) -> list[str]:
+        """Return the addresses at which all replicas of a service are reached from this machine."""
+        return [self.address(name) for name in self.listen if _service_of(name) == service]
+
+    def target(self, service: str) -> str:
+        """Return what gRPC is told to reach every replica of a service. Raises Failure where it cannot be."""
+        addresses = self.addresses(service)
+        if len(addresses) == 1:
+            return addresses[0]
+        schemes = {_scheme_of(address) for address in addresses}
+        if len(schemes) > 1 or "" in schemes:
+            raise usage(
+                f"{listen_variable(service)}: {addresses[0]}: with --replicas it must be an IP address "
+                "and a port, or unix:PATH: a name cannot stand for several ports"
+            )
+        return f"{schemes.pop()}:" + ",".join(address.removeprefix("unix:") for address in addresses)
 
     def scraped(self) -> dict[str, str]:
         """Return the addresses at which Prometheus on this machine scrapes, by process."""
@@ -80,25 +104,40 @@ class MeshPlan:
         Addresses of services that the environment names are left alone, unless `override`.
         """
         env = dict(environment)
-        for name, listen in self.listen.items():
-            env[listen_variable(name)] = listen
-        for name in _SCRAPED:
-            env[metrics_variable(name)] = self.metrics.get(name, "")
-        for name in _CALLED:
-            variable = f"VOICEMESH_{name.upper()}_ADDR"
-            env[variable] = self.address(name) if override else env.get(variable) or self.address(name)
+        for service in DEFAULT_LISTEN:
+            env[listen_variable(service)] = self.listen[service]
+        for service in _SCRAPED:
+            env[metrics_variable(service)] = self.metrics.get(service, "")
+        for service in _CALLED:
+            variable = f"VOICEMESH_{service.upper()}_ADDR"
+            env[variable] = self.target(service) if override else env.get(variable) or self.target(service)
         env["VOICEMESH_EXIT_WITH_STDIN"] = "true"
         env["VOICEMESH_LOG_FORMAT"] = "json"
         return [
             ChildSpec(
                 name=name,
                 argv=(sys.executable, "-m", module),
-                env=environment_of(name, env, self.root),
+                env=environment_of(service, env | self._own(service, name), self.root),
                 cwd=self.root,
                 address=self.address(name),
+                front=service == "gateway",
             )
-            for name, module in SERVERS.items()
+            for service, module in SERVERS.items()
+            for name in self.listen
+            if _service_of(name) == service
         ]
+
+    def _own(self, service: str, name: str) -> dict[str, str]:
+        """Return what one replica is told beside what all processes are told."""
+        if name == service:
+            return {}
+        own = {
+            listen_variable(service): self.listen[name],
+            metrics_variable(service): self.metrics.get(name, ""),
+        }
+        if service == "gateway":
+            own[listen_variable("http")] = self.listen["http" + name.removeprefix(service)]
+        return own
 
 
 def listen_variable(name: str) -> str:
@@ -114,6 +153,39 @@ def metrics_variable(name: str) -> str:
 def _from_here(listen: str) -> str:
     host, _, port = listen.rpartition(":")
     return f"127.0.0.1:{port}" if host in _ANY_HOST else listen
+
+
+def _service_of(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _scheme_of(address: str) -> str:
+    """Return how gRPC calls a list of such addresses; "" where it takes no list of them."""
+    if address.startswith("unix:"):
+        return "unix"
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return f"ipv{ipaddress.ip_address(host).version}"
+    except ValueError:
+        return ""
+
+
+def _further(address: str, number: int) -> str:
+    """Return the address of the replica with this number, behind the first one's."""
+    head, _, port = address.rpartition(":")
+    if address.startswith("unix:") or not port.isdecimal():
+        return f"{address}-{number}"
+    return f"{head}:{int(port) + _PORTS_APART * (number - 1)}"
+
+
+def names_of(replicas: int, *, shared_cache: bool) -> list[str]:
+    """Return the names of what listens, in order, where there are `replicas` of each process.
+
+    Of the cache there is one where its replicas would not share what they know, in a Redis: the history of a
+    session must not depend on which of them is asked.
+    """
+    further = [name for name in DEFAULT_LISTEN if name != "cache" or shared_cache]
+    return [*DEFAULT_LISTEN, *(f"{name}-{number}" for number in range(2, replicas + 1) for name in further)]
 
 
 def is_free(address: str) -> bool:
@@ -134,37 +206,48 @@ def is_free(address: str) -> bool:
 
 
 def plan(
-    root: Path, environment: Mapping[str, str] | None = None, *, metrics_port: int | None = 0
+    root: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    metrics_port: int | None = 0,
+    replicas: int = 1,
 ) -> MeshPlan:
     """Return a mesh on the addresses that the environment names, or on the default ones.
 
     Prometheus scrapes the processes at `metrics_port` and the ports behind it, but where the environment
-    names an address; at none for 0. For None they are the default ones, as far as nobody has them.
+    names an address; at none for 0. For None they are the default ones, as far as nobody has them. Each
+    further one of `replicas` is ten ports behind the one before it, in every way.
 
     Raises Failure for a port of 0, which nobody else could find, and for one that cannot be.
     """
     environment = os.environ if environment is None else environment
-    listen = {
-        name: environment.get(listen_variable(name)) or default for name, default in DEFAULT_LISTEN.items()
-    }
-    metrics = {
-        name: environment[variable]
-        for name in _SCRAPED
-        if (variable := metrics_variable(name)) in environment
-    }
-    unscraped = []
-    for offset, name in enumerate(_SCRAPED):
-        if name in metrics or metrics_port == 0:
+    names = names_of(replicas, shared_cache=bool(environment.get(REDIS_VARIABLE)))
+    listen = {}
+    for name in names:
+        service, number = _numbered(name)
+        address = environment.get(listen_variable(service)) or DEFAULT_LISTEN[service]
+        listen[name] = address if number == 1 else _further(address, number)
+    metrics, unscraped = {}, []
+    for name in names:
+        service, number = _numbered(name)
+        if service not in _SCRAPED:
             continue
+        named = environment.get(metrics_variable(service))
+        if named is not None:
+            metrics[name] = named if number == 1 or not named else _further(named, number)
+            continue
+        if metrics_port == 0:
+            continue
+        offset = _SCRAPED.index(service) + _PORTS_APART * (number - 1)
         address = f"127.0.0.1:{(metrics_port or METRICS_PORT) + offset}"
         if metrics_port is None and not is_free(address):
             unscraped.append(name)
         else:
             metrics[name] = address
     metrics = {name: address for name, address in metrics.items() if address}
-    variables = {listen_variable(name): address for name, address in listen.items()}
-    variables |= {metrics_variable(name): address for name, address in metrics.items()}
-    for variable, address in variables.items():
+    variables = [(listen_variable(_service_of(name)), address) for name, address in listen.items()]
+    variables += [(metrics_variable(_service_of(name)), address) for name, address in metrics.items()]
+    for variable, address in variables:
         port = address.rpartition(":")[2]
         if port.isdecimal() and int(port) > _LAST_PORT and not address.startswith("unix:"):
             raise usage(f"{variable}: {address}: a port is 1 to {_LAST_PORT}")
@@ -173,13 +256,31 @@ def plan(
                 f"{variable}: port 0 takes a port that nobody can know",
                 "--free-ports finds free ones for all",
             )
+    for variable, address in variables if replicas > 1 else ():
+        others = sorted({other for other, at in variables if at == address} - {variable})
+        if others:
+            raise usage(
+                f"{variable}, {', '.join(others)}: with --replicas {replicas} both come to {address}",
+                f"replicas are {_PORTS_APART} ports apart: name ports that leave room, or take --free-ports",
+            )
     return MeshPlan(listen, root, metrics, tuple(unscraped))
 
 
-def plan_on_free_ports(root: Path, *, scraped: bool = False) -> MeshPlan:
-    """Return a mesh on ports that are free now; Prometheus can scrape it where it is to be `scraped`."""
-    names = [*DEFAULT_LISTEN, *(_SCRAPED if scraped else ())]
-    probes = [socket.socket() for _ in names]
+def _numbered(name: str) -> tuple[str, int]:
+    service, _, number = name.partition("-")
+    return service, int(number or 1)
+
+
+def plan_on_free_ports(
+    root: Path, *, scraped: bool = False, replicas: int = 1, shared_cache: bool = False
+) -> MeshPlan:
+    """Return a mesh on ports that are free now; Prometheus can scrape it where it is to be `scraped`.
+
+    Several of the cache make sense only where they have a `shared_cache`, a Redis.
+    """
+    names = names_of(replicas, shared_cache=shared_cache)
+    measured = [name for name in names if _service_of(name) in _SCRAPED] if scraped else []
+    probes = [socket.socket() for _ in (*names, *measured)]
     try:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
@@ -188,6 +289,6 @@ def plan_on_free_ports(root: Path, *, scraped: bool = False) -> MeshPlan:
         for probe in probes:
             probe.close()
     addresses = [f"127.0.0.1:{port}" for port in ports]
-    listen = dict(zip(DEFAULT_LISTEN, addresses, strict=False))
-    metrics = dict(zip(_SCRAPED, addresses[len(listen) :], strict=False))
+    listen = dict(zip(names, addresses, strict=False))
+    metrics = dict(zip(measured, addresses[len(listen) :], strict=True))
     return MeshPlan(listen, root, metrics, on_free_ports=True)

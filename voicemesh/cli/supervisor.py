@@ -1,185 +1,111 @@
 """Runs child processes together: all of them serve, or none is left.
 
-    start() ── spawn all ── ready(): every child SERVING ── … ── stop(): SIGTERM the last of the
-       │                         │                                children (the gateway: no new
-       └── a child ends ─────────┴── ended(): which one, how       turns), then the others; SIGKILL
-                                                                   after the grace
+    start() ── spawn all ── ready(): every child SERVING ── keep() ──── stop(): SIGTERM those in front
+       │                         │                            │        (gateways: no new turns), then
+       └── a child ends ─────────┴── Failure: which one, how  │        the others; SIGKILL after the
+                                                              │        grace
+           it dies, or hangs and is killed ── pause ── spawn ─┘
 Children get a pipe as standard input that nobody writes to: when the supervisor dies in whatever
 way, it closes, and they drain (VOICEMESH_EXIT_WITH_STDIN).
 """
 
 import asyncio
-import contextlib
 import functools
-import os
+import random
 import signal
 import subprocess
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
+from voicemesh.cli.child import Child, ChildSpec, Relay, last_words
 from voicemesh.cli.exits import FAILED, UNREACHABLE, USAGE, Failure
-from voicemesh.cli.logs import LogLine, parse
+from voicemesh.cli.logs import LogLine
+from voicemesh.cli.restarts import Answer, Pulse, RestartPolicy, Restarts
 
-_LINE_LIMIT_BYTES: Final = 1024 * 1024
-_LINES_KEPT: Final = 20
-_LAST_WORDS_S: Final = 1.0
-_TAIL_COLUMNS: Final = 200
 _LISTENING: Final = "listening"
 """How the line begins that a process logs when its address is bound."""
 _PASSED_ON: Final = {USAGE: "WRONG_SETTINGS", UNREACHABLE: "PORT_IN_USE"}
+"""Ends that another start would not mend."""
+
+
+class Health(Protocol):
+    """Asks one process whether it serves. Used with `async with`."""
+
+    async def __aenter__(self) -> Self:
+        """Return it."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Ask no more."""
+
+    async def wait_serving(self) -> None:
+        """Return once it serves."""
+
+    async def answer(self, timeout_s: float) -> Answer:
+        """Ask it once."""
+
+
+def health_of(address: str) -> Health:
+    """Return what asks the process at `address`."""
+    from voicemesh.cli.health import HealthClient  # noqa: PLC0415 - gRPC, while the children start
+
+    return HealthClient(address)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChildSpec:
-    """A child to run.
+class Died:
+    """A child is gone and will be started again.
 
     Attributes:
-        name: Short name, for people.
-        argv: Program and arguments.
-        env: Its whole environment.
-        cwd: Folder that it runs in.
-        address: Where it answers `grpc.health.v1`.
+        name: The child.
+        how: In words.
+        pause_s: Seconds until then.
+        deaths: How often in a row it died.
+        restarts: How often in a row it is started again.
 
     """
 
     name: str
-    argv: Sequence[str]
-    env: Mapping[str, str]
-    cwd: Path
-    address: str
+    how: str
+    pause_s: float
+    deaths: int
+    restarts: int
 
 
-Relay = Callable[[LogLine], bool]
-"""Is given every line that a child writes; says whether people have seen it now."""
+@dataclass(frozen=True, kw_only=True)
+class Back:
+    """A child that was started again serves.
 
-Health = Callable[[str], Awaitable[None]]
-"""Returns once the process at an address is SERVING."""
+    Attributes:
+        name: The child.
+        pid: Its process now.
+        took_s: Seconds from the end of the one before.
 
-
-class Child(asyncio.SubprocessProtocol):
-    """One running child.
-
-    A protocol of its own, because `asyncio.subprocess.Process.wait()` returns only when the pipes
-    are closed too: workers that a crashed child leaves behind hold them open
-    (https://github.com/python/cpython/issues/119710).
     """
 
-    def __init__(self, spec: ChildSpec, relay: Relay) -> None:
-        self.spec = spec
-        self.last_lines: deque[LogLine] = deque(maxlen=_LINES_KEPT)
-        self.unseen: deque[LogLine] = deque(maxlen=_LINES_KEPT)
-        self.exited = asyncio.Event()
-        self._relay = relay
-        self._silent = asyncio.Event()
-        self._rest = b""
-        self._skipping = False
-        self._transport: asyncio.SubprocessTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
-        """Cut what it writes into lines."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._line(b"(a line of more than 1 MiB was left out)" if self._skipping else line)
-            self._skipping = False
-        if len(self._rest) > _LINE_LIMIT_BYTES:
-            self._rest, self._skipping = b"", True
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - as above
-        """Note the end of what it writes."""
-        if fd == 1:
-            self._line(self._rest)
-            self._rest = b""
-            self._silent.set()
-
-    def process_exited(self) -> None:
-        """Note its end."""
-        self.exited.set()
-
-    def _line(self, data: bytes) -> None:
-        if text := data.decode(errors="backslashreplace").rstrip():
-            line = parse(self.spec.name, text)
-            self.last_lines.append(line)
-            if not self._relay(line):
-                self.unseen.append(line)
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._transport is not None
-        return self._transport.get_pid()
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status, below zero for a signal; None while it runs."""
-        assert self._transport is not None
-        return self._transport.get_returncode()
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it is still there."""
-        if not self.exited.is_set() and self._transport is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._transport.send_signal(number)
-
-    def kill_group(self) -> None:
-        """Kill what is left of it and of the processes that it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def end_input(self) -> None:
-        """Close its standard input."""
-        assert self._transport is not None
-        pipe = self._transport.get_pipe_transport(0)
-        if pipe is not None:
-            pipe.close()
-
-    async def clean_up(self) -> None:
-        """Of a child that has ended: kill what it started, read the last of what it wrote."""
-        self.kill_group()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await self._silent.wait()
-        assert self._transport is not None
-        self._transport.close()
-
-    def how_it_ended(self) -> str:
-        """Return its end in words."""
-        status = self.status
-        if status is None:
-            return "is running"
-        if status < 0:
-            return f"was killed by {signal.Signals(-status).name}"
-        return f"ended with exit status {status}"
-
-
-async def wait_serving(address: str) -> None:
-    """Return once the process at `address` is SERVING."""
-    from voicemesh.cli.health import HealthClient  # noqa: PLC0415 - gRPC, while the children start
-
-    async with HealthClient(address) as client:
-        await client.wait_serving()
+    name: str
+    pid: int
+    took_s: float
 
 
 class Supervisor:
-    """Runs children; the last of them is the one that the others serve, and is stopped first.
+    """Runs children; those in front, which the others serve, are stopped first.
 
     Args:
         specs: The children, in order of starting.
         relay: Is given every line that they write.
         grace_s: Seconds that each of the two steps of stopping may take before SIGKILL.
-        health: How to wait for SERVING.
+        health: How to ask a child whether it serves.
 
     """
 
     def __init__(
-        self, specs: Sequence[ChildSpec], relay: Relay, *, grace_s: float, health: Health = wait_serving
+        self,
+        specs: Sequence[ChildSpec],
+        relay: Relay,
+        *,
+        grace_s: float,
+        health: Callable[[str], Health] = health_of,
     ) -> None:
         self._specs = specs
         self._relay = relay
@@ -193,20 +119,22 @@ class Supervisor:
 
     async def start(self) -> None:
         """Spawn every child at once."""
-        loop = asyncio.get_running_loop()
         for spec in self._specs:
-            _, child = await loop.subprocess_exec(
-                functools.partial(Child, spec, self._line),
-                *spec.argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=dict(spec.env),
-                cwd=spec.cwd,
-                # Ctrl-C goes to the supervisor alone: it stops the children in order.
-                start_new_session=True,
-            )
-            self.children.append(child)
+            self.children.append(await self._spawn(spec))
+
+    async def _spawn(self, spec: ChildSpec) -> Child:
+        _, child = await asyncio.get_running_loop().subprocess_exec(
+            functools.partial(Child, spec, self._line),
+            *spec.argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(spec.env),
+            cwd=spec.cwd,
+            # Ctrl-C goes to the supervisor alone: it stops the children in order.
+            start_new_session=True,
+        )
+        return child
 
     def _line(self, line: LogLine) -> bool:
         if line.text.startswith(_LISTENING):
@@ -252,7 +180,7 @@ class Supervisor:
             names = ", ".join(child.spec.name for child in slow)
             took_s = asyncio.get_running_loop().time() - began_s
             guilty = [child for child in slow if any(line.is_loud for line in child.last_lines)]
-            message = f"not ready after {took_s:.0f} s: {names}{_tail(guilty or slow)}"
+            message = f"not ready after {took_s:.0f} s: {names}{last_words(guilty or slow)}"
             raise Failure(FAILED, "NOT_READY", message) from None
         finally:
             self._limit = None
@@ -262,7 +190,8 @@ class Supervisor:
             await asyncio.gather(ended, *waits, everyone, return_exceptions=True)
 
     async def _serving(self, child: Child, on_serving: Callable[[Child], None]) -> None:
-        await self._health(child.spec.address)
+        async with self._health(child.spec.address) as health:
+            await health.wait_serving()
         on_serving(child)
 
     async def ended(self) -> Child:
@@ -282,16 +211,107 @@ class Supervisor:
         """Return the failure that the end of `child` is for the whole."""
         status = child.status or 0
         reason = _PASSED_ON.get(status, "PROCESS_ENDED")
-        message = f"{child.spec.name} {child.how_it_ended()}{_tail([child])}"
+        message = f"{child.spec.name} {child.how_it_ended()}{last_words([child])}"
         return Failure(status if status in _PASSED_ON else FAILED, reason, message)
 
+    async def keep(
+        self,
+        policy: RestartPolicy,
+        tell: Callable[[Died | Back], None],
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Start again every child that dies or hangs, until cancelled; call it once all of them serve.
+
+        Raises Failure where that would not help (a wrong setting, an address that somebody else has), or has
+        been tried too often.
+        """
+        places = range(len(self.children))
+        keepers = [
+            asyncio.create_task(self._keep(place, policy, tell, Restarts(policy, chance))) for place in places
+        ]
+        try:
+            done, _ = await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
+            next(iter(done)).result()
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _keep(
+        self, place: int, policy: RestartPolicy, tell: Callable[[Died | Back], None], restarts: Restarts
+    ) -> None:
+        now_s = asyncio.get_running_loop().time
+        child = self.children[place]
+        restarts.serves(now_s())
+        serves: Callable[[], None] = _nothing
+        while True:
+            how = await self._until_gone(child, policy, restarts, serves)
+            died_s = now_s()
+            await child.clean_up()
+            if child.status in _PASSED_ON:
+                raise self.failure(child)
+            pause_s = restarts.died(died_s)
+            name = child.spec.name
+            if pause_s is None:
+                raise Failure(FAILED, "PROCESS_ENDED", _too_often(name, how, policy) + last_words([child]))
+            tell(Died(name=name, how=how, pause_s=pause_s, deaths=restarts.deaths, restarts=policy.restarts))
+            await asyncio.sleep(pause_s)
+            self.children[place] = child = await self._spawn(child.spec)
+            serves = functools.partial(self._tell_back, child, died_s, tell)
+
+    @staticmethod
+    def _tell_back(child: Child, died_s: float, tell: Callable[[Died | Back], None]) -> None:
+        took_s = asyncio.get_running_loop().time() - died_s
+        tell(Back(name=child.spec.name, pid=child.pid, took_s=took_s))
+
+    async def _until_gone(
+        self, child: Child, policy: RestartPolicy, restarts: Restarts, serves: Callable[[], None]
+    ) -> str:
+        """Wait until a child has ended, or kill it once it hangs; return how it ended, in words."""
+        watching = asyncio.create_task(self._until_hung(child, policy, restarts, serves))
+        exited = asyncio.create_task(child.exited.wait())
+        try:
+            first: set[asyncio.Future[Any]] = {watching, exited}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return child.how_it_ended()
+            hung = watching.result()
+            child.kill_group()
+            await exited
+            return f"{hung} and was killed"
+        finally:
+            for task in (watching, exited):
+                task.cancel()
+            await asyncio.gather(watching, exited, return_exceptions=True)
+
+    async def _until_hung(
+        self, child: Child, policy: RestartPolicy, restarts: Restarts, serves: Callable[[], None]
+    ) -> str:
+        """Ask a child again and again; return in words why it counts as hung."""
+        now_s = asyncio.get_running_loop().time
+        pulse, served = Pulse(policy), False
+        async with self._health(child.spec.address) as health:
+            while True:
+                asked_s = now_s()
+                answer = await health.answer(policy.check_s)
+                if answer is Answer.SERVING:
+                    restarts.serves(now_s())
+                    if not served:
+                        served = True
+                        serves()
+                if hung := pulse.note(answer):
+                    return hung
+                await asyncio.sleep(max(0.0, asked_s + policy.check_s - now_s()))
+
     async def stop(self, hurry: asyncio.Event | None = None) -> list[Child]:
-        """Stop every child: the last one first, then the others; kill after the grace.
+        """Stop every child: those in front first, then the others; kill after the grace.
 
         When `hurry` is set, kill at once. Returns the children that had to be killed.
         """
         killed: list[Child] = []
-        for group in (self.children[-1:], self.children[:-1]):
+        front = [child for child in self.children if child.spec.front]
+        for group in (front, [child for child in self.children if not child.spec.front]):
             for child in group:
                 child.send(signal.SIGTERM)
             killed += await self._await_end(group, hurry)
@@ -319,16 +339,14 @@ class Supervisor:
             await asyncio.gather(hurried, return_exceptions=True)
 
 
-def _tail(children: Sequence[Child]) -> str:
-    return "".join(_last_words(child) for child in children)
-
-
-def _last_words(child: Child) -> str:
-    """Return what it complained of; where of nothing, how far it came. Nothing is said twice."""
-    loud = [line for line in child.last_lines if line.is_loud]
-    lines = [line for line in child.unseen if line.is_loud or not loud][-8:]
-    if loud and not lines:
-        return ", for the reason above"
-    return "".join(
-        f"\n  {child.spec.name} | {part[:_TAIL_COLUMNS]}" for line in lines for part in line.text.splitlines()
+def _too_often(name: str, how: str, policy: RestartPolicy) -> str:
+    if policy.restarts == 0:
+        return f"{name} {how}"
+    return (
+        f"{name} {how}; it was started again {policy.restarts} times, and never served for "
+        f"{policy.calm_s:.0f} s"
     )
+
+
+def _nothing() -> None:
+    return

@@ -13,14 +13,18 @@ from datetime import datetime
 from typing import Final
 
 from voicemesh.cli.checkout import find_checkout
-from voicemesh.cli.exits import DONE, FAILED, STOPPED, Failure, report, usage
+from voicemesh.cli.child import Child
+from voicemesh.cli.exits import DONE, STOPPED, Failure, report, usage
 from voicemesh.cli.logs import LogLine, as_record, clock
-from voicemesh.cli.plan import DEFAULT_LISTEN, MeshPlan, plan, plan_on_free_ports
-from voicemesh.cli.supervisor import Child, Supervisor
+from voicemesh.cli.plan import DEFAULT_LISTEN, REDIS_VARIABLE, MeshPlan, plan, plan_on_free_ports
+from voicemesh.cli.restarts import RestartPolicy
+from voicemesh.cli.supervisor import Back, Died, Supervisor
 
 _DEFAULT_GRACE_S: Final = 30.0
 # A child drains for its grace, then closes what it has; only then it counts as stuck.
 _EXTRA_GRACE_S: Final = 5.0
+_NAME: Final = "up"
+"""The supervisor, among the processes whose lines are printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +37,16 @@ class UpOptions:
     verbose: bool = False
     as_json: bool = False
     ready_timeout_s: float = 60.0
+    replicas: int = 1
+    """How many processes of each service and gateways there are."""
+    restarts: int = RestartPolicy.restarts
+    """How often in a row one of them is started again."""
+    hung_after_s: float = RestartPolicy.hung_after_s
+    """After so long without an answer one is killed; 0: never."""
 
 
 def run_up(options: UpOptions) -> int:
-    """Run the mesh until SIGINT, SIGTERM or the end of a child; return the exit status."""
+    """Run the mesh until SIGINT, SIGTERM or a child that cannot be kept; return the exit status."""
     return asyncio.run(_up(options))
 
 
@@ -106,14 +116,7 @@ async def running_mesh(
 
 async def _up(options: UpOptions) -> int:
     began_s = time.monotonic()
-    root = find_checkout()
-    if options.free_ports and not options.metrics_port:
-        mesh = plan_on_free_ports(root, scraped=options.metrics_port is None)
-    elif options.free_ports:
-        fixed = plan(root, {}, metrics_port=options.metrics_port)
-        mesh = replace(plan_on_free_ports(root), metrics=fixed.metrics)
-    else:
-        mesh = plan(root, metrics_port=options.metrics_port)
+    mesh = _plan(options)
     mesh.check_free()
     relay = Relay(
         verbose=options.verbose, as_records=os.environ.get("VOICEMESH_LOG_FORMAT", "").lower() == "json"
@@ -133,7 +136,7 @@ async def _up(options: UpOptions) -> int:
                 starting.result()
                 relay.starting = False
                 progress.ready(mesh)
-                await _until_end(supervisor, stopping)
+                await _until_end(supervisor, stopping, options, Keeping(relay, as_json=options.as_json))
         except Failure as failure:
             # Said at once: to stop the others may take as long as their turns.
             report(failure)
@@ -147,17 +150,62 @@ async def _up(options: UpOptions) -> int:
     return STOPPED if hurry.is_set() else status
 
 
-async def _until_end(supervisor: Supervisor, stopping: "asyncio.Task[bool]") -> None:
-    ended = asyncio.create_task(supervisor.ended(), name="ended")
+def _plan(options: UpOptions) -> MeshPlan:
+    root, replicas = find_checkout(), options.replicas
+    if not options.free_ports:
+        return plan(root, metrics_port=options.metrics_port, replicas=replicas)
+    shared_cache = bool(os.environ.get(REDIS_VARIABLE))
+    scraped = options.metrics_port is None
+    mesh = plan_on_free_ports(root, scraped=scraped, replicas=replicas, shared_cache=shared_cache)
+    if not options.metrics_port:
+        return mesh
+    fixed = plan(root, {}, metrics_port=options.metrics_port, replicas=replicas)
+    metrics = {name: address for name, address in fixed.metrics.items() if name in mesh.listen}
+    return replace(mesh, metrics=metrics)
+
+
+async def _until_end(
+    supervisor: Supervisor, stopping: "asyncio.Task[bool]", options: UpOptions, keeping: "Keeping"
+) -> None:
+    """Keep the children until the mesh is told to stop. Raises Failure where one cannot be kept."""
+    policy = RestartPolicy(
+        restarts=options.restarts,
+        hung_after_s=options.hung_after_s,
+        # It may load for as long as at the start, or drain.
+        closed_after_s=max(options.ready_timeout_s, _grace_s()),
+    )
+    kept = asyncio.create_task(supervisor.keep(policy, keeping), name="keep")
     try:
-        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done() and not stopping.done():
-            failure = supervisor.failure(ended.result())
-            # Once the mesh was ready, an end is a failure of the mesh, whatever its status says.
-            raise Failure(FAILED, "PROCESS_ENDED", failure.message)
+        await asyncio.wait({kept, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if kept.done() and not stopping.done():
+            kept.result()
     finally:
-        ended.cancel()
-        await asyncio.gather(ended, return_exceptions=True)
+        kept.cancel()
+        await asyncio.gather(kept, return_exceptions=True)
+
+
+class Keeping:
+    """Says what became of children: to people and to the log in one line, to programs on standard output."""
+
+    def __init__(self, relay: Relay, *, as_json: bool) -> None:
+        self._relay = relay
+        self._as_json = as_json
+
+    def __call__(self, news: Died | Back) -> None:
+        """Say it."""
+        match news:
+            case Died():
+                text = (
+                    f"{news.name} {news.how}: starting it again in {news.pause_s:.1f} s "
+                    f"({news.deaths} of {news.restarts})"
+                )
+                self._relay(LogLine(_NAME, "warning", text))
+            case Back():
+                text = f"{news.name} serves again after {news.took_s:.1f} s, pid {news.pid}"
+                self._relay(LogLine(_NAME, "warning", text))
+                if self._as_json:
+                    back = {"back": news.name, "pid": news.pid, "took_s": round(news.took_s, 3)}
+                    print(json.dumps(back), flush=True)
 
 
 class Progress:
@@ -176,7 +224,7 @@ class Progress:
         if not self._as_json:
             waited_s = time.monotonic() - self._began_s
             where = f"{child.spec.address:<21}  pid {child.pid}"
-            print(f"  {child.spec.name:<8} {where:<34} serving after {waited_s:.1f} s", flush=True)
+            print(f"  {child.spec.name:<9} {where:<34} serving after {waited_s:.1f} s", flush=True)
 
     def ready(self, mesh: MeshPlan) -> None:
         """Every process is SERVING."""
@@ -197,17 +245,22 @@ class Progress:
                 flush=True,
             )
             return
-        print(f"  {'http':<8} http://{mesh.address('http')}/")
+        for address in mesh.addresses("http"):
+            print(f"  {'http':<9} http://{address}/")
+        if len(mesh.addresses("tts")) > len(mesh.addresses("cache")):
+            print(f"  {'cache':<9} one: more would not share their histories without VOICEMESH_REDIS_URL")
         self._say_metrics(mesh)
-        print(f'try: voicemesh ask "Hello" --addr {mesh.address("gateway")}   (Ctrl-C stops the mesh)')
+        gateways = ",".join(mesh.addresses("gateway"))
+        print(f'try: voicemesh ask "Hello" --addr {gateways}   (Ctrl-C stops the mesh)')
+        where = {
+            "VOICEMESH_ADDR": (gateways, "gateway"),
+            "VOICEMESH_TTS_ADDR": (mesh.address("tts"), "tts"),
+            "VOICEMESH_CACHE_ADDR": (",".join(mesh.addresses("cache")), "cache"),
+        }
         elsewhere = {
-            variable: mesh.address(name)
-            for name, variable in (
-                ("gateway", "VOICEMESH_ADDR"),
-                ("tts", "VOICEMESH_TTS_ADDR"),
-                ("cache", "VOICEMESH_CACHE_ADDR"),
-            )
-            if mesh.address(name) != DEFAULT_LISTEN[name]
+            variable: address
+            for variable, (address, name) in where.items()
+            if address != DEFAULT_LISTEN[name]
         }
         if elsewhere:
             exports = " ".join(f"{variable}={address}" for variable, address in elsewhere.items())
@@ -219,10 +272,10 @@ class Progress:
         """Say where Prometheus scrapes."""
         if mesh.metrics:
             listed = " ".join(f"{name}={address}" for name, address in mesh.scraped().items())
-            print(f"  {'metrics':<8} {listed}")
+            print(f"  {'metrics':<9} {listed}")
         if mesh.unscraped:
             names = ", ".join(mesh.unscraped)
-            print(f"  {'metrics':<8} not of {names}: their ports are in use (--metrics-port takes others)")
+            print(f"  {'metrics':<9} not of {names}: their ports are in use (--metrics-port takes others)")
 
 
 def _stop_on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:

@@ -156,3 +156,61 @@ def test_who_has_free_ports_already_is_not_told_to_ask_for_them():
         with pytest.raises(Failure) as caught:
             replace(free, metrics={"gateway": address}, on_free_ports=False).check_free()
         assert "--free-ports" in (caught.value.hint or "")
+
+
+def test_replicas_are_ten_ports_apart_and_the_gateway_knows_all_of_them():
+    environment = {"VOICEMESH_REDIS_URL": "redis://127.0.0.1:6379"}
+    mesh = plan(ROOT, environment, metrics_port=19450, replicas=3)
+    specs = {spec.name: spec for spec in mesh.specs(environment)}
+    assert len(specs) == 15
+    assert specs["tts-3"].address == "127.0.0.1:50073"
+    assert specs["tts-3"].argv == specs["tts"].argv
+    assert specs["tts-3"].env["VOICEMESH_TTS_LISTEN"] == "127.0.0.1:50073"
+    assert specs["tts-3"].env["VOICEMESH_TTS_METRICS_LISTEN"] == "127.0.0.1:19473"
+    for gateway in ("gateway", "gateway-2", "gateway-3"):
+        assert specs[gateway].front
+        target = "ipv4:127.0.0.1:50053,127.0.0.1:50063,127.0.0.1:50073"
+        assert specs[gateway].env["VOICEMESH_TTS_ADDR"] == target
+    assert specs["gateway-2"].env["VOICEMESH_HTTP_LISTEN"] == "127.0.0.1:8090"
+    assert mesh.addresses("gateway") == ["127.0.0.1:50050", "127.0.0.1:50060", "127.0.0.1:50070"]
+    assert [spec.name for spec in mesh.specs(environment) if spec.front] == [
+        "gateway", "gateway-2", "gateway-3",
+    ]  # fmt: skip
+
+
+def test_caches_that_share_nothing_are_not_replicated():
+    mesh = plan(ROOT, {}, replicas=2)
+    assert mesh.addresses("cache") == ["127.0.0.1:50054"]
+    assert len(mesh.addresses("tts")) == 2
+
+
+def test_replicas_on_free_ports():
+    mesh = plan_on_free_ports(ROOT, scraped=True, replicas=2, shared_cache=True)
+    assert len({*mesh.listen.values(), *mesh.scraped().values()}) == 2 * len(DEFAULT_LISTEN) + 10
+
+
+@pytest.mark.parametrize(
+    ("listen", "target"),
+    [
+        ("0.0.0.0:7003", "ipv4:127.0.0.1:7003,127.0.0.1:7013"),
+        ("[::1]:7003", "ipv6:[::1]:7003,[::1]:7013"),
+        ("unix:/run/tts.sock", "unix:/run/tts.sock,/run/tts.sock-2"),
+    ],
+)
+def test_replicas_are_told_in_the_way_of_their_addresses(listen, target):
+    assert plan(ROOT, {"VOICEMESH_TTS_LISTEN": listen}, replicas=2).target("tts") == target
+
+
+def test_a_name_cannot_stand_for_several_ports():
+    mesh = plan(ROOT, {"VOICEMESH_TTS_LISTEN": "localhost:7003"}, replicas=2)
+    with pytest.raises(Failure, match=r"VOICEMESH_TTS_LISTEN.*IP address") as caught:
+        mesh.specs({})
+    assert caught.value.status == USAGE
+
+
+def test_replicas_that_come_to_one_address_are_refused():
+    environment = {"VOICEMESH_LLM_LISTEN": "127.0.0.1:7000", "VOICEMESH_TTS_LISTEN": "127.0.0.1:7010"}
+    plan(ROOT, environment)
+    with pytest.raises(Failure, match=r"VOICEMESH_(LLM|TTS)_LISTEN.*127\.0\.0\.1:7010") as caught:
+        plan(ROOT, environment, replicas=2)
+    assert "--free-ports" in (caught.value.hint or "")

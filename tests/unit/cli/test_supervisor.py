@@ -6,15 +6,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Self
 
 import psutil
 import pytest
 
 from tests.contract.fake_gateway import until
+from voicemesh.cli.child import ChildSpec
 from voicemesh.cli.exits import FAILED, UNREACHABLE, USAGE, Failure
 from voicemesh.cli.logs import LogLine
-from voicemesh.cli.supervisor import ChildSpec, Supervisor
+from voicemesh.cli.restarts import Answer, RestartPolicy
+from voicemesh.cli.supervisor import Back, Died, Supervisor
 
 GUARD_S = 30.0
 SERVES = "print('serving', flush=True); "
@@ -44,12 +48,19 @@ class Mesh:
         self._said = {name: asyncio.Event() for name in programs}
         specs = [
             ChildSpec(
-                name=name, argv=(sys.executable, "-c", code), env=os.environ, cwd=tmp_path, address=name
+                name=name,
+                argv=(sys.executable, "-c", code),
+                env=os.environ,
+                cwd=tmp_path,
+                address=name,
+                front=name == "gateway",
             )
             for name, code in programs.items()
         ]
-        self.supervisor = Supervisor(specs, self._line, grace_s=grace_s, health=self._serving)
+        self.supervisor = Supervisor(specs, self._line, grace_s=grace_s, health=self._health)
         self.serving: list[str] = []
+        self.hung: set[str] = set()
+        self.news: list[Died | Back] = []
 
     def _line(self, line: LogLine) -> bool:
         self.lines.append(line)
@@ -57,8 +68,32 @@ class Mesh:
             self._said[line.service].set()
         return self.shows
 
-    async def _serving(self, address: str) -> None:
-        await self._said[address].wait()
+    def _health(self, address: str) -> "Said":
+        return Said(self, address)
+
+    async def wait_said(self, name: str) -> None:
+        await self._said[name].wait()
+
+    def answer(self, name: str) -> Answer:
+        if name in self.hung:
+            return Answer.SILENT
+        return Answer.SERVING if self._said[name].is_set() else Answer.CLOSED
+
+    def tell(self, news: Died | Back) -> None:
+        """Note what became of a child; the next one has said nothing yet."""
+        self.news.append(news)
+        if isinstance(news, Died):
+            self._said[news.name].clear()
+            self.hung.discard(news.name)
+
+    @asynccontextmanager
+    async def kept(self, **policy: Any) -> AsyncIterator["asyncio.Task[None]"]:
+        """Keep the children while the block runs, checking and starting again at once."""
+        quick = RestartPolicy(**{"first_s": 0.0, "check_s": 0.01, "hung_after_s": 0.05, **policy})
+        keeping = asyncio.create_task(self.supervisor.keep(quick, self.tell))
+        yield keeping
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
     async def ready(self, timeout_s: float = GUARD_S) -> None:
         await self.supervisor.start()
@@ -66,6 +101,26 @@ class Mesh:
 
     def said(self, text: str) -> list[str]:
         return [line.service for line in self.lines if line.text == text]
+
+
+class Said:
+    """Tells of a child whether it serves, by what it printed."""
+
+    def __init__(self, mesh: Mesh, name: str) -> None:
+        self._mesh = mesh
+        self._name = name
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def wait_serving(self) -> None:
+        await self._mesh.wait_said(self._name)
+
+    async def answer(self, timeout_s: float) -> Answer:
+        return self._mesh.answer(self._name)
 
 
 @pytest.fixture
@@ -214,3 +269,73 @@ async def test_long_lines_and_odd_bytes_do_not_end_the_relay(mesh_of):
         texts = [line.text for line in mesh.lines if line.service == "tts"]
         assert "\\xff" in texts
         assert texts[-1] == "serving"
+
+
+async def test_a_child_that_is_killed_is_started_again_and_the_others_go_on(mesh_of):
+    async with mesh_of(tts=POLITE, gateway=POLITE) as mesh:
+        await mesh.ready()
+        before = [child.pid for child in mesh.supervisor.children]
+        async with mesh.kept():
+            mesh.supervisor.children[0].send(signal.SIGKILL)
+            await until(lambda: len(mesh.news) == 2)
+        died, back = mesh.news
+        assert isinstance(died, Died)
+        assert (died.name, died.how, died.deaths) == ("tts", "was killed by SIGKILL", 1)
+        assert isinstance(back, Back)
+        after = [child.pid for child in mesh.supervisor.children]
+        assert back.pid == after[0] != before[0]
+        assert after[1] == before[1]
+        assert await mesh.supervisor.stop() == []
+
+
+async def test_a_child_that_hangs_is_killed_and_started_again(mesh_of):
+    async with mesh_of(tts=POLITE, gateway=POLITE) as mesh:
+        await mesh.ready()
+        stopped = mesh.supervisor.children[0].pid
+        async with mesh.kept():
+            os.kill(stopped, signal.SIGSTOP)
+            mesh.hung.add("tts")
+            await until(lambda: len(mesh.news) == 2)
+        died = mesh.news[0]
+        assert isinstance(died, Died)
+        assert "did not answer for" in died.how
+        assert died.how.endswith("was killed")
+        assert not is_alive(stopped)
+
+
+async def test_a_child_that_dies_again_and_again_ends_the_mesh(mesh_of):
+    dies_once_it_serves = SERVES + "raise SystemExit('because of this')"
+    async with mesh_of(tts=POLITE, gateway=POLITE) as mesh:
+        await mesh.ready()
+        spec = mesh.supervisor.children[0].spec
+        dying = replace(spec, argv=(sys.executable, "-c", dies_once_it_serves))
+        mesh.supervisor.children[0].spec = dying
+        async with mesh.kept(restarts=3) as keeping:
+            mesh.supervisor.children[0].send(signal.SIGKILL)
+            with pytest.raises(Failure, match="started again 3 times, and never served for 60 s") as caught:
+                await keeping
+        assert (caught.value.status, caught.value.reason) == (FAILED, "PROCESS_ENDED")
+        assert "tts | because of this" in caught.value.message
+        assert [news.deaths for news in mesh.news if isinstance(news, Died)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(USAGE, "WRONG_SETTINGS"), (UNREACHABLE, "PORT_IN_USE")])
+async def test_what_another_start_would_not_mend_is_not_tried(mesh_of, status, reason):
+    wrong = WITH_STDIN + f"; sys.exit({status})"
+    async with mesh_of(tts=wrong, gateway=POLITE) as mesh:
+        await mesh.ready()
+        async with mesh.kept() as keeping:
+            mesh.supervisor.children[0].end_input()
+            with pytest.raises(Failure) as caught:
+                await keeping
+        assert (caught.value.status, caught.value.reason) == (status, reason)
+        assert mesh.news == []
+
+
+async def test_without_restarts_the_first_death_is_the_end(mesh_of):
+    async with mesh_of(tts=POLITE, gateway=POLITE) as mesh:
+        await mesh.ready()
+        async with mesh.kept(restarts=0) as keeping:
+            mesh.supervisor.children[0].send(signal.SIGKILL)
+            with pytest.raises(Failure, match=r"^tts was killed by SIGKILL"):
+                await keeping
