@@ -1,7 +1,7 @@
 """A gateway that answers by script: a real gRPC server, no other service behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from voicemesh.runtime.server import LEAST_PING_INTERVAL_MS
 
 Put = Callable[[Any], Awaitable[None]]
 RATE_HZ = 1000
@@ -24,7 +25,15 @@ FORMAT = common_pb2.AudioFormat(
 )
 
 
-def status(code: grpc.StatusCode, reason: str, message: str, *, field: str = "", retry_ms: int = 0):
+def status(
+    code: grpc.StatusCode,
+    reason: str,
+    message: str,
+    *,
+    field: str = "",
+    retry_ms: int = 0,
+    metadata: Mapping[str, str] | None = None,
+):
     details = []
 
     def pack(detail) -> None:
@@ -32,7 +41,7 @@ def status(code: grpc.StatusCode, reason: str, message: str, *, field: str = "",
         packed.Pack(detail)
         details.append(packed)
 
-    pack(error_details_pb2.ErrorInfo(reason=reason, domain="voicemesh"))
+    pack(error_details_pb2.ErrorInfo(reason=reason, domain="voicemesh", metadata=metadata))
     if field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         pack(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -102,6 +111,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
     `hang`: goes on until it is interrupted. `fail`: turn_failed. `die`: the call is aborted.
     `silent`: completes without audio. `stale`: sends frames of another turn in between.
     `flood`: 2000 frames. `drop`: the call ends well in mid-turn.
+    `begin`: goes on behind its text, without audio. `leave`: refused, for the gateway drains; `leave after
+    others`: refused for what another process gave up.
     """
 
     received: list[gateway_pb2.ConverseRequest] = field(default_factory=list)
@@ -114,8 +125,13 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
     listed: list[gateway_pb2.ListedTurn] = field(default_factory=list)
     list_requests: list[gateway_pb2.ListTurnsRequest] = field(default_factory=list)
     forgotten: bool = False
+    plain: bool = False
+    """True: prompts and texts have no meaning."""
+    attempts: list[str] = field(default_factory=list)
+    """What callers say how often they asked before."""
 
     async def Converse(self, request_iterator, context):
+        self._note_attempt(context)
         outbox: asyncio.Queue[Any] = asyncio.Queue(maxsize=4096)
         finished = object()
         reader = asyncio.create_task(self._read(request_iterator, outbox.put, finished))
@@ -131,6 +147,11 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
             reader.cancel()
             if not self.ended.is_set():
                 self.cancelled.set()
+
+    def _note_attempt(self, context) -> None:
+        metadata = dict(context.invocation_metadata())
+        if "voicemesh-attempt" in metadata:
+            self.attempts.append(metadata["voicemesh-attempt"])
 
     async def _read(self, requests: AsyncIterator[Any], put: Put, finished: object) -> None:
         running = ""
@@ -161,9 +182,11 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
         )
         await put(gateway_pb2.ConverseResponse(turn_started=started))
         text = f"Heard: {prompt}."
-        if prompt == "fail":
-            bad = status(grpc.StatusCode.UNAVAILABLE, "LLM_UNAVAILABLE", "no model answers", retry_ms=250)
-            failed = gateway_pb2.TurnFailed(turn_id=turn_id, status=bad, report=report(turn_id, audio=False))
+        prompt = "" if self.plain else prompt
+        if (refusal := _refusal(prompt)) is not None:
+            failed = gateway_pb2.TurnFailed(
+                turn_id=turn_id, status=refusal, report=report(turn_id, audio=False)
+            )
             await put(gateway_pb2.ConverseResponse(turn_failed=failed))
             return ""
         if prompt == "die":
@@ -175,6 +198,9 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
             await put(_completed(report(turn_id, audio=False)))
             return ""
         await put(gateway_pb2.ConverseResponse(text_delta=gateway_pb2.TextDelta(turn_id=turn_id, text=text)))
+        return turn_id if prompt == "begin" else await self._audio(turn_id, prompt, text, put)
+
+    async def _audio(self, turn_id: str, prompt: str, text: str, put: Put) -> str:
         chunk = common_pb2.Chunk(
             turn_id=turn_id,
             text=text,
@@ -206,6 +232,8 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
             await context.abort_with_status(rpc_status.to_status(bad))
         started = gateway_pb2.TurnStarted(turn_id=request.turn_id, trace_id="0" * 31 + "7", format=FORMAT)
         yield gateway_pb2.SpeakResponse(turn_started=started)
+        if request.text == "begin" and not self.plain:
+            await asyncio.Event().wait()
         for frame in frames(request.turn_id):
             yield gateway_pb2.SpeakResponse(frame=frame)
         if request.text == "hang":
@@ -273,6 +301,18 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
         return gateway_pb2.GetUsageResponse(totals=rows)
 
 
+def _refusal(prompt: str) -> status_pb2.Status | None:
+    """Return why a prompt fails that means to."""
+    unavailable = grpc.StatusCode.UNAVAILABLE
+    if prompt == "fail":
+        return status(unavailable, "LLM_UNAVAILABLE", "no model answers", retry_ms=250)
+    if prompt == "leave":
+        return status(unavailable, "DRAINING", "is about to stop")
+    if prompt == "leave after others":
+        return status(unavailable, "DRAINING", "is about to stop", metadata={"retried_by": "gateway"})
+    return None
+
+
 def _completed(done: gateway_pb2.TurnReport) -> gateway_pb2.ConverseResponse:
     return gateway_pb2.ConverseResponse(turn_completed=gateway_pb2.TurnCompleted(report=done))
 
@@ -280,7 +320,8 @@ def _completed(done: gateway_pb2.TurnReport) -> gateway_pb2.ConverseResponse:
 @asynccontextmanager
 async def serve(gateway: FakeGateway, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
     """Serve `gateway`; yield its address. The server is stopped at the end, whatever is running."""
-    server = grpc.aio.server()
+    least_ping_ms = ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS)
+    server = grpc.aio.server(options=[least_ping_ms])
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(gateway, server)
     health_module: Any = health  # its aio part has no types
     health_servicer = health_module.aio.HealthServicer()

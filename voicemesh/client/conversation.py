@@ -9,12 +9,12 @@ from typing import Any, Final, Self
 
 import grpc
 
-from voicemesh.client.errors import VoiceMeshError, from_rpc_error, lost
+from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, lost
+from voicemesh.client.gateways import Attempts, Gateway, Gateways, is_lost
 from voicemesh.client.observer import Clock, Observer
 from voicemesh.client.options import ConversationOptions, Flush, PromptParts, prompt_to_proto, text_of
 from voicemesh.client.turn import Turn
 from voicemesh.gateway.v1 import gateway_pb2
-from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 
 Metadata = tuple[tuple[str, str], ...]
 """What goes with a call beside its messages."""
@@ -43,6 +43,9 @@ class Conversation:
     A new turn ends the one before it. Of a turn that is not the present one, or was interrupted,
     nothing is delivered but its end. In a channel, `turns` gives those that others begin.
 
+    A gateway that is lost between turns is replaced by another one when the next turn begins, and one that is
+    lost before the first frame of a prompt or a whole text is replaced at once; not in a channel.
+
     Attributes:
         session_id: The session, for `VoiceMesh.converse(session_id=…)` later; known once a turn started.
         dropped: Events that came for a turn that was not the present one.
@@ -51,17 +54,17 @@ class Conversation:
 
     def __init__(
         self,
-        stub: GatewayServiceStub,
+        gateways: Gateways,
         options: ConversationOptions,
         metadata: Metadata,
-        address: str,
         clock: Clock,
         on_close: Callable[["Conversation"], None],
     ) -> None:
-        self._configure: gateway_pb2.Configure | None = options.to_proto()
-        self._stub = stub
+        self._configure = options.to_proto()
+        self._introduced = False
+        self._gateways = gateways
+        self._gateway: Gateway = gateways.home_of(options.channel) if options.channel else gateways.present
         self._metadata = metadata
-        self._address = address
         self._clock = clock
         self._on_close = on_close
         self._call: Any = None
@@ -69,10 +72,15 @@ class Conversation:
         self._feeder: asyncio.Task[None] | None = None
         self._introduction: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
+        self._moved = asyncio.Event()
+        # What began the present turn, where it can be said again as it is, and how often it may be.
+        self._again: gateway_pb2.ConverseRequest | None = None
+        self._attempts = Attempts(0)
         self._turns: dict[str, Turn] = {}
         self._present: Turn | None = None
         self._draft: Turn | None = None
         self._drafted: PromptParts = ""
+        self._draft_message = gateway_pb2.Prompt()
         self._shared = bool(options.channel)
         self._begun_by_others: asyncio.Queue[Turn | None] = asyncio.Queue(_OTHERS_LIMIT)
         self._error: VoiceMeshError | None = None
@@ -101,9 +109,16 @@ class Conversation:
 
     def _open(self) -> None:
         if self._call is None:
-            converse: Any = self._stub.Converse  # the stubs ask for an iterator of requests
-            self._call = converse(metadata=self._metadata)
+            if not self._shared:
+                self._gateway = self._gateways.present
+            self._call_at(self._gateway)
             self._reader = asyncio.create_task(self._read(), name="voicemesh-conversation")
+
+    def _call_at(self, gateway: Gateway, further: Metadata = ()) -> None:
+        converse: Any = gateway.stub.Converse  # the stubs ask for an iterator of requests
+        self._gateway = gateway
+        self._introduced = False
+        self._call = converse(metadata=self._metadata + further)
 
     async def ask(
         self, prompt: PromptParts, *, turn_id: str = "", traceparent: str = "", asked_at_ns: int | None = None
@@ -160,7 +175,7 @@ class Conversation:
         turn.observer.begin()
         await self._take_over(turn)
         self._draft, self._drafted = turn, prompt
-        message = prompt_to_proto(prompt, turn.turn_id, traceparent)
+        message = self._draft_message = prompt_to_proto(prompt, turn.turn_id, traceparent)
         await self._send(gateway_pb2.ConverseRequest(draft=message))
         return turn
 
@@ -173,6 +188,7 @@ class Conversation:
         if turn is None:
             raise RuntimeError("there is no draft to confirm")
         turn.observer.begin()
+        self._may_be_said_again(gateway_pb2.ConverseRequest(prompt=self._draft_message))
         message = gateway_pb2.Confirm(turn_id=turn.turn_id)
         await self._send(gateway_pb2.ConverseRequest(confirm=message))
         return turn
@@ -203,6 +219,7 @@ class Conversation:
         turn = self._present
         if turn is None or turn.report is not None:
             return
+        self._again = None
         await self._stop_feeding()
         await turn.mute()
         await self._end_draft()
@@ -239,7 +256,7 @@ class Conversation:
 
     def speech_to_send(self) -> gateway_pb2.SpeechOptions | None:
         """Return the options of speech as they will be sent; None once they were."""
-        return self._configure.speech if self._configure is not None else None
+        return None if self._introduced else self._configure.speech
 
     def new_turn(self, turn_id: str, prompt: str, **hooks: Any) -> Turn:
         """Make a turn; `begin` begins it."""
@@ -256,24 +273,39 @@ class Conversation:
         try:
             await self._take_over(turn)
             if isinstance(message, gateway_pb2.Prompt):
-                await self._send(gateway_pb2.ConverseRequest(prompt=message))
+                request = gateway_pb2.ConverseRequest(prompt=message)
             else:
-                await self._send_words(message)
+                request = gateway_pb2.ConverseRequest(text=message)
+            self._may_be_said_again(request)
+            await self._send(request)
         except VoiceMeshError as error:
             await turn.lost(error)
             error.report = turn.report
             raise
 
     async def _take_over(self, turn: Turn) -> None:
+        self._again = None
         self._open()
         await self._stop_feeding()
         if self._error is not None:
-            raise self._error.copy()
+            if self._shared or not is_lost(self._error):
+                raise self._error.copy()
+            self._reopen()
         await self._end_draft()
         if self._present is not None:
             await self._present.mute()
         self._present = turn
         self._turns[turn.turn_id] = turn
+
+    def _reopen(self) -> None:
+        """Begin another call, behind one whose gateway was lost while no turn was running."""
+        self._gateways.lost(self._gateway)
+        self._call, self._error, self._failed = None, None, False
+        self._open()
+
+    def _may_be_said_again(self, request: gateway_pb2.ConverseRequest) -> None:
+        self._again = request
+        self._attempts = self._gateways.attempts()
 
     async def _feed(self, turn: Turn, pieces: AsyncIterable[str | Flush], traceparent: str) -> None:
         began = False
@@ -329,29 +361,40 @@ class Conversation:
                 await self._send_configure()
 
     async def _send_configure(self) -> None:
-        if self._configure is not None:
-            configure, self._configure = self._configure, None
-            await self._call.write(gateway_pb2.ConverseRequest(configure=configure))
+        if not self._introduced:
+            self._introduced = True
+            # Wherever it is asked, the session goes on.
+            self._configure.session_id = self._configure.session_id or self.session_id
+            await self._call.write(gateway_pb2.ConverseRequest(configure=self._configure))
 
     async def _send(self, message: gateway_pb2.ConverseRequest) -> None:
+        moved = self._moved
         try:
             async with self._writing:
                 await self._send_configure()
                 await self._call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The call has ended; its reader knows why.
-            assert self._reader is not None
-            await asyncio.wait({self._reader})
-            raise (self._error or lost(self._address)).copy() from None
+            # The call has ended; its reader knows why, or has asked again at another gateway.
+            await self._settled(moved)
+            if not moved.is_set():
+                raise (self._error or lost(self._gateway.address)).copy() from None
+
+    async def _settled(self, moved: asyncio.Event) -> None:
+        assert self._reader is not None
+        moving = asyncio.ensure_future(moved.wait())
+        try:
+            await asyncio.wait({self._reader, moving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            moving.cancel()
+            await asyncio.gather(moving, return_exceptions=True)
 
     async def _read(self) -> None:
-        error = lost(self._address)
+        error = lost(self._gateway.address)
         try:
-            async for message in self._call:
-                await self._route(message)
-        except grpc.aio.AioRpcError as failure:
-            error = from_rpc_error(failure, self._address)
-            self._failed = True
+            while True:
+                error, self._failed = await self._read_call()
+                if not await self._ask_again(error):
+                    return
         finally:
             self._error = error
             turns, self._turns = tuple(self._turns.values()), {}
@@ -359,6 +402,52 @@ class Conversation:
                 await turn.lost(error)
             with contextlib.suppress(asyncio.QueueFull):
                 self._begun_by_others.put_nowait(None)
+
+    async def _read_call(self) -> tuple[VoiceMeshError, bool]:
+        """Read the present call to its end; return why it ended, and whether it failed."""
+        call, address = self._call, self._gateway.address
+        try:
+            async for message in call:
+                if (refused := self._refused(message)) is not None:
+                    await end_call(call)
+                    return refused, True
+                await self._route(message)
+        except grpc.aio.AioRpcError as failure:
+            return from_rpc_error(failure, address), True
+        return lost(address), False
+
+    def _refused(self, message: gateway_pb2.ConverseResponse) -> VoiceMeshError | None:
+        """Return why a gateway refuses the present turn that another one may take."""
+        if message.WhichOneof("event") != "turn_failed" or self._again is None:
+            return None
+        turn, error = self._present, from_status(message.turn_failed.status)
+        if turn is None or message.turn_failed.turn_id != turn.turn_id or not is_lost(error):
+            return None
+        return error
+
+    async def _ask_again(self, error: VoiceMeshError) -> bool:
+        """Ask another gateway for the present turn, where it can be; return whether it was."""
+        turn, message, gone = self._present, self._again, self._gateway
+        if turn is None or message is None or turn.report is not None or self._shared:
+            return False
+        if not self._attempts.again(error, heard=turn.observer.heard):
+            return False
+        gateway = await self._gateways.another(gone)
+        if gateway is None or self._again is not message:
+            return False
+        # What other turns wait for is their end, and it went with the call.
+        for other in [other for other in self._turns.values() if other is not turn]:
+            del self._turns[other.turn_id]
+            await other.lost(error)
+        await turn.anew(gone.address, gateway.address)
+        self._call_at(gateway, self._attempts.metadata())
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # its reader will see why
+            async with self._writing:
+                await self._send_configure()
+                await self._call.write(message)
+        self._moved.set()
+        self._moved = asyncio.Event()
+        return True
 
     async def _route(self, message: gateway_pb2.ConverseResponse) -> None:
         kind = message.WhichOneof("event")

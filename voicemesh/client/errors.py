@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from voicemesh.client.report import TurnReport
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+_RETRIED_BY: Final = "retried_by"
 
 UNREACHABLE: Final = "SERVICE_UNAVAILABLE"
 """Reason of a failure to reach the mesh at all, as of one service that another cannot reach."""
+DRAINING: Final = "DRAINING"
+"""Reason of a refusal by a process that is about to stop."""
 
 
 class VoiceMeshError(Exception):
@@ -23,7 +26,10 @@ class VoiceMeshError(Exception):
         message: Why, for people. Names the field and the limit where there is one.
         retry_after_ms: When trying again makes sense, in milliseconds; None where the mesh did not say.
         field: The request field at fault, as a path in the message, or "".
+        retried_by: The process of the mesh that tried again and gave up: another try would be one too many.
         reached: False where the mesh could not be reached, or the connection to it was lost.
+        heard_ms: Of a turn whose gateway was lost behind its first frame: how much of it a player that
+            started at that frame has played, in milliseconds; None of all else.
         report: The account of the turn up to the failure; None where it was no turn that failed.
 
     """
@@ -37,6 +43,7 @@ class VoiceMeshError(Exception):
         field: str = "",
         *,
         reached: bool = True,
+        retried_by: str = "",
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.code = code
@@ -45,12 +52,20 @@ class VoiceMeshError(Exception):
         self.retry_after_ms = retry_after_ms
         self.field = field
         self.reached = reached
+        self.retried_by = retried_by
+        self.heard_ms: int | None = None
         self.report: TurnReport | None = None
 
     def copy(self) -> "VoiceMeshError":
         """Return the same failure without a report."""
         return VoiceMeshError(
-            self.code, self.reason, self.message, self.retry_after_ms, self.field, reached=self.reached
+            self.code,
+            self.reason,
+            self.message,
+            self.retry_after_ms,
+            self.field,
+            reached=self.reached,
+            retried_by=self.retried_by,
         )
 
 
@@ -59,16 +74,16 @@ def from_status(status: status_pb2.Status) -> VoiceMeshError:
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
     request = error_details_pb2.BadRequest()
-    reason, field, retry_after_ms = "", "", None
+    reason, field, retried_by, retry_after_ms = "", "", "", None
     for detail in status.details:
         if detail.Unpack(info):
-            reason = info.reason
+            reason, retried_by = info.reason, info.metadata.get(_RETRIED_BY, "")
         elif detail.Unpack(retry):
             retry_after_ms = retry.retry_delay.ToMilliseconds()
         elif detail.Unpack(request) and request.field_violations:
             field = request.field_violations[0].field
     code = _code_name(status.code)
-    return VoiceMeshError(code, reason or code, status.message, retry_after_ms, field)
+    return VoiceMeshError(code, reason or code, status.message, retry_after_ms, field, retried_by=retried_by)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:
@@ -98,6 +113,15 @@ def lost(address: str) -> VoiceMeshError:
     """Return the failure of a call that ended before its turn did."""
     message = f"the mesh at {address} ended the call before the turn"
     return VoiceMeshError("UNAVAILABLE", UNREACHABLE, message, 1000, reached=False)
+
+
+def cut_off(error: VoiceMeshError, arrived_ms: int, heard_ms: int) -> VoiceMeshError:
+    """Return the failure to reach the mesh in the middle of a turn's audio, which says how far it came."""
+    cut = error.copy()
+    cut.message = f"{error.message}, after {arrived_ms} ms of audio, of which {heard_ms} ms were played"
+    cut.args = (f"{cut.reason}: {cut.message}",)
+    cut.heard_ms = heard_ms
+    return cut
 
 
 def _code_name(number: int) -> str:

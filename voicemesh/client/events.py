@@ -172,7 +172,8 @@ class Degraded:
 
     Attributes:
         turn_id: The turn.
-        what: "cache", "voice", "model", "history", "local_speech", "resumed" or "skipped".
+        what: "cache", "voice", "model", "history", "local_speech", "resumed" or "skipped"; the client itself
+            says "gateway": the turn is asked again at another one and begins anew, text that came is void.
         detail: One sentence for people.
         skipped_ms: For "skipped", a slow listener's: audio that was left out in front of the next frame.
 

@@ -1,7 +1,6 @@
 """The mesh as a Python program sees it."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic_ns
@@ -11,7 +10,7 @@ from typing import Any, Final, Self
 import grpc
 
 from voicemesh.client.conversation import Conversation, Metadata, end_call, new_turn_id
-from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, lost, unreachable
+from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, unreachable
 from voicemesh.client.events import (
     AudioFormat,
     Frame,
@@ -20,8 +19,9 @@ from voicemesh.client.events import (
     frame_from_proto,
     voice_from_proto,
 )
+from voicemesh.client.gateways import Gateway, Gateways, addresses_of
 from voicemesh.client.listing import TurnList, request_for
-from voicemesh.client.observer import Clock, Observer
+from voicemesh.client.observer import Clock
 from voicemesh.client.options import (
     ConversationOptions,
     GenerationOptions,
@@ -31,6 +31,7 @@ from voicemesh.client.options import (
     text_of,
 )
 from voicemesh.client.report import FAILED, TurnReport, report_from_proto
+from voicemesh.client.spoken import Spoken
 from voicemesh.client.turn import Recording, Turn, recording
 from voicemesh.client.usage import UsageTotals, totals_from_proto
 from voicemesh.gateway.v1 import gateway_pb2
@@ -39,19 +40,11 @@ from voicemesh.tenant import METADATA_KEY, problem
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50050"
 
-_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
-    # Pings find a dead mesh on idle connections; its servers accept them at this rate. The second timeout
-    # is for a process that hangs, and would be a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-)
+LEAST_STALL_S: Final = 0.5
+"""Gateways send away who pings more often than that takes."""
+_MOST_STALL_S: Final = 3600.0
+_MOST_ASKED_AGAIN: Final = 10
+_UNKNOWN_TURN: Final = "UNKNOWN_TURN"
 _UNARY_TIMEOUT_S: Final = 10.0
 _LIST_TIMEOUT_S: Final = 60.0
 _SPEECH: Final = SpeechOptions()
@@ -103,41 +96,59 @@ class VoiceMesh:
     """A connection to the mesh. Use it with `async with`; leaving ends every call that it made.
 
     Args:
-        address: `HOST:PORT`, or anything that gRPC resolves, for example `dns:///name:port`.
+        address: `HOST:PORT`, or anything that gRPC resolves, for example `dns:///name:port`; of several
+            gateways a list, or a text with commas. The first is asked until it is lost, then the next.
         tenant: Whose calls they are: sessions, channels and what is cached are each tenant's own. At most 64
             ASCII letters, digits, '.', '_' and '-'; "" for the tenant without a name. The mesh believes it.
         credentials: Channel credentials; None for a connection without TLS.
         clock: Monotonic nanoseconds, for the times that the caller observes.
+        asks_again: How often a turn is asked again at another gateway, where one was lost before the turn's
+            first frame; 0 for never.
+        stall_s: After so many seconds without an answer to a ping, while a call is open, a gateway counts as
+            lost. At least 0.5; more for a network that is often silent for a second.
 
-    Raises ValueError for a tenant that cannot be.
+    Raises ValueError for what cannot be.
 
     """
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         tenant: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         clock: Clock = monotonic_ns,
+        asks_again: int = 2,
+        stall_s: float = 1.0,
     ) -> None:
         if wrong := problem(tenant):
             raise ValueError(f"tenant: {tenant[:80]!r} {wrong}")
         self._metadata: Metadata = ((METADATA_KEY, tenant),) if tenant else ()
-        self.address = address
+        if not 0 <= asks_again <= _MOST_ASKED_AGAIN:
+            raise ValueError(f"asks_again: {asks_again} is not between 0 and {_MOST_ASKED_AGAIN}")
+        if not LEAST_STALL_S <= stall_s <= _MOST_STALL_S:
+            raise ValueError(f"stall_s: {stall_s} is not between {LEAST_STALL_S} and {_MOST_STALL_S} seconds")
+        self._addresses = addresses_of(address)
+        self.address = ",".join(self._addresses)
+        self._asks_again = asks_again
+        self._stall_s = stall_s
         self._credentials = credentials
         self._clock = clock
-        self._channel: grpc.aio.Channel | None = None
+        self._gateways: Gateways | None = None
         self._open: set[Any] = set()
 
     async def __aenter__(self) -> Self:
         """Begin to connect, without waiting for it; see `connect`."""
-        if self._credentials is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(self.address, self._credentials, options=_OPTIONS)
-        self._channel.get_state(try_to_connect=True)
+        gateways = [Gateway(address, self._open_channel(address)) for address in self._addresses]
+        self._gateways = Gateways(gateways, asks_again=self._asks_again, connect_s=self._stall_s)
+        gateways[0].channel.get_state(try_to_connect=True)
         return self
+
+    def _open_channel(self, address: str) -> grpc.aio.Channel:
+        options = channel_options(self._stall_s)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.secure_channel(address, self._credentials, options=options)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,27 +157,28 @@ class VoiceMesh:
         try:
             await asyncio.gather(*(call.aclose() for call in tuple(self._open)))
         finally:
-            if self._channel is not None:
-                await self._channel.close(None)
-                self._channel = None
+            gateways, self._gateways = self._gateways, None
+            if gateways is not None:
+                await gateways.close()
+
+    def _all(self) -> Gateways:
+        if self._gateways is None:
+            raise RuntimeError("VoiceMesh is used outside of `async with`")
+        return self._gateways
 
     def _stub(self) -> GatewayServiceStub:
-        if self._channel is None:
-            raise RuntimeError("VoiceMesh is used outside of `async with`")
-        return GatewayServiceStub(self._channel)
+        return self._all().present.stub
 
     async def connect(self, timeout_s: float = 5.0) -> None:
-        """Wait until the mesh is reached. Raises `VoiceMeshError` (reached=False) where it is not."""
-        self._stub()
-        channel = self._channel
-        assert channel is not None
-        refused = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while (state := channel.get_state(try_to_connect=True)) not in refused:
-                    if state is grpc.ChannelConnectivity.READY:
-                        return
-                    await channel.wait_for_state_change(state)
+        """Wait until the mesh is reached. Raises `VoiceMeshError` (reached=False) where it is not.
+
+        Of several gateways one is enough; each may take `timeout_s` seconds.
+        """
+        gateways = self._all()
+        for gateway in gateways.in_order():
+            if await gateway.connected(timeout_s):
+                return
+            gateways.lost(gateway)
         raise unreachable(self.address)
 
     def converse(
@@ -203,9 +215,7 @@ class VoiceMesh:
             listen_only=listen_only,
             attributes=attributes or {},
         )
-        conversation = Conversation(
-            self._stub(), options, self._metadata, self.address, self._clock, self._open.discard
-        )
+        conversation = Conversation(self._all(), options, self._metadata, self._clock, self._open.discard)
         self._open.add(conversation)
         return conversation
 
@@ -240,7 +250,7 @@ class VoiceMesh:
             turn_id=turn_id or new_turn_id(),
             traceparent=traceparent,
         )
-        spoken = _Spoken(self._stub(), request, self._metadata, self.address, self._clock, self._open.discard)
+        spoken = Spoken(self._all(), request, self._metadata, self._clock, self._open.discard)
         self._open.add(spoken)
         return spoken.turn
 
@@ -307,20 +317,29 @@ class VoiceMesh:
         """
         request = gateway_pb2.ListVoicesRequest(language=language, include_not_ready=include_not_ready)
         response = await self._unary(
-            self._stub().ListVoices(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
+            lambda stub: stub.ListVoices(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
         )
         return [voice_from_proto(voice) for voice in response.voices]
 
     async def explain(self, turn_id: str = "") -> TurnReport:
         """Return the account of a turn that ended lately, as the gateway saw it; "" for the last one.
 
-        `turn_id` may be the id of its trace, and the first 6 characters or more of either.
+        `turn_id` may be the id of its trace, and the first 6 characters or more of either. Of several
+        gateways each is asked until one remembers it.
         """
         request = gateway_pb2.ExplainTurnRequest(turn_id=turn_id)
-        response = await self._unary(
-            self._stub().ExplainTurn(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
-        )
-        return report_from_proto(response.report)
+        places = self._all().in_order()
+        for place, gateway in enumerate(places):
+            try:
+                response = await self._unary(
+                    lambda stub: stub.ExplainTurn(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata),
+                    gateway,
+                )
+                return report_from_proto(response.report)
+            except VoiceMeshError as error:
+                if error.reason != _UNKNOWN_TURN or place + 1 == len(places):
+                    raise
+        raise AssertionError("there is always a gateway")
 
     def turns(
         self,
@@ -356,9 +375,10 @@ class VoiceMesh:
             include_refused=include_refused,
             all_tenants=all_tenants,
         )
-        stub = self._stub()
+        gateway = self._all().present
         return TurnList(
-            lambda: stub.ListTurns(request, timeout=_LIST_TIMEOUT_S, metadata=self._metadata), self.address
+            lambda: gateway.stub.ListTurns(request, timeout=_LIST_TIMEOUT_S, metadata=self._metadata),
+            gateway.address,
         )
 
     async def usage(self, *, all_tenants: bool = False) -> list[UsageTotals]:
@@ -368,72 +388,49 @@ class VoiceMesh:
         """
         request = gateway_pb2.GetUsageRequest(all_tenants=all_tenants)
         response = await self._unary(
-            self._stub().GetUsage(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
+            lambda stub: stub.GetUsage(request, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata)
         )
         return [totals_from_proto(totals) for totals in response.totals]
 
-    async def _unary(self, call: Any) -> Any:
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+    async def _unary(self, ask: Callable[[GatewayServiceStub], Any], at: Gateway | None = None) -> Any:
+        """Ask the present gateway, or that `at` which it is; another one where it is lost."""
+        gateways = self._all()
+        gateway, attempts = at or gateways.present, gateways.attempts()
+        while True:
+            try:
+                return await ask(gateway.stub)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc_error(error, gateway.address)
+            other = None
+            if attempts.again(failure, heard=False):
+                other = await gateways.another(gateway)
+            if other is None:
+                raise failure
+            gateway = other
+
+
+def channel_options(stall_s: float) -> tuple[tuple[str, int | str], ...]:
+    """Return the options of a connection on which a gateway may be silent for `stall_s` seconds."""
+    stall_ms = round(stall_s * 1000)
+    return (
+        # While a call is open and nothing comes, pings ask whether anybody is there; gRPC answers them by
+        # itself, also of a gateway that is busy. Half the time until one is sent, and most of the rest for
+        # its answer. The second timeout is for a process that is stopped, and would be a minute.
+        ("grpc.keepalive_time_ms", stall_ms // 2),
+        ("grpc.keepalive_timeout_ms", stall_ms * 2 // 5),
+        ("grpc.http2.ping_timeout_ms", stall_ms * 2 // 5),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        # Also how long a connection may take: a process that is stopped takes connections and says nothing.
+        ("grpc.min_reconnect_backoff_ms", max(1_000, stall_ms)),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    )
 
 
 def _with_voice(speech: SpeechOptions, voice: str) -> SpeechOptions:
     return replace(speech, voice=voice) if voice else speech
-
-
-class _Spoken:
-    """The call behind a turn of `VoiceMesh.say`."""
-
-    def __init__(
-        self,
-        stub: GatewayServiceStub,
-        request: gateway_pb2.SpeakRequest,
-        metadata: Metadata,
-        address: str,
-        clock: Clock,
-        on_close: Callable[[Any], None],
-    ) -> None:
-        observer = Observer(clock, text=request.text)
-        self.turn = Turn(
-            request.turn_id, observer, start=self._start, close=self.aclose, pace=lambda: request.speech
-        )
-        self._stub = stub
-        self._request = request
-        self._metadata = metadata
-        self._address = address
-        self._on_close = on_close
-        self._call: Any = None
-        self._reader: asyncio.Task[None] | None = None
-
-    async def _start(self) -> None:
-        if self._call is None:
-            self.turn.observer.begin()
-            self._call = self._stub.Speak(self._request, metadata=self._metadata)
-            self._reader = asyncio.create_task(self._read(), name="voicemesh-speak")
-
-    async def aclose(self) -> None:
-        self._on_close(self)
-        if self._reader is not None:
-            if self.turn.report is None:
-                self._reader.cancel()
-            # After its last message the call ends by itself.
-            await asyncio.gather(self._reader, return_exceptions=True)
-            await end_call(self._call)
-
-    async def _read(self) -> None:
-        error = lost(self._address)
-        try:
-            async for message in self._call:
-                if message.WhichOneof("event") == "turn_completed":
-                    await self.turn.completed(message.turn_completed.report)
-                else:
-                    await self.turn.deliver(message)
-        except grpc.aio.AioRpcError as failure:
-            error = from_rpc_error(failure, self._address)
-        finally:
-            await self.turn.lost(error)
 
 
 class _BatchParts:

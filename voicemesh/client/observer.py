@@ -58,6 +58,7 @@ class Observer:
         self._samples = 0
         self._frames = 0
         self._first_frame_us: dict[int, int] = {}
+        self._spoke_locally = False
         self.session_id = ""
         self.trace_id = ""
 
@@ -71,6 +72,16 @@ class Observer:
     def given(self, text: str) -> None:
         """Add to the text that the caller gives."""
         self._given += text
+
+    def anew(self) -> None:
+        """The turn is asked again elsewhere: forget what came of it, but not when it began."""
+        self._text.clear()
+        self._ttft_us = None
+
+    @property
+    def heard(self) -> bool:
+        """True once there was something to hear."""
+        return self._frames > 0 or self._spoke_locally
 
     def event(self, event: Event) -> None:
         """Take an event that has just arrived."""
@@ -86,6 +97,7 @@ class Observer:
                 self.session_id = event.session_id
                 self.trace_id = event.trace_id
             case SpeakLocally():
+                self._spoke_locally = True
                 self._player.rest()
             case _:
                 pass
@@ -100,6 +112,10 @@ class Observer:
         self._frames += 1
         if samples:  # else an encoder's stream was completed, or nobody said how many they are
             self._player.frame(now_us, self._format.duration_us(samples))
+
+    def arrived_ms(self) -> int:
+        """Return how much audio has come, in milliseconds."""
+        return self._format.duration_us(self._samples) // 1000
 
     def played_ms(self) -> int:
         """Return how much of the audio a player that started at the first frame has played, in ms."""

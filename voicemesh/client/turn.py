@@ -10,8 +10,17 @@ from typing import Final, Self
 
 from google.rpc import status_pb2
 
-from voicemesh.client.errors import VoiceMeshError, from_status
-from voicemesh.client.events import AudioFormat, Event, Frame, TurnEnded, TurnStarted, Wire, event_from_proto
+from voicemesh.client.errors import VoiceMeshError, cut_off, from_status
+from voicemesh.client.events import (
+    AudioFormat,
+    Degraded,
+    Event,
+    Frame,
+    TurnEnded,
+    TurnStarted,
+    Wire,
+    event_from_proto,
+)
 from voicemesh.client.files import write_audio
 from voicemesh.client.observer import Observer
 from voicemesh.client.report import FAILED, TurnReport, as_observed, report_from_proto
@@ -19,6 +28,10 @@ from voicemesh.gateway.v1 import gateway_pb2
 
 INBOX_LIMIT: Final = 512
 """Events of a turn that wait for their reader. Behind that the connection's flow control holds."""
+
+
+_GATEWAY: Final = "gateway"
+"""What was given up where a turn was asked again."""
 
 
 class Inbox:
@@ -66,6 +79,13 @@ class Inbox:
         async with self._changed:
             if not self._ended:
                 self._muted = True
+                self._events.clear()
+                self._changed.notify_all()
+
+    async def clear(self) -> None:
+        """Drop what is queued."""
+        async with self._changed:
+            if not self._ended:
                 self._events.clear()
                 self._changed.notify_all()
 
@@ -151,6 +171,7 @@ class Turn:
         # What ended the caller's own words, to be raised to the reader of the turn.
         self.cause: Exception | None = None
         self._muted = False
+        self._given_up: tuple[str, ...] = ()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Iterate over the events of the turn, once."""
@@ -219,10 +240,18 @@ class Turn:
         self._muted = True
         await self._inbox.mute()
 
+    async def anew(self, lost: str, found: str) -> None:
+        """The gateway at `lost` is gone before any audio came, and the one at `found` is asked."""
+        self._given_up = (_GATEWAY,)
+        self.observer.anew()
+        await self._inbox.clear()
+        detail = f"the gateway at {lost} was lost before any audio came: {found} is asked instead"
+        await self._inbox.put(Degraded(self.turn_id, _GATEWAY, detail))
+
     async def completed(self, message: gateway_pb2.TurnReport) -> None:
         """The turn ended well, or was interrupted."""
         report = as_observed(report_from_proto(message), self.observer.seen())
-        self.report = replace(report, turn_id=self.turn_id)
+        self.report = replace(report, turn_id=self.turn_id, degraded=(*report.degraded, *self._given_up))
         await self._inbox.end(self.cause or TurnEnded(self.turn_id, self.report))
 
     async def failed(self, status: status_pb2.Status, message: gateway_pb2.TurnReport) -> None:
@@ -235,10 +264,14 @@ class Turn:
             seen = self.observer
             report = TurnReport(turn_id=self.turn_id, session_id=seen.session_id, trace_id=seen.trace_id)
             # One error may end several turns; each has its own report.
-            await self._fail(error.copy(), report)
+            own = error.copy()
+            if seen.heard and not error.reached:
+                own = cut_off(error, seen.arrived_ms(), seen.played_ms())
+            await self._fail(own, report)
 
     async def _fail(self, error: VoiceMeshError, report: TurnReport) -> None:
         observed = as_observed(report, self.observer.seen())
-        self.report = replace(observed, turn_id=self.turn_id, outcome=FAILED, error=error)
+        degraded = (*observed.degraded, *self._given_up)
+        self.report = replace(observed, turn_id=self.turn_id, outcome=FAILED, error=error, degraded=degraded)
         error.report = self.report
         await self._inbox.end(self.cause or error)
