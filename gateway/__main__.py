@@ -1,23 +1,32 @@
 """`python -m gateway`: the edge of the mesh."""
 
+import asyncio
 import sys
+from collections.abc import Sequence
+from typing import Any, Final
 
 import grpc
 
 from gateway import encoding, instruments
+from gateway.access.guard import Access
+from gateway.access.interceptor import AccessInterceptor
 from gateway.flags import open_flags
 from gateway.http import HttpEdge, version
+from gateway.http.connections import HttpLimits
 from gateway.live.api import LivePage
 from gateway.live.live import Live
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
 from gateway.settings import GatewaySettings
+from gateway.streams import Streams
 from gateway.turns import Turns
 from gateway.warming import WarmFile
 from voicemesh.gateway.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from voicemesh.runtime.breaker_metrics import observe_breakers
 from voicemesh.runtime.server import Hosted, Runtime, run
+
+_HANDSHAKE_MS: Final = 10_000
 
 
 class Gateway(Hosted):
@@ -30,12 +39,16 @@ class Gateway(Hosted):
             runtime.metrics,
             lambda: [("cache", self._peers.cache_breaker.state), ("flags", self._flags.breaker.state)],
         )
+        self._access = Access(settings, runtime.clock, runtime.metrics)
+        self._settings = settings
         recorder = Recorder(settings, runtime.telemetry, metrics=runtime.metrics)
         self._live: Live | None = None
         page: LivePage | None = None
         if settings.http_enabled and settings.gateway_live_page != "off":
             self._live = Live(settings, recorder.record, self._peers, runtime.clock, version())
-            page = LivePage(self._live, settings.gateway_live_page)
+            # Where a key is asked for, another site's page cannot show one.
+            hosts = None if self._access.on else settings.gateway_live_hosts
+            page = LivePage(self._live, settings.gateway_live_page, hosts)
         self._turns = Turns(
             settings,
             self._peers,
@@ -46,8 +59,10 @@ class Gateway(Hosted):
             self._live.overhear if self._live is not None else None,
         )
         runtime.metrics.observe(instruments.ACTIVE, lambda: [(len(self._turns), {})])
-        self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions)
+        self._streams = Streams(settings, runtime.clock)
+        self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions, self._streams)
         self._warm_file = WarmFile(settings, self._turns, runtime.sessions)
+        self._watching: asyncio.Task[None] | None = None
         self._http: HttpEdge | None = None
         if settings.http_enabled:
             self._http = HttpEdge(
@@ -58,7 +73,29 @@ class Gateway(Hosted):
                 runtime.fail,
                 metrics=runtime.metrics,
                 page=page,
+                access=self._access,
+                limits=HttpLimits(
+                    settings.http_max_connections,
+                    settings.http_max_address_connections,
+                    settings.http_request_s,
+                    settings.gateway_slow_reader_s,
+                ),
             )
+
+    @property
+    def interceptors(self) -> Sequence[Any]:
+        """Ask callers who they are, where that is wanted."""
+        return (AccessInterceptor(self._access),) if self._access.on else ()
+
+    @property
+    def server_options(self) -> Sequence[tuple[str, Any]]:
+        """Limit what strangers can hold open."""
+        return (
+            ("grpc.max_allowed_incoming_connections", self._settings.gateway_max_connections),
+            ("grpc.max_concurrent_streams", self._settings.gateway_max_connection_streams),
+            # A connection that does not even speak HTTP/2; the default is two minutes.
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        )
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer."""
@@ -68,6 +105,8 @@ class Gateway(Hosted):
         """Watch the services; ready when they are, and when encoders are loaded."""
         encoding.load()
         self._peers.start()
+        self._access.start()
+        self._watching = asyncio.get_running_loop().create_task(self._streams.watch(), name="watch streams")
         self._flags.start()
         self._warm_file.start()
         if self._live is not None:
@@ -90,6 +129,10 @@ class Gateway(Hosted):
             await self._http.close()
         if self._live is not None:
             await self._live.close()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self._access.close()
         await self._flags.close()
         await self._peers.close()
 

@@ -23,6 +23,11 @@ class Responses:
     `on_sent` of each is called as it is handed over; that of audio which fills no packet yet, with the
     packet, or when nothing else is there to send. What an interrupt drops from the outbox it drops here
     too: a frame of PCM may have become ten packets, of which the caller has one.
+
+    Attributes:
+        taken: How many the caller's connection took.
+        writing: Whether one is on its way to it, and not taken yet.
+
     """
 
     def __init__(self, outbox: Outbox[Item]) -> None:
@@ -31,6 +36,8 @@ class Responses:
         self._ready: deque[Any] = deque()
         self._unsent: list[Callable[[], None]] = []
         self._discards = outbox.discards
+        self.taken = 0
+        self.writing = False
 
     def __aiter__(self) -> Self:
         """Iterate until the end of the outbox."""
@@ -38,6 +45,7 @@ class Responses:
 
     async def __anext__(self) -> Any:
         """Return the next response, waiting for it. Raises what the outbox was closed with."""
+        self.writing = False
         self._drop_stale()
         while not self._ready:
             if not len(self._outbox):
@@ -48,6 +56,8 @@ class Responses:
             self._ready.extend(await self._encoding.take(response))
             self._drop_stale()  # an interrupt may have come meanwhile
         self._sent()
+        self.taken += 1
+        self.writing = True
         return self._ready.popleft()
 
     def _drop_stale(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message as ProtoMessage
 
+from gateway.access.caller import Caller as Who
 from gateway.callers import OutboxCaller
 from gateway.channel_log import ChannelLog, Entry
 from gateway.floor import Floor, Member
@@ -85,8 +86,8 @@ class Channel:
 class Listener(Member):
     """A member of a channel: moves what is said to its own stream, at the pace at which that is read."""
 
-    def __init__(self, channel: Channel, caller: OutboxCaller, *, words: bool) -> None:
-        super().__init__(caller)
+    def __init__(self, channel: Channel, caller: OutboxCaller, who: Who, *, words: bool) -> None:
+        super().__init__(caller, who)
         self.channel = channel
         self.outbox_caller = caller
         self.cursor = 0
@@ -169,8 +170,8 @@ class Channels:
         """Channels that have a member."""
         return len(self._channels)
 
-    def join(self, tenant: str, configure: pb.Configure, caller: OutboxCaller) -> Listener:
-        """Take a tenant's stream into the channel that it names; the first one makes it.
+    def join(self, who: Who, configure: pb.Configure, caller: OutboxCaller) -> Listener:
+        """Take a caller's stream into the channel that it names; the first one makes it.
 
         Raises:
             InvalidFieldError: A field is unusable, or other than the channel's.
@@ -178,7 +179,7 @@ class Channels:
             UnknownVoiceError: There is no such voice.
 
         """
-        name, settings = configure.channel, self._turns.settings
+        tenant, name, settings = who.tenant, configure.channel, self._turns.settings
         if len(name) > _MAX_NAME_CHARS:
             raise InvalidFieldError("configure.channel", f"at most {_MAX_NAME_CHARS} characters are taken")
         if configure.channel_join not in pb.ChannelJoin.values():
@@ -203,7 +204,7 @@ class Channels:
                     retry_after_ms=_RETRY_MS,
                 )
             _check_same(configure, channel.floor, self._turns)
-        listener = Listener(channel, caller, words=configure.speech.word_timings)
+        listener = Listener(channel, caller, who, words=configure.speech.word_timings)
         channel.join(listener, beginning=configure.channel_join == pb.CHANNEL_JOIN_BEGINNING)
         return listener
 

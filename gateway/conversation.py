@@ -36,6 +36,10 @@ class Conversation:
         session: Owns the tasks.
         context: The call's.
 
+    Attributes:
+        caller: Is told what happens.
+        heard: Messages that came.
+
     """
 
     def __init__(self, turns: Turns, channels: Channels, session: Session, context: Any) -> None:
@@ -43,18 +47,29 @@ class Conversation:
         self._turns = turns
         self._channels = channels
         self._session = session
-        self._context = context
         self._timeout_s: float | None = context.time_remaining()
         self._deadline_ns = turns.clock.now_ns() + round((self._timeout_s or 0) * 1e9)
         self._floor: Floor | None = None
-        self._member = Member(self.caller)
+        self._who = tenancy.caller_of(context)
+        self._member = Member(self.caller, self._who)
+        self.heard = 0
         self._listener: Listener | None = None
         self._listen_only = False
+
+    @property
+    def configured(self) -> bool:
+        """Whether `configure` came."""
+        return self._floor is not None
+
+    def end(self, error: MeshError) -> None:
+        """End the stream with an error. Does not wait."""
+        self._break_off(error)
 
     async def read(self, requests: AsyncIterator[pb.ConverseRequest]) -> None:
         """Take the caller's messages until it half-closes; then let the present turn finish, and end."""
         try:
             async for request in requests:
+                self.heard += 1
                 await self._take(request, self._turns.clock.now_ns())
             if self._floor is not None:
                 self._floor.half_closed(self._member)
@@ -121,9 +136,9 @@ class Conversation:
     def _configure(self, configure: pb.Configure) -> None:
         if self._floor is not None:
             raise OutOfOrderError("`configure` came twice; it must be first and only once", field="configure")
-        tenant = tenancy.of_call(self._context)
+        tenant = self._who.tenant
         if configure.channel:
-            listener = self._channels.join(tenant, configure, self.caller)
+            listener = self._channels.join(self._who, configure, self.caller)
             self._listener = self._member = listener
             self._floor = listener.channel.floor
             self._listen_only = configure.listen_only

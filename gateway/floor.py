@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway import translation
+from gateway.access.caller import Caller as Who
 from gateway.choosing import Choice, check_attributes
 from gateway.core import events as on
 from gateway.core.values import Image, Message
@@ -29,9 +30,10 @@ _SPEECH_FIELD: Final = "configure.speech"
 
 @dataclass(eq=False, slots=True)
 class Member:
-    """One stream that may begin turns. `caller` is told what concerns it alone."""
+    """One stream that may begin turns. `caller` is told what concerns it alone, `who` is behind it."""
 
     caller: Caller
+    who: Who
     dropping: str | None = None
     """Id of a turn of words whose rest is ignored."""
     said_id: str = ""
@@ -259,6 +261,7 @@ class Floor:
         *,
         draft: bool = False,
     ) -> TurnDriver:
+        member.who.check()
         request = TurnRequest(
             self.tenant,
             turn_id,

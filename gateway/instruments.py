@@ -43,6 +43,13 @@ REFUSALS: Final = Instrument(
     description="Turns that could not begin, by reason; they are not among voicemesh.turns.",
     labels={"error.type": _REASONS},
 )
+ACCESS_REFUSALS: Final = Instrument(
+    kind=Kind.COUNTER,
+    name="voicemesh.access.refusals",
+    unit="{call}",
+    description="Calls that were refused at the edges: without a good key or token, or not allowed by it.",
+    labels={"error.type": ("PERMISSION_DENIED", "TOO_MANY_CALLS", "UNAUTHENTICATED")},
+)
 BARGE_INS: Final = Instrument(
     kind=Kind.COUNTER,
     name="voicemesh.turn.barge_ins",

@@ -11,6 +11,7 @@ from gateway.listing import list_turns
 from gateway.metering import totals_to
 from gateway.recorder import Recorder
 from gateway.speaking import Speaker
+from gateway.streams import Streams
 from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
@@ -20,11 +21,14 @@ from voicemesh.runtime.sessions import SessionRegistry
 class GatewayServicer(GatewayServiceServicer):
     """`voicemesh.gateway.v1.GatewayService`."""
 
-    def __init__(self, turns: Turns, recorder: Recorder, sessions: SessionRegistry) -> None:
+    def __init__(
+        self, turns: Turns, recorder: Recorder, sessions: SessionRegistry, streams: Streams | None = None
+    ) -> None:
         self._turns = turns
         self._recorder = recorder
         self._sessions = sessions
         self._channels = Channels(turns, sessions)
+        self._streams = streams or Streams(turns.settings, turns.clock)
 
     async def Converse(  # the contract's name
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
@@ -32,11 +36,13 @@ class GatewayServicer(GatewayServiceServicer):
         """Carry any number of turns, one after another."""
         session = self._sessions.open()
         conversation = Conversation(self._turns, self._channels, session, context)
+        responses = Responses(conversation.caller.outbox)
         reader = session.spawn(conversation.read(request_iterator), name="converse")
         drainer = session.spawn(conversation.drain(), name="drain converse")
         try:
-            async for response in Responses(conversation.caller.outbox):
-                yield response
+            with self._streams.place(context, responses, conversation):
+                async for response in responses:
+                    yield response
         finally:
             # The first await here may be cancelled (see voicemesh.runtime.sessions): do nothing but tell.
             reader.cancel()
@@ -46,12 +52,14 @@ class GatewayServicer(GatewayServiceServicer):
     async def Speak(self, request: pb.SpeakRequest, context: Any) -> AsyncIterator[pb.SpeakResponse]:
         """Speak one text."""
         received_ns = self._turns.clock.now_ns()
-        tenant = tenancy.of_call(context)
+        tenant = tenancy.caller_of(context).tenant
         speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
         await speaker.speak(request, received_ns)
         try:
-            async for response in Responses(speaker.outbox):
-                yield response
+            responses = Responses(speaker.outbox)
+            with self._streams.place(context, responses):
+                async for response in responses:
+                    yield response
         finally:
             speaker.abandon()
 
@@ -59,12 +67,14 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.SpeakBatchRequest, context: Any
     ) -> AsyncIterator[pb.SpeakBatchResponse]:
         """Speak many texts."""
-        tenant = tenancy.of_call(context)
+        tenant = tenancy.caller_of(context).tenant
         speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
         speaker.speak_batch(request)
         try:
-            async for response in Responses(speaker.outbox):
-                yield response
+            responses = Responses(speaker.outbox)
+            with self._streams.place(context, responses):
+                async for response in responses:
+                    yield response
         finally:
             speaker.abandon()
 
@@ -78,7 +88,7 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def ExplainTurn(self, request: pb.ExplainTurnRequest, context: Any) -> pb.ExplainTurnResponse:
         """Return the report of a turn of the caller's tenant."""
-        report = self._recorder.find(tenancy.of_call(context), request.turn_id)
+        report = self._recorder.find(tenancy.caller_of(context).tenant, request.turn_id)
         return pb.ExplainTurnResponse(report=report)
 
     async def ListTurns(

@@ -3,10 +3,13 @@
 import os
 from functools import cached_property
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gateway import prompts
+from gateway.access.algorithms import Algorithm
+from gateway.access.local import is_local_name
 from gateway.prices import SpeechPrice, TextPrice
 from voicemesh import tenant
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
@@ -129,6 +132,44 @@ class GatewaySettings(ServerSettings):
     """Bytes of audio that are kept to hear turns again on the live page, as PCM; 0: none is."""
     gateway_live_audio_s: Annotated[float, Field(ge=1, le=86_400)] = 600.0
     """How long that audio is kept at most."""
+    gateway_live_hosts: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    """Names, as a JSON list, under which browsers may ask for an open live page; addresses will do always."""
+    gateway_keys_file: str = ""
+    """The file of keys that callers must show, which is watched: docs/access.md. Empty: nobody is asked."""
+    gateway_jwt_jwks: str = ""
+    """Public keys of tokens: a JWKS file, or its https:// address. Empty: no tokens are taken."""
+    gateway_jwt_issuer: str = ""
+    """`iss` that a token must have."""
+    gateway_jwt_audience: str = ""
+    """`aud` that a token must have, alone or among others."""
+    gateway_jwt_algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "ES256")
+    """What tokens may be signed with, as a JSON list; key pairs alone can be named."""
+    gateway_jwt_leeway_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+    """How much the clocks of who issues tokens and of this machine may differ."""
+    gateway_jwt_refresh_s: Annotated[float, Field(ge=10, le=86_400)] = 300.0
+    """How often an address of public keys is asked; once more where a token names another key."""
+    gateway_jwt_tenant_claim: Annotated[str, Field(min_length=1, max_length=200)] = "tenant"
+    """The claim that says whose calls they are."""
+    gateway_jwt_scope_claim: Annotated[str, Field(min_length=1, max_length=200)] = "scope"
+    """The claim that lists scopes: names with spaces between them, or a list."""
+    gateway_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4_096
+    """gRPC connections that there may be at once; further ones are closed as they come."""
+    gateway_max_connection_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Calls that one gRPC connection may have open; who opens more waits."""
+    gateway_max_caller_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """Streams that one caller may have open, by key or, without keys, by address; then RESOURCE_EXHAUSTED."""
+    gateway_configure_s: Annotated[float, Field(ge=0, le=3_600)] = 30.0
+    """How long a Converse stream may be open before its `configure`; 0: no limit."""
+    gateway_idle_s: Annotated[float, Field(ge=0, le=86_400)] = 3_600.0
+    """How long a Converse stream may say and be told nothing; 0: no limit."""
+    gateway_slow_reader_s: Annotated[float, Field(ge=0, le=3_600)] = 60.0
+    """A caller that takes nothing of what waits for it for so long is cut off; 0: never."""
+    http_max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
+    """HTTP connections that there may be at once; further ones are closed as they come."""
+    http_max_address_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """The same for those of one address, which may be that of a proxy."""
+    http_request_s: Annotated[float, Field(ge=0.1, le=3_600)] = 30.0
+    """How long an HTTP request may take to arrive, header and body, and a connection to begin with one."""
     prices_llm: dict[str, TextPrice] = Field(default_factory=dict)
     """Prices of models in US dollars, as JSON by PROVIDER/MODEL; `docs/cost.md` has the form."""
     prices_speech: dict[str, SpeechPrice] = Field(default_factory=dict)
@@ -152,6 +193,8 @@ class GatewaySettings(ServerSettings):
                 raise ValueError(
                     f"{name}: is no setting any more: say it in {new} (docs/cost.md has the form)"
                 )
+        if self.gateway_jwt_jwks:
+            self._check_tokens()
         if self.gateway_prompt_variant not in (prompts.AUTO, *self.system_prompts):
             known = ", ".join((prompts.AUTO, *self.system_prompts))
             raise ValueError(
@@ -159,6 +202,19 @@ class GatewaySettings(ServerSettings):
                 f"there are {known}"
             )
         return self
+
+    def _check_tokens(self) -> None:
+        for name in ("gateway_jwt_issuer", "gateway_jwt_audience"):
+            if not getattr(self, name):
+                raise ValueError(
+                    f"VOICEMESH_{name.upper()}: must be set where VOICEMESH_GATEWAY_JWT_JWKS is: a token for "
+                    "somebody else is not to be taken"
+                )
+        address = urlsplit(self.gateway_jwt_jwks)
+        if address.scheme == "http" and not is_local_name(address.netloc):
+            raise ValueError(
+                "VOICEMESH_GATEWAY_JWT_JWKS: must begin with https://: who changes keys on their way is in"
+            )
 
     @cached_property
     def system_prompts(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.access.caller import CURRENT, Caller
 from voicemesh import tenant
-from voicemesh.runtime.errors import InvalidFieldError
+from voicemesh.runtime.errors import InvalidFieldError, PermissionDeniedError
 
 
 def caller_of(context: Any) -> Caller:
@@ -34,8 +34,17 @@ def asked_for(context: Any, *, all_tenants: bool) -> str | None:
 
     Raises:
         InvalidFieldError: It asks for all, and names one: who is let in under a name learns of no other.
+        PermissionDeniedError: It asks for all, and its key does not allow that.
 
     """
+    caller = CURRENT.get()
+    if caller is not None:
+        if all_tenants and not caller.may("operator"):
+            raise PermissionDeniedError(
+                "all_tenants: this needs the scope `operator`, which the key or token has not",
+                field="all_tenants",
+            )
+        return None if all_tenants else caller.tenant
     tenant = of_call(context)
     if all_tenants and tenant:
         raise InvalidFieldError(

@@ -1,9 +1,12 @@
 """Who asks: what an edge knows of a caller that it has let in. Everything behind the edge asks this alone."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
+
+from voicemesh.runtime.errors import UnauthenticatedError
 
 
 class Priority(IntEnum):
@@ -32,6 +35,10 @@ class Limits:
 _NO_LIMITS: Final = Limits()
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody who was let in."""
@@ -48,6 +55,13 @@ class Caller:
     """What it may take."""
     expires_unix_s: float | None = None
     """Seconds since 1970 from which it is let in no more; None: never."""
+    is_good: Callable[[], bool] = field(default=_always, compare=False, repr=False)
+    """Says whether it would still be let in: asked when a turn begins on a stream that is open."""
+
+    def check(self) -> None:
+        """Raise UnauthenticatedError where its key or token has expired, or was revoked, meanwhile."""
+        if not self.is_good():
+            raise UnauthenticatedError("the key or token of this stream is not accepted any more")
 
     def may(self, scope: str) -> bool:
         """Say whether it has a scope."""

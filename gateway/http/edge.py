@@ -13,8 +13,9 @@ import contextlib
 import pathlib
 import socket
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,6 +23,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from gateway.access.guard import Access
+from gateway.access.web import WebGuard
+from gateway.http.connections import Connections, GuardedConnection, HttpLimits
 from gateway.http.metrics import MetricsPage
 from gateway.http.speech import Speech
 from gateway.live.api import PATH, LivePage
@@ -31,6 +35,7 @@ from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.sessions import SessionRegistry
 
+_LIMITS: Final = HttpLimits()
 _CLOSE_S: Final = 1.0
 _PAGE_S: Final = 0.5
 """How long the streams of the live page may take to end by themselves."""
@@ -64,6 +69,8 @@ class HttpEdge:
         fail: Is told when it no longer answers although nobody has stopped it, and why.
         metrics: What is measured.
         page: The live page; None where there is none.
+        access: Lets callers in; None: nobody is asked for a key.
+        limits: What connections may take.
 
     """
 
@@ -76,6 +83,8 @@ class HttpEdge:
         fail: Callable[[str, BaseException | None], None],
         metrics: Metrics | None = None,
         page: LivePage | None = None,
+        access: Access | None = None,
+        limits: HttpLimits = _LIMITS,
     ) -> None:
         self._fail = fail
         self._turns = turns
@@ -85,17 +94,28 @@ class HttpEdge:
         self._metrics = metrics or Metrics.off()
         self._socket = _bind(listen)
         self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
-        app = Starlette(
-            routes=[
+        guard = WebGuard(access)
+        self.routes = [
+            guard.guarded(route)
+            for route in (
                 Route("/", self._index),
                 Route("/v1/audio/speech", self._speech.answer, methods=["POST"]),
                 Route("/v1/voices", self._voices),
                 Route("/healthz", self._health),
                 Route("/metrics", MetricsPage(self._metrics).answer),
                 *(page.routes if page is not None else ()),
-            ],
+            )
+        ]
+        self._connections = Connections(limits)
+        config = uvicorn.Config(
+            Starlette(routes=self.routes),
+            # A class is what its type asks for; all that is done with it is to call it.
+            http=cast("type[asyncio.Protocol]", partial(GuardedConnection, connections=self._connections)),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -128,6 +148,7 @@ class HttpEdge:
             await asyncio.wait({self._task}, timeout=_CLOSE_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._connections.tell()
         self._socket.close()
         if self._path:
             pathlib.Path(self._path).unlink(missing_ok=True)  # noqa: ASYNC240 - the last act of the process

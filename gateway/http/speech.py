@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway import encoding, tenancy
+from gateway.access.caller import CURRENT, Caller
 from gateway.callers import Responses
 from gateway.speaking import Speaker
 from gateway.turns import Turns
@@ -105,8 +106,10 @@ class Speech:
         speaker = None
         try:
             body = _parse(await _read(request))
-            tenant = tenancy.one_of(request.headers.getlist(HTTP_HEADER), HTTP_HEADER)
-            speaker = Speaker(self._turns, self._sessions.open(), tenant, None)
+            caller = CURRENT.get() or Caller(
+                tenant=tenancy.one_of(request.headers.getlist(HTTP_HEADER), HTTP_HEADER)
+            )
+            speaker = Speaker(self._turns, self._sessions.open(), caller.tenant, None)
             self._speakers.add(speaker)
             await speaker.speak(
                 pb.SpeakRequest(

@@ -4,13 +4,12 @@ A page on another site can have the browser ask a server on this machine. What k
 header: a name that was made to point to 127.0.0.1 (DNS rebinding) is not one of ours.
 """
 
-import ipaddress
-import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final, Literal
 
 from starlette.requests import Request
 
+from gateway.access.local import is_address, is_local_name, is_loopback, name_of
 from voicemesh.tenant import HTTP_HEADER
 
 HEADERS: Final = {
@@ -27,16 +26,23 @@ HEADERS: Final = {
 }
 """Sent with everything of the page."""
 _PROXY: Final = ("forwarded", "x-forwarded-for", "x-real-ip")
-_HOST: Final = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d{1,5})?")
 
 
-def refusal(request: Request, mode: Literal["local", "open"], *, page: bool) -> str:
+def refusal(
+    request: Request,
+    mode: Literal["local", "open"],
+    *,
+    page: bool,
+    hosts: Container[str] | None = None,
+) -> str:
     """Return why a request is refused; "" where it is not.
 
     Args:
         request: The request.
         mode: `local`: only from this machine. `open`: from everywhere.
         page: True for what a person opens, to which other sites may link.
+        hosts: Names under which it may be asked for, beside addresses and this machine's own; None: any, for
+            who asks has shown a key.
 
     """
     if mode == "local" and not _is_local(request):
@@ -44,6 +50,11 @@ def refusal(request: Request, mode: Literal["local", "open"], *, page: bool) -> 
             "the live page is for browsers on the gateway's own machine, under the name localhost or a "
             "loopback address, without a proxy; VOICEMESH_GATEWAY_LIVE_PAGE=open shows it to everybody "
             "who reaches this port"
+        )
+    if hosts is not None and not _is_ours(request.headers.get("host", ""), hosts):
+        return (
+            "this name may have been made to point here by another site; ask for the page by the gateway's "
+            "address, or list the name in VOICEMESH_GATEWAY_LIVE_HOSTS"
         )
     headers = request.headers
     if HTTP_HEADER in headers:
@@ -58,25 +69,13 @@ def _is_local(request: Request) -> bool:
         return False  # whoever asks is somewhere else
     hosts = request.headers.getlist("host")
     # A unix socket has no address: its file's mode says who may.
-    from_here = request.client is None or not request.client.host or _is_loopback(request.client.host)
+    from_here = request.client is None or not request.client.host or is_loopback(request.client.host)
     return from_here and len(hosts) == 1 and is_local_name(hosts[0])
 
 
-def is_local_name(host: str) -> bool:
-    """Say whether a `Host` header names this machine to itself."""
-    if not (matched := _HOST.fullmatch(host)):
-        return False
-    name = matched["name"].lower()
-    return name in ("localhost", "localhost.") or _is_loopback(name.strip("[]"))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback
+def _is_ours(host: str, hosts: Container[str]) -> bool:
+    name = name_of(host)
+    return is_local_name(host) or is_address(name) or name in hosts
 
 
 def _is_foreign(headers: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from typing import Any, Final, Literal
 
 from starlette.requests import Request
@@ -54,12 +54,14 @@ class LivePage:
     Args:
         live: What it shows.
         mode: Who may look.
+        hosts: Names under which it may be asked for, as of `gateway.live.access.refusal`.
 
     """
 
-    def __init__(self, live: Live, mode: Literal["local", "open"]) -> None:
+    def __init__(self, live: Live, mode: Literal["local", "open"], hosts: Container[str] | None = ()) -> None:
         self._live = live
         self._mode = mode
+        self._hosts = hosts
         self._readers = 0
         self._files = {path.name: _File(path) for path in _FILES.iterdir() if path.suffix in _TYPES}
         self.routes = [
@@ -80,11 +82,14 @@ class LivePage:
 
     def admits(self, request: Request) -> bool:
         """Say whether who asks may open the page."""
-        return not refusal(request, self._mode, page=True)
+        return not self._refusal(request, page=True)
+
+    def _refusal(self, request: Request, *, page: bool) -> str:
+        return refusal(request, self._mode, page=page, hosts=self._hosts)
 
     def _route(self, path: str, handler: _Handler, *, page: bool = False) -> Route:
         async def guarded(request: Request) -> Response:
-            if reason := refusal(request, self._mode, page=page):
+            if reason := self._refusal(request, page=page):
                 return _error(403, reason)
             response = await handler(request)
             response.headers.update(HEADERS)

@@ -13,12 +13,15 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from gateway.access.guard import Access
+from gateway.access.interceptor import AccessInterceptor
 from gateway.flags import open_flags
 from gateway.live.live import Live
 from gateway.peers import Peers
 from gateway.recorder import Recorder
 from gateway.servicer import GatewayServicer
 from gateway.settings import GatewaySettings
+from gateway.streams import Streams
 from gateway.turns import Turns
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
@@ -201,6 +204,8 @@ class Gateway:
     readiness: Readiness
     sessions: SessionRegistry
     live: Live
+    access: Access
+    streams: Streams
     stub: GatewayServiceStub
     _spans: InMemorySpanExporter
 
@@ -223,7 +228,9 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     # A busy machine must not make lookups late.
     quiet = {"gateway_cache_timeout_ms": 2000, "gateway_voices_poll_s": 3600}
     settings = GatewaySettings(**{**quiet, **addresses, **limits})
-    peer_server, server = make_server(), make_server()
+    access = Access(settings, services.clock)
+    asked = (AccessInterceptor(access),) if access.on else ()
+    peer_server, server = make_server(), make_server(interceptors=asked)
     llm_pb2_grpc.add_LlmServiceServicer_to_server(services, peer_server)
     chunker_pb2_grpc.add_ChunkerServiceServicer_to_server(services, peer_server)
     tts_pb2_grpc.add_TtsServiceServicer_to_server(services, peer_server)
@@ -241,7 +248,8 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     flags = open_flags(settings, services.clock)
     live = Live(settings, recorder.record, peers, services.clock, "tested")
     turns = Turns(settings, peers, recorder, telemetry, services.clock, flags, live.overhear)
-    add_GatewayServiceServicer_to_server(GatewayServicer(turns, recorder, sessions), server)
+    streams = Streams(settings, services.clock)
+    add_GatewayServiceServicer_to_server(GatewayServicer(turns, recorder, sessions, streams), server)
     server.add_insecure_port(front)
     await peer_server.start()
     await server.start()
@@ -252,7 +260,9 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     try:
         async with open_channel(front) as channel:
             stub = GatewayServiceStub(channel)
-            yield Gateway(services, peers, turns, recorder, readiness, sessions, live, stub, exporter)
+            yield Gateway(
+                services, peers, turns, recorder, readiness, sessions, live, access, streams, stub, exporter
+            )
     finally:
         await server.stop(None)
         await sessions.join(timeout_s=1)

@@ -36,7 +36,8 @@ async def serving(
     """Run a gateway with its page; give it, its edge, and a client on this machine."""
     async with running_gateway(str(folder), services or Services(), **limits) as gateway:
         await gateway.serving()
-        page = LivePage(gateway.live, limits.get("gateway_live_page", "local"))
+        hosts = limits.get("gateway_live_hosts", ())
+        page = LivePage(gateway.live, limits.get("gateway_live_page", "local"), hosts)
         path = f"{folder}/http"
         edge = HttpEdge(
             gateway.turns, gateway.sessions, gateway.readiness, f"unix:{path}", lambda *_: None, page=page
@@ -138,8 +139,11 @@ async def test_pages_of_other_sites_get_no_figures(socket_folder: pathlib.Path) 
 
 
 async def test_an_open_page_is_for_everybody_but_tenants(socket_folder: pathlib.Path) -> None:
-    async with serving(socket_folder, gateway_live_page="open") as (_, _, http):
+    names = ("mesh.example",)
+    async with serving(socket_folder, gateway_live_page="open", gateway_live_hosts=names) as (_, _, http):
         assert (await http.get("/live", headers={"host": "mesh.example"})).status_code == 200
+        # A name that another site made to point here.
+        assert (await http.get("/live", headers={"host": "elsewhere.example"})).status_code == 403
         assert (await http.get("/live/api/turns", headers={"host": "mesh.example"})).status_code == 200
         assert (await http.get("/live/api/turns", headers={"x-voicemesh-tenant": "acme"})).status_code == 403
 

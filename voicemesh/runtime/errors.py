@@ -140,5 +140,23 @@ class UnknownTurnError(MeshError):
     reason = "UNKNOWN_TURN"
 
 
+class UnauthenticatedError(MeshError):
+    """Nobody knows who calls. The text is the same whatever is wrong with what was shown."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(MeshError):
+    """The caller is known, and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class TooManyCallsError(MeshError):
+    """Too many streams are open, or too many tokens were bad."""
+
+    reason = "TOO_MANY_CALLS"
+
+
 class SettingsError(Exception):
     """A setting is wrong; the text names the environment variable and what it may be."""

@@ -9,12 +9,13 @@ The same signal once more cuts the grace: calls that still run are cancelled at 
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import signal
 import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -91,6 +92,16 @@ class Runtime:
 class Hosted(ABC):
     """A service that `run()` can host."""
 
+    @property
+    def interceptors(self) -> Sequence[grpc.aio.ServerInterceptor]:  # type: ignore[type-arg]  # generic in stubs only
+        """What calls pass before any handler."""
+        return ()
+
+    @property
+    def server_options(self) -> Sequence[tuple[str, Any]]:
+        """Options of the server beside those that the whole mesh uses."""
+        return ()
+
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer to `server`."""
@@ -161,11 +172,17 @@ async def _serve(
     runtime = Runtime(
         service, readiness, Telemetry(service, content=loaded.trace_content), SystemClock(), metrics
     )
-    server = make_server(loaded.max_message_bytes, metrics=metrics)
     hosted = build(loaded, runtime)
+    server = make_server(
+        loaded.max_message_bytes,
+        metrics=metrics,
+        interceptors=hosted.interceptors,
+        own_options=hosted.server_options,
+    )
     hosted.register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(readiness), server)
-    if loaded.reflection:
+    # To strangers the contract is told only where somebody said so.
+    if loaded.reflection and (_is_local(listen) or "reflection" in loaded.model_fields_set):
         reflection.enable_server_reflection((full_name, health.NAME, reflection.SERVICE_NAME), server)
     try:
         port = server.add_insecure_port(listen)
@@ -271,6 +288,8 @@ def make_server(
     max_message_bytes: int = 4 * 1024 * 1024,
     *,
     metrics: Metrics | None = None,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in stubs only
+    own_options: Sequence[tuple[str, Any]] = (),
     ping_after_ms: int = 20_000,
     ping_timeout_ms: int = 5_000,
     least_ping_interval_ms: int = LEAST_PING_INTERVAL_MS,
@@ -279,7 +298,8 @@ def make_server(
 
     A peer that says nothing for `ping_after_ms` is pinged; one that does not answer that within
     `ping_timeout_ms` has vanished: its connection is closed and its calls end. One that pings more often
-    than every `least_ping_interval_ms` is sent away. Its calls are measured where `metrics` are on.
+    than every `least_ping_interval_ms` is sent away. Its calls are measured where `metrics` are on, and pass
+    `interceptors` before any handler.
     """
     options: list[tuple[str, Any]] = [
         # Without this a second process could bind the same port and take half of the calls.
@@ -297,10 +317,21 @@ def make_server(
         # GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS; its text is another.)
         ("grpc.http2.min_ping_interval_without_data_ms", least_ping_interval_ms),
         ("grpc.keepalive_permit_without_calls", 1),
+        *own_options,
     ]
     # Also where nothing is measured: what a call logs says by it which turn it is about.
     calls = CallInterceptor(metrics or Metrics.off())
-    return grpc.aio.server(interceptors=[calls, ErrorInterceptor()], options=options)
+    return grpc.aio.server(interceptors=[calls, *interceptors, ErrorInterceptor()], options=options)
+
+
+def _is_local(listen: str) -> bool:
+    """Say whether only this machine reaches an address."""
+    host = listen.rpartition(":")[0].strip("[]")
+    if listen.startswith("unix:") or host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def _complain_of_address(service: str, address: str, setting: str) -> None:

@@ -60,7 +60,7 @@ class ServerSettings(BaseSettings):
     trace_content: bool = False
     """Put the text of prompts, replies and chunks into traces, too: whoever sees these reads along."""
     reflection: bool = True
-    """Answer gRPC reflection."""
+    """Answer gRPC reflection; on an address that others reach, only where this is set to true."""
     exit_with_stdin: bool = False
     """Drain when standard input ends: set by a supervisor, so that nothing outlives it."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message as ProtoMessage
 
+from gateway.access.caller import Caller
 from gateway.callers import OutboxCaller
 from gateway.channel_log import ChannelLog
 from gateway.channels import Listener
@@ -28,7 +29,7 @@ class Reader:
         self, log: ChannelLog, cursor: int = 0, position_ms: float = 0.0, words: bool = True
     ) -> None:
         self.caller = OutboxCaller(response)
-        self.listener = Listener(None, self.caller, words=words)  # type: ignore[arg-type] # reads the log alone
+        self.listener = Listener(None, self.caller, Caller(), words=words)  # type: ignore[arg-type] # reads the log alone
         self.listener.begin(log, cursor, position_ms)
         self.task = asyncio.create_task(self.listener.run())
 

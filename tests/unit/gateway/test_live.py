@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.live.access import is_local_name
+from gateway.access.local import is_local_name
 from gateway.live.api import follow
 from gateway.live.audio import KeptAudio, span_of, wav_header
 from gateway.live.feed import Feed

@@ -284,6 +284,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A fault in the mesh; the trace id finds it in the logs. May be retried."""
     ERROR_REASON_VOICE_NOT_READY: _ErrorReason.ValueType  # 19
     """The voice is declared and still being loaded; RetryInfo says when to retry."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 22
+    """The call has no key or token, or none that is good; metadata `authorization: Bearer …` holds it. Do not
+    retry with the same.
+    """
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 23
+    """The key or token does not allow this; the message names the scope. Do not retry."""
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 24
+    """Cause of RESOURCE_EXHAUSTED: too many streams are open, or too many bad tokens came; RetryInfo says when
+    to retry.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons of failure: the name without its prefix is `google.rpc.ErrorInfo.reason`, with domain
@@ -330,6 +340,16 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 18
 """A fault in the mesh; the trace id finds it in the logs. May be retried."""
 ERROR_REASON_VOICE_NOT_READY: ErrorReason.ValueType  # 19
 """The voice is declared and still being loaded; RetryInfo says when to retry."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 22
+"""The call has no key or token, or none that is good; metadata `authorization: Bearer …` holds it. Do not
+retry with the same.
+"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 23
+"""The key or token does not allow this; the message names the scope. Do not retry."""
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 24
+"""Cause of RESOURCE_EXHAUSTED: too many streams are open, or too many bad tokens came; RetryInfo says when
+to retry.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

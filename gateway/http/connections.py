@@ -1,0 +1,150 @@
+"""HTTP connections that cost others nothing: few enough, and none that says or takes nothing for long.
+
+uvicorn waits for ever for a request that has begun, or never begins, and for a reader that stopped to read.
+
+    connected ── the request arrives, `request_s` at most ── answered, each part taken within `reader_s` ──┐
+        ^────────────────────────── kept open for uvicorn's few seconds ───────────────────────────────────┘
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from voicemesh.runtime.logs import get_logger
+
+_log = get_logger(__name__)
+_ARRIVING: Final = (h11.IDLE, h11.SEND_BODY)
+_TELL_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What connections may take."""
+
+    connections: int = 1_024
+    address_connections: int = 256
+    request_s: float = 30.0
+    reader_s: float = 60.0
+    """0: a reader may take for ever."""
+
+
+@dataclass(slots=True)
+class Connections:
+    """All of one server."""
+
+    limits: HttpLimits
+    total: int = 0
+    by_address: Counter[str] = field(default_factory=Counter)
+    cut: Counter[str] = field(default_factory=Counter)
+    """Those that were ended, by why; not told of yet."""
+    _telling: asyncio.TimerHandle | None = None
+
+    def enter(self, address: str) -> bool:
+        """Take one in; False where there is no place."""
+        if self.total >= self.limits.connections or (
+            address and self.by_address[address] >= self.limits.address_connections
+        ):
+            self.note("too many")
+            return False
+        self.total += 1
+        self.by_address[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Let one go."""
+        self.total -= 1
+        self.by_address[address] -= 1
+        if not self.by_address[address]:
+            del self.by_address[address]
+
+    def note(self, why: str) -> None:
+        """Count one that was ended, and tell of all such in a while."""
+        self.cut[why] += 1
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_TELL_S, self.tell)
+
+    def tell(self) -> None:
+        """Tell of those that were ended since the last time."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if self.cut:
+            _log.warning(
+                "HTTP connections were ended", **{why.replace(" ", "_"): n for why, n in self.cut.items()}
+            )
+            self.cut.clear()
+
+
+class GuardedConnection(H11Protocol):
+    """uvicorn's connection, with limits."""
+
+    def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._all = connections
+        self._address = ""
+        self._inside = False
+        self._arrival: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take it in, or end it at once."""
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._inside = self._all.enter(self._address)
+        if self._inside:
+            self._await_request()
+        else:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let it go."""
+        self._arrived()
+        self.resume_writing()
+        if self._inside:
+            self._inside = False
+            self._all.leave(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
+        super().data_received(data)
+        if self.conn.their_state not in _ARRIVING:
+            self._arrived()
+        elif self._arrival is None:
+            self._await_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request for as long as uvicorn does."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE:
+            self._arrived()
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not read as fast as it is sent to."""
+        super().pause_writing()
+        if self._stall is None and self._all.limits.reader_s:
+            self._stall = self.loop.call_later(self._all.limits.reader_s, self._cut, "slow readers")
+
+    def resume_writing(self) -> None:
+        """Note that it has read."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        super().resume_writing()
+
+    def _await_request(self) -> None:
+        self._arrival = self.loop.call_later(self._all.limits.request_s, self._cut, "slow requests")
+
+    def _arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _cut(self, why: str) -> None:
+        self._all.note(why)
+        self.transport.abort()
