@@ -33,7 +33,7 @@ class Gateway(Hosted):
     """Puts the gateway together."""
 
     def __init__(self, settings: GatewaySettings, runtime: Runtime) -> None:
-        self._peers = Peers(settings, runtime.readiness, runtime.clock, runtime.metrics)
+        self._peers = Peers(settings, runtime.readiness, runtime.clock, runtime.metrics, runtime.tls)
         self._flags = open_flags(settings, runtime.clock)
         observe_breakers(
             runtime.metrics,
@@ -65,6 +65,9 @@ class Gateway(Hosted):
         self._watching: asyncio.Task[None] | None = None
         self._http: HttpEdge | None = None
         if settings.http_enabled:
+            context = runtime.tls.http_context(settings.gateway_tls_min)
+            if context is None:
+                runtime.tls.warn_of_plain_text(settings.http_listen, "VOICEMESH_HTTP_LISTEN")
             self._http = HttpEdge(
                 self._turns,
                 runtime.sessions,
@@ -80,6 +83,7 @@ class Gateway(Hosted):
                     settings.http_request_s,
                     settings.gateway_slow_reader_s,
                 ),
+                tls=context,
             )
 
     @property

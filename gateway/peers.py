@@ -32,6 +32,7 @@ from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.retry_budget import Retries
 from voicemesh.runtime.server import Readiness
 from voicemesh.runtime.streams import Outbox
+from voicemesh.runtime.tls import ProcessTls
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 _log = get_logger(__name__)
@@ -65,10 +66,15 @@ class Peers:
         readiness: Readiness,
         clock: Clock,
         metrics: Metrics | None = None,
+        tls: ProcessTls | None = None,
     ) -> None:
         self._readiness = readiness
         self._channels = {
-            name: open_channel(address, max_message_bytes=settings.max_message_bytes)
+            name: open_channel(
+                address,
+                max_message_bytes=settings.max_message_bytes,
+                credentials=tls.peer(name) if tls is not None else None,
+            )
             for name, address in (
                 ("llm", settings.llm_addr),
                 ("chunker", settings.chunker_addr),
@@ -175,6 +181,10 @@ class Peers:
                         break  # it says that it serves and does not answer: watch it anew
             except grpc.aio.AioRpcError as error:
                 _log.info("peer lost", peer=name, code=error.code().name)
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                continue  # not we: its channel made way for one with new certificates
             finally:
                 call.cancel()
             await self._heard(name, serving=False)

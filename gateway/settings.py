@@ -13,6 +13,7 @@ from gateway.access.local import is_local_name
 from gateway.prices import SpeechPrice, TextPrice
 from voicemesh import tenant
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
+from voicemesh.runtime.tls_files import TlsFiles
 
 _GONE: Final = {
     "VOICEMESH_PRICE_INPUT_USD_PER_MTOK": "VOICEMESH_PRICES_LLM",
@@ -47,6 +48,14 @@ class GatewaySettings(ServerSettings):
     """Where callers reach the gateway over HTTP."""
     http_enabled: bool = True
     """Answer HTTP at all."""
+    gateway_tls_cert: str = ""
+    """A PEM file with the certificate that callers see, over gRPC and HTTP; empty: plain text."""
+    gateway_tls_key: str = ""
+    """A PEM file with its private key."""
+    gateway_tls_client_ca: str = ""
+    """A PEM file with authorities: callers must show a certificate of one of them. Empty: they need none."""
+    gateway_tls_min: Literal["1.2", "1.3"] = "1.2"
+    """Lowest version of TLS over HTTP. Over gRPC it is 1.2, which Python's gRPC cannot change."""
     llm_addr: str = "127.0.0.1:50051"
     """Where the LLM service is: any gRPC target."""
     chunker_addr: str = "127.0.0.1:50052"
@@ -215,6 +224,18 @@ class GatewaySettings(ServerSettings):
             raise ValueError(
                 "VOICEMESH_GATEWAY_JWT_JWKS: must begin with https://: who changes keys on their way is in"
             )
+
+    @property
+    def edge_tls_files(self) -> TlsFiles:
+        """Where the certificates of the edge are."""
+        return TlsFiles(
+            self.gateway_tls_cert,
+            self.gateway_tls_key,
+            self.gateway_tls_client_ca,
+            "VOICEMESH_GATEWAY_TLS_CERT",
+            "VOICEMESH_GATEWAY_TLS_KEY",
+            "VOICEMESH_GATEWAY_TLS_CLIENT_CA",
+        )
 
     @cached_property
     def system_prompts(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import pathlib
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -71,6 +72,7 @@ class HttpEdge:
         page: The live page; None where there is none.
         access: Lets callers in; None: nobody is asked for a key.
         limits: What connections may take.
+        tls: With what it is spoken; None: plain text.
 
     """
 
@@ -85,6 +87,7 @@ class HttpEdge:
         page: LivePage | None = None,
         access: Access | None = None,
         limits: HttpLimits = _LIMITS,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._fail = fail
         self._turns = turns
@@ -116,6 +119,8 @@ class HttpEdge:
             lifespan="off",
             ws="none",
         )
+        config.load()
+        config.ssl = tls
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 

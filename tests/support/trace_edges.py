@@ -7,14 +7,11 @@ from dataclasses import dataclass, field
 from tests.support.otlp import ReceivedSpan
 from voicemesh.client import TurnReport
 from voicemesh.runtime import trace_names as names
+from voicemesh.runtime.permissions import CHUNK, EXCHANGE, GENERATE, SYNTHESIZE
 
 GATEWAY, LLM, CHUNKER, TTS, CACHE = (
     f"voicemesh-{name}" for name in ("gateway", "llm", "chunker", "tts", "cache")
 )
-GENERATE = "voicemesh.llm.v1.LlmService/Generate"
-CHUNK = "voicemesh.chunker.v1.ChunkerService/Chunk"
-SYNTHESIZE = "voicemesh.tts.v1.TtsService/Synthesize"
-EXCHANGE = "voicemesh.cache.v1.CacheService/Exchange"
 
 Node = tuple[str, str]
 """Service and span."""

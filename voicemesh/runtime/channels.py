@@ -4,6 +4,9 @@ from typing import Any
 
 import grpc
 
+from voicemesh.runtime.rotating import RotatingChannel
+from voicemesh.runtime.tls import PeerCredentials
+
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Pings find dead peers on idle channels; servers of the mesh accept them at this rate. The second
     # timeout is for a process that hangs, and would be a minute.
@@ -21,14 +24,22 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 
-def open_channel(target: str, *, max_message_bytes: int = 4 * 1024 * 1024) -> grpc.aio.Channel:
+def open_channel(
+    target: str, *, max_message_bytes: int = 4 * 1024 * 1024, credentials: PeerCredentials | None = None
+) -> grpc.aio.Channel:
     """Open a channel to a service of the mesh.
 
     `target` is anything that gRPC resolves: `HOST:PORT`, `dns:///name:port`, `unix:PATH`. The
-    connection is made in the background; close the channel when done.
+    connection is made in the background; close the channel when done. With `credentials` it is made over
+    TLS, and follows the files that they are from.
     """
-    limits = (("grpc.max_receive_message_length", max_message_bytes),)
-    return grpc.aio.insecure_channel(target, options=_OPTIONS + limits)
+    options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes))
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    options += credentials.options(target)
+    channel = RotatingChannel(lambda: grpc.aio.secure_channel(target, credentials.now(), options=options))
+    credentials.certificates.subscribe(channel.rotate)
+    return channel
 
 
 def remaining_s(context: Any, at_most_s: float | None = None) -> float | None:

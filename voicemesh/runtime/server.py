@@ -9,7 +9,6 @@ The same signal once more cuts the grace: calls that still run are cancelled at 
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import signal
 import stat
@@ -33,6 +32,7 @@ from voicemesh.runtime.process_metrics import ProcessMetrics
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.settings import ServerSettings
 from voicemesh.runtime.telemetry import Telemetry
+from voicemesh.runtime.tls import ProcessTls, is_local
 
 __all__ = ["Hosted", "Readiness", "Runtime", "make_server", "run"]
 
@@ -58,6 +58,7 @@ class Runtime:
         telemetry: Makes spans.
         metrics: Counts and measures; does nothing where nobody asked for it.
         clock: The machine's.
+        tls: Its certificates; nothing where it speaks plain text.
         sessions: Holds the tasks of calls; joined before `Hosted.close`.
         failed: Set by `fail`.
 
@@ -70,11 +71,13 @@ class Runtime:
         telemetry: Telemetry,
         clock: Clock,
         metrics: Metrics | None = None,
+        tls: ProcessTls | None = None,
     ) -> None:
         self.service = service
         self.readiness = readiness
         self.telemetry = telemetry
         self.metrics = metrics or Metrics.off()
+        self.tls = tls or ProcessTls(service, ServerSettings.model_construct())
         self.clock = clock
         self.sessions = SessionRegistry()
         self.failed = asyncio.Event()
@@ -169,23 +172,24 @@ async def _serve(
     signals = _Signals(exit_with_stdin=loaded.exit_with_stdin)
     readiness = Readiness(full_name)
     metrics = make_metrics(service, scraped=bool(metrics_listen))
+    tls = ProcessTls(service, loaded, metrics)
     runtime = Runtime(
-        service, readiness, Telemetry(service, content=loaded.trace_content), SystemClock(), metrics
+        service, readiness, Telemetry(service, content=loaded.trace_content), SystemClock(), metrics, tls
     )
     hosted = build(loaded, runtime)
     server = make_server(
         loaded.max_message_bytes,
         metrics=metrics,
-        interceptors=hosted.interceptors,
+        interceptors=(*tls.interceptors, *hosted.interceptors),
         own_options=hosted.server_options,
     )
     hosted.register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(readiness), server)
     # To strangers the contract is told only where somebody said so.
-    if loaded.reflection and (_is_local(listen) or "reflection" in loaded.model_fields_set):
+    if loaded.reflection and (is_local(listen) or "reflection" in loaded.model_fields_set):
         reflection.enable_server_reflection((full_name, health.NAME, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(listen)
+        port = tls.bind(server, listen)
     except RuntimeError:
         _complain_of_address(service, listen, "LISTEN")
         return EXIT_ADDRESS
@@ -205,6 +209,7 @@ async def _serve(
         _log.info("metrics", address=metrics.scraping.address)
     own = ProcessMetrics(metrics)
     own.start()
+    tls.start()
     exit_status = EXIT_FAILED
     try:
         exit_status = await _until_stopped(service, hosted, runtime, signals)
@@ -212,6 +217,7 @@ async def _serve(
         if not await _end(hosted, runtime, server, signals, loaded.drain_grace_s):
             exit_status = exit_status or EXIT_FAILED
         own.stop()
+        await tls.stop()
         await asyncio.gather(runtime.telemetry.flush(), metrics.flush())
         _log.info("stopped", exit_status=exit_status)
     return exit_status
@@ -322,16 +328,6 @@ def make_server(
     # Also where nothing is measured: what a call logs says by it which turn it is about.
     calls = CallInterceptor(metrics or Metrics.off())
     return grpc.aio.server(interceptors=[calls, *interceptors, ErrorInterceptor()], options=options)
-
-
-def _is_local(listen: str) -> bool:
-    """Say whether only this machine reaches an address."""
-    host = listen.rpartition(":")[0].strip("[]")
-    if listen.startswith("unix:") or host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _complain_of_address(service: str, address: str, setting: str) -> None:

@@ -5,14 +5,15 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as JsonSettingsError
 
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.known_settings import KNOWN
+from voicemesh.runtime.tls_files import TlsFiles
 
 PREFIX: Final = "VOICEMESH_"
 _PASSWORD: Final = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
@@ -32,6 +33,12 @@ def _check_address(value: str) -> str:
 def _check_trace_url(value: str) -> str:
     if value and ("{trace_id}" not in value or not value.startswith(("http://", "https://"))):
         raise ValueError("must begin with http:// or https:// and have {trace_id} in it")
+    return value
+
+
+def _check_identity(value: str) -> str:
+    if value.count("{service}") != 1:
+        raise ValueError("must have {service} in it once, as in spiffe://example.org/voicemesh/{service}")
     return value
 
 
@@ -63,6 +70,43 @@ class ServerSettings(BaseSettings):
     """Answer gRPC reflection; on an address that others reach, only where this is set to true."""
     exit_with_stdin: bool = False
     """Drain when standard input ends: set by a supervisor, so that nothing outlives it."""
+    tls_ca: str = ""
+    """A PEM file with the authorities whose certificates are believed inside the mesh; see docs/tls.md."""
+    tls_cert: str = ""
+    """A PEM file with the certificate of this process inside the mesh. Empty: services speak plain text."""
+    tls_key: str = ""
+    """A PEM file with its private key."""
+    tls_clients: Literal["authorized", "any", "off"] = "authorized"
+    """Who may call a service over TLS: whose certificate names who may call the method; `any` with a
+    certificate of `VOICEMESH_TLS_CA`; or everyone, without one (`off`)."""
+    tls_identity: Annotated[str, AfterValidator(_check_identity)] = (
+        "spiffe://cluster.local/voicemesh/{service}"
+    )
+    """The URI or DNS name in a certificate that says whose it is: `{service}` is gateway, llm, chunker, tts,
+    cache or operator."""
+    tls_server_name: str = ""
+    """The name that a service's certificate must have, as `{service}.voicemesh`; empty: the host of its
+    address."""
+    tls_reload_s: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
+    """How often certificate files are looked at for a change."""
+    allow_plaintext: bool = False
+    """Do not warn where other machines reach a port without TLS: something else encrypts."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        self.tls_files.check_pair()
+        self.edge_tls_files.check_pair()
+        return self
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """Where the certificates of the mesh's inside are."""
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca)
+
+    @property
+    def edge_tls_files(self) -> TlsFiles:
+        """Where the certificates of the edge are; only the gateway has one."""
+        return TlsFiles()
 
 
 S = TypeVar("S", bound=ServerSettings)
