@@ -1,24 +1,14 @@
 """A mesh that speaks mutual TLS everywhere, and TLS at its edge."""
 
-import asyncio
-import contextlib
 import shutil
-import ssl
 import tempfile
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import grpc
-import pytest
 import pytest_asyncio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.certificates import Authority
 from tests.support.mesh import SERVICES, Mesh, Own, running_mesh_with
-from voicemesh.client import VoiceMesh, VoiceMeshError
-from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 GUARD_S = 60.0
 

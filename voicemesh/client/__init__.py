@@ -38,6 +38,7 @@ from voicemesh.client.report import TurnReport
 from voicemesh.client.turn import Recording, Turn
 from voicemesh.client.usage import Cost, UsageTotals
 from voicemesh.client.wav import write_wav
+from voicemesh.tls import Tls
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -59,6 +60,7 @@ __all__ = [
     "SpeechOptions",
     "TextDelta",
     "TextRun",
+    "Tls",
     "Turn",
     "TurnEnded",
     "TurnList",

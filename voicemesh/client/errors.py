@@ -16,6 +16,13 @@ UNREACHABLE: Final = "SERVICE_UNAVAILABLE"
 DRAINING: Final = "DRAINING"
 """Reason of a refusal by a process that is about to stop."""
 
+_HANDSHAKES: Final = {
+    "WRONG_VERSION_NUMBER": "it speaks plain text, and the caller TLS",
+    "Hostname Verification Check failed": "its certificate has another name",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not believed",
+}
+"""What gRPC 1.85 says of a handshake that failed, and what that means."""
+
 
 class VoiceMeshError(Exception):
     """A turn or a call failed.
@@ -30,6 +37,7 @@ class VoiceMeshError(Exception):
         reached: False where the mesh could not be reached, or the connection to it was lost.
         heard_ms: Of a turn whose gateway was lost behind its first frame: how much of it a player that
             started at that frame has played, in milliseconds; None of all else.
+        tls: True where it was not, because the two sides do not agree about TLS; `message` says how.
         report: The account of the turn up to the failure; None where it was no turn that failed.
 
     """
@@ -44,6 +52,7 @@ class VoiceMeshError(Exception):
         *,
         reached: bool = True,
         retried_by: str = "",
+        tls: bool = False,
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.code = code
@@ -54,6 +63,7 @@ class VoiceMeshError(Exception):
         self.reached = reached
         self.retried_by = retried_by
         self.heard_ms: int | None = None
+        self.tls = tls
         self.report: TurnReport | None = None
 
     def copy(self) -> "VoiceMeshError":
@@ -66,6 +76,7 @@ class VoiceMeshError(Exception):
             self.field,
             reached=self.reached,
             retried_by=self.retried_by,
+            tls=self.tls,
         )
 
 
@@ -97,16 +108,25 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:
             return from_status(status_pb2.Status.FromString(bytes(value)))
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
-        return unreachable(address)
+        return unreachable(address, _of_tls(error.details() or ""))
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return VoiceMeshError(code.name, code.name, f"the mesh at {address} did not answer in time")
     return VoiceMeshError(code.name, "INTERNAL", error.details() or f"the call failed ({code.name})")
 
 
-def unreachable(address: str) -> VoiceMeshError:
-    """Return the failure of having no connection to the mesh at `address`."""
-    message = f"cannot reach the mesh at {address}"
-    return VoiceMeshError("UNAVAILABLE", UNREACHABLE, message, 1000, reached=False)
+def unreachable(address: str, why: str = "") -> VoiceMeshError:
+    """Return the failure of having no connection to the mesh at `address`.
+
+    `why` is what is wrong about TLS, "" where that is not the reason. Then it helps nobody to try again.
+    """
+    message = f"cannot reach the mesh at {address}" + (f": {why}" if why else "")
+    after_ms = None if why else 1000
+    return VoiceMeshError("UNAVAILABLE", UNREACHABLE, message, after_ms, reached=False, tls=bool(why))
+
+
+def _of_tls(details: str) -> str:
+    """Return what gRPC's text means where a handshake has failed, "" where none has."""
+    return next((meaning for part, meaning in _HANDSHAKES.items() if part in details), "")
 
 
 def lost(address: str) -> VoiceMeshError:

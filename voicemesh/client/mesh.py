@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import grpc
 
 from voicemesh.client.conversation import Conversation, Metadata, end_call, new_turn_id
+from voicemesh.client.diagnosis import why_not_reached
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, unreachable
 from voicemesh.client.events import (
     AudioFormat,
@@ -37,6 +38,7 @@ from voicemesh.client.usage import UsageTotals, totals_from_proto
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
 from voicemesh.tenant import METADATA_KEY, problem
+from voicemesh.tls import Tls
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50050"
 
@@ -100,14 +102,15 @@ class VoiceMesh:
             gateways a list, or a text with commas. The first is asked until it is lost, then the next.
         tenant: Whose calls they are: sessions, channels and what is cached are each tenant's own. At most 64
             ASCII letters, digits, '.', '_' and '-'; "" for the tenant without a name. The mesh believes it.
-        credentials: Channel credentials; None for a connection without TLS.
+        tls: How TLS is spoken; None for plain text.
+        credentials: Channel credentials of one's own, instead.
         clock: Monotonic nanoseconds, for the times that the caller observes.
         asks_again: How often a turn is asked again at another gateway, where one was lost before the turn's
             first frame; 0 for never.
         stall_s: After so many seconds without an answer to a ping, while a call is open, a gateway counts as
             lost. At least 0.5; more for a network that is often silent for a second.
 
-    Raises ValueError for what cannot be.
+    Raises ValueError for what cannot be, also in the files of `tls`.
 
     """
 
@@ -116,6 +119,7 @@ class VoiceMesh:
         address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         tenant: str = "",
+        tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         clock: Clock = monotonic_ns,
         asks_again: int = 2,
@@ -132,7 +136,10 @@ class VoiceMesh:
         self.address = ",".join(self._addresses)
         self._asks_again = asks_again
         self._stall_s = stall_s
-        self._credentials = credentials
+        if tls is not None and credentials is not None:
+            raise ValueError("tls, credentials: give one of them")
+        self._tls = tls
+        self._credentials = tls.credentials() if tls is not None else credentials
         self._clock = clock
         self._gateways: Gateways | None = None
         self._open: set[Any] = set()
@@ -148,6 +155,8 @@ class VoiceMesh:
         options = channel_options(self._stall_s)
         if self._credentials is None:
             return grpc.aio.insecure_channel(address, options=options)
+        if self._tls is not None:
+            options += self._tls.options(address)
         return grpc.aio.secure_channel(address, self._credentials, options=options)
 
     async def __aexit__(
@@ -179,7 +188,10 @@ class VoiceMesh:
             if await gateway.connected(timeout_s):
                 return
             gateways.lost(gateway)
-        raise unreachable(self.address)
+        # Credentials of the caller's own cannot be looked into.
+        known = self._tls is not None or self._credentials is None
+        first = self._addresses[0]
+        raise unreachable(self.address, await why_not_reached(first, self._tls) if known else "")
 
     def converse(
         self,
