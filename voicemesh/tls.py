@@ -55,7 +55,7 @@ class Tls:
         if bool(self.cert) != bool(self.key):
             given, missing = ("cert", "key") if self.cert else ("key", "cert")
             raise ValueError(
-                f"{missing}: is not given, and {given} is: a certificate and its key go together"
+                f"{missing}: is missing, and {given} is given: a certificate and its key go together"
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:

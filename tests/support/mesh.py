@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.delaying_proxy import DelayingProxy, delaying_proxy
 from tests.support.warm import MESH, Running, warm
+from voicemesh.tls import Tls
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
@@ -88,6 +89,7 @@ class Mesh:
         processes: By name.
         own: What single processes have beside that; looked at when they are started.
         proxies: What stands between the gateway and a process, by process.
+        tls: How a service is spoken to over TLS, by service; one that is missing is spoken to in plain text.
 
     """
 
@@ -103,6 +105,7 @@ class Mesh:
         self.processes: dict[str, MeshProcess] = {}
         self.own: Mapping[str, Own] = {}
         self.proxies: dict[str, DelayingProxy] = {}
+        self.tls: Mapping[str, Tls] = {}
         self.names = (*(name for name in SERVICES if name != "gateway"), *replicas, "gateway")
         proxied = frozenset(proxied)
         paths = {name: self.proxy_path(name) if name in proxied else self.path(name) for name in self.names}
@@ -134,6 +137,14 @@ class Mesh:
     def address(self, name: str) -> str:
         """Return where a process listens."""
         return f"unix:{self.path(name)}"
+
+    def channel(self, name: str) -> grpc.aio.Channel:
+        """Open a channel to a process, which finds it soon after it has begun to listen."""
+        tls = self.tls.get(service_of(name))
+        if tls is None:
+            return grpc.aio.insecure_channel(self.address(name), options=_AT_ONCE)
+        options = (*_AT_ONCE, *tls.options(self.address(name)))
+        return grpc.aio.secure_channel(self.address(name), tls.credentials(), options=options)
 
     async def start(self, *names: str) -> None:
         """Start some processes (all, if none is named) and wait until they are SERVING.
@@ -173,7 +184,7 @@ class Mesh:
         """Wait until a process says SERVING, or the contrary."""
         wanted = health_pb2.HealthCheckResponse.SERVING
         process = self.processes[name]
-        async with grpc.aio.insecure_channel(self.address(name), options=_AT_ONCE) as channel:
+        async with self.channel(name) as channel:
             call = health_pb2_grpc.HealthStub(channel).Watch(
                 health_pb2.HealthCheckRequest(), wait_for_ready=True
             )
@@ -225,17 +236,18 @@ async def running_mesh_with(
     own: Mapping[str, Own] | None = None,
     proxied: Iterable[str] = (),
     replicas: Iterable[str] = (),
+    tls: Mapping[str, Tls] | None = None,
 ) -> AsyncIterator[Mesh]:
     """Run a mesh; `environment` are variables of every process, `own` is what single ones have beside it.
 
     Between the gateway and each process of `proxied` stands a proxy that can hold back its answers.
-    `replicas` are further processes, such as `tts-b`.
+    `replicas` are further processes, such as `tts-b`. `tls` is how services are spoken to that speak TLS.
     """
     # Not pytest's tmp_path: the path of a socket has 107 bytes at most.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-"))
     proxied = tuple(proxied)
     mesh = Mesh(folder, dict(environment), replicas=replicas, proxied=proxied)
-    mesh.own = own or {}
+    mesh.own, mesh.tls = own or {}, tls or {}
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for name in proxied:
