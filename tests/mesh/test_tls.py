@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.support.certificates import Authority
 from tests.support.mesh import SERVICES, Mesh, Own, running_mesh_with
-from voicemesh.client import Tls, Turn, VoiceMesh, VoiceMeshError
+from voicemesh.client import SpeechOptions, Tls, Turn, VoiceMesh, VoiceMeshError
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -137,25 +137,31 @@ async def test_every_certificate_is_replaced_while_turns_go_on(guarded: Guarded)
         report = (await turn.collect()).report
         assert (report.outcome, report.degraded) == ("completed", ())
 
+    async def words(change: Callable[[], None], times: int) -> AsyncIterator[str]:
+        """Begin, have certificates changed in the middle, go on."""
+        yield "One and two, "
+        change()
+        await _reloaded(mesh, times)
+        yield "three and four."
+
+    def issue() -> None:
+        for name in SERVICES:
+            new.issue(name, dns=(f"{name}.voicemesh", "localhost"))
+
+    def forget() -> None:
+        inside.path.write_bytes(new.path.read_bytes())
+
+    def add() -> None:
+        inside.path.write_bytes(inside.path.read_bytes() + new.path.read_bytes())
+
     async with (
         asyncio.timeout(GUARD_S),
         guarded.client(guarded.caller) as client,
-        client.converse(reply_cache=False) as conversation,
+        client.converse(reply_cache=False, speech=SpeechOptions(max_lead_ms=0)) as conversation,
     ):
-        turn = await conversation.ask("What is a lighthouse for?")
-        inside.path.write_bytes(inside.path.read_bytes() + new.path.read_bytes())
-        await _reloaded(mesh, 1)
-        await spoken(turn)
-        turn = await conversation.ask("Why is the sky blue?")
-        for name in SERVICES:
-            new.issue(name, dns=(f"{name}.voicemesh", "localhost"))
-        await _reloaded(mesh, 2)
-        await spoken(turn)
-        turn = await conversation.ask("Who keeps one?")
-        inside.path.write_bytes(new.path.read_bytes())
-        await _reloaded(mesh, 3)
-        await spoken(turn)
-        await spoken(await conversation.ask("And who pays for it?"))
+        for times, change in enumerate((add, issue, forget), 1):
+            await spoken(await conversation.say(words(change, times)))
+        await spoken(await conversation.ask("Who keeps a lighthouse?"))
     # The connections were replaced, and the gateway served all the time.
     assert not [
         line for line in mesh.processes["gateway"].logs if line["event"] in ("not serving", "peer lost")
