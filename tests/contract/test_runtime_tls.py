@@ -30,11 +30,11 @@ from voicemesh.runtime.tls_files import TlsFiles
 from voicemesh.runtime.tls_reload import Certificates
 
 GUARD_S = 30.0
-CODEC = (StringValue.FromString, StringValue.SerializeToString)
+CODEC: Any = (StringValue.FromString, StringValue.SerializeToString)
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 
-class Echo(grpc.GenericRpcHandler):
+class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in stubs only
     """Answers what it is sent, as the methods of the cache are kinds of calls."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
@@ -99,18 +99,21 @@ async def calling(
 
 async def asked(channel: grpc.aio.Channel, method: str = CACHE_STATS, request: str = "hello") -> str:
     call: Any = channel.unary_unary(f"/{method}", *reversed(CODEC))
-    return (await call(StringValue(value=request), timeout=GUARD_S)).value
+    answer: StringValue = await call(StringValue(value=request), timeout=GUARD_S)
+    return answer.value
 
 
 class Stream:
     """A stream of words."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.call: Any = channel.stream_stream(f"/{EXCHANGE}", *reversed(CODEC))()
+        begin: Any = channel.stream_stream(f"/{EXCHANGE}", *reversed(CODEC))
+        self.call = begin()
 
     async def says(self, word: str) -> str:
         await self.call.write(StringValue(value=word))
-        return (await self.call.read()).value
+        answer: StringValue = await self.call.read()
+        return answer.value
 
 
 async def failure(channel: grpc.aio.Channel, method: str = CACHE_STATS) -> grpc.aio.AioRpcError:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.certificates import Authority
 from tests.support.mesh import SERVICES, Mesh, Own, running_mesh_with
@@ -101,17 +102,17 @@ async def test_no_service_is_reached_without_a_certificate(guarded: Guarded, ser
         grpc.aio.secure_channel(address, bare.credentials(), options=bare.options(address)),
     ):
         async with opened as channel:
-            call: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check: Any = health_pb2_grpc.HealthStub(channel).Check
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await call(b"", timeout=GUARD_S)
+                await check(health_pb2.HealthCheckRequest(), timeout=GUARD_S)
             assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_an_operator_looks_at_the_pools_and_speaks_to_nobody(guarded: Guarded) -> None:
     async with guarded.mesh.channel("tts") as channel:
-        stub = tts_pb2_grpc.TtsServiceStub(channel)
+        stub: Any = tts_pb2_grpc.TtsServiceStub(channel)
         assert (await stub.GetPoolStats(tts_pb2.GetPoolStatsRequest(), timeout=GUARD_S)).pools
-        call: Any = stub.Synthesize(timeout=GUARD_S)
+        call = stub.Synthesize(timeout=GUARD_S)
         assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "voicemesh/operator" in await call.details()
 

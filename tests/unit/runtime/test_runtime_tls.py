@@ -121,7 +121,10 @@ def tls(service: str, **settings: Any) -> ProcessTls:
 def test_without_settings_all_is_plain_text() -> None:
     for service in ("gateway", "llm"):
         plain = tls(service)
-        assert plain.mesh is plain.listening is plain.peer("tts") is plain.http_context("1.2") is None
+        assert plain.mesh is None
+        assert plain.listening is None
+        assert plain.peer("tts") is None
+        assert plain.http_context("1.2") is None
         assert not plain.interceptors
 
 
