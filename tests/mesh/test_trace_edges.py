@@ -18,14 +18,10 @@ from tests.support.otlp import OtlpReceiver, ReceivedSpan, otlp_receiver
 from tests.support.redis_server import redis_server
 from tests.support.trace_edges import (
     CACHE,
-    CHUNK,
     CHUNKER,
-    EXCHANGE,
     GATEWAY,
-    GENERATE,
     LLM,
     LOOKED,
-    SYNTHESIZE,
     TTS,
     TURN,
     Edge,
@@ -38,6 +34,7 @@ from tests.support.trace_edges import (
 )
 from voicemesh.client import Frame, SpeechOptions, TurnReport, VoiceMesh, VoiceMeshError
 from voicemesh.runtime import trace_names as names
+from voicemesh.runtime.permissions import CHUNK, EXCHANGE, GENERATE, SYNTHESIZE
 
 ASKED = asked("large")
 SECOND = (((LLM, GENERATE), (LLM, "chat small")), ((LLM, "chat small"), (LLM, "POST")))
