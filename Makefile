@@ -76,6 +76,10 @@ search: $(VENV)/.setup $(VENV)/.test ## Look for new examples that break a prope
 soak: $(VENV)/.setup $(VENV)/.test ## Load a mesh of two of each and break it for so long: make soak MINUTES=60
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.setup $(VENV)/.test ## Send every service what nobody would: make fuzz ARGS="--service tts --messages 100000"
+	$(BIN)/python -m tools.fuzz $(ARGS)
+
 # Two at least: many tests wait for other processes.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from gateway import tenancy
@@ -74,8 +73,6 @@ class Conversation:
             if self._floor is not None:
                 self._floor.half_closed(self._member)
             await self._finish()
-        except DecodeError:
-            self._break_off(InvalidFieldError("request", "is no message of this contract"))
         except MeshError as error:
             # grpc.aio replaces the status by "Internal error from Core" where a caller's write meets a call
             # that has just ended: what the caller sends right behind may land first.

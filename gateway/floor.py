@@ -272,6 +272,7 @@ class Floor:
             remembered=self._history,
             new_session=not self._known_session,
             draft=draft,
+            turn_id_field="text.turn_id" if prompt is None else "prompt.turn_id",
         )
         choice = await self._choose(words=prompt is None)
         self.speech = choice.speech

@@ -16,6 +16,7 @@ from voicemesh.tts.v1 import tts_pb2
 
 _MAX_NAME_CHARS = 200
 _MAX_STOPS = 4
+_MAX_STOP_CHARS = 256
 _MAX_TAGS = 8
 _MAX_TAG_CHARS = 128
 
@@ -156,8 +157,9 @@ def text_choice(configure: pb.Configure, settings: GatewaySettings) -> TextChoic
     _check_range("max_tokens", parameters, 1, 1_000_000)
     _check_range("temperature", parameters, 0, 2)
     _check_range("top_p", parameters, 0, 1)
-    if len(parameters.stop) > _MAX_STOPS:
-        raise InvalidFieldError("configure.parameters.stop", f"at most {_MAX_STOPS} texts are taken")
+    if parameters.HasField("top_p") and not parameters.top_p:
+        raise InvalidFieldError("configure.parameters.top_p", "must be above 0")
+    _check_stops(parameters.stop)
     return TextChoice(
         system_prompt=configure.system_prompt,
         prompt_variant="" if configure.system_prompt else variant or settings.gateway_prompt_variant,
@@ -165,6 +167,17 @@ def text_choice(configure: pb.Configure, settings: GatewaySettings) -> TextChoic
         parameters=parameters,
         reply_cache=not configure.bypass_reply_cache,
     )
+
+
+def _check_stops(stops: Sequence[str]) -> None:
+    if len(stops) > _MAX_STOPS:
+        raise InvalidFieldError("configure.parameters.stop", f"at most {_MAX_STOPS} texts are taken")
+    for number, stop in enumerate(stops):
+        if not 1 <= len(stop) <= _MAX_STOP_CHARS:
+            raise InvalidFieldError(
+                f"configure.parameters.stop[{number}]",
+                f"has {len(stop)} characters; 1 to {_MAX_STOP_CHARS} are taken",
+            )
 
 
 def _check_range(name: str, parameters: common_pb2.GenerationParameters, low: float, high: float) -> None:

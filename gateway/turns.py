@@ -46,6 +46,8 @@ class TurnRequest:
     """How much longer than a listener it can wait for an engine."""
     warms: bool = False
     """Its audio is to be kept for others: nobody hears it."""
+    turn_id_field: str = "turn_id"
+    """Where the caller named it."""
 
 
 class Turns:
@@ -122,7 +124,9 @@ class Turns:
                 f"all {self.settings.gateway_max_turns} places for turns are taken", retry_after_ms=_RETRY_MS
             )
         if len(request.turn_id) > MAX_TURN_ID_CHARS:
-            raise InvalidFieldError("turn_id", f"at most {MAX_TURN_ID_CHARS} characters are taken")
+            raise InvalidFieldError(
+                request.turn_id_field, f"at most {MAX_TURN_ID_CHARS} characters are taken"
+            )
         answerer = self.peers.answerer(text.model)
         budget = self._budget(text, answerer)
         variant = ""

@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
 from services.llm.core.call import Call, LlmCore
 from services.llm.metrics import LlmMetrics
 from services.llm.tracing import CallSpan, ChatSpans
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
-from voicemesh.runtime.errors import InvalidFieldError
+from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.telemetry import Telemetry
 
@@ -74,8 +72,10 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
                 if message.HasField("start"):
                     span.turn(message.start.turn_id)
                 call.take(incoming_of(message))
-        except DecodeError:
+                if call.failed:
+                    return  # what a call that is refused says further is never read
+        except MeshError as error:
             span.begin()
-            call.fail(InvalidFieldError("request", "is no message of this contract"))
+            call.fail(error)
         else:
             call.no_more()

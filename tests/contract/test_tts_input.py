@@ -20,7 +20,7 @@ from tests.contract.tts_harness import (
 )
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.channels import open_channel
-from voicemesh.runtime.status import reason_of
+from voicemesh.runtime.status import from_rpc_error, reason_of
 from voicemesh.tts.v1 import tts_pb2
 
 BAD = {
@@ -106,9 +106,30 @@ async def test_half_a_character_is_refused_before_it_is_a_text(tmp_path):
         call = channel.stream_stream("/voicemesh.tts.v1.TtsService/Synthesize")()
         await call.write(tts_pb2.SynthesizeRequest(**CONFIGURE).SerializeToString())
         await call.write(broken)
-        with pytest.raises(grpc.aio.AioRpcError):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
+        assert_no_message(refused.value)
         assert (await say(service, TEXT)).end.total_samples > 0
+
+
+@pytest.mark.parametrize("method", ["ListVoices", "SynthesizeBatch", "GetPoolStats"])
+async def test_bytes_that_are_no_message_are_bad_input_of_a_single_request_too(tmp_path, method):
+    async with serving(tmp_path, sim()), open_channel(f"unix:{tmp_path}/tts.sock") as opened:
+        channel: Any = opened
+        path = f"/voicemesh.tts.v1.TtsService/{method}"
+        if method == "SynthesizeBatch":
+            answer = channel.unary_stream(path)(b"\x0a\xff").read()
+        else:
+            answer = channel.unary_unary(path)(b"\x0a\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await answer
+        assert_no_message(refused.value)
+
+
+def assert_no_message(error: grpc.aio.AioRpcError) -> None:
+    status = from_rpc_error(error, "tts").status
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (reason_of(status), field_of(status)) == ("INVALID_FIELD", "request")
 
 
 async def test_text_that_engines_might_obey_is_only_spoken(tmp_path):

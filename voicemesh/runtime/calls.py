@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc
+from google.protobuf.message import Message
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, get_current_span
 
@@ -138,8 +139,8 @@ class _Began:
     def note(self, message: Any) -> None:
         """Take the first message, which says what turn the call is about."""
         self.at_s = time.monotonic()
-        if not self._of_turn:
-            return
+        if not self._of_turn or not isinstance(message, Message):
+            return  # bytes that are no message are about nothing
         inner = message.WhichOneof("event") if "event" in message.DESCRIPTOR.oneofs_by_name else None
         for part in (message, getattr(message, inner) if inner else None):
             traceparent = getattr(part, "traceparent", "")

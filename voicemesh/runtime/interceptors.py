@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from voicemesh.runtime import telemetry
-from voicemesh.runtime.errors import MeshError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.status import to_status
 
@@ -34,6 +35,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         if handler is None or handler_call_details.method.startswith("/grpc."):
             return handler
         method = handler_call_details.method
+        read = (_reader_of_stream if handler.request_streaming else _reader)(handler.request_deserializer)
         if handler.response_streaming:
             wrap = (
                 grpc.stream_stream_rpc_method_handler
@@ -48,7 +50,35 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
                 else grpc.unary_unary_rpc_method_handler
             )
             behaviour = _guard_unary(handler.stream_unary or handler.unary_unary, method)
-        return wrap(behaviour, handler.request_deserializer, handler.response_serializer)
+        return wrap(behaviour, read, handler.response_serializer)
+
+
+def _reader_of_stream(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Have the handler that reads its requests be told of bytes that are no message as of any bad input."""
+
+    def read(wire: bytes) -> Any:
+        try:
+            return deserialize(wire)
+        except DecodeError:
+            raise _unreadable() from None
+
+    return read
+
+
+def _reader(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return the refusal of bytes that are no message: what is raised here, gRPC would call UNKNOWN."""
+
+    def read(wire: bytes) -> Any:
+        try:
+            return deserialize(wire)
+        except DecodeError:
+            return _unreadable()
+
+    return read
+
+
+def _unreadable() -> InvalidFieldError:
+    return InvalidFieldError("request", "is no message of this contract")
 
 
 def _guard_stream(handler: Callable[[Any, Any], AsyncGenerator[Any]], method: str) -> Any:
@@ -56,6 +86,9 @@ def _guard_stream(handler: Callable[[Any, Any], AsyncGenerator[Any]], method: st
     # collector when a peer goes away. Here the cancellation arrives in `write`, and `aclosing` runs
     # the handler's `finally` at once.
     async def guarded(request: Any, context: Any) -> None:
+        if isinstance(request, MeshError):
+            await _abort(context, request, method)
+            return
         try:
             async with contextlib.aclosing(handler(request, context)) as responses:
                 async for response in responses:
@@ -75,6 +108,8 @@ def _guard_stream(handler: Callable[[Any, Any], AsyncGenerator[Any]], method: st
 
 def _guard_unary(handler: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
     async def guarded(request: Any, context: Any) -> Any:
+        if isinstance(request, MeshError):
+            return await _abort(context, request, method)
         try:
             return await handler(request, context)
         except (grpc.aio.AbortError, asyncio.CancelledError):
@@ -91,4 +126,6 @@ async def _abort(context: Any, error: Exception, method: str) -> None:
     trace_id = trace_id or secrets.token_hex(16)
     if not isinstance(error, MeshError):
         _log.error("call failed", method=method, trace_id=trace_id, exc_info=error)
-    await context.abort_with_status(rpc_status.to_status(to_status(error, trace_id)))
+    # Where the peer went away meanwhile nobody is left to tell, and gRPC would log that as a fault of ours.
+    with contextlib.suppress(grpc.aio.InternalError):
+        await context.abort_with_status(rpc_status.to_status(to_status(error, trace_id)))

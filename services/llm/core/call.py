@@ -155,6 +155,8 @@ class LlmCore:
 class Call:
     """The caller's side of one call: `events` is what it gets, `turn_id` what it called its turn.
 
+    `failed` is true once it ended by what the caller did wrong.
+
     Args:
         core: Makes the generation.
         observer: Watches it.
@@ -172,6 +174,7 @@ class Call:
     ) -> None:
         self.events = ReplyBuffer()
         self.turn_id = ""
+        self.failed = False
         self._core = core
         self._observer = observer
         self._spawn = spawn
@@ -193,6 +196,7 @@ class Call:
 
     def fail(self, error: MeshError) -> None:
         """End the call with `error`, and close the provider's stream."""
+        self.failed = True
         if self._generation is None:
             self.events.abort(error)
         else:

@@ -130,6 +130,8 @@ class Generation:
             if not asking.done():
                 self._stop_asking()
                 await asyncio.wait({asking})
+            elif not asking.cancelled():
+                asking.exception()  # looked at, also where this task is cancelled in the same step
         failure = None if asking.cancelled() else asking.exception()
         if self._failure is not None:
             raise self._failure

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -111,6 +112,24 @@ def test_a_wait_behind_the_deadline_is_not_begun() -> None:
         return asyncio.get_running_loop().time() - began_s
 
     assert run_virtual(story()) == 0
+
+
+def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint() -> None:
+    async def story() -> list[object]:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        line = Line([AttemptError(LlmKeyRefusedError("no"), retryable=False)])
+        running = asyncio.ensure_future(line.generation.run())
+        await asyncio.sleep(0)
+        asking = line.generation._asking
+        assert asking is not None
+        asking.add_done_callback(lambda _: running.cancel())  # the call ends in the same step
+        await asyncio.wait({running})
+        del asking, line
+        gc.collect()
+        return complaints
+
+    assert run_virtual(story()) == []
 
 
 def test_the_last_failure_is_what_the_caller_sees() -> None:

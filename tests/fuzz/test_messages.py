@@ -1,0 +1,82 @@
+"""The fuzzer itself: what it makes, and what it would notice."""
+
+import random
+from collections import Counter
+
+import pytest
+from google.protobuf.message import DecodeError, Message
+
+from tests.fuzz.calls import names_field
+from tests.fuzz.grammars import GRAMMARS
+from tests.fuzz.messages import Maker, class_of, kinds_within, mutated
+from voicemesh.gateway.v1 import gateway_pb2
+from voicemesh.tts.v1 import tts_pb2
+
+
+def wire_of(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("service", GRAMMARS)
+def test_a_seed_names_a_call(service: str) -> None:
+    first, again, other = (GRAMMARS[service].plan(random.Random(seed)) for seed in ("1", "1", "2"))
+    assert [*map(wire_of, first.messages)] == [*map(wire_of, again.messages)]
+    assert str(first) == str(again)
+    assert [*map(wire_of, first.messages)] != [*map(wire_of, other.messages)]
+
+
+@pytest.mark.parametrize("service", GRAMMARS)
+def test_every_method_manner_and_end_comes_up(service: str) -> None:
+    plans = [GRAMMARS[service].plan(random.Random(seed)) for seed in range(600)]
+    assert {plan.method.name for plan in plans} == set(GRAMMARS[service].service.methods_by_name)
+    assert {plan.manner for plan in plans} == {"orderly", "wild", "shuffled", "random", "broken"}
+    assert {plan.end for plan in plans} == {"half-close", "cancel", "vanish"}
+    assert {plan.hurried for plan in plans} == {True, False}
+
+
+def test_every_field_of_a_request_is_set_at_some_time() -> None:
+    maker, seen = Maker(random.Random(1), {}), set()
+
+    def note(message: Message) -> None:
+        for field, value in message.ListFields():
+            seen.add(field.full_name)
+            if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                for part in value if field.is_repeated else [value]:
+                    note(part)
+
+    for _ in range(400):
+        note(maker.message(gateway_pb2.ConverseRequest, 0.3))
+    kinds = kinds_within(gateway_pb2.ConverseRequest.DESCRIPTOR)
+    fields = {field.full_name for kind in kinds if not kind.GetOptions().map_entry for field in kind.fields}
+    assert seen == fields
+
+
+def test_accidents_leave_messages_and_what_is_none() -> None:
+    rng = random.Random(1)
+    whole = tts_pb2.SynthesizeRequest(chunk=tts_pb2.SynthesizeChunk(chunk_index=300, text="Say this."))
+    came: Counter[str] = Counter()
+    for _ in range(400):
+        wire = mutated(rng, whole.SerializeToString())
+        try:
+            message = class_of(whole.DESCRIPTOR).FromString(wire)
+        except DecodeError:
+            came["none"] += 1
+        else:
+            came["same" if message == whole else "other"] += 1
+    assert min(came["none"], came["other"]) > 50
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("configure.speech.format.encoding", True),
+        ("configure.attributes[a]", True),
+        ("prompt.parts[0].image.data", True),
+        ("event", True),
+        ("start.messages", False),
+        ("turn_id", False),
+        ("configure.speech.format.encoding.more", False),
+    ],
+)
+def test_a_field_that_is_named_must_be_there(path: str, is_one: bool) -> None:
+    assert names_field(gateway_pb2.ConverseRequest.DESCRIPTOR, path) is is_one
