@@ -24,6 +24,7 @@ from gateway.turns import Turns
 from gateway.warming import WarmFile
 from voicemesh.gateway.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 from voicemesh.runtime.breaker_metrics import observe_breakers
+from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.server import Hosted, Runtime, run
 
 _HANDSHAKE_MS: Final = 10_000
@@ -126,6 +127,10 @@ class Gateway(Hosted):
             self._live.drain()
         if self._http is not None:
             await self._http.drain()
+
+    def cut(self, error: MeshError) -> None:
+        """Fail the turns that still run."""
+        self._turns.cut(error)
 
     async def close(self) -> None:
         """Close the HTTP edge and the channels."""

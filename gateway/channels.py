@@ -20,7 +20,7 @@ from gateway.floor import Floor, Member
 from gateway.turns import Turns
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError, SlowReceiverError, TooManyTurnsError
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, SlowReceiverError, TooManyTurnsError
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 from voicemesh.runtime.sessions import Session, SessionRegistry
 
@@ -94,6 +94,7 @@ class Listener(Member):
         self._position_ms = 0.0
         self._words = words
         self._ending = False
+        self._why: MeshError | None = None
         self._news = asyncio.Event()
 
     def begin(self, log: ChannelLog, cursor: int, position_ms: float) -> None:
@@ -104,9 +105,9 @@ class Listener(Member):
         """Look at the log again."""
         self._news.set()
 
-    def finish(self) -> None:
-        """End the stream behind the present turn."""
-        self._ending = True
+    def finish(self, why: MeshError | None = None) -> None:
+        """End the stream behind the present turn; with `why` where its caller did not ask for that."""
+        self._ending, self._why = True, why
         self.wake()
 
     async def run(self) -> None:
@@ -120,7 +121,7 @@ class Listener(Member):
             elif entry is not None:
                 self._give(entry)
             elif self._ending and self._log.present is None:
-                outbox.close()
+                outbox.close(self._why)
             else:
                 self._news.clear()
                 await self._news.wait()

@@ -13,7 +13,7 @@ from gateway.channels import Channels, Listener
 from gateway.floor import Floor, Member
 from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError
+from voicemesh.runtime.errors import DrainingError, InvalidFieldError, MeshError, OutOfOrderError
 from voicemesh.runtime.sessions import Session
 
 _LINGER_S: Final = 0.05
@@ -54,6 +54,7 @@ class Conversation:
         self.heard = 0
         self._listener: Listener | None = None
         self._listen_only = False
+        self._said_all = False
 
     @property
     def configured(self) -> bool:
@@ -70,6 +71,7 @@ class Conversation:
             async for request in requests:
                 self.heard += 1
                 await self._take(request, self._turns.clock.now_ns())
+            self._said_all = True
             if self._floor is not None:
                 self._floor.half_closed(self._member)
             await self._finish()
@@ -83,15 +85,15 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 - whatever it is, the call ends with it
             self._break_off(error)
 
-    async def _finish(self) -> None:
-        """End the stream behind the present turn."""
+    async def _finish(self, why: MeshError | None = None) -> None:
+        """End the stream behind the present turn; with `why` where its caller did not ask for that."""
         if self._listener is not None:
-            self._listener.finish()
+            self._listener.finish(why)
             return
         if self._floor is not None:
             self._floor.close()
             await self._floor.finish()
-        self.caller.outbox.close()
+        self.caller.outbox.close(why)
 
     def _break_off(self, error: Exception) -> None:
         self._leave()
@@ -106,9 +108,12 @@ class Conversation:
             floor.abandon()
 
     async def drain(self) -> None:
-        """Wait until the gateway drains; then end the stream behind the present turn."""
+        """Wait until the gateway drains; then end the stream behind the present turn, and say why."""
         await self._turns.draining.wait()
-        await self._finish()
+        if not self._said_all:
+            await self._finish(
+                DrainingError("this gateway is shutting down; go on at another", retry_after_ms=0)
+            )
 
     def abandon(self) -> None:
         """End everything at once: the caller is gone. Does not wait."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -38,7 +38,12 @@ from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 _log = get_logger(__name__)
 NEEDED: Final = ("llm", "chunker", "tts")
 """Without these no turn works; without the cache turns go on, degraded."""
+_EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stubs
 _RETRY_S: Final = 0.1
+_MOVE_S: Final = 0.25
+"""How long a service may be without a process that says that it serves before it is taken for lost."""
+_LOOK_AROUND_S: Final = 1.0
+"""How long one that does not serve is listened to before another one is asked."""
 _NEAR: Final = 5
 _NEVER_READY: Final = (common_pb2.VOICE_STATE_LOADING, common_pb2.VOICE_STATE_FAILED)
 """Of these only those can be asked for that have a revision: another voice speaks for them meanwhile."""
@@ -74,6 +79,7 @@ class Peers:
                 address,
                 max_message_bytes=settings.max_message_bytes,
                 credentials=tls.peer(name) if tls is not None else None,
+                watched=True,
             )
             for name, address in (
                 ("llm", settings.llm_addr),
@@ -170,15 +176,17 @@ class Peers:
         ]
 
     async def _watch(self, name: str) -> None:
-        """Follow one service's health for ever."""
+        """Follow one service's health for ever: that of one process of it, and when that goes, of another.
+
+        The service is lost when no other one says in `_MOVE_S` that it serves.
+        """
         stub = health_pb2_grpc.HealthStub(self._channels[name])
+        loop = asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             try:
-                async for response in call:
-                    serving = response.status == health_pb2.HealthCheckResponse.SERVING
-                    if await self._heard(name, serving=serving) is not serving:
-                        break  # it says that it serves and does not answer: watch it anew
+                await self._follow(name, call)
             except grpc.aio.AioRpcError as error:
                 _log.info("peer lost", peer=name, code=error.code().name)
             except asyncio.CancelledError:
@@ -187,9 +195,35 @@ class Peers:
                 continue  # not we: its channel made way for one with new certificates
             finally:
                 call.cancel()
-            await self._heard(name, serving=False)
             # A peer that answers Watch with an error at once must not be asked in a tight loop.
-            await asyncio.sleep(_RETRY_S)
+            if loop.time() - began_s < _RETRY_S:
+                await asyncio.sleep(_RETRY_S)
+
+    async def _follow(self, name: str, call: Any) -> None:
+        """Take what one process says, until another one is to be asked."""
+        found = await self._next(name, call, _MOVE_S)
+        while found == health_pb2.HealthCheckResponse.SERVING:
+            if not await self._heard(name, serving=True):
+                return  # it says that it serves and does not answer: watch it anew
+            found = await self._next(name, call, None)
+            if found != health_pb2.HealthCheckResponse.SERVING:
+                return  # it goes, or it is not well: another one may be
+        await self._heard(name, serving=False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AROUND_S):
+                await call.read()
+
+    async def _next(self, name: str, call: Any, within_s: float | None) -> int | None:
+        """Return what a process says next; None where it ended. Late, the service is taken for lost."""
+        reading = asyncio.ensure_future(call.read())
+        try:
+            done, _ = await asyncio.wait({reading}, timeout=within_s)
+            if not done:
+                await self._heard(name, serving=False)
+            response = await reading
+        finally:
+            reading.cancel()
+        return None if response is _EOF else int(response.status)
 
     async def _heard(self, name: str, *, serving: bool) -> bool:
         """Take what a service says of itself; return whether it is taken to serve."""

@@ -77,7 +77,14 @@ class Speaker:
 
         turn_id = request.turn_id or uuid.uuid4().hex
         turn = TurnRequest(
-            self._tenant, turn_id, "", received_ns, None, request.traceparent, keep_history=False
+            self._tenant,
+            turn_id,
+            "",
+            received_ns,
+            None,
+            request.traceparent,
+            keep_history=False,
+            in_flight=True,
         )
         try:
             self._check(request.text, "text")
@@ -222,6 +229,7 @@ class Speaker:
                 keep_history=False,
                 patience_ms=_WARM_PATIENCE_MS if warm else _PATIENCE_MS,
                 warms=warm,
+                in_flight=not warm,
             )
             try:
                 return self._begin(turn, text, choice, wrap)

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.beginnings import Beginnings
 from gateway.choosing import Choice, Choosing
+from gateway.core import events as on
 from gateway.core.budget import Answerer, Budget
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
@@ -48,6 +49,8 @@ class TurnRequest:
     """Its audio is to be kept for others: nobody hears it."""
     turn_id_field: str = "turn_id"
     """Where the caller named it."""
+    in_flight: bool = False
+    """It is part of a call that was taken: it may begin although the process is about to end."""
 
 
 class Turns:
@@ -117,7 +120,7 @@ class Turns:
 
         """
         text, speech = choice.text, choice.speech
-        if self.draining.is_set():
+        if self.draining.is_set() and not request.in_flight:
             raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
         if len(self._running) >= self.settings.gateway_max_turns:
             raise TooManyTurnsError(
@@ -209,6 +212,11 @@ class Turns:
         if not driver.spoken_over:
             driver.spoken_over = True
             self._recorder.meter.barged_in()
+
+    def cut(self, error: MeshError) -> None:
+        """End every turn that runs, at once: the process cannot wait for it any longer."""
+        for driver in tuple(self._running):
+            driver.handle(on.TextFailed(error, at_once=True))
 
     def refuse(
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError

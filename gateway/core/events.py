@@ -78,6 +78,8 @@ class TextFailed:
     """The text broke off."""
 
     error: Exception
+    at_once: bool = False
+    """What was written is not spoken to its end either."""
 
 
 @dataclass(frozen=True, slots=True)

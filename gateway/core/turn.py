@@ -259,10 +259,12 @@ class TurnEngine:
                 self._end_text()
                 kept = complete and self.spec.reply_cache and bool(self._text)
                 self._reply_complete = kept and self._own_reply
-            case on.TextFailed(error):
+            case on.TextFailed(error, at_once):
+                if at_once:
+                    self._stop()
                 self._llm_running = False
                 self._error = error
-                if self._text:
+                if self._text and not at_once:
                     self._end_text()  # what was written is spoken to its end; then the turn fails
                 else:
                     self._end("failed", now_ns)

@@ -63,7 +63,7 @@ class HostedTts(Hosted):
         self._speech.change([voice.spec() for voice in voices])
 
     async def drain(self) -> None:
-        """Refuse new turns."""
+        """Change no voices any more; streams that were opened go on."""
         self._speech.drain()
 
     async def close(self) -> None:

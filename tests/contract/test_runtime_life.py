@@ -27,6 +27,7 @@ from tests.contract.tiny_process import (
     serving,
     watch,
 )
+from voicemesh.runtime.status import reason_of
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -65,8 +66,8 @@ async def test_an_idle_process_stops_at_once(socket_folder: pathlib.Path) -> Non
     assert tiny.events() == ["drain", "close"]
 
 
-async def test_calls_end_with_the_grace(socket_folder: pathlib.Path) -> None:
-    with Tiny(socket_folder, VOICEMESH_DRAIN_GRACE_S="0.2") as tiny:
+async def test_calls_end_with_the_grace_and_are_told_so(socket_folder: pathlib.Path) -> None:
+    with Tiny(socket_folder, VOICEMESH_DRAIN_GRACE_S="2") as tiny:
         async with tiny.channel() as channel:
             await serving(channel)
             held, flood = await begin(channel, "hold"), await begin(channel, "flood")
@@ -74,7 +75,9 @@ async def test_calls_end_with_the_grace(socket_folder: pathlib.Path) -> None:
             await answer(flood)
             tiny.signal(signal.SIGTERM)
             assert await tiny.exit_status() == 0
-            assert (await failure(held)).code in (1, 14)
+            told = await failure(held)
+            assert (told.code, reason_of(told)) == (14, "DRAINING")
+            assert "waited for 2 s" in told.message
             await end(flood)
     events = tiny.events()
     assert events[0] == "drain"

@@ -1,9 +1,11 @@
 """Client channels with the options that the whole mesh uses, and the deadlines of calls over them."""
 
-from typing import Any
+import json
+from typing import Any, Final
 
 import grpc
 
+from voicemesh.runtime.health import ACCEPTS
 from voicemesh.runtime.rotating import RotatingChannel
 from voicemesh.runtime.tls import PeerCredentials
 
@@ -22,18 +24,29 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Proxies between processes of one machine only add latency.
     ("grpc.enable_http_proxy", 0),
 )
+_ONLY_WHO_ACCEPTS: Final = json.dumps(
+    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ACCEPTS}}
+)
+"""A process that starts or drains is left out by the channel, before anybody meets a closed door there."""
 
 
 def open_channel(
-    target: str, *, max_message_bytes: int = 4 * 1024 * 1024, credentials: PeerCredentials | None = None
+    target: str,
+    *,
+    max_message_bytes: int = 4 * 1024 * 1024,
+    credentials: PeerCredentials | None = None,
+    watched: bool = False,
 ) -> grpc.aio.Channel:
     """Open a channel to a service of the mesh.
 
     `target` is anything that gRPC resolves: `HOST:PORT`, `dns:///name:port`, `unix:PATH`. The
     connection is made in the background; close the channel when done. With `credentials` it is made over
-    TLS, and follows the files that they are from.
+    TLS, and follows the files that they are from. A `watched` one has a stream to each process behind it,
+    and sends calls only to those that say that they accept any.
     """
     options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes))
+    if watched:
+        options += (("grpc.service_config", _ONLY_WHO_ACCEPTS),)
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
     options += credentials.options(target)

@@ -1,10 +1,12 @@
 """`run()`: hosts one service in one process, from its settings to a clean exit.
 
-settings ── bind ── start() ── SERVING ── … ── SIGTERM/SIGINT ── NOT_SERVING ── drain()
-                                                                                  │
-          exit 0 ── telemetry flushed ── close() ── sessions joined ── stop(grace)┘
+settings ── bind ── start() ── SERVING ── … ── SIGTERM/SIGINT ── NOT_SERVING ── notice ── GOAWAY, drain()
+                                                                                             │
+                  exit 0 ── telemetry flushed ── close() ── sessions joined ── stop(grace) ──┘
 
-The same signal once more cuts the grace: calls that still run are cancelled at once.
+During the notice calls are still taken: who watches leaves this process out by itself, and nobody finds a
+door closed that was open when it set out. GOAWAY then sends everybody else away, and calls in flight go on
+to their end. The same signal once more cuts all of that: calls that still run are cancelled at once.
 """
 
 import asyncio
@@ -24,9 +26,9 @@ from grpc_reflection.v1alpha import reflection
 from voicemesh.runtime import health, logs, settings
 from voicemesh.runtime.calls import CallInterceptor
 from voicemesh.runtime.clock import Clock, SystemClock
-from voicemesh.runtime.errors import MeshError, SettingsError
+from voicemesh.runtime.errors import DrainingError, MeshError, SettingsError
 from voicemesh.runtime.health import Readiness
-from voicemesh.runtime.interceptors import ErrorInterceptor
+from voicemesh.runtime.interceptors import CallsInFlight, ErrorInterceptor
 from voicemesh.runtime.metrics import Metrics, make_metrics
 from voicemesh.runtime.process_metrics import ProcessMetrics
 from voicemesh.runtime.sessions import SessionRegistry
@@ -42,6 +44,10 @@ EXIT_ADDRESS: Final = 3
 
 LEAST_PING_INTERVAL_MS: Final = 200
 """Peers that ping more often than this, while nothing is sent to them, are sent away."""
+NOTICE_S: Final = 0.1
+"""How long a process that somebody watches still takes calls once it has said that it is about to end."""
+_LAST_WORD_S: Final = 0.5
+"""How long before the end of the grace what still runs is told that it is cut off."""
 _SESSIONS_S: Final = 1.0
 """How long the tasks of sessions may take to notice that their calls have ended."""
 
@@ -60,6 +66,7 @@ class Runtime:
         clock: The machine's.
         tls: Its certificates; nothing where it speaks plain text.
         sessions: Holds the tasks of calls; joined before `Hosted.close`.
+        in_flight: Calls that run.
         failed: Set by `fail`.
 
     """
@@ -80,6 +87,7 @@ class Runtime:
         self.tls = tls or ProcessTls(service, ServerSettings.model_construct())
         self.clock = clock
         self.sessions = SessionRegistry()
+        self.in_flight = CallsInFlight()
         self.failed = asyncio.Event()
 
     def fail(self, what: str, error: BaseException | None) -> None:
@@ -118,10 +126,13 @@ class Hosted(ABC):
         """
 
     async def drain(self) -> None:  # noqa: B027 - most services have nothing to refuse
-        """Begin to end: refuse new work, let what is running finish. Called before `stop(grace)`.
+        """Begin to end: let what is running finish, tell what waits for work to go elsewhere.
 
-        Cancelled when the grace is over.
+        No call comes in any more, and callers were told. Cancelled when the grace is over.
         """
+
+    def cut(self, error: MeshError) -> None:  # noqa: B027 - most have nothing but calls
+        """End what runs, with `error`: the grace is nearly over. Does not wait; calls are cut off next."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -180,6 +191,9 @@ async def _serve(
     server = make_server(
         loaded.max_message_bytes,
         metrics=metrics,
+        in_flight=runtime.in_flight,
+        max_age_s=loaded.max_connection_age_s,
+        max_age_grace_s=loaded.max_connection_age_grace_s,
         interceptors=(*tls.interceptors, *hosted.interceptors),
         own_options=hosted.server_options,
     )
@@ -214,7 +228,7 @@ async def _serve(
     try:
         exit_status = await _until_stopped(service, hosted, runtime, signals)
     finally:
-        if not await _end(hosted, runtime, server, signals, loaded.drain_grace_s):
+        if not await _end(hosted, runtime, server, signals, loaded):
             exit_status = exit_status or EXIT_FAILED
         own.stop()
         await tls.stop()
@@ -233,6 +247,7 @@ async def _until_stopped(service: str, hosted: Hosted, runtime: Runtime, signals
         await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            runtime.readiness.accept()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     except SettingsError as error:
         _complain(service, f"wrong settings\n{error}")
@@ -251,17 +266,18 @@ async def _until_stopped(service: str, hosted: Hosted, runtime: Runtime, signals
 
 
 async def _end(
-    hosted: Hosted, runtime: Runtime, server: grpc.aio.Server, signals: "_Signals", grace_s: float
+    hosted: Hosted, runtime: Runtime, server: grpc.aio.Server, signals: "_Signals", loaded: ServerSettings
 ) -> bool:
     """End in order; return False if a step failed. Every step is tried, whatever the others do."""
     await runtime.readiness.drain()
-    gentle = asyncio.ensure_future(_finish_calls(hosted, server, grace_s))
+    gentle = asyncio.ensure_future(_finish_calls(hosted, runtime, server, loaded))
     hurried = asyncio.ensure_future(signals.hurry.wait())
     await asyncio.wait({gentle, hurried}, return_when=asyncio.FIRST_COMPLETED)
     if not gentle.done():
         _log.warning("not waiting for calls in flight")
         gentle.cancel()
     hurried.cancel()
+    runtime.readiness.end()
     # Also where the grace is cut, or drain() failed: no call outlives this line.
     stopped = await _tried("stop", server.stop(None))
     finished = await _tried("drain", gentle)
@@ -270,13 +286,43 @@ async def _end(
     return stopped and finished and closed
 
 
-async def _finish_calls(hosted: Hosted, server: grpc.aio.Server, grace_s: float) -> None:
+async def _finish_calls(
+    hosted: Hosted, runtime: Runtime, server: grpc.aio.Server, loaded: ServerSettings
+) -> None:
     loop = asyncio.get_running_loop()
+    readiness, grace_s = runtime.readiness, loaded.drain_grace_s
     deadline = loop.time() + grace_s
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout_at(deadline):
-            await hosted.drain()
-    await server.stop(max(0.0, deadline - loop.time()))
+    notice_s = max(loaded.drain_notice_s, NOTICE_S if readiness.watchers else 0.0)
+    await asyncio.sleep(min(notice_s, grace_s))
+    readiness.end()
+    # GOAWAY first: who is told by `drain` to go elsewhere must not come back by the same connection.
+    stopping = asyncio.ensure_future(server.stop(max(0.0, deadline - loop.time())))
+    cutting = asyncio.ensure_future(_cut(hosted, runtime, deadline, grace_s))
+    try:
+        await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await hosted.drain()
+    finally:
+        await stopping
+        cutting.cancel()
+        await asyncio.gather(cutting, return_exceptions=True)
+
+
+async def _cut(hosted: Hosted, runtime: Runtime, deadline: float, grace_s: float) -> None:
+    """Shortly before the grace is over, tell what still runs that it will not end well, and why."""
+    loop = asyncio.get_running_loop()
+    last_s = min(_LAST_WORD_S, grace_s / 4)
+    await asyncio.sleep(max(0.0, deadline - last_s - loop.time()))
+    why = DrainingError(
+        f"the {runtime.service} service had to end before this did: it waited for {grace_s:g} s "
+        "(VOICEMESH_DRAIN_GRACE_S)",
+        retry_after_ms=0,
+    )
+    _log.warning("grace is over", calls=len(runtime.in_flight))
+    hosted.cut(why)
+    await asyncio.sleep(last_s / 2)
+    runtime.in_flight.cut(why)
 
 
 async def _tried(step: str, work: Awaitable[object]) -> bool:
@@ -294,18 +340,23 @@ def make_server(
     max_message_bytes: int = 4 * 1024 * 1024,
     *,
     metrics: Metrics | None = None,
+    in_flight: CallsInFlight | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),  # type: ignore[type-arg]  # generic in stubs only
     own_options: Sequence[tuple[str, Any]] = (),
     ping_after_ms: int = 20_000,
     ping_timeout_ms: int = 5_000,
     least_ping_interval_ms: int = LEAST_PING_INTERVAL_MS,
+    max_age_s: float = 0.0,
+    max_age_grace_s: float = 0.0,
 ) -> grpc.aio.Server:
     """Make a server with the options and the error table that the whole mesh uses.
 
     A peer that says nothing for `ping_after_ms` is pinged; one that does not answer that within
     `ping_timeout_ms` has vanished: its connection is closed and its calls end. One that pings more often
     than every `least_ping_interval_ms` is sent away. Its calls are measured where `metrics` are on, and pass
-    `interceptors` before any handler.
+    `interceptors` before any handler. A peer that has been connected for `max_age_s` (gRPC adds or takes a
+    tenth, so that not all come back at once) is asked to connect anew, and to look its target up again; what
+    runs on the old connection goes on, for `max_age_grace_s` at most. 0: never, and without an end.
     """
     options: list[tuple[str, Any]] = [
         # Without this a second process could bind the same port and take half of the calls.
@@ -325,9 +376,13 @@ def make_server(
         ("grpc.keepalive_permit_without_calls", 1),
         *own_options,
     ]
+    if max_age_s:
+        options.append(("grpc.max_connection_age_ms", round(max_age_s * 1000)))
+        if max_age_grace_s:
+            options.append(("grpc.max_connection_age_grace_ms", round(max_age_grace_s * 1000)))
     # Also where nothing is measured: what a call logs says by it which turn it is about.
     calls = CallInterceptor(metrics or Metrics.off())
-    return grpc.aio.server(interceptors=[calls, *interceptors, ErrorInterceptor()], options=options)
+    return grpc.aio.server(interceptors=[calls, *interceptors, ErrorInterceptor(in_flight)], options=options)
 
 
 def _complain_of_address(service: str, address: str, setting: str) -> None:

@@ -62,6 +62,12 @@ class ServerSettings(BaseSettings):
     """Where a trace is looked at, with `{trace_id}` in it; lines of turns then have it as `trace_url`."""
     drain_grace_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that turns in flight may take after SIGTERM or SIGINT."""
+    drain_notice_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """Seconds of them that new calls are still taken, for load balancers that ask only now and then."""
+    max_connection_age_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
+    """Seconds, give or take a tenth, after which a peer is asked to connect anew; 0: never."""
+    max_connection_age_grace_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
+    """Seconds that calls on a connection of that age may still take; 0: as long as they need."""
     max_message_bytes: Annotated[int, Field(ge=65536, le=67108864)] = 4194304
     """Largest message that is accepted from a peer."""
     trace_content: bool = False

@@ -86,6 +86,7 @@ class Speech:
         self._on_health = on_health
         self._started = False
         self._draining = False
+        self._closed = False
         self._timer: asyncio.Task[None] | None = None
         self.changes = Changes()
         self.on_batches: OnBatches = unheard
@@ -198,12 +199,12 @@ class Speech:
         self._hedge_timer = asyncio.get_running_loop().call_later(wait_s, self.hedges.poll)
 
     def drain(self) -> None:
-        """Refuse new turns and batches; those that run go on."""
+        """Have the voices that there are to the end. No call comes in any more; those that did go on."""
         self._draining = True
 
     async def close(self) -> None:
         """End every replica; returns when each process is gone."""
-        self._draining = True
+        self._draining = self._closed = True
         self._started = False
         if self._timer is not None:
             self._timer.cancel()
@@ -217,10 +218,10 @@ class Speech:
         """Begin a stream.
 
         Raises:
-            DrainingError: The service is about to end.
+            DrainingError: The service has ended.
 
         """
-        self._refuse_when_draining()
+        self._refuse_when_closed()
         return Turn(self._speaker, self._clock, self._limits, observe)
 
     def open_batch(
@@ -229,18 +230,18 @@ class Speech:
         """Begin a batch.
 
         Raises:
-            DrainingError: The service is about to end.
+            DrainingError: The service has ended.
             UnknownVoiceError: There is no such voice.
             InvalidFieldError: A field is wrong.
 
         """
-        self._refuse_when_draining()
+        self._refuse_when_closed()
         checked = check_speed(speed, "speed")
         speaker = self._speaker(voice, wanted, "")
         return Batch(texts, speaker, checked, self._clock, self._limits, observe)
 
-    def _refuse_when_draining(self) -> None:
-        if self._draining:
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
             raise DrainingError("the service is shutting down", retry_after_ms=0)
 
     # ---- voices -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2
 
-from voicemesh.runtime.health import HealthServicer, Readiness
+from voicemesh.runtime.health import ACCEPTS, HealthServicer, Readiness
 
 NAME = "voicemesh.tts.v1.TtsService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -22,13 +22,17 @@ def watch(readiness: Readiness, name: str = NAME) -> AsyncIterator[Any]:
 async def test_nothing_is_served_before_it_is_said() -> None:
     readiness = Readiness(NAME)
     statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
-    assert {name: found.status for name, found in statuses.items()} == {"": NOT_SERVING, NAME: NOT_SERVING}
+    assert {name: found.status for name, found in statuses.items()} == dict.fromkeys(
+        ("", NAME, ACCEPTS), NOT_SERVING
+    )
     await readiness.set(True, "warm")
     statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
-    assert {name: found.status for name, found in statuses.items()} == {"": SERVING, NAME: SERVING}
+    assert {name: found.status for name, found in statuses.items()} == dict.fromkeys(
+        ("", NAME, ACCEPTS), SERVING
+    )
 
 
-async def test_a_watcher_is_told_each_change_until_the_service_drains() -> None:
+async def test_a_watcher_is_told_each_change_until_the_process_ends() -> None:
     readiness = Readiness(NAME)
     watching = watch(readiness)
     assert (await anext(watching)).status == NOT_SERVING
@@ -38,16 +42,20 @@ async def test_a_watcher_is_told_each_change_until_the_service_drains() -> None:
         await readiness.set(serving, "test")
         assert (await next_one).status == (SERVING if serving else NOT_SERVING)
     await readiness.drain()
+    readiness.end()
     assert [told.status async for told in watching] == [NOT_SERVING]
 
 
-async def test_a_watcher_of_a_service_that_was_not_serving_sees_the_end_of_the_drain() -> None:
+async def test_a_watcher_of_a_service_that_was_not_serving_sees_its_end() -> None:
     readiness = Readiness(NAME)
     watching = watch(readiness)
     assert (await anext(watching)).status == NOT_SERVING
     the_end = asyncio.ensure_future(anext(watching, None))
     await asyncio.sleep(0)
     await readiness.drain()
+    await asyncio.sleep(0)
+    assert not the_end.done()
+    readiness.end()
     assert await the_end is None
 
 
@@ -65,6 +73,7 @@ async def test_a_strange_name_is_unknown_and_may_be_watched() -> None:
     watching = watch(readiness, "no.such.Service")
     assert (await anext(watching)).status == SERVICE_UNKNOWN
     await readiness.drain()
+    readiness.end()
     assert [told async for told in watching] == []
 
 
@@ -75,3 +84,25 @@ async def test_nothing_is_served_again_after_the_drain() -> None:
     await readiness.drain()
     await readiness.set(True, "warm again")
     assert not readiness.serving
+
+
+async def test_calls_are_accepted_from_the_end_of_the_start_to_the_drain_however_ill_it_is() -> None:
+    readiness = Readiness(NAME)
+    watching = watch(readiness, ACCEPTS)
+    assert (await anext(watching)).status == NOT_SERVING
+    assert readiness.watchers == 1
+    readiness.accept()
+    assert (await anext(watching)).status == SERVING
+    await readiness.set(True, "warm")
+    await readiness.set(False, "one voice of ten is broken")
+    next_one = asyncio.ensure_future(anext(watching))
+    await asyncio.sleep(0)
+    assert not next_one.done()
+    await readiness.drain()
+    assert (await next_one).status == NOT_SERVING
+    readiness.accept()
+    await readiness.set(True, "too late")
+    assert not readiness.accepting
+    readiness.end()
+    assert await anext(watching, None) is None
+    assert readiness.watchers == 0
