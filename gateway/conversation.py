@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message as ProtoMessage
 
-from gateway import tenancy
+from gateway import limits, tenancy
 from gateway.callers import OutboxCaller
 from gateway.channels import Channels, Listener
 from gateway.floor import Floor, Member
@@ -124,9 +124,15 @@ class Conversation:
 
     async def _take(self, request: pb.ConverseRequest, received_ns: int) -> None:
         event = request.WhichOneof("event")
-        if event == "configure":
-            self._configure(request.configure)
-            return
+        match event:
+            case "configure":
+                limits.check(request.configure, "configure")
+                self._configure(request.configure)
+                return
+            case "text":
+                limits.check_text(request.text.turn_id, request.text.traceparent, "text")
+            case "interrupt" | "confirm" | "playback":
+                limits.check_text(getattr(request, event).turn_id, "", event)
         if event is not None and self._floor is None:
             raise OutOfOrderError(f"`{event}` came before `configure`, which must be first", field=event)
         if self._listen_only and event is not None and event not in _LISTENERS_SAY:

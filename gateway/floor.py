@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway import translation
+from gateway import limits, translation
 from gateway.access.caller import Caller as Who
 from gateway.choosing import Choice, check_attributes
 from gateway.core import events as on
@@ -366,6 +366,7 @@ class Floor:
 
         """
         settings = self._turns.settings
+        limits.check(prompt, "prompt")
         message = Message("user", translation.parts_from(prompt.parts))
         if not message.text.strip():
             raise InvalidFieldError("prompt.parts", "has no text: at least one part must say something")

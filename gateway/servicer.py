@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from gateway import tenancy
+from gateway import limits, tenancy
 from gateway.callers import Responses
 from gateway.channels import Channels
 from gateway.conversation import Conversation
@@ -28,7 +28,8 @@ class GatewayServicer(GatewayServiceServicer):
         self._recorder = recorder
         self._sessions = sessions
         self._channels = Channels(turns, sessions)
-        self._streams = streams or Streams(turns.settings, turns.clock)
+        # An empty one is False.
+        self._streams = streams if streams is not None else Streams(turns.settings, turns.clock)
 
     async def Converse(  # the contract's name
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
@@ -52,12 +53,13 @@ class GatewayServicer(GatewayServiceServicer):
     async def Speak(self, request: pb.SpeakRequest, context: Any) -> AsyncIterator[pb.SpeakResponse]:
         """Speak one text."""
         received_ns = self._turns.clock.now_ns()
+        limits.check(request)
         tenant = tenancy.caller_of(context).tenant
         speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
-        await speaker.speak(request, received_ns)
+        responses = Responses(speaker.outbox)
         try:
-            responses = Responses(speaker.outbox)
             with self._streams.place(context, responses):
+                await speaker.speak(request, received_ns)
                 async for response in responses:
                     yield response
         finally:
@@ -69,10 +71,10 @@ class GatewayServicer(GatewayServiceServicer):
         """Speak many texts."""
         tenant = tenancy.caller_of(context).tenant
         speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
-        speaker.speak_batch(request)
+        responses = Responses(speaker.outbox)
         try:
-            responses = Responses(speaker.outbox)
             with self._streams.place(context, responses):
+                speaker.speak_batch(request)
                 async for response in responses:
                     yield response
         finally:
@@ -80,6 +82,7 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def ListVoices(self, request: pb.ListVoicesRequest, context: Any) -> pb.ListVoicesResponse:  # noqa: ARG002
         """Say what can speak."""
+        limits.check(request)
         return pb.ListVoicesResponse(
             voices=self._turns.peers.list_voices(
                 request.language, include_not_ready=request.include_not_ready
@@ -88,6 +91,7 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def ExplainTurn(self, request: pb.ExplainTurnRequest, context: Any) -> pb.ExplainTurnResponse:
         """Return the report of a turn of the caller's tenant."""
+        limits.check(request)
         report = self._recorder.find(tenancy.caller_of(context).tenant, request.turn_id)
         return pb.ExplainTurnResponse(report=report)
 
@@ -95,6 +99,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.ListTurnsRequest, context: Any
     ) -> AsyncIterator[pb.ListTurnsResponse]:
         """Give the reports of the turns of the caller's tenant that ended lately."""
+        limits.check(request)
         tenant = tenancy.asked_for(context, all_tenants=request.all_tenants)
         for page in list_turns(self._recorder.record, tenant, request, self._recorder.now_us()):
             yield page

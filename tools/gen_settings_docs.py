@@ -35,7 +35,13 @@ KNOWN: Final = frozenset(
 {listed}    }}
 )
 '''
-CALLERS = {"VOICEMESH_ADDR", "VOICEMESH_TENANT"}
+CALLERS = {
+    "VOICEMESH_ADDR",
+    "VOICEMESH_ALLOW_PLAIN_KEY",
+    "VOICEMESH_API_KEY",
+    "VOICEMESH_API_KEY_FILE",
+    "VOICEMESH_TENANT",
+}
 """What the command line reads, which has no settings class."""
 HEADER = """\
 # Settings

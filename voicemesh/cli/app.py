@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from voicemesh.cli import exits, inputs
+from voicemesh.cli import api_key, exits, inputs
 from voicemesh.cli.cache_app import cache_app
 from voicemesh.cli.flags_app import flags_app
+from voicemesh.cli.keys_app import keys_app
 from voicemesh.cli.load_app import load_app
 from voicemesh.cli.options import (
     DEFAULT_ADDR,
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(flags_app)
 app.add_typer(cache_app)
+app.add_typer(keys_app)
 app.add_typer(load_app)
 
 
@@ -67,10 +69,21 @@ def top(
         bool,
         typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
+    api_key_file: Annotated[
+        str,
+        typer.Option(
+            "--api-key-file",
+            envvar="VOICEMESH_API_KEY_FILE",
+            metavar="FILE",
+            help="A file with the key that the gateway asks for; - reads a line of standard input. Without "
+            "it: VOICEMESH_API_KEY.",
+        ),
+    ] = "",
 ) -> None:
     """Take the options that hold for every command."""
     # The text of the help is that of `app`.
     del version
+    api_key.use(api_key_file)
 
 
 app.command(epilog="Example: `voicemesh up --replicas 2` · Exit status: see `voicemesh --help`.")(up)

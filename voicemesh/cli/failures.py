@@ -14,6 +14,9 @@ _HINTS: Final = {
     "NO_ENGINE": "`voicemesh doctor` says which voices are warm",
     "UNKNOWN_TURN": "turns are found by tenant (--tenant), and remembered for a while, by the gateway that "
     "spoke them",
+    "UNAUTHENTICATED": "set VOICEMESH_API_KEY, or name a file: voicemesh --api-key-file FILE …",
+    "PERMISSION_DENIED": "`voicemesh keys list` says what each key may do",
+    "TOO_MANY_CALLS": "try again in a moment",
     "TOO_MANY_TURNS": "try again in a moment",
     "QUEUE_FULL": "try again in a moment",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from voicemesh.cli import play
+from voicemesh.cli import api_key, play
 from voicemesh.cli.console import console_for, printable
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure, usage
 from voicemesh.cli.exits import report as fail
@@ -157,9 +157,9 @@ def given_up(event: Degraded) -> str:
 
 
 def mesh_at(addr: str, tenant: str) -> VoiceMesh:
-    """Return a client of the mesh. Raises Failure for a tenant that cannot be."""
+    """Return a client of the mesh. Raises Failure for a tenant or a key that cannot be."""
     try:
-        return VoiceMesh(addr, tenant=tenant)
+        return VoiceMesh(addr, tenant=tenant, api_key=api_key.shown(), allow_plain_key=api_key.may_be_plain())
     except ValueError as error:
         raise usage(f"--{error}") from None
 

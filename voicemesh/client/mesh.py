@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import grpc
 
+from voicemesh.client.api_key import metadata_of
 from voicemesh.client.conversation import Conversation, Metadata, end_call, new_turn_id
 from voicemesh.client.diagnosis import why_not_reached
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, unreachable
@@ -101,7 +102,10 @@ class VoiceMesh:
         address: `HOST:PORT`, or anything that gRPC resolves, for example `dns:///name:port`; of several
             gateways a list, or a text with commas. The first is asked until it is lost, then the next.
         tenant: Whose calls they are: sessions, channels and what is cached are each tenant's own. At most 64
-            ASCII letters, digits, '.', '_' and '-'; "" for the tenant without a name. The mesh believes it.
+            ASCII letters, digits, '.', '_' and '-'; "" for the tenant without a name. A mesh that asks for
+            keys knows it by the key; another believes it.
+        api_key: A key that the gateway has on its list, or a token; "" where it asks for none.
+        allow_plain_key: True to show it to another machine over a connection without TLS.
         tls: How TLS is spoken; None for plain text.
         credentials: Channel credentials of one's own, instead.
         clock: Monotonic nanoseconds, for the times that the caller observes.
@@ -119,6 +123,8 @@ class VoiceMesh:
         address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         tenant: str = "",
+        api_key: str = "",
+        allow_plain_key: bool = False,
         tls: Tls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         clock: Clock = monotonic_ns,
@@ -127,7 +133,6 @@ class VoiceMesh:
     ) -> None:
         if wrong := problem(tenant):
             raise ValueError(f"tenant: {tenant[:80]!r} {wrong}")
-        self._metadata: Metadata = ((METADATA_KEY, tenant),) if tenant else ()
         if not 0 <= asks_again <= _MOST_ASKED_AGAIN:
             raise ValueError(f"asks_again: {asks_again} is not between 0 and {_MOST_ASKED_AGAIN}")
         if not LEAST_STALL_S <= stall_s <= _MOST_STALL_S:
@@ -140,6 +145,10 @@ class VoiceMesh:
             raise ValueError("tls, credentials: give one of them")
         self._tls = tls
         self._credentials = tls.credentials() if tls is not None else credentials
+        shown = metadata_of(
+            api_key, self._addresses, encrypted=self._credentials is not None, allow_plain=allow_plain_key
+        )
+        self._metadata: Metadata = (((METADATA_KEY, tenant),) if tenant else ()) + shown
         self._clock = clock
         self._gateways: Gateways | None = None
         self._open: set[Any] = set()

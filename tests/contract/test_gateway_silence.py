@@ -1,0 +1,169 @@
+"""Callers that say nothing, or take nothing, over real connections."""
+
+import asyncio
+import contextlib
+import pathlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.http import HttpEdge
+from gateway.http.connections import HttpLimits
+from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
+from voicemesh.gateway.v1 import gateway_pb2 as pb
+
+
+@contextlib.asynccontextmanager
+async def gateway_at(folder: pathlib.Path, **limits: Any) -> AsyncIterator[Gateway]:
+    async with asyncio.timeout(GUARD_S), running_gateway(str(folder), Services(), **limits) as gateway:
+        await gateway.serving()
+        yield gateway
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Wait for what sets no event; the guard of the gateway ends it."""
+    while not reached():  # noqa: ASYNC110 - as said
+        await asyncio.sleep(0.005)
+
+
+async def test_a_stream_without_configure_ends_with_a_reason(socket_folder: pathlib.Path) -> None:
+    async with gateway_at(socket_folder) as gateway:
+        converse: Any = gateway.stub.Converse
+        call = converse()
+        await until(lambda: len(gateway.streams) == 1)
+        gateway.services.clock.jump(31)
+        gateway.streams.look()
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "no `configure` came within 30 s" in await call.details()
+        assert len(gateway.streams) == 0
+
+
+async def test_who_reads_nothing_loses_the_call_and_its_place(socket_folder: pathlib.Path) -> None:
+    async with gateway_at(socket_folder, gateway_max_lead_ms=0, gateway_max_text_chars=1_000_000) as gateway:
+        # Its turns are told with their texts: more than what a connection takes unread.
+        text = "word " * 100_000
+        converse: Any = gateway.stub.Converse
+        call = converse()
+        await call.write(pb.ConverseRequest(configure=pb.Configure()))
+        for _ in range(8):
+            await call.write(pb.ConverseRequest(text=pb.TextInput(text=text, last=True)))
+
+        def stuck() -> bool:
+            return any(stream.responses.writing for stream in gateway.streams._open)
+
+        seen = -1
+        while not stuck() or seen != (taken := sum(s.responses.taken for s in gateway.streams._open)):
+            seen = sum(s.responses.taken for s in gateway.streams._open)
+            await asyncio.sleep(0.1)
+        assert taken
+        gateway.streams.look()
+        gateway.services.clock.jump(61)
+        gateway.streams.look()
+        await until(lambda: not len(gateway.streams) and not len(gateway.turns))
+        call.cancel()
+
+
+async def test_a_callers_streams_are_so_many(socket_folder: pathlib.Path) -> None:
+    async with gateway_at(socket_folder, gateway_max_caller_streams=2) as gateway:
+        converse: Any = gateway.stub.Converse
+        calls = [converse() for _ in range(2)]
+        await until(lambda: len(gateway.streams) == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in gateway.stub.Speak(pb.SpeakRequest(text="Hello.")):
+                pass
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in calls:
+            call.cancel()
+        await until(lambda: not len(gateway.streams))
+        async for _ in gateway.stub.Speak(pb.SpeakRequest(text="Hello.")):
+            pass
+
+
+# ---------------------------------------------------------------- HTTP
+
+
+@contextlib.asynccontextmanager
+async def edge_at(folder: pathlib.Path, limits: HttpLimits) -> AsyncIterator[tuple[HttpEdge, int]]:
+    async with gateway_at(folder) as gateway:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        edge = HttpEdge(
+            gateway.turns,
+            gateway.sessions,
+            gateway.readiness,
+            f"127.0.0.1:{port}",
+            lambda *_: None,
+            limits=limits,
+        )
+        edge.start()
+        try:
+            yield edge, port
+        finally:
+            await edge.close()
+
+
+async def closed(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes before the end of a connection, however it ends."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+REQUESTS = {
+    "nothing": b"",
+    "half a line": b"GET /heal",
+    "half a header": b"GET /healthz HTTP/1.1\r\nHost: local",
+    "half a body": b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{",
+}
+_ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def test_a_request_that_does_not_arrive_is_cut_off(
+    socket_folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with edge_at(socket_folder, HttpLimits(request_s=0.2)) as (edge, port):
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in REQUESTS]
+        for (_, writer), sent in zip(pairs, REQUESTS.values(), strict=True):
+            writer.write(sent)
+        assert [await closed(reader) for reader, _ in pairs] == [b""] * len(REQUESTS)
+        for _, writer in pairs:
+            writer.close()
+        assert edge._connections.cut == {"slow requests": len(REQUESTS)}
+        assert edge._connections.total == 0
+        assert not edge._connections.by_address
+    assert f"slow_requests={len(REQUESTS)}" in capsys.readouterr().out
+
+
+async def test_a_connection_that_asks_again_is_kept(socket_folder: pathlib.Path) -> None:
+    async with edge_at(socket_folder, HttpLimits(request_s=GUARD_S)) as (edge, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(_ASK)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+            await reader.readuntil(b"}")
+            (connection,) = edge._server.server_state.connections
+            assert getattr(connection, "_arrival") is None  # noqa: B009 - of our subclass
+        writer.close()
+
+
+async def test_connections_are_so_many_in_all_and_of_one_address(socket_folder: pathlib.Path) -> None:
+    for limits in (HttpLimits(connections=2), HttpLimits(address_connections=2)):
+        async with edge_at(socket_folder, limits) as (edge, port):
+            kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            await until(lambda: edge._connections.total == 2)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await closed(reader) == b""
+            writer.close()
+            kept[0][1].write(_ASK)
+            assert (await kept[0][0].readline()).startswith(b"HTTP/1.1 ")
+            kept.pop()[1].close()
+            await until(lambda: edge._connections.total < 2)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(_ASK)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+            for _, other in (*kept, (reader, writer)):
+                other.close()
