@@ -148,6 +148,10 @@ class OpenAiServer:
         """Answer the next requests for completions with these, in order."""
         self._script.extend(replies)
 
+    def forget(self) -> None:
+        """Take back what the script still says of completions."""
+        self._script.clear()
+
     def script_speech(self, *replies: Reply | Speech) -> None:
         """Answer the next requests for speech with these, in order."""
         self._speech_script.extend(replies)

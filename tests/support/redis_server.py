@@ -57,6 +57,12 @@ class RedisServer:
                 process.kill()  # also ends a process that is paused
             await process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop it from running (SIGSTOP): its socket still takes connections, and nothing answers."""
         assert self._process is not None
