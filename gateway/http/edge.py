@@ -219,6 +219,7 @@ def _bind(listen: str) -> socket.socket:
     try:
         if listen.startswith("unix:"):
             bound = socket.socket(socket.AF_UNIX)
+            _remove_stale(listen.removeprefix("unix:"))
             bound.bind(listen.removeprefix("unix:"))
         else:
             host, _, port = listen.rpartition(":")
@@ -230,6 +231,17 @@ def _bind(listen: str) -> socket.socket:
         ) from None
     bound.setblocking(False)
     return bound
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket that a gateway which was killed has left: nobody answers there any more."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            pathlib.Path(path).unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -184,6 +184,11 @@ class VoiceMesh:
             raise RuntimeError("VoiceMesh is used outside of `async with`")
         return self._gateways
 
+    @property
+    def asked_now(self) -> str:
+        """Address of the gateway that is asked now; of several, the first that was not lost."""
+        return self._all().present.address
+
     def _stub(self) -> GatewayServiceStub:
         return self._all().present.stub
 
