@@ -10,6 +10,7 @@ import grpc
 from gateway import encoding, instruments
 from gateway.access.guard import Access
 from gateway.access.interceptor import AccessInterceptor
+from gateway.admission.metrics import observe_door
 from gateway.flags import open_flags
 from gateway.http import HttpEdge, version
 from gateway.http.connections import HttpLimits
@@ -60,6 +61,7 @@ class Gateway(Hosted):
             self._live.overhear if self._live is not None else None,
         )
         runtime.metrics.observe(instruments.ACTIVE, lambda: [(len(self._turns), {})])
+        observe_door(runtime.metrics, self._turns.door)
         self._streams = Streams(settings, runtime.clock)
         self._servicer = GatewayServicer(self._turns, recorder, runtime.sessions, self._streams)
         self._warm_file = WarmFile(settings, self._turns, runtime.sessions)

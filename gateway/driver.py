@@ -22,6 +22,7 @@ from google.protobuf.message import Message as ProtoMessage
 from opentelemetry.trace import Span
 
 from gateway import translation
+from gateway.admission.probe import Probe
 from gateway.asking import Asking
 from gateway.audio_cache import AudioCache
 from gateway.beginnings import Beginnings
@@ -93,6 +94,7 @@ class TurnDriver:
         openers: How replies of this gateway usually begin.
         beginnings: How those begin that the cache has.
         started: How the caller is told that the turn begins.
+        probe: Watches what the turn shows of the load.
         record: Is given the report when the turn ends; returns what the caller is told, None for nothing.
         late: Is given the engine time, in microseconds, of each chunk that ends behind the turn.
         timeout_s: What is left of the caller's deadline; None where it has none.
@@ -116,6 +118,7 @@ class TurnDriver:
         openers: Openers,
         beginnings: Beginnings,
         started: pb.TurnStarted,
+        probe: Probe,
         record: Callable[[TurnReport], pb.TurnReport | None],
         late: Callable[[int], None],
         timeout_s: float | None,
@@ -138,6 +141,7 @@ class TurnDriver:
         self._clock = clock
         self._span = span
         self._started = started
+        self._probe = probe
         self._record = record
         self._late = late
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
@@ -233,6 +237,7 @@ class TurnDriver:
         """Take an event, from the caller or from a service."""
         if self._foresight.keep(event):
             return
+        self._probe.take(event)
         if isinstance(event, on.HistorySaved):
             self.settled.set()
         if self.ended and isinstance(event, (on.ChunkSpoken, on.ChunkUnspeakable)):
@@ -277,10 +282,12 @@ class TurnDriver:
                 self.settled.clear()
                 self._memory.store(action)
             case do.StartLlm(messages):
+                self._probe.act(action)
                 self._ask_llm(messages)
             case do.TellPatience() | do.CancelLlm():
                 self._asking.tell(action)
             case do.Synthesize():
+                self._probe.act(action)
                 self._synthesis.ask(action)
             case do.CancelSpeech():
                 self._synthesis.cancel()

@@ -13,12 +13,13 @@ from typing import Final
 
 from gateway import limits, translation
 from gateway.access.caller import Caller as Who
+from gateway.admission.door import Place
 from gateway.choosing import Choice, check_attributes
 from gateway.core import events as on
 from gateway.core.values import Image, Message
 from gateway.driver import Caller, TurnDriver
 from gateway.looking import check_pictures
-from gateway.turns import TurnRequest, Turns
+from gateway.turns import TurnRequest, Turns, priority_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, OutOfOrderError, UnknownTurnError
 from voicemesh.runtime.logs import get_logger
@@ -95,12 +96,16 @@ class Floor:
         self._remaining_s = remaining_s
         self._known_session = bool(configure.session_id)
         self._standby = turns.standby(session, remaining_s)
-        self._standby.prepare()
+        self.priority = priority_of(configure.priority, "configure.priority")
+        if not turns.door.pressed:
+            self._standby.prepare()
         self._turn: TurnDriver | None = None
         self._leader: Member | None = None
         self._draft: _Draft | None = None
         self._words_open = False
         self._words_length = 0
+        self._place: Place | None = None
+        """That of the turn that began last."""
         self._history: tuple[Message, ...] = ()
         # Only one member at a time ends a turn and begins the next; both may wait in between.
         self._taking = asyncio.Lock()
@@ -189,6 +194,8 @@ class Floor:
 
     def _add_words(self, member: Member, text: pb.TextInput) -> None:
         self._words_length += len(text.text)
+        if self._place is not None:
+            self._place.spend(len(text.text))
         limit = self._turns.settings.gateway_max_text_chars
         if self._words_length > limit:
             self._words_open = False
@@ -262,23 +269,29 @@ class Floor:
         draft: bool = False,
     ) -> TurnDriver:
         member.who.check()
-        request = TurnRequest(
-            self.tenant,
-            turn_id,
-            self.session_id,
-            received_ns,
-            prompt,
-            traceparent,
-            remembered=self._history,
-            new_session=not self._known_session,
-            draft=draft,
-            turn_id_field="text.turn_id" if prompt is None else "prompt.turn_id",
-        )
-        choice = await self._choose(words=prompt is None)
-        self.speech = choice.speech
-        self._turn = self._turns.begin(
-            request, choice, self._caller, self._session, self._standby, self._remaining_s()
-        )
+        with self._turns.admit(member.who, self.priority, draft=draft) as place:
+            choice = await self._choose(words=prompt is None)
+            choice, given_up = self._turns.dim(choice, self.configure, place, _SPEECH_FIELD)
+            request = TurnRequest(
+                self.tenant,
+                turn_id,
+                self.session_id,
+                received_ns,
+                prompt,
+                traceparent,
+                remembered=self._history,
+                new_session=not self._known_session,
+                draft=draft,
+                turn_id_field="text.turn_id" if prompt is None else "prompt.turn_id",
+                given_up=given_up,
+            )
+            self.speech = choice.speech
+            self._turn = self._turns.begin(
+                request, place, choice, self._caller, self._session, self._standby, self._remaining_s()
+            )
+        if prompt is not None:
+            place.spend(len(prompt.text))
+        self._place = place
         self._leader = member
         self._known_session = self._known_session or not draft
         return self._turn

@@ -50,6 +50,36 @@ ACCESS_REFUSALS: Final = Instrument(
     description="Calls that were refused at the edges: without a good key or token, or not allowed by it.",
     labels={"error.type": ("PERMISSION_DENIED", "TOO_MANY_CALLS", "UNAUTHENTICATED")},
 )
+ADMISSION_LIMIT: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.admission.limit",
+    unit="{turn}",
+    description="Turns that this gateway lets run at once, as it has learned of the mesh.",
+)
+ADMISSION_PLACES: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.admission.places",
+    unit="{turn}",
+    description="Turns that run, by what they cost: one that is given from the cache counts a tenth.",
+)
+ADMISSION_LATENESS: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.admission.lateness",
+    unit="s",
+    description="How late load made the audio of turns, but for the latest, when that was last judged.",
+)
+ADMISSION_CUTS: Final = Instrument(
+    kind=Kind.OBSERVED_COUNTER,
+    name="voicemesh.admission.cuts",
+    unit="{cut}",
+    description="Times that the limit was lowered.",
+)
+ADMISSION_STEPS: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.admission.steps",
+    unit="{step}",
+    description="Steps of VOICEMESH_GATEWAY_BROWNOUT that are taken now.",
+)
 BARGE_INS: Final = Instrument(
     kind=Kind.COUNTER,
     name="voicemesh.turn.barge_ins",

@@ -11,7 +11,7 @@ from gateway.core.invariant import Rule
 from gateway.core.report import TurnReport
 from gateway.core.values import TurnSpec
 from gateway.prices import Cost
-from voicemesh.runtime.errors import DrainingError, MeshError
+from voicemesh.runtime.errors import DrainingError, MeshError, RateLimitedError
 from voicemesh.runtime.instruments import OTHER
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.status import code_of
@@ -133,11 +133,12 @@ class TurnMeter:
         # Nothing was to be heard, or it was interrupted first.
         return False if report.outcome == "interrupted" and report.total_us > self._objective_us else None
 
-    def refused(self, tenant: str, error: MeshError, span: Span) -> None:
-        """Take a turn that could not begin."""
+    def refused(self, tenant: str, error: MeshError, span: Span | None = None) -> None:
+        """Take a turn that could not begin; `span` is its own, if it has one."""
         self._refusals.add(1, {"error.type": error.reason}, span)
-        # A gateway that shuts down sends callers to another one: they are served there.
-        if not (_is_callers_fault(error) or isinstance(error, DrainingError)):
+        # A gateway that shuts down sends callers to another one: they are served there. Who takes more than
+        # was agreed has not been failed.
+        if not (_is_callers_fault(error) or isinstance(error, (DrainingError, RateLimitedError))):
             self._slo.add(1, {"met": False, **self._tenant(tenant)}, span)
 
     def barged_in(self) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from opentelemetry.trace import Span
 
 from gateway import translation
+from gateway.admission.rates import Bucket
 from gateway.audit import Audit
 from gateway.chunk_events import add_chunk_events
 from gateway.core.report import TurnReport
@@ -33,6 +34,10 @@ MAX_TURN_ID_CHARS: Final = 200
 _LEAST_OF_AN_ID: Final = 6
 """With fewer characters, what is meant is as likely an id of its own."""
 _MOST_SHOWN: Final = 5
+_FOR_LOAD: Final = frozenset({"OVERLOADED", "RATE_LIMITED", "TOO_MANY_TURNS"})
+"""Reasons of refusals that come in floods."""
+_REFUSALS_PER_MIN: Final = 600
+"""So many of these are traced, logged and remembered."""
 
 
 class Recorder:
@@ -43,6 +48,7 @@ class Recorder:
         telemetry: Makes spans.
         wall_ns: Time of day in nanoseconds since 1970: for people, no duration is made from it.
         metrics: Where turns are measured.
+        now_ns: A clock that never goes back.
 
     Attributes:
         record: The turns that run and the last ones that ended.
@@ -57,6 +63,7 @@ class Recorder:
         telemetry: Telemetry,
         wall_ns: Callable[[], int] = time.time_ns,
         metrics: Metrics | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._settings = settings
         self._wall_ns = wall_ns
@@ -68,6 +75,9 @@ class Recorder:
         self.audit = Audit(settings.gateway_attribution_check)
         self.audit.on_violation = self.meter.violated
         self._telemetry = telemetry
+        self._now_ns = now_ns
+        self._refusals = Bucket(_REFUSALS_PER_MIN, now_ns())
+        self._not_told = 0
 
     def now_us(self) -> int:
         """Return the time of day, in microseconds since 1970."""
@@ -186,7 +196,19 @@ class Recorder:
     def refuse(
         self, tenant: str, turn_id: str, session_id: str, traceparent: str, error: MeshError
     ) -> pb.TurnReport:
-        """Take a turn that could not begin, and why; return its report, which says no more than that."""
+        """Take a turn that could not begin, and why; return its report, which says no more than that.
+
+        Of a flood of them each is counted, and some are traced, logged and remembered: it must cost little.
+        """
+        if error.reason in _FOR_LOAD:
+            if self._refusals.left(self._now_ns()) < 1:
+                self._not_told += 1
+                self.meter.refused(tenant, error)
+                return self._refused(turn_id, session_id, error)
+            self._refusals.take(1, self._now_ns())
+            if self._not_told:
+                _log.warning("more turns refused", turns=self._not_told)
+                self._not_told = 0
         span = self._telemetry.root_span(
             names.TURN_SPAN,
             traceparent,
@@ -197,15 +219,7 @@ class Recorder:
                 names.OUTCOME: "refused",
             },
         )
-        trace_id = trace_id_of(span)
-        told = pb.TurnReport(
-            turn_id=turn_id,
-            session_id=session_id,
-            trace_id=trace_id,
-            outcome=pb.TURN_OUTCOME_FAILED,
-            error=to_status(error, trace_id),
-            began_unix_us=self.now_us(),
-        )
+        told = self._refused(turn_id, session_id, error, trace_id_of(span))
         if len(turn_id) <= MAX_TURN_ID_CHARS:
             self.record.end(tenant, told, REFUSED)
         log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id, tenant=tenant)
@@ -213,6 +227,16 @@ class Recorder:
         self.meter.refused(tenant, error, span)
         end_span(span, error)
         return told
+
+    def _refused(self, turn_id: str, session_id: str, error: MeshError, trace_id: str = "") -> pb.TurnReport:
+        return pb.TurnReport(
+            turn_id=turn_id,
+            session_id=session_id,
+            trace_id=trace_id,
+            outcome=pb.TURN_OUTCOME_FAILED,
+            error=to_status(error, trace_id),
+            began_unix_us=self.now_us(),
+        )
 
     def _discard(self, report: TurnReport, span: Span) -> None:
         """Note a draft that nobody wanted: in its trace and in the log, and nowhere else."""

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from gateway import prompts
 from gateway.access.algorithms import Algorithm
 from gateway.access.local import is_local_name
+from gateway.admission import rules
+from gateway.admission.brownout import Step
 from gateway.prices import SpeechPrice, TextPrice
 from voicemesh import tenant
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
@@ -78,6 +80,24 @@ class GatewaySettings(ServerSettings):
     """Most tokens of a prompt, with its history and question. Above, the oldest turns go, down to 70%."""
     gateway_max_turns: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Turns that may run at once; more are refused with RESOURCE_EXHAUSTED."""
+    gateway_min_turns: Annotated[int, Field(ge=1, le=100_000)] = 8
+    """The limit that is learned of engines never goes below; as much as VOICEMESH_GATEWAY_MAX_TURNS: off."""
+    gateway_start_turns: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Where that limit begins, while nothing is known of the mesh."""
+    gateway_lateness_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    """How late engines may be by load before fewer turns are let in; 0: a tenth of the TTFA objective."""
+    gateway_brownout: Annotated[tuple[Step, ...], Field(max_length=3)] = (
+        Step.LONGER_CHUNKS,
+        Step.CHEAPER_VOICE,
+    )
+    """What is given up before a turn is refused, in order, as a JSON list; also `cached_only`. See
+    docs/overload.md."""
+    gateway_overload_voices: dict[str, str] = Field(default_factory=dict)
+    """What `cheaper_voice` takes, as a JSON object: a voice, or `*` for all others, and the cheaper one."""
+    gateway_limits: str = ""
+    """What tenants and keys may take, as a JSON object; docs/overload.md has the form. Empty: no limits."""
+    gateway_limits_file: str = ""
+    """A file with such an object, instead; it is read at start."""
     gateway_max_prompt_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 32_768
     """Most characters of a prompt."""
     gateway_max_text_chars: Annotated[int, Field(ge=1, le=10_000_000)] = 200_000
@@ -189,6 +209,13 @@ class GatewaySettings(ServerSettings):
     def _check_prompts(cls, value: dict[str, str]) -> dict[str, str]:
         return prompts.checked(value)
 
+    @field_validator("gateway_brownout")
+    @classmethod
+    def _check_brownout(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a step twice")
+        return value
+
     @field_validator("gateway_prompts_file")
     @classmethod
     def _check_prompts_file(cls, value: str) -> str:
@@ -236,6 +263,21 @@ class GatewaySettings(ServerSettings):
             "VOICEMESH_GATEWAY_TLS_KEY",
             "VOICEMESH_GATEWAY_TLS_CLIENT_CA",
         )
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        assert self.admission_rules is not None  # read now, so that what is wrong is told at start
+        return self
+
+    @cached_property
+    def admission_rules(self) -> rules.Rules:
+        """What tenants and keys may take."""
+        return rules.read(self.gateway_limits, self.gateway_limits_file)
+
+    @property
+    def accepted_lateness_ms(self) -> float:
+        """How late engines may be by load before fewer turns are let in."""
+        return self.gateway_lateness_ms or self.gateway_ttfa_objective_ms / 10
 
     @cached_property
     def system_prompts(self) -> dict[str, str]:

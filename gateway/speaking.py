@@ -8,13 +8,22 @@ from typing import Any, Final
 
 from google.protobuf.message import Message as ProtoMessage
 
+from gateway.access.caller import CURRENT, Priority
+from gateway.access.caller import Caller as Who
+from gateway.admission.door import Place
 from gateway.callers import Item, OutboxCaller
 from gateway.choosing import Choice
 from gateway.core import events as on
 from gateway.driver import TurnDriver
-from gateway.turns import TurnRequest, Turns
+from gateway.turns import TurnRequest, Turns, priority_of
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError, MeshError, TooManyTurnsError
+from voicemesh.runtime.errors import (
+    InvalidFieldError,
+    MeshError,
+    OverloadedError,
+    RateLimitedError,
+    TooManyTurnsError,
+)
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError
 from voicemesh.runtime.streams import Outbox
@@ -57,6 +66,7 @@ class Speaker:
         self._turns = turns
         self._session = session
         self._tenant = tenant
+        self._who = CURRENT.get() or Who(tenant)
         self._timeout_s = timeout_s
         self._running: set[TurnDriver] = set()
         self._batch: asyncio.Task[None] | None = None
@@ -84,12 +94,13 @@ class Speaker:
             None,
             request.traceparent,
             keep_history=False,
-            in_flight=True,
         )
         try:
             self._check(request.text, "text")
-            choice = await self._choose(request.speech, turn_id)
-            driver = self._begin(turn, request.text, choice, wrap)
+            priority = priority_of(request.priority, "priority")
+            with self._turns.admit(self._who, priority, in_flight=True) as place:
+                choice = await self._choose(request.speech, turn_id)
+                driver = self._begin(turn, place, request.text, choice, request.speech, wrap)
         except MeshError as error:
             self._turns.refuse(turn.tenant, turn.turn_id, turn.session_id, turn.traceparent, error)
             raise
@@ -126,12 +137,18 @@ class Speaker:
     def _begin(
         self,
         turn: TurnRequest,
+        place: Place,
         text: str,
         choice: Choice,
+        speech: pb.SpeechOptions,
         wrap: Callable[[str, ProtoMessage], Any],
     ) -> TurnDriver:
         caller = OutboxCaller(wrap, self.outbox)
-        driver = self._turns.begin(turn, choice, caller, self._session, None, self._timeout_s)
+        if not turn.warms:  # what is kept for others is what they will ask for
+            choice, given_up = self._turns.dim(choice, pb.Configure(speech=speech), place, _SPEECH_FIELD)
+            turn = replace(turn, given_up=given_up)
+        driver = self._turns.begin(turn, place, choice, caller, self._session, None, self._timeout_s)
+        place.spend(len(text))
         self._running.add(driver)
         driver.handle(on.TextArrived(text))
         driver.handle(on.TextEnded())
@@ -173,7 +190,7 @@ class Speaker:
         try:
             self._check(text, f"texts[{positions[0]}]")
             choice = self._choose_warm(speech) if warm else await self._choose(speech, turn_id)
-            driver = await self._place(turn_id, text, choice, wrap, warm=warm)
+            driver = await self._placed(turn_id, text, choice, speech, wrap, warm=warm)
         except MeshError as error:
             failed = self._turns.refuse(self._tenant, turn_id, "", "", error)
             self.outbox.push((wrap("turn_failed", failed), None))
@@ -195,7 +212,8 @@ class Speaker:
                 ended.append(message)
 
         self._check(text, "text")
-        driver = await self._place(uuid.uuid4().hex, text, self._choose_warm(speech), wrap, warm=True)
+        choice = self._choose_warm(speech)
+        driver = await self._placed(uuid.uuid4().hex, text, choice, speech, wrap, warm=True)
         try:
             await driver.finished.wait()
         finally:
@@ -207,16 +225,17 @@ class Speaker:
         assert isinstance(end, pb.TurnCompleted)
         return end.report
 
-    async def _place(
+    async def _placed(
         self,
         turn_id: str,
         text: str,
         choice: Choice,
+        speech: pb.SpeechOptions,
         wrap: Callable[[str, ProtoMessage], Any],
         *,
         warm: bool,
     ) -> TurnDriver:
-        """Begin a text of a batch; while every place is taken by others, wait rather than refuse."""
+        """Begin a text of a batch; while there is no place for it, wait rather than refuse."""
         tries = 0
         while True:
             received_ns = self._turns.clock.now_ns()
@@ -229,11 +248,11 @@ class Speaker:
                 keep_history=False,
                 patience_ms=_WARM_PATIENCE_MS if warm else _PATIENCE_MS,
                 warms=warm,
-                in_flight=not warm,
             )
             try:
-                return self._begin(turn, text, choice, wrap)
-            except TooManyTurnsError as error:
+                with self._turns.admit(self._who, Priority.LOW, in_flight=not warm) as place:
+                    return self._begin(turn, place, text, choice, speech, wrap)
+            except (TooManyTurnsError, OverloadedError, RateLimitedError) as error:
                 tries += 1
                 if tries == _PLACE_TRIES:
                     raise

@@ -247,6 +247,7 @@ def report_to(report: TurnReport, trace_id: str, cost: Cost) -> pb.TurnReport:
         provider=answered.provider if answered is not None else "",
         model=answered.model if answered is not None else "",
         prompt_variant=report.prompt_variant,
+        priority=report.priority,  # type: ignore[arg-type] # as the contract numbers them
         engine_us=report.engine_us,
         text=report.text,
         error=to_status(report.error, trace_id) if report.error is not None else None,

@@ -6,10 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.access.caller import Caller as Who
+from gateway.access.caller import Priority
+from gateway.admission.dimming import GivenUp, dimmed
+from gateway.admission.door import Door, Place
+from gateway.admission.limit import AdaptiveLimit
+from gateway.admission.probe import Probe
 from gateway.beginnings import Beginnings
 from gateway.choosing import Choice, Choosing
 from gateway.core import events as on
 from gateway.core.budget import Answerer, Budget
+from gateway.core.report import TurnReport
 from gateway.core.values import Message, TurnSpec
 from gateway.driver import Caller, TurnDriver
 from gateway.flags import Flags
@@ -22,11 +29,16 @@ from gateway.settings import GatewaySettings
 from gateway.standby import Standby
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.clock import Clock
-from voicemesh.runtime.errors import DrainingError, InvalidFieldError, MeshError, TooManyTurnsError
+from voicemesh.runtime.errors import DrainingError, InvalidFieldError, MeshError
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.telemetry import Telemetry, trace_id_of
 
-_RETRY_MS: Final = 1_000
+PRIORITIES: Final = {
+    pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    pb.PRIORITY_LOW: Priority.LOW,
+    pb.PRIORITY_NORMAL: Priority.NORMAL,
+    pb.PRIORITY_HIGH: Priority.HIGH,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +61,21 @@ class TurnRequest:
     """Its audio is to be kept for others: nobody hears it."""
     turn_id_field: str = "turn_id"
     """Where the caller named it."""
-    in_flight: bool = False
-    """It is part of a call that was taken: it may begin although the process is about to end."""
+    given_up: GivenUp = ()
+    """What is given up because of much load, and why."""
+
+
+def priority_of(asked: pb.Priority.ValueType, field: str) -> Priority:
+    """Return the priority that a caller asks for in `field`.
+
+    Raises:
+        InvalidFieldError: There is no such priority.
+
+    """
+    if asked not in PRIORITIES:
+        known = ", ".join(pb.Priority.keys())
+        raise InvalidFieldError(field, f"is none of {known}, but number {asked}")
+    return PRIORITIES[asked]
 
 
 class Turns:
@@ -68,6 +93,7 @@ class Turns:
     Attributes:
         choosing: Says how a turn is made.
         flags: As given.
+        door: Lets turns in.
 
     """
 
@@ -85,6 +111,18 @@ class Turns:
         self._overhear = overhear
         self.choosing = Choosing(settings, peers, flags)
         self.settings = settings
+        self.door = Door(
+            clock,
+            AdaptiveLimit(
+                least=settings.gateway_min_turns,
+                start=settings.gateway_start_turns,
+                most=settings.gateway_max_turns,
+                target_ms=settings.accepted_lateness_ms,
+            ),
+            most=settings.gateway_max_turns,
+            rules=settings.admission_rules,
+            steps=settings.gateway_brownout,
+        )
         self.peers = peers
         self.clock = clock
         self._recorder = recorder
@@ -102,30 +140,53 @@ class Turns:
         """Return where a caller's stream to the LLM service stands by; `prepare` opens the first."""
         return Standby(self.peers, session, self._telemetry, self.settings.gateway_standby_s, remaining_s)
 
+    def admit(self, who: Who, wanted: Priority, *, draft: bool = False, in_flight: bool = False) -> Place:
+        """Let a turn in, before any work is done for it; use the place with `with`, and `begin` keeps it.
+
+        Args:
+            who: Whose it is.
+            wanted: The priority that it asks for.
+            draft: True where it may be for nothing.
+            in_flight: True for part of a call that was taken: it may begin although the process is about to
+                end.
+
+        Raises:
+            DrainingError: The process is shutting down.
+            RateLimitedError: The caller's key has no more for now.
+            TooManyTurnsError: Every place is taken.
+            OverloadedError: The mesh can take no more turns like this one.
+
+        """
+        if self.draining.is_set() and not in_flight:
+            raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
+        return self.door.admit(who, wanted, draft=draft)
+
+    def dim(
+        self, choice: Choice, configure: pb.Configure, place: Place, field: str
+    ) -> tuple[Choice, GivenUp]:
+        """Return how a turn is made with what its place has to give up; `field` is that of `speech`."""
+        if not place.steps:
+            return choice, ()
+        voices = self.settings.gateway_overload_voices
+        return dimmed(choice, configure, place.steps, voices, self.choosing, field)
+
     def begin(
         self,
         request: TurnRequest,
+        place: Place,
         choice: Choice,
         caller: Caller,
         session: Session,
         standby: Standby | None,
         timeout_s: float | None,
     ) -> TurnDriver:
-        """Admit a turn, start it, and tell the caller so unless it is a draft.
+        """Start a turn that has a place, and tell the caller so unless it is a draft.
 
         Raises:
-            DrainingError: The process is shutting down.
-            TooManyTurnsError: Every place is taken.
             InvalidFieldError: The turn id is too long.
 
         """
         text, speech = choice.text, choice.speech
-        if self.draining.is_set() and not request.in_flight:
-            raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
-        if len(self._running) >= self.settings.gateway_max_turns:
-            raise TooManyTurnsError(
-                f"all {self.settings.gateway_max_turns} places for turns are taken", retry_after_ms=_RETRY_MS
-            )
         if len(request.turn_id) > MAX_TURN_ID_CHARS:
             raise InvalidFieldError(
                 request.turn_id_field, f"at most {MAX_TURN_ID_CHARS} characters are taken"
@@ -163,9 +224,13 @@ class Turns:
             patience_ms=request.patience_ms,
             keeps_audio=request.warms,
             variants=tuple((flag.key, flag.variant) for flag in choice.flags),
+            given_up=request.given_up,
+            cached_only=place.cached_only,
+            priority=int(place.priority),
         )
         if self._overhear is not None:
             caller = self._overhear(spec, caller)
+        probe = Probe(self.door, place, speech.voice.name, self.clock)
         span = self._recorder.begin(spec, speech, request.traceparent, choice.flags)
         driver = TurnDriver(
             spec,
@@ -187,11 +252,15 @@ class Turns:
                 trace_id=trace_id_of(span),
                 format=speech.heard,
             ),
-            record=lambda report: self._ended(driver, self._recorder.end(spec, report, span, speech)),
+            probe=probe,
+            record=lambda report: self._ended(
+                driver, place, probe, self._recorder.end(spec, report, span, speech), report
+            ),
             late=lambda engine_us: self._recorder.late(spec, speech, engine_us),
             timeout_s=timeout_s,
         )
         self._running.add(driver)
+        place.keep()
         driver.start()
         return driver
 
@@ -225,6 +294,16 @@ class Turns:
         report = self._recorder.refuse(tenant, turn_id or uuid.uuid4().hex, session_id, traceparent, error)
         return pb.TurnFailed(turn_id=report.turn_id, status=report.error, report=report)
 
-    def _ended(self, driver: TurnDriver, told: pb.TurnReport | None) -> pb.TurnReport | None:
+    def _ended(
+        self,
+        driver: TurnDriver,
+        place: Place,
+        probe: Probe,
+        told: pb.TurnReport | None,
+        report: TurnReport,
+    ) -> pb.TurnReport | None:
         self._running.discard(driver)
+        if driver.spec.prompt is not None:  # own words were counted as they came
+            place.spend(report.characters)
+        probe.end()
         return told

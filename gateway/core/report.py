@@ -138,6 +138,8 @@ class TurnReport:
     """What else was asked for the reply and is billed: hedges, attempts that broke off."""
     cached_usage: Usage | None = None
     """What a reply from the cache consumed when it was made."""
+    priority: int = 0
+    """As the contract numbers them."""
     prompt_variant: str = ""
     """The named system prompt that it was made with; "" for one of the caller's own."""
     degraded_why: tuple[str, ...] = ()

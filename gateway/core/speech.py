@@ -16,6 +16,7 @@ from gateway.core.outgoing import Outgoing
 from gateway.core.pace import PaceMeter
 from gateway.core.playback import LeadingSilence, Player
 from gateway.core.progress import Keep, Progress, State
+from gateway.core.refusals import not_cached
 from gateway.core.report import Attribution, ChunkAccount
 from gateway.core.values import Chunk, TurnSpec, Word
 from voicemesh.runtime.clock import Clock
@@ -241,6 +242,9 @@ class Speech:
             if progress.state in (State.WAITING, State.LOOKING_UP):
                 return
             if progress.state is State.MISSED:
+                if self._spec.cached_only and self._spec.prompt is None and self.first_marks is None:
+                    self.refused = not_cached()
+                    return
                 progress.state = State.SPEAKING
                 if not progress.made_samples:  # else its first frame has another beginning
                     marks = progress.marks

@@ -12,16 +12,17 @@ A draft runs like any turn, but what its caller would be told is held back:
             └── Discarded, Interrupted, too old, failed ──> `discarded`: nothing is told, nothing kept
 """
 
-from collections import deque
 from dataclasses import replace
 
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
+from gateway.core.deltas import Deltas
 from gateway.core.heard import heard_text
 from gateway.core.history import fitted, with_system
 from gateway.core.pace import PaceMeter, WriterMeter
 from gateway.core.patience import Patience
+from gateway.core.refusals import not_cached
 from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.spent import Spent
@@ -78,8 +79,7 @@ class TurnEngine:
         self._news_of_audio = False
         self._patience = Patience()
         self._timer_ns = 0
-        # Deltas that no chunk has passed yet: code points of text up to and with it, arrival, time fed.
-        self._deltas: deque[tuple[int, int, int]] = deque()
+        self._deltas = Deltas()
         self._chunks_ended = False
         self._spent = Spent()
         self._degraded: dict[str, str] = {}  # and why
@@ -103,6 +103,8 @@ class TurnEngine:
     def start(self) -> list[do.Action]:
         """Begin; call once, when the turn is admitted."""
         now_ns = self._marks.admitted_ns = self._clock.now_ns()
+        for what, why in self.spec.given_up:
+            self._degrade(what, why)
         if self.spec.prompt is not None:
             if self.spec.keep_history and not self.spec.new_session:
                 self._marks.history_asked_ns = now_ns
@@ -235,6 +237,9 @@ class TurnEngine:
             self._start_llm(now_ns)
 
     def _start_llm(self, now_ns: int) -> None:
+        if self.spec.cached_only:
+            self._on_text(on.TextFailed(not_cached()), now_ns)
+            return
         self._marks.llm_asked_ns = now_ns
         self._llm_running = True
         self._act(do.StartLlm(self._messages))
@@ -282,7 +287,7 @@ class TurnEngine:
             self._marks.connect_us, self._marks.ttft_us = event.connect_us, event.ttft_us
         self._text.append(event.text)
         self._text_length += len(event.text)
-        self._deltas.append((self._text_length, now_ns, self._clock.now_ns()))
+        self._deltas.add(self._text_length, now_ns, self._clock.now_ns())
         if not self._cut_already:
             self._act(do.FeedChunker(event.text))
         if self.spec.prompt is not None:
@@ -310,11 +315,7 @@ class TurnEngine:
             case on.ChunkCut(chunk):
                 marks = ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us)
                 end = chunk.text_offset + chunk.text_length
-                while self._deltas:
-                    length, marks.needed_ns, marks.fed_ns = self._deltas[0]
-                    if length >= end:
-                        break
-                    self._deltas.popleft()
+                marks.needed_ns, marks.fed_ns = self._deltas.needed_by(end)
                 self._speech.add(chunk, marks)
             case on.ChunksEnded():
                 self._chunks_ended = True
@@ -494,5 +495,6 @@ class TurnEngine:
             heard=self._heard,
             error=self._error,
             variants=spec.variants,
+            priority=spec.priority,
             head_start_us=self._head_start_ns // 1000,
         )

@@ -160,3 +160,9 @@ class TurnSpec:
     """Who is expected to write the reply."""
     variants: tuple[tuple[str, str], ...] = ()
     """Feature flags that had a say in the turn, and the variant that each gave it."""
+    given_up: tuple[tuple[str, str], ...] = ()
+    """What was given up before it began, and why, as for `EmitDegraded`."""
+    cached_only: bool = False
+    """True where it may have what is in the cache, and nothing else."""
+    priority: int = 0
+    """As the contract numbers them."""

@@ -28,7 +28,7 @@ CALLERS_FAULTS: Final = frozenset(
 )
 """Reasons of failed turns that are no fault of the mesh."""
 NO_ROOM: Final = frozenset(
-    {"TOO_MANY_TURNS", "QUEUE_FULL", "VOICE_NOT_READY", "NO_ENGINE", "SERVICE_UNAVAILABLE"}
+    {"TOO_MANY_TURNS", "OVERLOADED", "QUEUE_FULL", "VOICE_NOT_READY", "NO_ENGINE", "SERVICE_UNAVAILABLE"}
 )
 """Reasons of refused turns that are."""
 _SAMPLES: Final = 64

@@ -122,6 +122,9 @@ class Mesh:
             **{f"VOICEMESH_{name.upper()}_ADDR": f"unix:{paths}" for name, paths in reached.items()},
             # A busy machine must not make lookups late: tests of lateness set their own.
             "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
+            # Nor must it refuse turns: tests of overload set their own.
+            "VOICEMESH_GATEWAY_MIN_TURNS": "256",
+            "VOICEMESH_GATEWAY_START_TURNS": "256",
             "VOICEMESH_EXIT_WITH_STDIN": "true",
             **{name: value.replace("{folder}", str(folder)) for name, value in environment.items()},
         }

@@ -18,6 +18,8 @@ _HINTS: Final = {
     "PERMISSION_DENIED": "`voicemesh keys list` says what each key may do",
     "TOO_MANY_CALLS": "try again in a moment",
     "TOO_MANY_TURNS": "try again in a moment",
+    "OVERLOADED": "try again in a moment",
+    "RATE_LIMITED": "wait, or ask whoever runs the mesh for a higher limit",
     "QUEUE_FULL": "try again in a moment",
 }
 

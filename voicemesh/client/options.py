@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Self
 
+from voicemesh.client.names import PRIORITIES
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.pictures import MEDIA_TYPES, media_type_of
@@ -197,6 +198,14 @@ def _part(part: str | Image) -> common_pb2.ContentPart:
     return common_pb2.ContentPart(image=common_pb2.Image(data=part.data, media_type=part.media_type))
 
 
+def priority_to_proto(priority: str) -> gateway_pb2.Priority.ValueType:
+    """Return a priority; "" is the usual one. Raises ValueError for one that does not exist."""
+    for number, name in PRIORITIES.items():
+        if name == priority:
+            return gateway_pb2.Priority.ValueType(number)
+    raise ValueError(f"priority: {priority!r} is none of {', '.join(filter(None, PRIORITIES.values()))}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConversationOptions:
     """What holds for all turns of a conversation.
@@ -214,6 +223,8 @@ class ConversationOptions:
         join: What is heard of a turn that runs already: it goes on from "now", or from its "beginning".
         listen_only: True for a member of a channel that begins no turns.
         attributes: What rules of feature flags may look at: at most 16 names with texts.
+        priority: Who goes first while not everybody can: "low", "normal" or "high", at most what the caller
+            may have.
 
     """
 
@@ -228,9 +239,13 @@ class ConversationOptions:
     join: str = "now"
     listen_only: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    priority: str = ""
 
     def to_proto(self) -> gateway_pb2.Configure:
-        """Return the message. Raises ValueError as `SpeechOptions.to_proto` does, and for unknown joins."""
+        """Return the message.
+
+        Raises ValueError as `SpeechOptions.to_proto` does, and for unknown joins and priorities.
+        """
         if self.join not in _JOINS:
             raise ValueError(f"join: {self.join!r} is none of {', '.join(_JOINS)}")
         return gateway_pb2.Configure(
@@ -245,4 +260,5 @@ class ConversationOptions:
             channel_join=_JOINS[self.join] if self.channel else gateway_pb2.CHANNEL_JOIN_UNSPECIFIED,
             listen_only=self.listen_only,
             attributes=self.attributes,
+            priority=priority_to_proto(self.priority),
         )

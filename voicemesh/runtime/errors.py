@@ -16,16 +16,20 @@ class MeshError(Exception):
         retry_after_ms: When trying again makes sense, in milliseconds; None where it does not.
         field: The request field at fault, as a path in the message, or "".
         retried_by: Name of the process that tried again already and gave up, or "": nobody above it does.
+        limit: The limit that was reached, where its reason has several, or "".
 
     """
 
     reason: str = "INTERNAL"
     retried_by: str = ""
 
-    def __init__(self, message: str, *, field: str = "", retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str = "", limit: str = "", retry_after_ms: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.limit = limit
         self.retry_after_ms = retry_after_ms
 
 
@@ -108,6 +112,18 @@ class TooManyTurnsError(MeshError):
     """Every place for a turn is taken."""
 
     reason = "TOO_MANY_TURNS"
+
+
+class OverloadedError(MeshError):
+    """The mesh can take no more turns now, or no more of this tenant's."""
+
+    reason = "OVERLOADED"
+
+
+class RateLimitedError(MeshError):
+    """The caller's key has no more for now."""
+
+    reason = "RATE_LIMITED"
 
 
 class QueueFullError(MeshError):

@@ -30,6 +30,8 @@ _CODES: Final[dict[str, grpc.StatusCode]] = {
     "VOICE_NOT_READY": grpc.StatusCode.UNAVAILABLE,
     "SERVICE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
     "TOO_MANY_TURNS": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "QUEUE_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "SLOW_RECEIVER": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
@@ -85,6 +87,8 @@ def to_status(error: BaseException, trace_id: str = "") -> status_pb2.Status:
         info.metadata["trace_id"] = trace_id
     if error.retried_by:
         info.metadata[RETRIED_BY] = error.retried_by
+    if error.limit:
+        info.metadata["limit"] = error.limit
     details = [_pack(info)]
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(

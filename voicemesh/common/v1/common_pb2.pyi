@@ -294,6 +294,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Cause of RESOURCE_EXHAUSTED: too many streams are open, or too many bad tokens came; RetryInfo says when
     to retry.
     """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 20
+    """Cause of RESOURCE_EXHAUSTED: the mesh can take no more turns at once now, or no more of this tenant's;
+    `limit` in the metadata is "capacity", "share" or "cache" (only what is cached is given). RetryInfo says
+    when to retry.
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 21
+    """Cause of RESOURCE_EXHAUSTED: the caller's key has no more for now; `limit` in the metadata is "requests",
+    "characters" or "turns". RetryInfo says when to retry.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons of failure: the name without its prefix is `google.rpc.ErrorInfo.reason`, with domain
@@ -349,6 +358,15 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 23
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 24
 """Cause of RESOURCE_EXHAUSTED: too many streams are open, or too many bad tokens came; RetryInfo says when
 to retry.
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 20
+"""Cause of RESOURCE_EXHAUSTED: the mesh can take no more turns at once now, or no more of this tenant's;
+`limit` in the metadata is "capacity", "share" or "cache" (only what is cached is given). RetryInfo says
+when to retry.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 21
+"""Cause of RESOURCE_EXHAUSTED: the caller's key has no more for now; `limit` in the metadata is "requests",
+"characters" or "turns". RetryInfo says when to retry.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """PRIORITY_NORMAL."""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    """Work that can wait: it has half of the places at most. What every SpeakBatch has."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """Somebody listens."""
+    PRIORITY_HIGH: _Priority.ValueType  # 3
+    """Somebody listens who matters more than others: while such turns come, a tenth of the places is theirs."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who goes first while not everybody can."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""PRIORITY_NORMAL."""
+PRIORITY_LOW: Priority.ValueType  # 1
+"""Work that can wait: it has half of the places at most. What every SpeakBatch has."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+"""Somebody listens."""
+PRIORITY_HIGH: Priority.ValueType  # 3
+"""Somebody listens who matters more than others: while such turns come, a tenth of the places is theirs."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _ChannelJoin:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -69,6 +97,12 @@ class _DegradationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degradati
     """
     DEGRADATION_SKIPPED: _Degradation.ValueType  # 7
     """A member of a channel was too slow: frames were left out for it."""
+    DEGRADATION_LONGER_CHUNKS: _Degradation.ValueType  # 8
+    """Much load: whole sentences were made chunks, which are fewer and cost engines less."""
+    DEGRADATION_CHEAPER_VOICE: _Degradation.ValueType  # 9
+    """Much load: a voice that costs less than the one asked for speaks."""
+    DEGRADATION_CACHED_ONLY: _Degradation.ValueType  # 10
+    """Too much load: the turn may have what is in the cache, and nothing else."""
 
 class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper):
     """What was given up."""
@@ -91,6 +125,12 @@ reply went on behind what was said.
 """
 DEGRADATION_SKIPPED: Degradation.ValueType  # 7
 """A member of a channel was too slow: frames were left out for it."""
+DEGRADATION_LONGER_CHUNKS: Degradation.ValueType  # 8
+"""Much load: whole sentences were made chunks, which are fewer and cost engines less."""
+DEGRADATION_CHEAPER_VOICE: Degradation.ValueType  # 9
+"""Much load: a voice that costs less than the one asked for speaks."""
+DEGRADATION_CACHED_ONLY: Degradation.ValueType  # 10
+"""Too much load: the turn may have what is in the cache, and nothing else."""
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
 
 class _TurnOutcome:
@@ -284,6 +324,7 @@ class Configure(_message.Message):
     LISTEN_ONLY_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     SYSTEM_PROMPT_VARIANT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session whose history the turns continue; empty for a new one."""
     system_prompt: _builtins.str
@@ -305,6 +346,8 @@ class Configure(_message.Message):
     """Name of a system prompt in the gateway's settings, such as "full" or "compact"; empty for the
     gateway's choice. Must be empty where `system_prompt` is set.
     """
+    priority: Global___Priority.ValueType
+    """Who goes first while not everybody can. No more than the caller may have is given."""
     @_builtins.property
     def speech(self) -> Global___SpeechOptions:
         """How it is spoken."""
@@ -334,10 +377,11 @@ class Configure(_message.Message):
         listen_only: _builtins.bool = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         system_prompt_variant: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt", "system_prompt_variant", b"system_prompt_variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "bypass_reply_cache", b"bypass_reply_cache", "channel", b"channel", "channel_join", b"channel_join", "listen_only", b"listen_only", "model", b"model", "parameters", b"parameters", "priority", b"priority", "session_id", b"session_id", "speech", b"speech", "system_prompt", b"system_prompt", "system_prompt_variant", b"system_prompt_variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -893,6 +937,7 @@ class TurnReport(_message.Message):
     EXCESS_US_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_VIOLATIONS_FIELD_NUMBER: _builtins.int
     DEGRADED_WHY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
     session_id: _builtins.str
@@ -949,6 +994,8 @@ class TurnReport(_message.Message):
     """What services reported beyond the windows in which the gateway waited for them, in microseconds. It is in
     no stage: 0 unless a report is wrong.
     """
+    priority: Global___Priority.ValueType
+    """The priority that the turn had; unspecified for one that was refused."""
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was given up, each once, in order of appearance."""
@@ -1037,10 +1084,11 @@ class TurnReport(_message.Message):
         excess_us: _builtins.int = ...,
         attribution_violations: _abc.Iterable[_builtins.str] | None = ...,
         degraded_why: _abc.Iterable[_builtins.str] | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "degraded_why", b"degraded_why", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "degraded_why", b"degraded_why", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "priority", b"priority", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1275,12 +1323,15 @@ class SpeakRequest(_message.Message):
     SPEECH_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """What to say."""
     turn_id: _builtins.str
     """Chosen by the caller; empty to have one made."""
     traceparent: _builtins.str
     """W3C trace context of the caller; empty to begin a trace."""
+    priority: Global___Priority.ValueType
+    """Who goes first while not everybody can. No more than the caller may have is given."""
     @_builtins.property
     def speech(self) -> Global___SpeechOptions:
         """How to say it."""
@@ -1292,10 +1343,11 @@ class SpeakRequest(_message.Message):
         speech: Global___SpeechOptions | None = ...,
         turn_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["speech", b"speech", "text", b"text", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "speech", b"speech", "text", b"text", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
