@@ -12,6 +12,7 @@ import uvicorn
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
+from gateway.access.caller import Caller, Priority
 from gateway.callers import OutboxCaller
 from gateway.core import events as on
 from gateway.core.values import Message
@@ -137,7 +138,8 @@ async def test_streams_are_not_opened_behind_the_end_of_their_turn(socket_folder
         choice = gateway.turns.choosing.plain(configure, "speech")
         begun = TurnRequest("", "", "s", 0, Message("user", ("What is rain?",)), new_session=True)
         caller = OutboxCaller(lambda event, message: pb.ConverseResponse(**{event: message}))  # type: ignore[arg-type] # events are named by their field
-        driver = gateway.turns.begin(begun, choice, caller, gateway.sessions.open(), None, None)
+        with gateway.turns.admit(Caller(), Priority.NORMAL) as place:
+            driver = gateway.turns.begin(begun, place, choice, caller, gateway.sessions.open(), None, None)
         # The LLM is asked, the next streams are about to be opened; now the user speaks.
         driver.handle(on.Interrupted())
         async with asyncio.timeout(GUARD_S):
