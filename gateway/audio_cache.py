@@ -177,7 +177,7 @@ class AudioCache:
 
     def _found(self, index: int, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
-            value, tier = response.hit.value.audio, TIERS[response.hit.tier]
+            value, tier = response.hit.value.audio, tier_of(response.hit)
             words, more = translation.words_from(value.words), response.hit.more
             self._handle(on.AudioFound(index, value.audio, words, tier, response.server_us, more))
         else:
@@ -325,6 +325,11 @@ class AudioCache:
         key = keys.audio_key(self._spec, self._speech, text)
         put = keys.put_of(self._spec, self._clock, key, cache_pb2.CacheValue(audio=value))
         self._cache.request(put)
+
+
+def tier_of(hit: cache_pb2.Hit) -> str:
+    """Return where an entry was; memory where the cache knows a tier that this gateway does not."""
+    return TIERS.get(hit.tier, "memory")
 
 
 def trouble(response: Response) -> str:

@@ -129,6 +129,9 @@ class Link(Generic[Q, R]):
         error: RemoteError | None = None
         try:
             async for response in self._call:
+                if response is None:  # what grpc.aio makes of bytes that are no message
+                    error = RemoteError(to_status(_no_message(self._service)))
+                    break
                 await self._take(response)
         except grpc.aio.AioRpcError as failure:
             if not self._cancelled:
@@ -170,6 +173,12 @@ class Link(Generic[Q, R]):
         else:
             code = StatusCode.CANCELLED if self._cancelled else StatusCode.OK
         self._meter.took(self._method, code, time.monotonic() - self._began_s, self._span)
+
+
+def _no_message(service: str) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"the {service} service sent what is no message of the contract", retry_after_ms=1000
+    )
 
 
 def broke_off(service: str) -> ServiceUnavailableError:

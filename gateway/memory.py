@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from gateway import keys, translation
-from gateway.audio_cache import TIERS, trouble
+from gateway.audio_cache import tier_of, trouble
 from gateway.beginnings import Beginnings, Response, question_of
 from gateway.cache_link import CacheLink
 from gateway.core import actions as do
@@ -88,7 +88,7 @@ class Memory:
     def _reply_answered(self, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
             reply = response.hit.value.reply
-            tier = "similar" if response.hit.similar else TIERS[response.hit.tier]
+            tier = "similar" if response.hit.similar else tier_of(response.hit)
             cut = cache_pb2.ReplyChunks()
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)

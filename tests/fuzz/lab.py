@@ -18,7 +18,7 @@ from tests.fuzz.plans import Plan
 from tests.support.mesh import Mesh, MeshProcess, running_mesh
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
-from voicemesh.client import SpeechOptions, VoiceMesh
+from voicemesh.client import SpeechOptions, VoiceMesh, VoiceMeshError
 from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.channels import open_channel
@@ -173,13 +173,13 @@ class Lab:
             async with asyncio.timeout(_GUARD_S):
                 await self.mesh.wait_serving(service)
                 answer = await self._canary(service)
-        except (TimeoutError, AssertionError, grpc.aio.AioRpcError) as error:
+        except (TimeoutError, AssertionError, VoiceMeshError, grpc.aio.AioRpcError) as error:
             found.faults.append(f"{service} does not do its work any more: {error!r}")
         else:
             if answer != self._reference.setdefault(service, answer):
                 found.faults.append(f"{service} answers otherwise than at first: {str(answer)[:200]}")
         for name in self.mesh.processes:
-            found.faults += _complaints(self.mesh.processes[name])
+            found.faults += complaints_of(self.mesh.processes[name])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_QUIET_S):
                 while await self._at_work(service):  # noqa: ASYNC110 - another process sets no event here
@@ -212,7 +212,7 @@ def _used(process: MeshProcess, messages: int) -> Used:
         )
 
 
-def _complaints(process: MeshProcess) -> list[str]:
+def complaints_of(process: MeshProcess) -> list[str]:
     """Return what a process wrote that nobody may make it write; forget the rest."""
     lines, process.lines[:] = tuple(process.lines), []
     complaints = []
@@ -269,9 +269,10 @@ async def _cache(address: str) -> Any:
         cache_pb2.ExchangeRequest(request_id=2, get=cache_pb2.Get(key=key)),
     ]
     async with open_channel(address) as channel:
-        call = cache_pb2_grpc.CacheServiceStub(channel).Exchange(iter(requests))
-        answers = [one async for one in call]
-        return sorted((one.request_id, one.hit.value.SerializeToString()) for one in answers)
+        stub, answers = cache_pb2_grpc.CacheServiceStub(channel), []
+        for request in requests:  # one behind the other: what is pipelined may overtake
+            answers += [one async for one in stub.Exchange(iter([request]))]
+        return [one.hit.value.SerializeToString() for one in answers]
 
 
 async def _gateway(address: str) -> Any:
@@ -297,6 +298,6 @@ async def running_lab(**environment: str) -> AsyncIterator[Lab]:
     async with running_mesh(**{**SETTINGS, **environment}) as mesh:
         yield Lab(mesh)
         statuses = await mesh.stop()
-        complaints = [one for process in mesh.processes.values() for one in _complaints(process)]
+        complaints = [one for process in mesh.processes.values() for one in complaints_of(process)]
         assert not complaints, complaints
         assert set(statuses.values()) == {0}, statuses

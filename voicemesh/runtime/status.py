@@ -43,6 +43,7 @@ _CODES: Final[dict[str, grpc.StatusCode]] = {
     "INTERNAL": grpc.StatusCode.INTERNAL,
 }
 _BY_NUMBER: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
+_FAILURES: Final = frozenset(_BY_NUMBER) - {code_pb2.OK}
 
 
 class RemoteError(MeshError):
@@ -114,7 +115,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> RemoteError:
         if key == "grpc-status-details-bin":
             with contextlib.suppress(DecodeError):  # not ours, then: as if there were none
                 status = status_pb2.Status.FromString(value)
-                if reason_of(status):
+                if status.code in _FAILURES and reason_of(status):
                     return RemoteError(status)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         reason, code, retry_ms = "DEADLINE_EXCEEDED", code_pb2.DEADLINE_EXCEEDED, None
@@ -162,10 +163,16 @@ def _info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
 
 def _retry_after_ms(status: status_pb2.Status) -> int | None:
     retry = error_details_pb2.RetryInfo()
-    for detail in status.details:
-        if detail.Unpack(retry):
-            return int(retry.retry_delay.ToMilliseconds())
-    return None
+    return int(retry.retry_delay.ToMilliseconds()) if _found(status, retry) else None
+
+
+def _found(
+    status: status_pb2.Status, wanted: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo
+) -> bool:
+    """Fill `wanted` from the details of a status; what is there and cannot be read counts as not there."""
+    with contextlib.suppress(DecodeError):
+        return any(detail.Unpack(wanted) for detail in status.details)
+    return False
 
 
 def _pack(

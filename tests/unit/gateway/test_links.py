@@ -24,14 +24,15 @@ class Call:
 
     def __init__(self) -> None:
         self.cancelled = False
+        self.answer: str | None = "answer"
         self.over = asyncio.Event()
 
     def cancel(self) -> None:
         self.cancelled = True
         self.over.set()
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        yield "answer"
+    async def __aiter__(self) -> AsyncIterator[str | None]:
+        yield self.answer
         await self.over.wait()
         if self.cancelled:
             raise asyncio.CancelledError
@@ -95,3 +96,15 @@ async def test_how_it_ended_is_on_its_span(traces: Telemetry, exporter: InMemory
         assert ends == [None]
     assert statuses(exporter) == [StatusCode.OK.name, StatusCode.CANCELLED.name]
     assert all(span.status.is_unset for span in exporter.get_finished_spans())
+
+
+async def test_an_answer_that_is_no_message_ends_it_by_a_typed_failure(traces: Telemetry) -> None:
+    link, call, ends, heard = make(traces)
+    call.answer = None  # what grpc.aio makes of bytes that cannot be read
+    link.start(SessionRegistry().open(), "turn")
+    assert link.reader is not None
+    await link.reader
+    assert (heard, call.cancelled, link.open) == ([], True, False)
+    (error,) = ends
+    assert error is not None
+    assert error.reason == "SERVICE_UNAVAILABLE"

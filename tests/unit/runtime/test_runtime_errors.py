@@ -139,7 +139,27 @@ def test_a_failure_of_the_transport_names_the_service_and_hides_the_rest(
     assert "details of a peer" not in passed.message
 
 
-@pytest.mark.parametrize("details", [b"\xff\xff", b"", status_pb2.Status(code=5).SerializeToString()])
+def _with_info(code: int, info: bytes) -> bytes:
+    made = status_pb2.Status(code=code)
+    made.details.add(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info)
+    wire: bytes = made.SerializeToString()
+    return wire
+
+
+_INFO = error_details_pb2.ErrorInfo(reason="QUEUE_FULL").SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        b"\xff\xff",
+        b"",
+        status_pb2.Status(code=5).SerializeToString(),
+        _with_info(0, _INFO),  # no failure at all
+        _with_info(77, _INFO),
+        _with_info(8, b"\x0a\xff"),
+    ],
+)
 def test_details_that_are_not_ours_are_as_none(details: bytes) -> None:
     raised = rpc_error(grpc.StatusCode.UNAVAILABLE, ("grpc-status-details-bin", details))
     assert status.from_rpc_error(raised, "llm").reason == "SERVICE_UNAVAILABLE"
