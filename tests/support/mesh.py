@@ -38,11 +38,19 @@ class MeshProcess:
     lines: list[str] = field(default_factory=list)
     """What it wrote to standard error."""
     reader: "asyncio.Task[None] | None" = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with every line."""
 
     @property
     def logs(self) -> list[dict[str, Any]]:
         """Its log, parsed."""
         return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    async def says(self, text: str) -> None:
+        """Wait until a line of what it writes has `text` in it, those before now too."""
+        while not any(text in line for line in self.lines):
+            self.news.clear()
+            await self.news.wait()
 
     async def stop(self) -> int:
         """Ask it to stop, and wait."""
@@ -180,7 +188,7 @@ class Mesh:
         else:
             process = await warm.start(MESH, module, environment=environment, stdin=PIPE, stderr=PIPE)
         started = MeshProcess(name, process)
-        started.reader = asyncio.create_task(_read_lines(process, started.lines), name=f"log of {name}")
+        started.reader = asyncio.create_task(_read_lines(process, started), name=f"log of {name}")
         return started
 
     async def wait_serving(self, name: str, *, serving: bool = True) -> None:
@@ -221,10 +229,11 @@ async def _until(call: Any, wanted: int, *, equal: bool) -> None:
             return
 
 
-async def _read_lines(process: Running, lines: list[str]) -> None:
+async def _read_lines(process: Running, of: MeshProcess) -> None:
     assert process.stderr is not None
     while line := await process.stderr.readline():
-        lines.append(line.decode().rstrip("\n"))
+        of.lines.append(line.decode().rstrip("\n"))
+        of.news.set()
 
 
 def running_mesh(**environment: str) -> contextlib.AbstractAsyncContextManager[Mesh]:

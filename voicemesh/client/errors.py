@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from voicemesh.client.report import TurnReport
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+_WROTE_TO_AN_END: Final = "Internal error from Core"
+"""What grpc.aio says in place of the status, where a message is sent to a call that has just ended."""
 _RETRIED_BY: Final = "retried_by"
 
 UNREACHABLE: Final = "SERVICE_UNAVAILABLE"
@@ -109,6 +111,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
         return unreachable(address, _of_tls(error.details() or ""))
+    if code is grpc.StatusCode.CANCELLED or error.details() == _WROTE_TO_AN_END:
+        return lost(address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return VoiceMeshError(code.name, code.name, f"the mesh at {address} did not answer in time")
     return VoiceMeshError(code.name, "INTERNAL", error.details() or f"the call failed ({code.name})")

@@ -47,8 +47,23 @@ def test_a_call_that_failed_with_details():
         (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE", False),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", True),
         (grpc.StatusCode.UNIMPLEMENTED, "INTERNAL", True),
+        (grpc.StatusCode.INTERNAL, "INTERNAL", True),
     ],
 )
 def test_a_call_that_the_transport_failed(code, reason, reached):
     error = from_rpc_error(failure(code, details="text of gRPC"), "host:1")
     assert (error.code, error.reason, error.reached) == (code.name, reason, reached)
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        # grpc.aio's, where a message meets a call that has just ended: a conversation that is told to move.
+        (grpc.StatusCode.INTERNAL, "Internal error from Core"),
+        # A stream that was opened as the gateway went away.
+        (grpc.StatusCode.CANCELLED, "CANCELLED"),
+    ],
+)
+def test_a_call_that_ended_under_its_caller_is_lost(code, details):
+    error = from_rpc_error(failure(code, details=details), "host:1")
+    assert (error.code, error.reason, error.reached) == ("UNAVAILABLE", "SERVICE_UNAVAILABLE", False)
