@@ -46,9 +46,9 @@ async def run(rounds: int, turns: int, *, cache: bool) -> bool:
         )
     statuses = sorted({each.status for each in restarts})
     print(f"turns {counts.turns}, failed {len(counts.failed)}, other audio {len(counts.different)}")
+    gap_ms, quiet_ms = counts.longest_gap_s * 1000, quiet_s * 1000
     print(
-        f"longest wait for a frame {counts.longest_gap_s * 1000:.0f} ms, without restarts {quiet_s * 1000:.0f}; "
-        f"exit statuses {statuses}"
+        f"longest wait for a frame {gap_ms:.0f} ms, without restarts {quiet_ms:.0f}; exit statuses {statuses}"
     )
     for line in counts.bad[:20]:
         print("  ", line)

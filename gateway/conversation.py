@@ -127,6 +127,7 @@ class Conversation:
         match event:
             case "configure":
                 limits.check(request.configure, "configure")
+                await self._turns.peers.known(self._remaining_s())
                 self._configure(request.configure)
                 return
             case "text":

@@ -42,6 +42,8 @@ _EOF: Final[Any] = grpc.aio.EOF  # type: ignore[attr-defined]  # not in the stub
 _RETRY_S: Final = 0.1
 _MOVE_S: Final = 0.25
 """How long a service may be without a process that says that it serves before it is taken for lost."""
+_STARTING_S: Final = 2.0
+"""How long the first callers of a gateway wait for it to know what can speak."""
 _LOOK_AROUND_S: Final = 1.0
 """How long one that does not serve is listened to before another one is asked."""
 _NEAR: Final = 5
@@ -107,6 +109,7 @@ class Peers:
         self.calls = CallMeter(metrics or Metrics.off(), CLIENT)
         self.retries = Retries(NEEDED, clock, turns=settings.gateway_max_turns)
         self._default_voice = ""
+        self._told = asyncio.Event()
         self._voices_poll_s = settings.gateway_voices_poll_s
         self._serving = dict.fromkeys(self._channels, False)
         self._watchers: list[asyncio.Task[None]] = []
@@ -262,10 +265,21 @@ class Peers:
         elif name == "cache":
             self.cache_breaker.succeeded()
 
+    async def known(self, left_s: float | None) -> None:
+        """Wait a moment for what can speak, where this gateway has just started and was never told.
+
+        Callers that connect by address find a gateway before it is ready; `left_s` is what they have left.
+        """
+        if not self.voices:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STARTING_S if left_s is None else min(left_s, _STARTING_S)):
+                    await self._told.wait()
+
     async def _learn_voices(self) -> None:
         request = tts_pb2.ListVoicesRequest(include_not_ready=True)
         listed = await self.tts.ListVoices(request, timeout=5)
         self.voices = {voice.name.lower(): voice for voice in listed.voices}
+        self._told.set()
         self._default_voice = next((v.name for v in listed.voices if v.is_default), self._default_voice)
 
     async def _follow_voices(self) -> None:

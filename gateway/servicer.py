@@ -74,6 +74,7 @@ class GatewayServicer(GatewayServiceServicer):
         responses = Responses(speaker.outbox)
         try:
             with self._streams.place(context, responses):
+                await self._turns.peers.known(context.time_remaining())
                 speaker.speak_batch(request)
                 async for response in responses:
                     yield response

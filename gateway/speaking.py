@@ -97,6 +97,7 @@ class Speaker:
         )
         try:
             self._check(request.text, "text")
+            await self._turns.peers.known(self._timeout_s)
             priority = priority_of(request.priority, "priority")
             with self._turns.admit(self._who, priority, in_flight=True) as place:
                 choice = await self._choose(request.speech, turn_id)

@@ -1,7 +1,6 @@
 """Connections that are told to end because of their age: no call notices."""
 
 import asyncio
-import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -38,9 +37,7 @@ async def _serve(service: Peers) -> tuple[grpc.aio.Server, int]:
     return server, port
 
 
-async def test_no_call_fails_by_the_age_of_its_connection_and_one_that_lasts_outlives_it(
-    socket_folder: pathlib.Path,  # noqa: ARG001 - its fixture ends what is left of gRPC
-) -> None:
+async def test_no_call_fails_by_the_age_of_its_connection_and_one_that_lasts_outlives_it() -> None:
     service = Peers()
     server, port = await _serve(service)
     calls = 0
