@@ -40,6 +40,8 @@ CALLERS = {
     "VOICEMESH_ALLOW_PLAIN_KEY",
     "VOICEMESH_API_KEY",
     "VOICEMESH_API_KEY_FILE",
+    "VOICEMESH_CLIENT_TLS",
+    *(f"VOICEMESH_CLIENT_TLS_{name}" for name in ("CA", "CERT", "KEY", "SERVER_NAME")),
     "VOICEMESH_TENANT",
 }
 """What the command line reads, which has no settings class."""

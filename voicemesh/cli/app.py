@@ -33,7 +33,7 @@ from voicemesh.cli.options import (
     command,
     source,
 )
-from voicemesh.cli.up_app import up
+from voicemesh.cli.up_app import certs, up
 
 app = typer.Typer(
     name="voicemesh",
@@ -86,6 +86,7 @@ def top(
     api_key.use(api_key_file)
 
 
+app.command(epilog="Example: `voicemesh certs tls --host voice.example.org` · see docs/tls.md")(certs)
 app.command(epilog="Example: `voicemesh up --replicas 2` · Exit status: see `voicemesh --help`.")(up)
 
 

@@ -24,6 +24,13 @@ _HINTS: Final = {
 }
 
 
+TLS_HINT: Final = (
+    "--tls-ca FILE names the authority, --tls believes public ones, and --tls-cert and --tls-key show a "
+    "certificate of yours; docs/tls.md"
+)
+"""What to do where the two sides do not agree about TLS."""
+
+
 def hint_for(reason: str) -> str:
     """Return what to do about failures with a reason; "" where there is nothing to say."""
     return _HINTS.get(reason, "")
@@ -31,6 +38,8 @@ def hint_for(reason: str) -> str:
 
 def failure_of(error: VoiceMeshError, addr: str) -> Failure:
     """Return the end of a command that failed with `error`."""
+    if error.tls:
+        return Failure(UNREACHABLE, error.reason, error.message, TLS_HINT)
     if not error.reached:
         hint = f"is `voicemesh up` running? (looked at {addr}; --addr or VOICEMESH_ADDR name another)"
         return Failure(UNREACHABLE, error.reason, error.message, hint)

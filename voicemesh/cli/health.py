@@ -5,7 +5,9 @@ from typing import Any, Final, Self
 
 import grpc
 
+from voicemesh.cli.connection import open_channel
 from voicemesh.cli.restarts import Answer
+from voicemesh.tls import Tls
 
 _CHECK: Final = "/grpc.health.v1.Health/Check"
 _STATES: Final = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
@@ -19,10 +21,10 @@ SERVING: Final = "SERVING"
 
 
 class HealthClient:
-    """A connection to one process. Use it with `async with`."""
+    """A connection to one process, over `tls` where one is given. Use it with `async with`."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
+        self._channel = open_channel(address, _OPTIONS, over=tls)
         # Requests and responses of two bytes need no generated code.
         self._check: Any = self._channel.unary_unary(
             _CHECK, request_serializer=bytes, response_deserializer=bytes

@@ -20,8 +20,11 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from voicemesh import tenant as tenants
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
+from voicemesh.cli.connection import open_channel, tls
 from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, USAGE, Failure, usage
+from voicemesh.cli.failures import TLS_HINT
+from voicemesh.client.diagnosis import why_not_reached
 
 _TIMEOUT_S: Final = 60.0
 """A scan of a large Redis takes its time."""
@@ -106,9 +109,7 @@ def run_invalidate(request: cache_pb2.InvalidateRequest, addr: str, *, as_json: 
     """Remove entries everywhere, and print how many; return the exit status. Raises Failure."""
     # Each tells the others: so named, whoever was told before it was asked still says what it removed.
     request.removal_id = secrets.token_hex(16)
-    answers = asyncio.run(
-        _ask_all(addresses(addr), lambda stub: stub.Invalidate(request, timeout=_TIMEOUT_S))
-    )
+    answers = asyncio.run(_ask_all(addr, lambda stub: stub.Invalidate(request, timeout=_TIMEOUT_S)))
     done = [answer for answer in answers if answer.error is None]
     memory = sum(answer.message.memory_entries for answer in done)
     redis = sum(answer.message.redis_entries for answer in done)
@@ -145,7 +146,7 @@ def run_stats(addr: str, *, as_json: bool) -> int:
     """Print the figures of every cache service; return the exit status. Raises Failure."""
     answers = asyncio.run(
         _ask_all(
-            addresses(addr),
+            addr,
             lambda stub: stub.GetStats(cache_pb2.GetStatsRequest(), timeout=_STATS_TIMEOUT_S),
         )
     )
@@ -160,11 +161,14 @@ def run_stats(addr: str, *, as_json: bool) -> int:
     return FAILED if any(answer.error is not None for answer in answers) else DONE
 
 
-async def _ask_all(targets: list[str], call: Callable[[Any], Any]) -> list[Answer]:
+async def _ask_all(target: str, call: Callable[[Any], Any]) -> list[Answer]:
     """Ask every cache service. Raises Failure where none answers, or the request cannot be."""
+    targets = addresses(target)
+    # Certificates have the name, and not what it resolves to.
+    host = target.removeprefix("dns:///").removeprefix("dns:").rpartition(":")[0]
 
     async def ask(address: str) -> Answer:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with open_channel(address, host="" if "," in target or ":" in host else host) as channel:
             stub: Any = cache_pb2_grpc.CacheServiceStub(channel)
             try:
                 return Answer(address, await call(stub))
@@ -176,11 +180,12 @@ async def _ask_all(targets: list[str], call: Callable[[Any], Any]) -> list[Answe
         if answer.error is not None and answer.error.code() is grpc.StatusCode.INVALID_ARGUMENT:
             raise Failure(USAGE, "INVALID_FIELD", str(answer.error.details()))
     if all(answer.error is not None and _not_reached(answer.error) for answer in answers):
+        why = await why_not_reached(targets[0], tls())
         raise Failure(
             UNREACHABLE,
             "SERVICE_UNAVAILABLE",
-            f"no cache service answers at {', '.join(targets)}",
-            _ELSEWHERE,
+            f"no cache service answers at {', '.join(targets)}" + (f": {why}" if why else ""),
+            TLS_HINT if why else _ELSEWHERE,
         )
     return answers
 

@@ -1,13 +1,14 @@
 """What the commands have in common: their options, and how they end."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, ParamSpec
 
 import typer
 
-from voicemesh.cli import exits
+from voicemesh.cli import connection, exits
 
 P = ParamSpec("P")
 
@@ -100,12 +101,22 @@ CacheTags = Annotated[
 DEFAULT_ADDR: Final = "127.0.0.1:50050"
 
 
+_ADDRESSES: Final = frozenset({"addr", "cache_addr", "tts_addr"})
+
+
 def command(run: Callable[P, int]) -> Callable[P, None]:
-    """Make a command of a function that returns an exit status or raises Failure."""
+    """Make a command of a function that returns an exit status or raises Failure.
+
+    One that takes an address of the mesh takes the options of TLS, too.
+    """
+    signature = inspect.signature(run)
+    reaches_mesh = not _ADDRESSES.isdisjoint(signature.parameters)
 
     @functools.wraps(run)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            if reaches_mesh:
+                connection.take(kwargs)
             status = run(*args, **kwargs)
         except exits.Failure as failure:
             exits.report(failure)
@@ -117,6 +128,9 @@ def command(run: Callable[P, int]) -> Callable[P, None]:
             status = exits.FAILED
         raise typer.Exit(status)
 
+    if reaches_mesh:
+        parameters = [*signature.parameters.values(), *connection.PARAMETERS]
+        vars(wrapped)["__signature__"] = signature.replace(parameters=parameters)
     return wrapped
 
 

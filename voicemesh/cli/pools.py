@@ -9,8 +9,11 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
 
+from voicemesh.cli.connection import open_channel, tls
 from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure
+from voicemesh.cli.failures import TLS_HINT
+from voicemesh.client.diagnosis import why_not_reached
 from voicemesh.common.v1 import common_pb2
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
@@ -56,7 +59,7 @@ async def refusal(addr: str) -> str:
 
 
 async def _stats(addr: str, timeout_s: float) -> tts_pb2.GetPoolStatsResponse:
-    async with grpc.aio.insecure_channel(addr) as channel:
+    async with open_channel(addr) as channel:
         stub = tts_pb2_grpc.TtsServiceStub(channel)
         return await stub.GetPoolStats(tts_pb2.GetPoolStatsRequest(), timeout=timeout_s)
 
@@ -65,12 +68,18 @@ async def _ask(addr: str) -> tts_pb2.GetPoolStatsResponse:
     try:
         return await _stats(addr, _TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
-        unreachable = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise Failure(
+                FAILED, error.code().name, f"the TTS service at {addr}: {error.details()}"
+            ) from None
+        why = await why_not_reached(addr, tls())
         raise Failure(
-            UNREACHABLE if unreachable else FAILED,
-            "SERVICE_UNAVAILABLE" if unreachable else error.code().name,
-            f"the TTS service does not answer at {addr}",
-            "is `voicemesh up` running? --tts-addr or VOICEMESH_TTS_ADDR name another address",
+            UNREACHABLE,
+            "SERVICE_UNAVAILABLE",
+            f"the TTS service does not answer at {addr}" + (f": {why}" if why else ""),
+            TLS_HINT
+            if why
+            else "is `voicemesh up` running? --tts-addr or VOICEMESH_TTS_ADDR name another address",
         ) from None
 
 

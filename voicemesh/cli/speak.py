@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from voicemesh.cli import api_key, play
+from voicemesh.cli import api_key, connection, play
 from voicemesh.cli.console import console_for, printable
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure, usage
 from voicemesh.cli.exits import report as fail
@@ -159,7 +159,13 @@ def given_up(event: Degraded) -> str:
 def mesh_at(addr: str, tenant: str) -> VoiceMesh:
     """Return a client of the mesh. Raises Failure for a tenant or a key that cannot be."""
     try:
-        return VoiceMesh(addr, tenant=tenant, api_key=api_key.shown(), allow_plain_key=api_key.may_be_plain())
+        return VoiceMesh(
+            addr,
+            tenant=tenant,
+            api_key=api_key.shown(),
+            allow_plain_key=api_key.may_be_plain(),
+            tls=connection.tls(),
+        )
     except ValueError as error:
         raise usage(f"--{error}") from None
 

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
+from voicemesh.cli import mesh_tls
 from voicemesh.cli.checkout import find_checkout
 from voicemesh.cli.child import Child
 from voicemesh.cli.exits import DONE, STOPPED, Failure, report, usage
@@ -43,11 +45,16 @@ class UpOptions:
     """How often in a row one of them is started again."""
     hung_after_s: float = RestartPolicy.hung_after_s
     """After so long without an answer one is killed; 0: never."""
+    tls: bool = False
+    """Whether it speaks TLS with certificates of its own."""
 
 
 def run_up(options: UpOptions) -> int:
     """Run the mesh until SIGINT, SIGTERM or a child that cannot be kept; return the exit status."""
-    return asyncio.run(_up(options))
+    if not options.tls:
+        return asyncio.run(_up(options))
+    with mesh_tls.certificates() as folder:
+        return asyncio.run(_up(options, folder))
 
 
 class Relay:
@@ -98,10 +105,21 @@ class Relay:
 
 @asynccontextmanager
 async def running_mesh(
-    mesh: MeshPlan, relay: Relay, *, override: bool, hurry: asyncio.Event | None = None
+    mesh: MeshPlan,
+    relay: Relay,
+    *,
+    override: bool,
+    hurry: asyncio.Event | None = None,
+    certificates: Path | None = None,
 ) -> AsyncIterator[Supervisor]:
-    """Run the children of `mesh`; stop all of them at the end, whatever happens."""
-    supervisor = Supervisor(mesh.specs(os.environ, override=override), relay, grace_s=_grace_s())
+    """Run the children of `mesh`; stop all of them at the end, whatever happens.
+
+    They speak TLS as the environment says, or with the `certificates` in a folder.
+    """
+    specs = mesh.specs(os.environ, override=override)
+    if certificates is not None:
+        specs = mesh_tls.with_certificates(specs, certificates)
+    supervisor = Supervisor(specs, relay, grace_s=_grace_s(), health=mesh_tls.asking(specs))
     try:
         await supervisor.start()
         yield supervisor
@@ -114,7 +132,7 @@ async def running_mesh(
             print(f"warning: {child.spec.name} did not stop in time and was killed", file=sys.stderr)
 
 
-async def _up(options: UpOptions) -> int:
+async def _up(options: UpOptions, certificates: Path | None = None) -> int:
     began_s = time.monotonic()
     mesh = _plan(options)
     mesh.check_free()
@@ -124,8 +142,10 @@ async def _up(options: UpOptions) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
     _stop_on_signals(stop, hurry)
     status = DONE
-    async with running_mesh(mesh, relay, override=options.free_ports, hurry=hurry) as supervisor:
-        progress = Progress(supervisor, began_s, as_json=options.as_json)
+    async with running_mesh(
+        mesh, relay, override=options.free_ports, hurry=hurry, certificates=certificates
+    ) as supervisor:
+        progress = Progress(supervisor, began_s, as_json=options.as_json, certificates=certificates)
         stopping = asyncio.create_task(stop.wait(), name="stopping")
         starting = asyncio.create_task(
             supervisor.ready(options.ready_timeout_s, progress.serving), name="starting"
@@ -211,8 +231,11 @@ class Keeping:
 class Progress:
     """Says how far the start is."""
 
-    def __init__(self, supervisor: Supervisor, began_s: float, *, as_json: bool) -> None:
+    def __init__(
+        self, supervisor: Supervisor, began_s: float, *, as_json: bool, certificates: Path | None = None
+    ) -> None:
         self._supervisor = supervisor
+        self._certificates = certificates
         self._began_s = began_s
         self._as_json = as_json
         if not as_json:
@@ -240,13 +263,14 @@ class Progress:
                         "metrics": mesh.scraped(),
                         "pids": pids,
                         "took_s": took_s,
+                        **({"certificates": str(self._certificates)} if self._certificates else {}),
                     }
                 ),
                 flush=True,
             )
             return
         for address in mesh.addresses("http"):
-            print(f"  {'http':<9} http://{address}/")
+            print(f"  {'http':<9} http{'s' if self._certificates else ''}://{address}/")
         if len(mesh.addresses("tts")) > len(mesh.addresses("cache")):
             print(f"  {'cache':<9} one: more would not share their histories without VOICEMESH_REDIS_URL")
         self._say_metrics(mesh)
@@ -265,6 +289,8 @@ class Progress:
         if elsewhere:
             exports = " ".join(f"{variable}={address}" for variable, address in elsewhere.items())
             print(f"for all commands: export {exports}")
+        if self._certificates is not None:
+            print(f"with TLS: {mesh_tls.exports(self._certificates)}")
         print("voicemesh ready", flush=True)
 
     @staticmethod

@@ -1,5 +1,6 @@
-"""The command `voicemesh up`: its options and help."""
+"""The commands `voicemesh up` and `voicemesh certs`: their options and help."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,6 +60,14 @@ def up(
             help="Kill a process that answers nothing for S seconds, and start it again; 0: never.",
         ),
     ] = 10.0,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            metavar="",
+            help="Speak mutual TLS, with certificates of seven days that are gone with the mesh.",
+        ),
+    ] = False,
 ) -> int:
     """Run the whole mesh on this machine until Ctrl-C.
 
@@ -79,5 +88,40 @@ def up(
             replicas=replicas,
             restarts=restarts,
             hung_after_s=hung_after,
+            tls=tls,
         )
+    )
+
+
+@command
+def certs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; it is made.")],
+    days: Annotated[
+        float, typer.Option("--days", min=0.001, max=90, metavar="N", help="How long they hold.")
+    ] = 7.0,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host",
+            metavar="NAME|IP",
+            help="A further host that they are for, beside this machine; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    domain: Annotated[
+        str, typer.Option("--domain", metavar="DOMAIN", help="The domain of the identities in them.")
+    ] = "cluster.local",
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Make others where there are some.")
+    ] = False,
+) -> int:
+    """Make certificates to try mutual TLS with, and say how they are used.
+
+    Of an authority that is made for them, whose key is forgotten: for trying and for tests, not to be kept.
+    `voicemesh up --tls` makes some by itself.
+    """
+    from voicemesh.cli.certs import CertsOptions, run_certs  # noqa: PLC0415 - so that `--help` is quick
+
+    return run_certs(
+        CertsOptions(folder=folder, days=days, hosts=tuple(host or ()), domain=domain, force=force)
     )
