@@ -44,6 +44,8 @@ class RunningMesh:
     """From the command to `voicemesh ready`."""
     metrics: dict[str, str]
     """Where each service is scraped; empty where none is."""
+    certificates: str = ""
+    """The folder of its certificates; "" where it speaks plain text."""
 
     def bench(self, *arguments: str) -> dict[str, Any]:
         """Run `voicemesh bench --json` with `arguments`; return what it prints."""
@@ -79,6 +81,11 @@ def scraped_mesh(**environment: str) -> contextlib.AbstractContextManager[Runnin
     return _running([], environment)
 
 
+def tls_mesh(**environment: str) -> contextlib.AbstractContextManager[RunningMesh]:
+    """Do as `running_mesh`, with mutual TLS."""
+    return _running(["--metrics-port", "0", "--tls"], environment)
+
+
 @contextlib.contextmanager
 def _running(options: Sequence[str], environment: Mapping[str, str]) -> Iterator[RunningMesh]:
     command = [sys.executable, "-m", "voicemesh.cli", "up", "--free-ports", "--json", *options]
@@ -90,7 +97,12 @@ def _running(options: Sequence[str], environment: Mapping[str, str]) -> Iterator
             ready = json.loads(up.stdout.readline())
             addresses = ready["addresses"]
             yield RunningMesh(
-                addresses["gateway"], addresses, ready["pids"], ready["took_s"], ready["metrics"]
+                addresses["gateway"],
+                addresses,
+                ready["pids"],
+                ready["took_s"],
+                ready["metrics"],
+                ready.get("certificates", ""),
             )
         finally:
             up.send_signal(signal.SIGTERM)
