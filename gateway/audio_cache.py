@@ -18,7 +18,7 @@ from typing import Final
 
 from opentelemetry.trace import Span
 
-from gateway import keys, translation
+from gateway import cached, keys, translation
 from gateway.beginnings import Ahead, Response, kind_of
 from gateway.cache_link import CacheLink, Stream
 from gateway.core import actions as do
@@ -42,11 +42,7 @@ _TOGETHER_S: Final = 0.025
 _FIRST: Final = 0
 """The chunk that a turn begins with."""
 
-TIERS: Final = {
-    cache_pb2.CACHE_TIER_UNSPECIFIED: "memory",
-    cache_pb2.CACHE_TIER_MEMORY: "memory",
-    cache_pb2.CACHE_TIER_REDIS: "redis",
-}
+TIERS: Final = {cache_pb2.CACHE_TIER_MEMORY: "memory", cache_pb2.CACHE_TIER_REDIS: "redis"}
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +58,11 @@ class _Share:
     """What is to be appended next."""
     words: list[Word] = field(default_factory=list)
     appended_bytes: int = 0
+    text: str = ""
+    begun: bool = False
+    """True once the lookup was answered."""
+    heard_bytes: int = 0
+    """What came of it so far."""
     timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
 
@@ -105,7 +106,7 @@ class AudioCache:
     def foresee(self, action: do.LookUpAudio) -> None:
         """Ask for audio that may be wanted: all of it or nothing, and nobody is to wait for this turn."""
         get = self._get(action.text, cache_pb2.Get.ON_MISS_RETURN)
-        self._cache.request(get, partial(self._found, action.index))
+        self._cache.request(get, partial(self._foreseen, action.index, _Share(text=action.text)))
 
     def look_ahead(self, text: str) -> None:
         """Ask for audio that the first chunk will want if it says `text`; takes no lease."""
@@ -123,7 +124,7 @@ class AudioCache:
             # What is made now is not to be shared: everybody has it made.
             self.foresee(action)
             return
-        share = self._shares[action.index] = _Share()
+        share = self._shares[action.index] = _Share(text=action.text)
         get = self._get(action.text, cache_pb2.Get.ON_MISS_LEASE_OR_FOLLOW, head_ms=HEAD_MS)
         get.get.due_ms, get.get.begin_ms = action.due_ms, action.begin_ms
         answered = partial(self._answered, action.index, share)
@@ -141,7 +142,7 @@ class AudioCache:
             return False
         self._span.set_attribute(names.BEGINNING, "right")
         ahead.claimed_ns = self._clock.now_ns()
-        share = self._shares[action.index] = _Share(ahead.request_id)
+        share = self._shares[action.index] = _Share(ahead.request_id, text=action.text)
         for response, why in ahead.came:
             if response is not None:
                 response.server_us = 0  # the time that the cache took was nobody's
@@ -175,40 +176,71 @@ class AudioCache:
             get=cache_pb2.Get(key=key, on_miss=on_miss, head_ms=head_ms, keep=self._spec.keeps_audio)
         )
 
-    def _found(self, index: int, response: Response, why: str) -> None:
+    def _foreseen(self, index: int, share: _Share, response: Response, why: str) -> None:
+        try:
+            self._found(index, share, response, why)
+        except cached.ImpossibleAnswerError as error:
+            self._handle(on.AudioMissing(index, 0, self._distrust(error)))
+
+    def _found(self, index: int, share: _Share, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
-            value, tier = response.hit.value.audio, tier_of(response.hit)
-            words, more = translation.words_from(value.words), response.hit.more
-            self._handle(on.AudioFound(index, value.audio, words, tier, response.server_us, more))
+            audio, words = self._audio(share, response.hit.value.audio)
+            if not audio:
+                raise cached.ImpossibleAnswerError("a hit without audio")
+            tier, more = tier_of(response.hit), response.hit.more
+            self._handle(on.AudioFound(index, audio, words, tier, response.server_us, more))
         else:
             server_us = response.server_us if response is not None else 0
             self._handle(on.AudioMissing(index, server_us, why or trouble(response)))
 
+    def _audio(self, share: _Share, value: cache_pb2.AudioValue) -> tuple[bytes, tuple[Word, ...]]:
+        """Return the next of a chunk. Raises `ImpossibleAnswerError`."""
+        found = cached.audio_of(value, self._speech.format, share.text, share.heard_bytes)
+        share.heard_bytes += len(value.audio)
+        return found
+
+    def _distrust(self, error: cached.ImpossibleAnswerError) -> str:
+        why = f"the cache gave {error}"
+        self._cache.distrust(why)
+        return why
+
     def _answered(self, index: int, share: _Share, response: Response, why: str) -> None:
         """Take an answer to a lookup: the first, or one of those that follow it."""
-        begun, share.stream = share.stream is not None, self._cache.stream
+        begun, share.begun = share.begun, True
+        share.stream = self._cache.stream
+        try:
+            self._take(index, share, response, why, begun=begun)
+        except cached.ImpossibleAnswerError as error:
+            self.release(index)
+            why = self._distrust(error)
+            self._handle(on.AudioLost(index, why) if begun else on.AudioMissing(index, 0, why))
+
+    def _take(self, index: int, share: _Share, response: Response, why: str, *, begun: bool) -> None:
         match response.WhichOneof("result") if response is not None else None:
+            case "hit" if begun:
+                raise cached.ImpossibleAnswerError("two answers to one question")
             case "hit":
                 assert response is not None
                 if not response.hit.more:
                     self._drop(index)
-                self._found(index, response, "")
-            case "following":
+                self._found(index, share, response, "")
+            case "following" if not begun:
                 assert response is not None
                 share.lease_id = response.following.lease_id
                 self._span.add_event(names.FOLLOWED, {names.CHUNK_INDEX: index})
                 maker = response.following.traceparent
                 link_to(self._span, maker, **{names.CHUNK_INDEX: index})
-                so_far = response.following.so_far
-                words = translation.words_from(so_far.words)
-                self._handle(on.AudioFollowing(index, so_far.audio, words, response.server_us))
-            case "part":
+                audio, words = self._audio(share, response.following.so_far)
+                self._handle(on.AudioFollowing(index, audio, words, response.server_us))
+            case "part" if begun:
                 assert response is not None
-                words = translation.words_from(response.part.words)
-                self._handle(on.AudioPart(index, response.part.audio, words))
-            case "sealed":
+                audio, words = self._audio(share, response.part)
+                self._handle(on.AudioPart(index, audio, words))
+            case "sealed" if begun:
                 self._drop(index)
                 self._handle(on.AudioSealed(index))
+            case "following" | "part" | "sealed":
+                raise cached.ImpossibleAnswerError("an answer to nothing that was asked")
             case "granted":
                 assert response is not None
                 self._granted(index, share, response, begun=begun)
@@ -217,7 +249,7 @@ class AudioCache:
                 self._handle(on.AudioLost(index, why or trouble(response)))
             case _:
                 self._drop(index)
-                self._found(index, response, why)
+                self._found(index, share, response, why)
 
     def _granted(
         self, index: int, share: _Share, response: cache_pb2.ExchangeResponse, *, begun: bool

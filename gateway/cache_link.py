@@ -103,6 +103,10 @@ class CacheLink:
         self._send(stream, request, answer, hurried=False)
         return True
 
+    def distrust(self, why: str) -> None:
+        """Note that the cache said what cannot be: it is held off, as one that failed."""
+        self._breaker.failed(why)
+
     def forget(self, request_id: int) -> None:
         """Give no more answers to a request. A lease that is granted to it is given back."""
         waiting = self._waiting.pop(request_id, None)

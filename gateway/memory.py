@@ -6,7 +6,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from gateway import keys, translation
+from gateway import cached, keys, translation
 from gateway.audio_cache import tier_of, trouble
 from gateway.beginnings import Beginnings, Response, question_of
 from gateway.cache_link import CacheLink
@@ -82,18 +82,33 @@ class Memory:
         if response is None or why:
             self._handle(on.HistoryUnavailable(why))
             return
-        messages = tuple(translation.message_from(message) for message in response.hit.value.history.messages)
-        self._handle(on.HistoryLoaded(messages, response.hit.version, response.server_us))
+        try:
+            messages = cached.history_of(response.hit.value.history.messages)
+        except cached.ImpossibleAnswerError as error:
+            self._handle(on.HistoryUnavailable(self._distrust(error)))
+        else:
+            self._handle(on.HistoryLoaded(messages, response.hit.version, response.server_us))
+
+    def _distrust(self, error: cached.ImpossibleAnswerError) -> str:
+        why = f"the cache gave {error}"
+        self._cache.distrust(why)
+        return why
 
     def _reply_answered(self, response: Response, why: str) -> None:
         if response is not None and response.WhichOneof("result") == "hit":
             reply = response.hit.value.reply
+            try:
+                cached.check_reply(reply)
+            except cached.ImpossibleAnswerError as error:
+                self._note_beginning(())
+                self._handle(on.ReplyMissing(response.server_us, self._distrust(error)))
+                return
             tier = "similar" if response.hit.similar else tier_of(response.hit)
             cut = cache_pb2.ReplyChunks()
             with contextlib.suppress(DecodeError):  # another version's: it is cut anew
                 cut.ParseFromString(reply.chunks)
             same = cut.chunked_for == self._chunked_for
-            chunks = tuple(translation.chunk_from(chunk) for chunk in cut.chunks) if same else ()
+            chunks = self._chunks(cut, reply.text) if same else ()
             usage = translation.usage_from(reply.usage, cut.provider, cut.model)
             self.found = True
             self._note_beginning(chunks)
@@ -103,6 +118,13 @@ class Memory:
             if response is not None:
                 self._note_beginning(())
             self._handle(on.ReplyMissing(server_us, why or trouble(response)))
+
+    def _chunks(self, cut: cache_pb2.ReplyChunks, text: str) -> tuple[Chunk, ...]:
+        try:
+            return cached.chunks_of(cut.chunks, text)
+        except cached.ImpossibleAnswerError as error:
+            self._distrust(error)
+            return ()  # it is cut anew
 
     @property
     def _chunked_for(self) -> str:
@@ -159,7 +181,11 @@ class Memory:
                 self._handle(on.HistorySaved(why))
                 return
             hit = response.hit  # empty, version 0, where it was removed meanwhile
-            theirs = tuple(translation.message_from(message) for message in hit.value.history.messages)
+            try:
+                theirs = cached.history_of(hit.value.history.messages)
+            except cached.ImpossibleAnswerError as error:
+                self._handle(on.HistorySaved(self._distrust(error)))
+                return
             beside = with_system(self._spec.system_prompt, ())
             both = fitted((*theirs, *added), self._spec.budget, beside)
             self._save(both, added, hit.version, tries - 1)

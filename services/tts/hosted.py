@@ -31,7 +31,7 @@ class HostedTts(Hosted):
             voices = self._file.read()
             settings.check_voices(voices, self._file.source)
         self._speech = Speech(
-            [voice.spec() for voice in voices],
+            settings.specs(voices),
             settings.tts_default_voice,
             launch_worker,
             runtime.clock,
@@ -60,7 +60,7 @@ class HostedTts(Hosted):
             self._settings.check_voices(voices, self._source)
         except SettingsError as error:
             raise self._speech.refuse(str(error)) from None
-        self._speech.change([voice.spec() for voice in voices])
+        self._speech.change(self._settings.specs(voices))
 
     async def drain(self) -> None:
         """Change no voices any more; streams that were opened go on."""

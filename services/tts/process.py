@@ -179,6 +179,8 @@ def _declaration(spec: VoiceSpec) -> dict[str, object]:
         "engine": spec.engine,
         "language": spec.language,
         "options": spec.options,
+        "digests": dict(spec.digests),
+        "require_digests": spec.require_digests,
         "replicas": spec.replicas,
         "joins": {
             "trim_silence": spec.trim_silence,

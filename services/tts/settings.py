@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -19,6 +20,7 @@ from services.tts.core.fallbacks import check_fallbacks
 from services.tts.core.model import BreakerSpec, Limits, VoiceSpec
 from services.tts.loudness import TARGET_LUFS
 from services.tts.pauses import MAX_PAUSE_MS, PAUSES_MS
+from voicemesh.digests import DIGEST
 from voicemesh.runtime.declarations import explain
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
@@ -59,6 +61,9 @@ class VoiceDeclaration(BaseModel):
     """The language that speaks when no variant is named, as the engine calls it."""
     options: dict[str, Any] = {}
     """For the engine; see its module."""
+    digests: Annotated[dict[str, str], Field(max_length=10_000)] = {}
+    """Files of the model, by name within its folder (or whole path), with the `sha256:…` that each must have
+    before anything is loaded: what `voicemesh digest PATH` prints."""
     trim_silence: bool = True
     """False: the engine's own silence around each chunk stays, and nothing is faded."""
     pauses_ms: dict[str, Annotated[float, Field(ge=0, le=MAX_PAUSE_MS)]] = {}
@@ -101,6 +106,14 @@ class VoiceDeclaration(BaseModel):
             raise ValueError(f"must be {', '.join(_BUILT_IN_ENGINES)}, or a class as package.module:Class")
         return value
 
+    @field_validator("digests")
+    @classmethod
+    def _check_digests(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, digest in value.items():
+            if not DIGEST.fullmatch(digest):
+                raise ValueError(f"{name}: must be sha256: and 64 digits of 0-9, a-f")
+        return value
+
     @field_validator("pauses_ms")
     @classmethod
     def _check_pauses(cls, value: dict[str, float]) -> dict[str, float]:
@@ -131,6 +144,7 @@ class VoiceDeclaration(BaseModel):
             fallback=tuple(name.lower() for name in self.fallback),
             breaker=BreakerSpec(self.breaker.failures, self.breaker.window_s, self.breaker.open_s),
             hedge=self.hedge,
+            digests=dict(self.digests),
         )
 
 
@@ -158,6 +172,8 @@ class TtsSettings(ServerSettings):
     """What can speak: a JSON list of declarations."""
     tts_voices_file: str = ""
     """A JSON file with that list instead, which is watched: what changes in it is applied while serving."""
+    tts_require_digests: bool = False
+    """Refuse a voice of which a file has no digest in its declaration."""
     tts_default_voice: str = ""
     """What speaks when no voice is named; empty for the first declared."""
     tts_max_chunk_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
@@ -234,6 +250,10 @@ class TtsSettings(ServerSettings):
                 raise SettingsError(
                     f"{source}: {device} has {budget_mb} MB for voices, and these take {parts} = {sum_mb} MB"
                 )
+
+    def specs(self, voices: Sequence[VoiceDeclaration]) -> list[VoiceSpec]:
+        """Return declarations as the core takes them."""
+        return [replace(voice.spec(), require_digests=self.tts_require_digests) for voice in voices]
 
     def limits(self) -> Limits:
         """Return what the core bounds."""

@@ -6,12 +6,28 @@ from typing import Final
 
 from services.tts.wire import Word
 
-RENDERING: Final = 1
+RENDERING: Final = 2
 """Raised whenever this module gives engines another text for the same one."""
 
-# Control characters (U+0001 starts a command to espeak-ng), and the private use area, which engines
-# use for marks of their own. Tab and line ends are white space and stay.
-_UNSPEAKABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ue000-\uf8ff]")
+# What an engine might obey, or a reader not see:
+#   control characters          U+0001 starts a command to espeak-ng; tab and line ends stay
+#   halves of characters        no text: an engine that encodes one fails
+#   U+061C, U+200E … U+2069     which way to read; line and paragraph separators
+#   U+2061 … U+206F, U+FFF0 …   invisible operators, annotations, characters that are none
+#   private use areas           engines have marks of their own there
+#   U+E0000 … U+E007F           tags: letters that nobody sees and a model reads
+# U+200B to U+200D, U+00AD and U+FEFF stay, one at a time: words of many scripts need them.
+_UNSPEAKABLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ue000-\uf8ff"
+    "\ufdd0-\ufdef\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
+)
+
+# More of these on one letter, or in a row, than any script writes: each takes an engine as long as a letter.
+_FLOOD: Final = re.compile(
+    "(?<=[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{8})"
+    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+    "|(?<=[\u00ad\u200b-\u200d\ufe00-\ufe0f\ufeff]{4})[\u00ad\u200b-\u200d\ufe00-\ufe0f\ufeff]+"
+)
 
 # Scripts without spaces between words: there an engine's own word bounds are all there is.
 _UNSPACED: Final = re.compile(
@@ -24,7 +40,8 @@ def neutralise(text: str) -> str:
 
     Every other character keeps its place, so that offsets stay true.
     """
-    return _UNSPEAKABLE.sub(" ", text)
+    text = _UNSPEAKABLE.sub(" ", text)
+    return text if text.isascii() else _FLOOD.sub(lambda flood: " " * len(flood[0]), text)
 
 
 def speakable(text: str) -> bool:

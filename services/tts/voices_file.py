@@ -69,7 +69,8 @@ class VoicesFile:
             return False
         self._mark = mark
         try:
-            return self._path.read_bytes() != self._content
+            with self._path.open("rb") as file:
+                return file.read(_MAX_BYTES + 1) != self._content
         except OSError:
             return True  # `read` says why
 
@@ -89,6 +90,8 @@ class VoicesFile:
             raise SettingsError(f"{self.source}: {text}") from None
         except ValueError as error:
             raise SettingsError(f"{self.source}: not valid JSON: {error}") from None
+        except RecursionError:
+            raise SettingsError(f"{self.source}: not valid JSON: it is too deep") from None
 
     async def watch(
         self,

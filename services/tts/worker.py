@@ -24,6 +24,7 @@ from services.tts import heartbeat, resampling, wire
 from services.tts.delivery import Voice
 from services.tts.engines.base import Engine, OptionsError, SteppedEngine
 from services.tts.engines.cores import share_cores
+from services.tts.engines.digests import check_digests
 from services.tts.engines.loading import listen
 from services.tts.requests import Threads
 from services.tts.stepping import Stepping
@@ -78,6 +79,12 @@ class Worker:
         listen(lambda what: self._progress(0, 0, what))
         share_cores(declaration.get("replicas", 1))
         try:
+            check_digests(
+                declaration["engine"],
+                declaration["options"],
+                declaration.get("digests", {}),
+                required=declaration.get("require_digests", False),
+            )
             engine = load_engine(declaration["engine"], declaration["language"], declaration["options"])
             resampling.prepare()
             voice = Voice.declared(engine.capabilities, declaration.get("joins", {}))

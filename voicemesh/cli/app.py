@@ -323,6 +323,15 @@ def usage(
     return run_usage(addr, tenant, all_tenants=all_tenants, as_json=as_json)
 
 
+@app.command(epilog="Example: `voicemesh digest voices/ljspeech` · docs/voices.md says where it goes.")
+@command
+def digest(path: Annotated[Path, typer.Argument(metavar="PATH", help="A model: its folder or file.")]) -> int:
+    """Print the SHA-256 of a model's files, to paste into the declaration of its voice."""
+    from voicemesh.cli.digest import run_digest
+
+    return run_digest(path)
+
+
 @app.command(epilog="Examples: `voicemesh voices --language en` · `voicemesh voices --pools`")
 @command
 def voices(

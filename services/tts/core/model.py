@@ -76,6 +76,10 @@ class VoiceSpec:
     """When its engine is left alone."""
     hedge: bool = True
     """Whether a late first chunk is asked for twice."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What files of its model must be, by name."""
+    require_digests: bool = False
+    """Whether each of them must be there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from services.tts.engines.base import (
     SpeakRequest,
     Variant,
 )
+from services.tts.engines.model_json import read_object
 from services.tts.text import neutralise
 from services.tts.text_pieces import pieces_of
 from voicemesh.runtime.nearest import did_you_mean
@@ -157,14 +158,7 @@ def _not_a_model() -> tuple[type[Exception], ...]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionsError(f"option config: {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise OptionsError(f"option config: {path} is no JSON: {error}") from None
-    if not isinstance(described, dict):
-        raise OptionsError(f"option config: {path} holds no object")
+    described = read_object(path, "config")
     kind = described.get("phoneme_type", "espeak")
     if kind not in _PHONEME_TYPES:
         raise OptionsError(

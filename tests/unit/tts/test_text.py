@@ -12,10 +12,57 @@ def test_neutral_text_keeps_every_offset_and_holds_no_control_character(text):
     for before, after in zip(text, neutral, strict=True):
         assert after in (before, " ")
         assert after in "\t\n" or ord(after) >= 32
+    neutral.encode()
 
 
 def test_commands_of_engines_become_spaces():
     assert neutralise("a\x01" + "50S\x00b\ue000c\x9bd\te\nf") == "a 50S b c d\te\nf"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        *("\ud800", "\udc00", "\u202e", "\u2066", "\u200f", "\u061c", "\u2028", "\u2029", "\u2063", "\ufff9"),
+        *(
+            "\ufffe",
+            "\uffff",
+            "\ufdd0",
+            "\U000e0041",
+            "\U000f0001",
+            "\U0010ffff",
+            "\x7f",
+            "\x9b",
+            "\x1b",
+            "\x00",
+        ),
+    ],
+)
+def test_what_nobody_sees_and_an_engine_might_obey_becomes_a_space(hidden):
+    assert neutralise(f"a{hidden}b") == "a b"
+    neutralise(f"a{hidden}b").encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Donau\u00addampf",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian
+        "\u0915\u094d\u200d\u0937",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\u2764\ufe0f",
+        "e\u0301\u0323",
+        "\u1edf \u0e17\u0e35\u0e48",
+        "\ufeffHi",
+    ],
+)
+def test_what_words_are_written_with_stays(text):
+    assert neutralise(text) == text
+
+
+@pytest.mark.parametrize(("mark", "kept"), [("\u0301", 8), ("\u200b", 4), ("\ufeff", 4), ("\u00ad", 4)])
+def test_a_flood_of_marks_ends_where_no_script_goes_on(mark, kept):
+    text = f"a{mark * 5000}b"
+    assert neutralise(text) == f"a{mark * kept}{' ' * (5000 - kept)}b"
 
 
 @pytest.mark.parametrize(

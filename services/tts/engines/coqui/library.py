@@ -6,6 +6,7 @@ spectrograms) is Python, so the compiled part is left out then.
 """
 
 import importlib
+import os
 import sys
 import types
 from typing import Any, Final
@@ -27,6 +28,8 @@ def load_library() -> None:
         OptionsError: The extra is not installed.
 
     """
+    # Whoever calls `torch.load` in this process, and however: a file is weights, and none of it is executed.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     for package in ("torch", "torchaudio", "TTS"):
         loading(f"the package {package}")
         try:

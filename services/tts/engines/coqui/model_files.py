@@ -3,11 +3,11 @@
 Workers import this module: standard library only, but where a name of the library's is looked up.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from services.tts.engines.base import OptionsError
+from services.tts.engines.model_json import read_object
 
 _CHECKPOINTS: Final = ("model.pth", "model_file.pth", "model_file.pth.tar", "checkpoint.pth")
 _TYPES: Final = ("tts_models",)
@@ -88,10 +88,7 @@ def _named(name: str) -> ModelFiles:
 
 
 def _kind(config: Path) -> str:
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise OptionsError(f"option model: {config} cannot be read: {error}") from None
+    kind = read_object(config, "model").get("model", "")
     if not isinstance(kind, str) or not kind:
         raise OptionsError(f"option model: {config} does not say which kind of model it is (`model`)")
     return kind.lower()

@@ -14,7 +14,6 @@ J. Kim, J. Kong, J. Son: Conditional Variational Autoencoder with Adversarial Le
 Text-to-Speech, 2021, https://arxiv.org/abs/2106.06103
 """
 
-import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +27,7 @@ from services.tts.engines.coqui.decoder import Plan, WindowedDecoder
 from services.tts.engines.coqui.model_files import ModelFiles
 from services.tts.engines.coqui.spline import draw_durations
 from services.tts.engines.coqui.weights import read_weights, reason, without_random_weights
+from services.tts.engines.model_json import beside, read_object
 
 _LEAST_RATE_HZ: Final = 4000
 _MOST_RATE_HZ: Final = 192_000
@@ -150,7 +150,7 @@ def load_vits(files: ModelFiles) -> Any:
     except Exception as error:  # noqa: BLE001 - of json and of coqpit, in many ways
         raise OptionsError(f"option model: {files.config} is no config of a VITS: {reason(error)}") from None
     # As the file has it: the library passes over a value of a wrong type, and takes its own.
-    audio = json.loads(files.config.read_text(encoding="utf-8")).get("audio", {})
+    audio = read_object(files.config, "model").get("audio", {})
     rate_hz = audio.get("sample_rate", config.audio["sample_rate"]) if isinstance(audio, dict) else audio
     if not isinstance(rate_hz, int) or not _LEAST_RATE_HZ <= rate_hz <= _MOST_RATE_HZ:
         raise OptionsError(
@@ -185,17 +185,19 @@ def load_vits(files: ModelFiles) -> Any:
 
 
 def _find_beside(config: Any, folder: Path) -> None:
-    """Let names of files that are of another machine mean those beside config.json."""
+    """Let every name of a file mean the one beside config.json: nothing that it says leads elsewhere."""
     for holder in (config, config.model_args):
         for name in ("speakers_file", "language_ids_file", "d_vector_file"):
             value = holder.get(name, None)
-            if value and not isinstance(value, str) and len(value) == 1:
+            if value and not isinstance(value, str):
+                if len(value) != 1:
+                    raise OptionsError(f"option model: config.json has several files as {name}; one is read")
                 value = value[0]
-            if isinstance(value, str) and value and not Path(value).is_file():
-                beside = folder / Path(value).name
-                if not beside.is_file():
-                    raise OptionsError(f"option model: {beside} is missing: config.json has it as {name}")
-                holder[name] = [str(beside)] if name == "d_vector_file" else str(beside)
+            if isinstance(value, str) and value:
+                file = beside(folder, value)
+                if not file.is_file():
+                    raise OptionsError(f"option model: {file} is missing: config.json has it as {name}")
+                holder[name] = [str(file)] if name == "d_vector_file" else str(file)
     # No clips are heard here: the encoder of speakers is for making new ones.
     config.model_args.speaker_encoder_model_path = ""
     config.model_args.speaker_encoder_config_path = ""

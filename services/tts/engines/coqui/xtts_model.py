@@ -14,6 +14,7 @@ import torch
 from services.tts.engines.base import OptionsError
 from services.tts.engines.coqui.weights import check_finite, reason, without_random_weights
 from services.tts.engines.loading import loading
+from services.tts.engines.model_json import beside
 
 _NEEDED: Final = {"ja": ("cutlet", "ja"), "zh": ("pypinyin", "zh"), "ko": ("ko_speech_tools", "ko")}
 """What the library needs for a language, beside itself: the module, and the library's extra that has it."""
@@ -57,7 +58,7 @@ def load_xtts(folder: Path, config_path: Path, checkpoint: Path | None) -> Loade
         raise OptionsError(f"option model: {config_path} is no config of XTTS: {reason(error)}") from None
     vocabulary = folder / "vocab.json"
     if not vocabulary.is_file():
-        vocabulary = Path(config.model_args.tokenizer_file or vocabulary)
+        vocabulary = beside(folder, config.model_args.tokenizer_file or vocabulary.name)
     for path in (checkpoint, vocabulary):
         if not path.is_file():
             raise OptionsError(f"option model: {folder} has no {path.name}")
