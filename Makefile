@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 BUF := .tools/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 PHOENIX := .tools/phoenix
+AUDIT := .tools/audit
 CODE := $(wildcard voicemesh services gateway tests tools benchmarks)
 
 # pip's own messages are for when something is wrong. PIP_CONSTRAINT also pins what builds the package.
@@ -84,7 +85,7 @@ fuzz: $(VENV)/.setup $(VENV)/.test ## Send every service what nobody would: make
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 
 .PHONY: check
-check: check-code check-imports check-protos check-generated check-words check-wheel ## All checks but the tests
+check: check-code check-imports check-protos check-generated check-words check-secrets check-wheel ## All checks but the tests
 	@echo "All checks passed."
 
 .PHONY: check-code
@@ -113,6 +114,15 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 .PHONY: check-words
 check-words: $(VENV)/.setup
 	$(BIN)/python tools/check_words.py
+
+.PHONY: check-secrets
+check-secrets: $(VENV)/.setup $(VENV)/.check
+	$(BIN)/python tools/scan_secrets.py
+
+# Not part of `check`: it asks PyPI for known faults, over the network, from an environment of its own.
+.PHONY: audit
+audit: $(AUDIT)/.done ## Ask PyPI which of the pinned packages have known faults (needs the network)
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 .PHONY: check-wheel
 check-wheel: $(VENV)/.setup
@@ -202,6 +212,11 @@ $(VENV)/.check: $(PINS) | $(VENV)/.setup
 	@touch $@
 
 # In an environment of its own: nothing of the mesh depends on it, nor the other way round.
+$(AUDIT)/.done:
+	@$(FIND_PYTHON) "$$python" -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
+
 $(PHOENIX)/.done: constraints-phoenix.txt
 	@$(FIND_PYTHON); \
 	echo "Installing Phoenix into $(PHOENIX): this takes a few minutes …"; \
