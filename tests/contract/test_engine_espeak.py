@@ -69,3 +69,31 @@ async def test_espeak_speaks_signs_that_have_a_name():
             take = await voice.speak(text)
             assert take.samples > 4000, text
             assert take.timings[0].text_offset == 0
+
+
+async def test_espeak_says_markup_and_commands_and_obeys_none():
+    async with speaker(ESPEAK) as voice:
+        rate_hz = voice.replica.capabilities.sample_rate_hz
+        pause = await voice.speak('a <break time="10s"/> b')
+        assert pause.samples < 6 * rate_hz
+        words = [
+            'a <break time="10s"/> b'[word.text_offset : word.text_offset + word.text_length]
+            for word in pause.timings
+        ]
+        assert "break" in words
+        # "[[h@loU]]" would be "hello"; it is spelled.
+        phonemes = await voice.speak("[[h@loU]]")
+        assert phonemes.pcm != (await voice.speak("hello")).pcm
+        assert phonemes.samples > (await voice.speak("hello")).samples
+        # A command for half the speed and a high voice is what stands behind it, said as usual.
+        for text in ("\x0150S fast \x0199P high", "\x01[[fast]]\x00 high", "fast\u202e\U000e0041 high"):
+            plain = "".join(" " if ord(c) < 32 or ord(c) >= 0x2000 else c for c in text)
+            assert (await voice.speak(text)).pcm == (await voice.speak(plain)).pcm
+
+
+async def test_espeak_is_not_held_up_by_floods():
+    floods = ("7" * 10_000, "e" + "\u0301" * 10_000, "\u200b" * 10_000, "x" * 10_000, "\u202e" * 10_000)
+    async with speaker(ESPEAK) as voice:
+        rate_hz = voice.replica.capabilities.sample_rate_hz
+        for text in floods:
+            assert (await voice.speak(text[:2000])).samples < 60 * rate_hz  # the longest chunk is 2000
