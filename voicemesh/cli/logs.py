@@ -35,16 +35,22 @@ class LogLine:
 
 
 def parse(service: str, line: str) -> LogLine:
-    """Read a line: a JSON record, or anything else, which is kept as it is."""
+    """Read a line: a JSON record, or anything else, which is kept as it is but for what a terminal obeys."""
     record = _record(line)
     if record is None:
-        return LogLine(service, "", line)
-    fields = [f"{key}={_short(value)}" for key, value in record.items() if key not in _SHOWN_ELSEWHERE]
-    text = "  ".join([str(record["event"]), *fields])
+        return LogLine(service, "", _escaped(line))
+    fields = [
+        f"{_escaped(key)}={_short(value)}" for key, value in record.items() if key not in _SHOWN_ELSEWHERE
+    ]
+    text = "  ".join([_escaped(str(record["event"])), *fields])
     if record.get("exception"):
-        text += "\n" + str(record["exception"])
+        text += "\n" + "\n".join(map(_escaped, str(record["exception"]).split("\n")))
     return LogLine(
-        service, str(record.get("level", "info")), text, time=str(record.get("timestamp", "")), raw=line
+        service,
+        _escaped(str(record.get("level", "info"))),
+        text,
+        time=str(record.get("timestamp", "")),
+        raw=line,
     )
 
 
@@ -82,7 +88,7 @@ def _record(line: str) -> dict[str, Any] | None:
 
 
 def _short(value: object) -> str:
-    return _escaped(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _escaped(text: str) -> str:

@@ -1,5 +1,9 @@
 """Log lines of the processes, made legible."""
 
+import json
+
+import pytest
+
 from voicemesh.cli.logs import parse
 
 
@@ -26,3 +30,21 @@ def test_what_is_no_record_is_kept_and_shown():
 
 def test_a_warning_is_shown():
     assert parse("tts", '{"event": "x", "level": "warning"}').is_loud
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "\x9b31m", "\x07", "\r", "\u202e", "\x7f", "\u2028"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no record {}",
+        '{{"event": "turn {}", "level": "warning"}}',
+        '{{"event": "e", "level": "{}"}}',
+        '{{"event": "e", "text": "{}"}}',
+        '{{"event": "e", "fields": ["{}"]}}',
+        '{{"event": "e", "{}": 1}}',
+        '{{"event": "e", "exception": "Traceback\\n  {}"}}',
+    ],
+)
+def test_no_line_of_a_process_moves_a_terminals_cursor(line: str, control: str) -> None:
+    read = parse("llm", line.format(json.dumps(control)[1:-1] if line.startswith("{") else control))
+    assert all(each.isprintable() for each in (read.level, *read.text.split("\n")))
