@@ -2,8 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
-from typing import Final
 
 from opentelemetry.trace import Span
 
@@ -18,10 +16,8 @@ from gateway.peers import Peers
 from gateway.standby import LlmLink, Standby
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime import trace_names as names
+from voicemesh.runtime.retry_budget import LOST
 from voicemesh.runtime.status import RemoteError
-
-_LOST: Final = frozenset({"SERVICE_UNAVAILABLE", "DRAINING"})
-"""Reasons that say that the service, or its connection, is gone."""
 
 
 class Asking:
@@ -29,7 +25,8 @@ class Asking:
 
         standby, or opened ahead ──┐
         opened by the question ────┴─ ask ── ready ── delta … ── finished
-                                        └─ lost before any of that: asked once more, on a new stream
+                                   ┌─ ask ──────┴───────┴─ lost: the engine may ask again
+                                   └─ on a new stream, which goes on behind what was said
 
     Args:
         spec: The turn.
@@ -42,7 +39,6 @@ class Asking:
         read: Begins to read a new stream.
         handle: Takes the events.
         room: Waits until the turn can take more text.
-        ended: Returns whether the turn's outcome is known.
 
     """
 
@@ -59,7 +55,6 @@ class Asking:
         read: Callable[[LlmLink], None],
         handle: Callable[[on.Event], None],
         room: Callable[[], Awaitable[None]],
-        ended: Callable[[], bool],
     ) -> None:
         self._spec = spec
         self._text = text
@@ -71,11 +66,9 @@ class Asking:
         self._read = read
         self._handle = handle
         self._room = room
-        self._turn_ended = ended
         self._link: LlmLink | None = None
         self._messages: tuple[Message, ...] = ()
         self._asked = False
-        self._spoke = False
         self._complete = False
 
     def open_ahead(self) -> None:
@@ -83,14 +76,18 @@ class Asking:
         if self._standby is None or not self._standby.ready:
             self._open()
 
-    def ask(self, messages: tuple[Message, ...]) -> None:
-        """Ask for the reply; call once."""
+    def ask(self, messages: tuple[Message, ...], said: str = "") -> None:
+        """Ask for the reply; again, for what comes behind `said`, where the stream that told it was lost."""
         self._messages = messages
         if self._link is None and self._standby is not None and (link := self._standby.take()) is not None:
             self._link = link
             self._adopt(link)
-        # One that was opened earlier may be broken without our knowing; then it is asked once more.
-        self._ask(messages, once_more=self._link is not None)
+        link = self._open()
+        link.listen(self._take, self._ended)  # one that stood by was heard by another
+        asked = [translation.message_to(message) for message in messages]
+        start = self._text.start(self._spec, asked, link.begin(self._span), said)
+        link.send(llm_pb2.GenerateRequest(start=start))
+        self._asked = True
 
     def tell(self, action: do.TellPatience | do.CancelLlm) -> None:
         """Tell the service what the engine wants of it."""
@@ -108,15 +105,6 @@ class Asking:
         if self._link is not None:
             self._link.half_close()
 
-    def _ask(self, messages: tuple[Message, ...], *, once_more: bool) -> None:
-        link = self._open()
-        if once_more:
-            link.listen(self._take, partial(self._early_ended, messages))
-        asked = [translation.message_to(message) for message in messages]
-        start = self._text.start(self._spec, asked, link.begin(self._span))
-        link.send(llm_pb2.GenerateRequest(start=start))
-        self._asked = True
-
     def _open(self) -> LlmLink:
         if self._link is None:
             self._link = self._new_link()
@@ -125,9 +113,7 @@ class Asking:
         return self._link
 
     async def _take(self, response: llm_pb2.GenerateResponse) -> None:
-        event = response.WhichOneof("event")
-        self._spoke = self._spoke or event != "ready"
-        match event:
+        match response.WhichOneof("event"):
             case "delta":
                 delta = response.delta
                 self._handle(on.TextArrived(delta.text, delta.timing.connect_us, delta.timing.ttft_us))
@@ -177,16 +163,13 @@ class Asking:
             estimated = prompt_tokens(self._messages, answerer.tiles)
             self._peers.calibration.learn(provider, answerer.model, estimated, reported)
 
-    def _early_ended(self, messages: tuple[Message, ...], error: RemoteError | None) -> None:
-        lost = error is None or error.reason in _LOST
-        if lost and not self._spoke and not self._turn_ended():
-            self._link = None
-            self._ask(messages, once_more=False)
-        else:
-            self._ended(error)
-
     def _ended(self, error: RemoteError | None) -> None:
+        if self._complete:
+            return
+        self._link = None  # where it broke while it was idle, the question opens another
         if not self._asked:
-            self._link = None  # it broke while it was idle: the question opens another
-        elif not self._complete:
-            self._handle(on.TextFailed(error or broke_off("llm")))
+            return
+        if error is None or error.reason in LOST:
+            self._handle(on.TextLost(error or broke_off("llm")))
+        else:
+            self._handle(on.TextFailed(error))

@@ -1,14 +1,137 @@
-"""What the chunker is told, as messages. No decisions."""
+"""A turn's stream to the chunker: opened ahead, told the text, and opened anew where it broke off."""
 
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Final
+
+from gateway import translation
 from gateway.core import actions as do
+from gateway.core import events as on
 from gateway.core.pace import Pace
+from gateway.core.values import Chunk
+from gateway.links import Link, broke_off
 from gateway.options import SpeechChoice
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.common.v1 import common_pb2
+from voicemesh.runtime.retry_budget import LOST
+from voicemesh.runtime.status import RemoteError
+
+METHOD: Final = "voicemesh.chunker.v1.ChunkerService/Chunk"
+_PIECE_CHARS: Final = 16_384
+"""So much of a text that is told again goes into a message."""
 
 
-def configure_chunker(turn_id: str, speech: SpeechChoice, pace: Pace) -> chunker_pb2.ChunkRequest:
-    """Return the message that begins a stream to the chunker."""
+Told = do.FeedChunker | do.FlushChunker | do.EndChunker | do.TellSlack
+ChunkerLink = Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse]
+
+
+class Chunking:
+    """Has the text of one turn cut, and tells the engine what comes.
+
+    Args:
+        turn_id: The turn.
+        speech: How it is spoken.
+        pace: Returns what is known of voice and writer when a stream is opened.
+        new_link: Opens a stream.
+        read: Begins to read a new stream.
+        handle: Takes the events.
+        room: Waits until the caller has read enough.
+        revised: Is told which chunker has cut the text.
+
+    """
+
+    def __init__(
+        self,
+        turn_id: str,
+        speech: SpeechChoice,
+        *,
+        pace: Callable[[], Pace],
+        new_link: Callable[[], ChunkerLink],
+        read: Callable[[ChunkerLink], None],
+        handle: Callable[[on.Event], None],
+        room: Callable[[], Awaitable[None]],
+        revised: Callable[[str], None],
+    ) -> None:
+        self._turn_id = turn_id
+        self._speech = speech
+        self._pace = pace
+        self._new_link = new_link
+        self._read = read
+        self._handle = handle
+        self._room = room
+        self._revised = revised
+        self._link: ChunkerLink | None = None
+        self._told = False
+        self._complete = False
+
+    def open_ahead(self) -> None:
+        """Open the stream before it is needed, unless it is there."""
+        if self._link is None:
+            self._open()
+
+    def tell(self, action: Told | do.RestartChunker) -> None:
+        """Tell the chunker what the engine wants of it."""
+        if isinstance(action, do.TellSlack) and not wants_slack(self._speech):
+            return
+        if isinstance(action, do.RestartChunker):
+            self._restart(action)
+            return
+        link = self._link or self._open()
+        self._told = True
+        link.send(tell_chunker(action))
+        if isinstance(action, do.EndChunker):
+            link.half_close()
+
+    def _restart(self, action: do.RestartChunker) -> None:
+        """Tell another stream all of the text; it goes on behind the chunks that came."""
+        link = self._open(action.chunks)
+        self._told = True
+        for request in tell_again(action):
+            link.send(request)
+
+    async def room(self) -> None:
+        """Wait until the service has taken enough of what it was told."""
+        if self._link is not None:
+            await self._link.room()
+
+    def cancel(self) -> None:
+        """End the stream."""
+        if self._link is not None:
+            self._link.cancel()
+
+    def _open(self, known: Iterable[Chunk] = ()) -> ChunkerLink:
+        self._link = link = self._new_link()
+        link.send(configure_chunker(self._turn_id, self._speech, self._pace(), known))
+        link.listen(self._take, partial(self._ended, link))
+        self._read(link)
+        return link
+
+    async def _take(self, response: chunker_pb2.ChunkResponse) -> None:
+        if response.WhichOneof("event") == "chunk":
+            self._handle(on.ChunkCut(translation.chunk_from(response.chunk)))
+            await self._room()
+        else:
+            self._complete = True
+            self._revised(response.done.revision)
+            self._handle(on.ChunksEnded())
+
+    def _ended(self, link: ChunkerLink, error: RemoteError | None) -> None:
+        if self._complete or link is not self._link:
+            return
+        self._link = None  # where it broke while nothing was asked of it, the text opens another
+        if not self._told:
+            return
+        if error is None or error.reason in LOST:
+            self._handle(on.ChunkerLost(error or broke_off("chunker")))
+        else:
+            self._handle(on.ChunkerFailed(error))
+
+
+def configure_chunker(
+    turn_id: str, speech: SpeechChoice, pace: Pace, known: Iterable[Chunk] = ()
+) -> chunker_pb2.ChunkRequest:
+    """Return the message that begins a stream to the chunker, or one that goes on behind `known` chunks."""
     return chunker_pb2.ChunkRequest(
         configure=chunker_pb2.ChunkConfigure(
             turn_id=turn_id,
@@ -17,8 +140,19 @@ def configure_chunker(turn_id: str, speech: SpeechChoice, pace: Pace) -> chunker
             speech_text=speech.speech_text,
             voice_max_chars=speech.voice.max_chars,
             pace=_pace(pace),
+            known_chunks=[translation.chunk_to(turn_id, chunk) for chunk in known],
         )
     )
+
+
+def tell_again(action: do.RestartChunker) -> Iterator[chunker_pb2.ChunkRequest]:
+    """Give the messages that tell all of a text anew, with every flush at its place."""
+    for begin, end in pairwise((0, *action.flushes, len(action.text))):
+        for at in range(begin, end, _PIECE_CHARS):
+            text = action.text[at : min(at + _PIECE_CHARS, end)]
+            yield chunker_pb2.ChunkRequest(text=chunker_pb2.ChunkText(text=text))
+        if end in action.flushes:
+            yield chunker_pb2.ChunkRequest(flush=chunker_pb2.ChunkFlush())
 
 
 def wants_slack(speech: SpeechChoice) -> bool:
@@ -29,9 +163,7 @@ def wants_slack(speech: SpeechChoice) -> bool:
     )
 
 
-def tell_chunker(
-    action: do.FeedChunker | do.FlushChunker | do.EndChunker | do.TellSlack,
-) -> chunker_pb2.ChunkRequest:
+def tell_chunker(action: Told) -> chunker_pb2.ChunkRequest:
     """Return the message that an action asks for."""
     match action:
         case do.FeedChunker(text):

@@ -13,7 +13,7 @@ the caller's outbox has room again.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -27,30 +27,30 @@ from gateway.asking import Asking
 from gateway.audio_cache import AudioCache
 from gateway.beginnings import Beginnings
 from gateway.cache_link import CacheLink
-from gateway.chunking import configure_chunker, tell_chunker, wants_slack
+from gateway.chunking import METHOD as CHUNKER_METHOD
+from gateway.chunking import Chunking
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.pace import WriterMeter
+from gateway.core.pace import Pace, WriterMeter
 from gateway.core.report import TurnReport
 from gateway.core.turn import TurnEngine
 from gateway.core.values import Message, TurnSpec
-from gateway.links import Link, broke_off
+from gateway.links import Link
 from gateway.memory import Memory
 from gateway.openers import Foresight, Openers
 from gateway.options import SpeechChoice, TextChoice
-from gateway.peers import Peers
+from gateway.peers import NEEDED, Peers
 from gateway.settings import GatewaySettings
 from gateway.standby import METHOD, Standby
 from gateway.synthesis import METHOD as TTS_METHOD
 from gateway.synthesis import Synthesis
 from voicemesh.cache.v1 import cache_pb2
-from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime import logs
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.clock import Clock
+from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.sessions import Session
-from voicemesh.runtime.status import RemoteError
 from voicemesh.runtime.telemetry import Telemetry, trace_id_of
 
 _CLOSE_S: Final = 1.0
@@ -131,7 +131,7 @@ class TurnDriver:
         self._pace_meter = peers.paces.meter(speech.voice.name, speech.speed)
         # Words of the caller's own come as they come.
         self._writer_meter = peers.paces.writer(text.model) if spec.prompt is not None else WriterMeter()
-        self._engine = TurnEngine(spec, clock, self._pace_meter, self._writer_meter)
+        self._engine = TurnEngine(spec, clock, self._pace_meter, self._writer_meter, self._again)
         self._speech = speech
         self._peers = peers
         self._caller = caller
@@ -146,12 +146,20 @@ class TurnDriver:
         self._late = late
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
-        self._chunks_complete = False
         self._abandoned = False
         self._actions: deque[do.Action] = deque()
         self._acting = False
         self._timer: asyncio.TimerHandle | None = None
-        self._chunker: Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse] | None = None
+        self._chunking = Chunking(
+            spec.turn_id,
+            speech,
+            pace=self._pace,
+            new_link=lambda: self._link("chunker", CHUNKER_METHOD, peers.chunker.Chunk),
+            read=self._start,
+            handle=self.handle,
+            room=caller.room,
+            revised=peers.hear_chunker,
+        )
         self._cache = CacheLink(
             self._open_cache,
             peers.cache_breaker,
@@ -163,7 +171,7 @@ class TurnDriver:
             spec.turn_id,
             speech,
             new_link=lambda: self._link("tts", TTS_METHOD, peers.tts.Synthesize),
-            read=lambda link: link.start(session, f"turn {spec.turn_id}"),
+            read=self._start,
             handle=self.handle,
             room=caller.room,
         )
@@ -177,10 +185,9 @@ class TurnDriver:
             standby=standby,
             new_link=lambda: self._link("llm", METHOD, peers.llm.Generate),
             adopt=self._links.append,
-            read=lambda link: link.start(session, f"turn {spec.turn_id}"),
+            read=self._start,
             handle=self.handle,
             room=self._room_for_text,
-            ended=lambda: self.ended,
         )
 
     @property
@@ -213,7 +220,7 @@ class TurnDriver:
 
     def _open_ahead(self) -> None:
         if self.spec.prompt is None:
-            self._open(self._open_chunker)
+            self._open(self._chunking.open_ahead)
             self._open(self._synthesis.open_ahead)
         elif self._memory.beginning:
             # The reply is likely there, cut already: opening these would be in its way.
@@ -221,12 +228,12 @@ class TurnDriver:
         else:
             self._open(self._asking.open_ahead)
             if self.spec.reply_cache:
-                self._open(self._open_chunker)  # the reply may be there in one round trip
+                self._open(self._chunking.open_ahead)  # the reply may be there in one round trip
 
     def _open_unfound(self) -> None:
         if not self._memory.found:
             self._open(self._asking.open_ahead)
-            self._open(self._open_chunker)
+            self._open(self._chunking.open_ahead)
 
     def _open(self, open_link: Callable[[], object]) -> None:
         """Open a stream ahead of its need, unless the turn needs none any more."""
@@ -246,8 +253,7 @@ class TurnDriver:
 
     async def room(self) -> None:
         """Wait until what was said so far is taken: for a caller who brings its own words."""
-        if self._chunker is not None:
-            await self._chunker.room()
+        await self._chunking.room()
 
     # ------------------------------------------------------------ actions
 
@@ -268,8 +274,10 @@ class TurnDriver:
                 self._tell(action)
             case do.EmitSpeakLocally() | do.EmitDegraded():
                 self._tell(action)
-            case do.FeedChunker() | do.FlushChunker() | do.EndChunker() | do.TellSlack():
-                self._tell_chunker(action)
+            case (
+                do.FeedChunker() | do.FlushChunker() | do.EndChunker() | do.RestartChunker() | do.TellSlack()
+            ):
+                self._chunking.tell(action)
             case do.LoadHistory() | do.LookUpReply():
                 self._look_up(action)
             case do.LookUpAudio():
@@ -281,9 +289,9 @@ class TurnDriver:
             case do.SaveHistory():
                 self.settled.clear()
                 self._memory.store(action)
-            case do.StartLlm(messages):
+            case do.StartLlm():
                 self._probe.act(action)
-                self._ask_llm(messages)
+                self._ask_llm(action)
             case do.TellPatience() | do.CancelLlm():
                 self._asking.tell(action)
             case do.Synthesize():
@@ -339,29 +347,25 @@ class TurnDriver:
     # ------------------------------------------------------------ links
 
     def _link(self, service: str, method: str, open_call: Callable[..., Any]) -> Link[Any, Any]:
-        left_s = None
-        if self._deadline_ns is not None:
-            left_s = max(0.0, (self._deadline_ns - self._clock.now_ns()) / 1e9)
+        attempt = self._engine.failovers.attempts(service)
+        if service in NEEDED:
+            self._peers.retries.called(service, attempt)
         link: Link[Any, Any] = Link(
             service,
             method,
             open_call,
             self._telemetry,
             self._span,
-            left_s,
+            self._left_s(),
             self._peers.calls,
             self.spec.turn_id,
+            attempt,
         )
         self._links.append(link)
         return link
 
-    def _read(
-        self,
-        link: Link[Any, Any],
-        take: Callable[[Any], Coroutine[Any, Any, None]],
-        ended: Callable[[RemoteError | None], None],
-    ) -> None:
-        link.listen(take, ended)
+    def _start(self, link: Link[Any, Any]) -> None:
+        """Have a stream read."""
         with self._about():
             link.start(self._session, f"turn {self.spec.turn_id}")
 
@@ -371,13 +375,29 @@ class TurnDriver:
 
     def _open_cache(self) -> Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]:
         link = self._link("cache", "voicemesh.cache.v1.CacheService/Exchange", self._peers.cache.Exchange)
-        self._read(link, self._cache.take, lambda error: self._cache.ended(link, error))
+        link.listen(self._cache.take, lambda error: self._cache.ended(link, error))
+        self._start(link)
         return link
 
-    def _ask_llm(self, messages: tuple[Message, ...]) -> None:
-        self._asking.ask(messages)
+    def _again(self, service: str, error: MeshError, attempt: int) -> bool:
+        """Say whether a stream that broke off is opened anew; see `Failovers`."""
+        wait_s = self._peers.retries.wait_s(service, error, attempt, self._left_s())
+        if wait_s is None:
+            return False
+        self._span.add_event(names.FAILED_OVER, {names.PEER: service, names.ERROR_TYPE: error.reason})
+        return True
+
+    def _left_s(self) -> float | None:
+        if self._deadline_ns is None:
+            return None
+        return max(0.0, (self._deadline_ns - self._clock.now_ns()) / 1e9)
+
+    def _ask_llm(self, action: do.StartLlm) -> None:
+        self._asking.ask(action.messages, action.said)
+        if self._engine.failovers.attempts("llm"):
+            return
         loop = asyncio.get_running_loop()
-        loop.call_later(_CHUNKER_AHEAD_S, self._open, self._open_chunker)
+        loop.call_later(_CHUNKER_AHEAD_S, self._open, self._chunking.open_ahead)
         loop.call_later(_TTS_AHEAD_S, self._open, self._synthesis.open_ahead)
         if self.spec.audio_cache:
             loop.call_later(_TTS_AHEAD_S, self._open, self._look_ahead)
@@ -391,36 +411,8 @@ class TurnDriver:
         if guess is not None:
             self._audio.foresee(guess)
 
-    def _open_chunker(self) -> Link[chunker_pb2.ChunkRequest, chunker_pb2.ChunkResponse]:
-        if self._chunker is None:
-            method = "voicemesh.chunker.v1.ChunkerService/Chunk"
-            self._chunker = self._link("chunker", method, self._peers.chunker.Chunk)
-            writer_chars_per_s = self._writer_meter.chars_per_s()
-            pace = replace(self._pace_meter.pace(), writer_chars_per_s=writer_chars_per_s)
-            self._chunker.send(configure_chunker(self.spec.turn_id, self._speech, pace))
-            self._read(self._chunker, self._take_chunker, self._chunker_ended)
-        return self._chunker
-
-    def _tell_chunker(self, action: do.FeedChunker | do.FlushChunker | do.EndChunker | do.TellSlack) -> None:
-        if isinstance(action, do.TellSlack) and not wants_slack(self._speech):
-            return
-        chunker = self._open_chunker()
-        chunker.send(tell_chunker(action))
-        if isinstance(action, do.EndChunker):
-            chunker.half_close()
-
-    async def _take_chunker(self, response: chunker_pb2.ChunkResponse) -> None:
-        if response.WhichOneof("event") == "chunk":
-            self.handle(on.ChunkCut(translation.chunk_from(response.chunk)))
-            await self._caller.room()
-        else:
-            self._chunks_complete = True
-            self._peers.chunker_revision = response.done.revision
-            self.handle(on.ChunksEnded())
-
-    def _chunker_ended(self, error: RemoteError | None) -> None:
-        if not self._chunks_complete:
-            self.handle(on.ChunkerFailed(error or broke_off("chunker")))
+    def _pace(self) -> Pace:
+        return replace(self._pace_meter.pace(), writer_chars_per_s=self._writer_meter.chars_per_s())
 
     # ------------------------------------------------------------ the end
 
@@ -447,8 +439,7 @@ class TurnDriver:
         """Let the streams end by themselves for a moment; then end what is left."""
         self._asking.half_close()
         self._synthesis.half_close()
-        if self._chunker is not None:
-            self._chunker.cancel()
+        self._chunking.cancel()
         self._cache.drain()
         clock = asyncio.get_running_loop()
         ends_s = clock.time() + _CLOSE_S

@@ -14,6 +14,7 @@ from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.calls import TURN_ID_METADATA, CallMeter
 from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.logs import get_logger
+from voicemesh.runtime.retry_budget import attempt_metadata
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError, code_of, from_rpc_error, to_status
 from voicemesh.runtime.streams import Outbox
@@ -38,6 +39,7 @@ class Link(Generic[Q, R]):
         timeout_s: What is left of the caller's deadline; None where it has none.
         meter: Is told how long the call took, from its first message on.
         turn_id: The turn, for the service's log; "" where there is none yet.
+        attempt: How often the turn opened a stream in place of this one before, which broke off.
 
     Attributes:
         reader: The task that reads it, once it was started.
@@ -54,6 +56,7 @@ class Link(Generic[Q, R]):
         timeout_s: float | None,
         meter: CallMeter | None = None,
         turn_id: str = "",
+        attempt: int = 0,
     ) -> None:
         self._service = service
         self._method = method
@@ -61,6 +64,7 @@ class Link(Generic[Q, R]):
         self._span = None if parent is None else telemetry.client_span(method, parent)
         self._requests: Outbox[Q] = Outbox(_REQUEST_LIMIT)
         metadata = metadata_of(self._span) if self._span else ()
+        metadata = (*metadata, *attempt_metadata(attempt))
         if turn_id:
             metadata = (*metadata, (TURN_ID_METADATA, quote(turn_id)))
         self._call: grpc.aio.StreamStreamCall[Q, R] = open_call(

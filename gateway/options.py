@@ -34,9 +34,9 @@ class TextChoice:
     """Name of the gateway's system prompt, or `auto`; "" where the caller has its own."""
 
     def start(
-        self, spec: TurnSpec, messages: list[common_pb2.Message], traceparent: str
+        self, spec: TurnSpec, messages: list[common_pb2.Message], traceparent: str, said: str = ""
     ) -> llm_pb2.GenerateStart:
-        """Return the message that begins a generation."""
+        """Return the message that begins a generation, or goes on with one behind `said`."""
         return llm_pb2.GenerateStart(
             turn_id=spec.turn_id,
             messages=messages,
@@ -45,6 +45,7 @@ class TextChoice:
             session_id=spec.session_id,
             tenant=spec.tenant,
             traceparent=traceparent,
+            said=said,
         )
 
 

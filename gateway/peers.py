@@ -19,7 +19,7 @@ from voicemesh.chunker.v1 import chunker_pb2_grpc
 from voicemesh.common.v1 import common_pb2
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.calls import CLIENT, CallMeter
-from voicemesh.runtime.channels import open_channel
+from voicemesh.runtime.channels import Pings, open_channel
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import (
     NoEngineError,
@@ -82,6 +82,7 @@ class Peers:
                 max_message_bytes=settings.max_message_bytes,
                 credentials=tls.peer(name) if tls is not None else None,
                 watched=True,
+                pings=Pings(settings.gateway_peer_ping_ms, settings.gateway_peer_ping_timeout_ms),
             )
             for name, address in (
                 ("llm", settings.llm_addr),
@@ -294,6 +295,10 @@ class Peers:
     def hear_llm(self, ready: llm_pb2.GenerateReady) -> None:
         """Note what the LLM service would answer with."""
         self.llm_ready = ready
+
+    def hear_chunker(self, revision: str) -> None:
+        """Note which chunker cuts."""
+        self.chunker_revision = revision
 
     @property
     def llm_revision(self) -> str:

@@ -14,6 +14,7 @@ from gateway.admission import rules
 from gateway.admission.brownout import Step
 from gateway.prices import SpeechPrice, TextPrice
 from voicemesh import tenant
+from voicemesh.runtime.server import LEAST_PING_INTERVAL_MS
 from voicemesh.runtime.settings import ListenAddress, MetricsAddress, ServerSettings
 from voicemesh.runtime.tls_files import TlsFiles
 
@@ -66,6 +67,10 @@ class GatewaySettings(ServerSettings):
     """Where the TTS service is."""
     cache_addr: str = "127.0.0.1:50054"
     """Where the cache service is."""
+    gateway_peer_ping_ms: Annotated[int, Field(ge=LEAST_PING_INTERVAL_MS, le=600_000)] = 250
+    """A service from which nothing came for so long is pinged, to find a process that hangs."""
+    gateway_peer_ping_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 500
+    """One that does not answer that within this time is taken to hang: turns go on at another process."""
     gateway_system_prompt: Annotated[str, Field(min_length=1, max_length=prompts.MAX_CHARS)] = (
         prompts.FULL_TEXT
     )

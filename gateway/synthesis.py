@@ -15,8 +15,10 @@ from google.rpc import status_pb2
 from gateway import translation
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.links import Link
+from gateway.links import Link, broke_off
 from gateway.options import SpeechChoice
+from voicemesh.runtime.errors import MeshError
+from voicemesh.runtime.retry_budget import LOST
 from voicemesh.runtime.status import RemoteError, reason_of
 from voicemesh.tts.v1 import tts_pb2
 
@@ -157,7 +159,10 @@ class Synthesis:
     def _ended(self, stream: _Stream, error: RemoteError | None) -> None:
         self._streams.remove(stream)  # a chunk that comes later gets a new one
         refusal = _refusal(error.status) if error is not None else None
-        self._handle(on.SpeechFailed(refusal, tuple(stream.asked)))
+        lost: MeshError | None = error or broke_off("tts")
+        if error is not None and error.reason not in LOST:
+            lost = None
+        self._handle(on.SpeechFailed(refusal, tuple(sorted(stream.asked)), lost))
 
 
 def _refusal(status: status_pb2.Status) -> RemoteError | None:

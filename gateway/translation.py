@@ -232,6 +232,10 @@ def report_to(report: TurnReport, trace_id: str, cost: Cost) -> pb.TurnReport:
         underrun_us=report.underrun_us,
         degraded=[_DEGRADATIONS[what] for what in report.degraded],
         degraded_why=report.degraded_why,
+        failovers=[
+            pb.Failover(service=failover.service, at_us=failover.at_us, why=failover.why)
+            for failover in report.failovers
+        ],
         stages=[
             common.StageDuration(stage=_STAGES[stage], duration_us=attribution.stages.get(stage, 0))
             for stage in STAGES

@@ -41,9 +41,10 @@ class StoreReply:
 
 @dataclass(frozen=True, slots=True)
 class StartLlm:
-    """Ask the LLM."""
+    """Ask the LLM; again, behind `said`, where the stream that told this broke off."""
 
     messages: tuple[Message, ...]
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,16 @@ class FlushChunker:
 @dataclass(frozen=True, slots=True)
 class EndChunker:
     """Tell the chunker that no more text comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartChunker:
+    """Give all of the text to another stream to the chunker, which goes on behind the chunks that came."""
+
+    text: str
+    flushes: tuple[int, ...]
+    """Code points of text in front of each `FlushChunker` that there was."""
+    chunks: tuple[Chunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +233,7 @@ class Finish:
 
 Action = (
     LoadHistory | SaveHistory | LookUpReply | StoreReply | StartLlm | TellPatience | CancelLlm | FeedChunker
-    | FlushChunker | EndChunker | TellSlack | LookUpAudio | AppendAudio | SealAudio | ReleaseAudio
-    | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText | EmitChunk | EmitFrame | EmitWords
-    | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
+    | FlushChunker | EndChunker | RestartChunker | TellSlack | LookUpAudio | AppendAudio | SealAudio
+    | ReleaseAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText | EmitChunk | EmitFrame
+    | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.core.values import Chunk, Message, Usage, Word
+from voicemesh.runtime.errors import MeshError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,13 @@ class TextFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TextLost:
+    """The stream to the LLM service broke off: its process, or the way to it, is gone. Another may go on."""
+
+    error: MeshError
+
+
+@dataclass(frozen=True, slots=True)
 class ModelDegraded:
     """Another model than the first answers."""
 
@@ -113,6 +121,13 @@ class ChunkerFailed:
     """The chunker broke off."""
 
     error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkerLost:
+    """The stream to the chunker broke off: its process, or the way to it, is gone. Another may go on."""
+
+    error: MeshError
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +255,8 @@ class SpeechFailed:
     refusal: Exception | None = None
     indexes: tuple[int, ...] | None = None
     """The chunks that it was asked for and has not ended; None: all."""
+    lost: MeshError | None = None
+    """Set where its process, or the way to it, is gone: another may go on with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +296,8 @@ class TimerFired:
 
 
 CacheEvent = HistoryLoaded | HistoryUnavailable | HistorySaved | ReplyFound | ReplyMissing
-TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | ModelDegraded | TextResumed
-ChunkerEvent = ChunkCut | ChunksEnded | ChunkerFailed
+TextEvent = TextArrived | TextFlushed | TextEnded | TextFailed | TextLost | ModelDegraded | TextResumed
+ChunkerEvent = ChunkCut | ChunksEnded | ChunkerFailed | ChunkerLost
 EngineEvent = FrameMade | WordsTimed | ChunkSpoken | ChunkUnspeakable
 LookupEvent = AudioFound | AudioMissing | AudioGranted | AudioFollowing
 FollowEvent = AudioPart | AudioSealed | AudioGranted | AudioLost

@@ -57,6 +57,10 @@ class Progress:
     sent_samples: int = 0
     fallback: bool = False
     """Another voice than the one asked for spoke it, or some of it."""
+    foreign: bool = False
+    """Another voice, or another version of the voice, spoke it, or some of it."""
+    interrupted: bool = False
+    """The stream that it was asked for on broke off, and another goes on."""
     slicer: FrameSlicer | None = None
     """Cuts what comes from the cache into frames, where it comes in parts."""
     asked_from: int = 0
@@ -98,6 +102,7 @@ class Progress:
         Where the voice `repeats` itself that is the next sample, so that the whole is as if one had spoken
         it; else the next whole word.
         """
+        self.asked_from = self.surplus_samples = 0
         if not self.made_samples:
             return True
         if not repeats:

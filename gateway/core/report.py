@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from gateway.core.failovers import Failover
 from gateway.core.values import Usage
 from voicemesh.stages import STAGES
 
@@ -144,6 +145,8 @@ class TurnReport:
     """The named system prompt that it was made with; "" for one of the caller's own."""
     degraded_why: tuple[str, ...] = ()
     """Why each of `degraded` was given up, in words; "" where nobody said."""
+    failovers: tuple[Failover, ...] = ()
+    """Streams that broke off and were opened anew, in order."""
 
     @property
     def engine_us(self) -> int:

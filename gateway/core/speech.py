@@ -11,6 +11,7 @@ from dataclasses import replace
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks
+from gateway.core.failovers import Failovers
 from gateway.core.heard import SpokenChunk
 from gateway.core.outgoing import Outgoing
 from gateway.core.pace import PaceMeter
@@ -40,6 +41,7 @@ class Speech:
         act: Takes the actions that follow, in order.
         degrade: Is told what is given up, and a sentence about it.
         meter: Learns the pace of the voice; None for one that forgets it with the turn.
+        failovers: Says whether chunks of a stream that broke off are asked for anew; None: always.
 
     """
 
@@ -50,12 +52,14 @@ class Speech:
         act: Callable[[do.Action], None],
         degrade: Callable[[str, str], None],
         meter: PaceMeter | None = None,
+        failovers: Failovers | None = None,
     ) -> None:
         self._spec = spec
         self._clock = clock
         self._act = act
         self._degrade = degrade
         self._out = Outgoing(spec, act)
+        self._failovers = failovers or Failovers()
         self._behind: tuple[Chunk, ...] = ()
         self._characters = 0
         self._meter = meter or PaceMeter()
@@ -161,11 +165,7 @@ class Speech:
         first of a chunk, or the last.
         """
         if isinstance(event, on.SpeechFailed):
-            self._fail(event)
-            for progress in self._out.open:
-                asked = event.indexes is None or progress.chunk.index in event.indexes
-                if progress.state is State.SPEAKING and asked:
-                    self._unspeakable(progress, "the TTS service broke off", now_ns)
+            self._stream_ended(event, now_ns)
             return False
         if event.index >= len(self._out.chunks):
             return False
@@ -197,6 +197,24 @@ class Speech:
         for progress in self._out.open:
             if progress.shares:
                 self._act(do.ReleaseAudio(progress.chunk.index))
+
+    def _stream_ended(self, event: on.SpeechFailed, now_ns: int) -> None:
+        """Have the chunks that a stream leaves behind spoken by another, where its process is gone."""
+        left = [
+            progress
+            for progress in self._out.open
+            if progress.state is State.SPEAKING
+            and (event.indexes is None or progress.chunk.index in event.indexes)
+        ]
+        lost = event.lost if left else None
+        goes_on = lost is not None and self._failovers.allows("tts", lost, now_ns)
+        if not goes_on:
+            self._fail(event)
+        for progress in left:
+            if goes_on:
+                self._go_on(progress, now_ns)
+            else:
+                self._unspeakable(progress, "the TTS service broke off", now_ns)
 
     # ------------------------------------------------------------ lookups and synthesis
 
@@ -246,7 +264,8 @@ class Speech:
                     self.refused = not_cached()
                     return
                 progress.state = State.SPEAKING
-                if not progress.made_samples:  # else its first frame has another beginning
+                # Else its first frame has another beginning, or it was asked for before, in vain.
+                if not (progress.made_samples or progress.marks.asked_ns):
                     marks = progress.marks
                     if max(marks.cut_ns, marks.paced_ns, marks.cache_answered_ns, marks.followed_ns) < now_ns:
                         marks.ordered_ns = now_ns
@@ -341,10 +360,21 @@ class Speech:
         if not progress.made_samples:
             progress.marks.followed_ns = now_ns
             progress.account.cache = "miss"
-        progress.state = State.MISSED
         progress.marks.source = Stage.TTS_SYNTHESIS
-        repeats, samples_per_char = self._spec.voice_repeats, self._samples_per_char
-        if not progress.resume(repeats=repeats, samples_per_char=samples_per_char):
+        self._resume(progress, now_ns, repeats=self._spec.voice_repeats)
+
+    def _go_on(self, progress: Progress, now_ns: int) -> None:
+        """Have the rest spoken of what an engine had begun that is gone, as if one engine spoke all of it."""
+        progress.interrupted = True
+        # What another voice said, or was asked for from a word on, has offsets of its own.
+        repeats = self._spec.voice_repeats and not (progress.foreign or progress.text_before)
+        if progress.made_samples and not repeats:
+            self._keep_nothing(progress)
+        self._resume(progress, now_ns, repeats=repeats)
+
+    def _resume(self, progress: Progress, now_ns: int, *, repeats: bool) -> None:
+        progress.state = State.MISSED
+        if not progress.resume(repeats=repeats, samples_per_char=self._samples_per_char):
             self._out.done(progress, now_ns)
 
     # ------------------------------------------------------------ audio that is made for the turn
@@ -356,6 +386,7 @@ class Speech:
                     progress.fallback = True
                     self._degrade("voice", f"{event.fallback} speaks instead")
                 if event.fallback or event.other_model:
+                    progress.foreign = True
                     self._keep_nothing(progress, foreign=True)
                 if event.first:
                     self._note_first(progress, event, now_ns)
@@ -386,7 +417,7 @@ class Speech:
         begun_ns = marks.followed_ns or marks.looked_up_ns or marks.asked_ns
         # The chunk before may have kept the engine: that is no time of this one.
         waited_ms = (now_ns - max(begun_ns, self._engine_free_ns)) / 1e6
-        if not progress.fallback:  # another voice has another pace
+        if not (progress.fallback or progress.interrupted):  # another voice has another pace
             self._meter.began(len(progress.chunk.text), waited_ms)
         self.pace = self._meter.pace()
 

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 from gateway.core import actions as do
 from gateway.core import events as on
-from gateway.core.attribution import ChunkMarks, TurnMarks, attribute
-from gateway.core.deltas import Deltas
+from gateway.core.attribution import TurnMarks, attribute
+from gateway.core.failovers import Again, Failovers, always
 from gateway.core.heard import heard_text
 from gateway.core.history import fitted, with_system
 from gateway.core.pace import PaceMeter, WriterMeter
@@ -27,6 +27,7 @@ from gateway.core.report import Attribution, TurnReport
 from gateway.core.speech import Speech
 from gateway.core.spent import Spent
 from gateway.core.values import Chunk, Message, TurnSpec
+from gateway.core.written import Written
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.errors import DeadlineError
 
@@ -41,7 +42,7 @@ class TurnEngine:
     """One turn.
 
     `clock` stamps events when they are taken, and what goes out; `meter` learns of the voice, `writer` of
-    the model.
+    the model; `again` says whether streams are opened anew, as in `Failovers`.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class TurnEngine:
         clock: Clock,
         meter: PaceMeter | None = None,
         writer: WriterMeter | None = None,
+        again: Again = always,
     ) -> None:
         self.spec = spec
         self.finished = False
         self._clock = clock
         self._marks = TurnMarks(received_ns=spec.received_ns)
-        self._speech = Speech(spec, clock, self._act, self._degrade, meter)
+        self.failovers = Failovers(spec.received_ns, again)
+        self._speech = Speech(spec, clock, self._act, self._degrade, meter, self.failovers)
         self._writer = writer or WriterMeter()
         self._actions: list[do.Action] = []
         self._history = spec.remembered
@@ -70,8 +73,7 @@ class TurnEngine:
         self._messages: tuple[Message, ...] = ()
         self._reply_cache = "off"
         self._llm_running = False
-        self._text: list[str] = []
-        self._text_length = 0
+        self._text = Written()
         self._text_ended = False
         self._reply_complete = False
         self._own_reply = True
@@ -79,7 +81,6 @@ class TurnEngine:
         self._news_of_audio = False
         self._patience = Patience()
         self._timer_ns = 0
-        self._deltas = Deltas()
         self._chunks_ended = False
         self._spent = Spent()
         self._degraded: dict[str, str] = {}  # and why
@@ -125,7 +126,8 @@ class TurnEngine:
         if isinstance(event, on.CacheEvent):
             self._on_cache(event, now_ns)
         elif isinstance(event, on.TextEvent):
-            self._on_text(event, now_ns)
+            if self._llm_running or not isinstance(event, on.TextLost):
+                self._on_text(event, now_ns)
         elif isinstance(event, on.ChunkerEvent):
             self._on_chunker(event, now_ns)
         elif isinstance(event, on.AudioEvent):
@@ -253,22 +255,26 @@ class TurnEngine:
                 self._take_text(event, now_ns)
             case on.TextFlushed():
                 self._text_at_ns = now_ns
+                self._text.flush()
                 self._act(do.FlushChunker())
             case on.TextEnded(usage, complete, also):
                 if self._llm_running and self._text:
-                    # The first piece shows when the model began, not how fast it is.
-                    written = self._text_length - len(self._text[0])
-                    self._writer.wrote(written, (self._text_at_ns - self._marks.first_text_ns) / 1e6)
+                    took_ms = (self._text_at_ns - self._marks.first_text_ns) / 1e6
+                    self._writer.wrote(self._text.behind_first, took_ms)
                 self._llm_running = False
                 self._spent.usage, self._spent.also = usage, also
                 self._end_text()
                 kept = complete and self.spec.reply_cache and bool(self._text)
                 self._reply_complete = kept and self._own_reply
-            case on.TextFailed(error, at_once):
+            case on.TextLost(error) if self.failovers.allows("llm", error, now_ns):
+                self._patience = Patience()  # the next stream was told nothing of it
+                self._act(do.StartLlm(self._messages, self._text.text))
+            case on.TextFailed() | on.TextLost():
+                at_once = isinstance(event, on.TextFailed) and event.at_once
                 if at_once:
                     self._stop()
                 self._llm_running = False
-                self._error = error
+                self._error = event.error
                 if self._text and not at_once:
                     self._end_text()  # what was written is spoken to its end; then the turn fails
                 else:
@@ -278,28 +284,20 @@ class TurnEngine:
                 self._degrade("model", detail)
             case on.TextResumed(detail):
                 self._own_reply = False
-                self._spent.resumed_at = self._text_length
+                self._spent.resumed_at = len(self._text)
                 self._degrade("resumed", detail)
 
     def _take_text(self, event: on.TextArrived, now_ns: int) -> None:
         if not self._marks.first_text_ns:
             self._marks.first_text_ns = now_ns
             self._marks.connect_us, self._marks.ttft_us = event.connect_us, event.ttft_us
-        self._text.append(event.text)
-        self._text_length += len(event.text)
-        self._deltas.add(self._text_length, now_ns, self._clock.now_ns())
+        self._text.add(event.text, now_ns, self._clock.now_ns())
         if not self._cut_already:
             self._act(do.FeedChunker(event.text))
         if self.spec.prompt is not None:
             self._act(do.EmitText(event.text))
-        self._set_patience(now_ns)
-
-    def _set_patience(self, now_ns: int) -> None:
-        """Let the LLM service join its text while the player has plenty in hand: nobody waits for it."""
-        if not self._llm_running:
-            return
-        join_ms = self._patience.news(self._speech.player.in_hand_ms(now_ns))
-        if join_ms is not None:
+        in_hand_ms = self._speech.player.in_hand_ms(now_ns)
+        if self._llm_running and (join_ms := self._patience.news(in_hand_ms)) is not None:
             self._act(do.TellPatience(join_ms))
 
     def _end_text(self) -> None:
@@ -313,14 +311,16 @@ class TurnEngine:
     def _on_chunker(self, event: on.ChunkerEvent, now_ns: int) -> None:
         match event:
             case on.ChunkCut(chunk):
-                marks = ChunkMarks(cut_ns=now_ns, held_us=chunk.held_us)
-                end = chunk.text_offset + chunk.text_length
-                marks.needed_ns, marks.fed_ns = self._deltas.needed_by(end)
-                self._speech.add(chunk, marks)
+                self._speech.add(chunk, self._text.marks(chunk, now_ns))
             case on.ChunksEnded():
                 self._chunks_ended = True
                 self._keep_reply(self._speech.chunks)
-            case on.ChunkerFailed(error):
+            case on.ChunkerLost(error) if self.failovers.allows("chunker", error, now_ns):
+                self._act(do.RestartChunker(self._text.text, tuple(self._text.flushes), self._speech.chunks))
+                self._news_of_audio = True  # the next stream was told nothing of the player
+                if self._text_ended:
+                    self._act(do.EndChunker())
+            case on.ChunkerLost(error) | on.ChunkerFailed(error):
                 self._chunks_ended = True
                 self._keep_reply()
                 self._error = self._error or error
@@ -332,7 +332,7 @@ class TurnEngine:
             self._reply_complete = False
             # What a chunk was held says nothing about the turn that finds it.
             anew = tuple(replace(chunk, held_us=0) for chunk in chunks)
-            self._act(do.StoreReply(self._messages, "".join(self._text), self._spent.usage, anew))
+            self._act(do.StoreReply(self._messages, self._text.text, self._spent.usage, anew))
 
     # ------------------------------------------------------------ the end
 
@@ -400,7 +400,7 @@ class TurnEngine:
             self._outcome = "discarded"  # whatever became of it: nobody has asked for it yet
             return
         self._outcome = outcome
-        self._heard = "".join(self._text)
+        self._heard = self._text.text
         if played_ms is not None:
             played_samples = round(played_ms * self.spec.sample_rate_hz / 1000)
             self._heard = heard_text(self._heard, self._speech.spoken, played_samples)
@@ -416,7 +416,7 @@ class TurnEngine:
             return  # the first one said what was heard
         self._interrupted = True
         played_samples = round(self._played_ms(played_ms, now_ns) * self.spec.sample_rate_hz / 1000)
-        heard = heard_text("".join(self._text), self._speech.spoken, played_samples)
+        heard = heard_text(self._text.text, self._speech.spoken, played_samples)
         amends = self.spec.keep_history and self._outcome == "completed" and len(heard) < len(self._heard)
         if amends and self._history and self._history[-1].role == "assistant":
             said = (Message("assistant", (heard,)),) if heard.strip() else ()
@@ -470,7 +470,7 @@ class TurnEngine:
             session_id=spec.session_id,
             tenant=spec.tenant,
             outcome=self._outcome,
-            text="".join(self._text),
+            text=self._text.text,
             ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if asked else 0,
             attribution=attribution,
             leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
@@ -485,10 +485,10 @@ class TurnEngine:
             usage=self._spent.told(
                 spec.answerer,
                 self._messages,
-                "".join(self._text),
+                self._text.text,
                 billed=bool(marks.llm_asked_ns) and (bool(self._text) or self._outcome != "failed"),
             ),
-            also_billed=self._spent.also_told(spec.answerer, "".join(self._text)),
+            also_billed=self._spent.also_told(spec.answerer, self._text.text),
             cached_usage=self._spent.cached,
             prompt_variant=spec.prompt_variant,
             characters=speech.characters,
@@ -497,4 +497,5 @@ class TurnEngine:
             variants=spec.variants,
             priority=spec.priority,
             head_start_us=self._head_start_ns // 1000,
+            failovers=tuple(self.failovers.done),
         )

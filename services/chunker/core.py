@@ -12,6 +12,7 @@ Text that is to be filtered before it is spoken (markup, pictographs) is filtere
 machine keeps every character that it gets.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from services.chunker import marks
@@ -21,11 +22,12 @@ from services.chunker.clauses import (
     clause_ends,
     clause_is_speakable,
 )
+from services.chunker.known import places_of
 from services.chunker.pacing import MS, Pace, Pacing
 from services.chunker.phrases import Strength, is_opener, last_word_end, phrase_boundaries
-from services.chunker.policy import Chunk, ChunkerConfig, Policy, Reason
+from services.chunker.policy import Chunk, ChunkerConfig, KnownChunk, Policy, Reason
 from services.chunker.scanner import SLICE_CHARS, Scanner
-from services.chunker.view import Decision, Verdict
+from services.chunker.view import WHITE_LIMIT, Decision, Verdict
 from voicemesh.runtime.errors import InvalidFieldError, OutOfOrderError
 
 __all__ = ["Chunk", "Chunker", "ChunkerConfig", "Pace", "Policy", "Reason"]
@@ -66,14 +68,19 @@ class Chunker(Scanner):
     completed, in order. While time stands still the chunks do not depend on how the text is cut into
     pushes.
 
+    `known` are the first chunks, as another process cut them: they are cut just so, and given out again.
+
     Raises:
-        InvalidFieldError: From `push`, when the text grows beyond `max_text_chars`.
+        InvalidFieldError: From `push`, when the text grows beyond `max_text_chars`, or is not the one that
+            the known chunks were cut from.
         OutOfOrderError: From anything after `end`.
 
     """
 
-    def __init__(self, config: ChunkerConfig) -> None:
+    def __init__(self, config: ChunkerConfig, known: Sequence[KnownChunk] = ()) -> None:
         super().__init__(config)
+        self._known = tuple(known)
+        self._unread = ""  # text that has come, while not all known chunks have
         self._ended = False
         self._pacing = Pacing(config.pace) if self._paced else None
         # How far in vain was looked for an end, and at which length of the text.
@@ -85,9 +92,11 @@ class Chunker(Scanner):
         if self._ended:
             raise OutOfOrderError(_AFTER_END)
         size = len(text)
-        if self.text_length + size > self.config.max_text_chars:
+        if self.text_length + len(self._unread) + size > self.config.max_text_chars:
             limit = self.config.max_text_chars
             raise InvalidFieldError("text.text", f"the text of a stream may have at most {limit} characters")
+        if self._known:
+            return self._push_known(text, now_ns)
         chunks: list[Chunk] = []
         pacing = self._pacing
         if pacing is not None and size:
@@ -105,6 +114,31 @@ class Chunker(Scanner):
                 self._begin_with_phrase(chunks, wait_ms, now_ns)
         return chunks
 
+    def _push_known(self, text: str, now_ns: int) -> list[Chunk]:
+        """Take in text that was cut before; once all of that has come, cut it at the same places.
+
+        What the scanner knows behind each cut is then what it knew when the text was cut first: it reads up
+        to the end of a chunk and no further. Only a chunk that was cut by its length was read beyond.
+        """
+        self._unread += text
+        ends = places_of(self._known, self._unread)
+        if ends is None:
+            return []
+        chunks: list[Chunk] = []
+        text, self._known, self._unread = self._unread, (), ""
+        self._known_ends.extend(ends)
+        read = 0
+        for end, reason in ends:
+            ahead = end + self._max_chars + WHITE_LIMIT if reason is Reason.LIMIT else end
+            if ahead > read:
+                self._take(text[read:ahead], chunks, now_ns)
+                read = min(ahead, len(text))
+            if self._known_ends and self._known_ends[0][0] == end:
+                self._cut(chunks, end - self._base, reason, now_ns)
+                self._scan(chunks, now_ns, final=False)
+                self._drop()
+        return chunks + self.push(text[read:], now_ns)
+
     def came(self, chars: int, then_ns: int) -> None:
         """Take note of when text came that is pushed later: it tells how fast the writer is."""
         if self._pacing is not None:
@@ -115,11 +149,14 @@ class Chunker(Scanner):
         """Let out everything that is held, now."""
         self._check_open()
         chunks: list[Chunk] = []
-        self._end_scan(chunks, now_ns)
+        if not self._known:  # what was let out then is among what is known
+            self._end_scan(chunks, now_ns)
         return chunks
 
     def end(self, now_ns: int) -> list[Chunk]:
         """Let out the rest: no more text comes."""
+        if self._known:
+            raise InvalidFieldError("configure.known_chunks", "the text ends before they do")
         chunks = self.flush(now_ns)
         self._ended = True
         return chunks
@@ -174,6 +211,16 @@ class Chunker(Scanner):
     def _check_open(self) -> None:
         if self._ended:
             raise OutOfOrderError(_AFTER_END)
+
+    def _accept(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int, *, final: bool) -> bool:
+        """Cut at `end`, but not before a chunk ends that is known."""
+        if self._known_ends:
+            said = len(self._buffer[self._start : end].rstrip())
+            if self._base + self._start + said < self._known_ends[0][0]:
+                if reason is Reason.SENTENCE:
+                    self._sentence_start = end
+                return False
+        return super()._accept(chunks, end, reason, now_ns, final=final)
 
     # ------------------------------------------------------------ the adaptive policy
 

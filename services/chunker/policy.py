@@ -159,6 +159,14 @@ class TextRun:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownChunk:
+    """A chunk that another process cut from the text: this one cuts it there, too."""
+
+    text: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of the text that is spoken as one unit.
 

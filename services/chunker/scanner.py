@@ -76,6 +76,7 @@ class Scanner:
         self._now_ns = 0  # when the last text came
         self._max_chars = config.max_chars
         self._most = config.max_chars  # of this chunk
+        self._known_ends: deque[tuple[int, Reason]] = deque()  # absolute ends of chunks that are cut there
         self._seen = View("", 0, 0, 0, False, False, table_for(config.language))
         self._early = config.policy in (Policy.CLAUSE, Policy.ADAPTIVE)
         self._paced = config.policy is Policy.ADAPTIVE
@@ -252,7 +253,8 @@ class Scanner:
                     return -1
                 if not following.isalnum() or (following.isdigit() and buffer[end - 1].isdigit()):
                     break
-                if end == index and not buffer[end - 1].isspace() and "«" not in buffer and "»" not in buffer:
+                plain = end == index and not buffer[end - 1].isspace() and not self._known_ends
+                if plain and "«" not in buffer and "»" not in buffer:
                     # As `_cut` does, where nothing is special: this is what words:N spends its time on.
                     offset = self._base + start
                     held_ns = max(0, now_ns - self._arrival_ns(offset + end - start))
@@ -375,7 +377,10 @@ class Scanner:
         self._cut(chunks, end, Reason.LIMIT, now_ns)
 
     def _cut(self, chunks: list[Chunk], end: int, reason: Reason, now_ns: int) -> None:
-        """Let out what is between `start` and `end`."""
+        """Let out what is between `start` and `end`, or up to where the chunk is known to end."""
+        if self._known_ends:
+            known, reason = self._known_ends.popleft()
+            end = known - self._base
         text = self._buffer[self._start : end].rstrip()
         if text:
             offset, length, index = self._base + self._start, len(text), self.chunk_count

@@ -9,12 +9,13 @@ Chunks carry the spoken text, where in the source it stands, and the runs where 
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from services.chunker import marks
 from services.chunker.core import Chunker, ChunkerConfig, Pace
-from services.chunker.policy import Chunk, TextRun
+from services.chunker.policy import Chunk, KnownChunk, TextRun
 from services.chunker.speech import SPECIAL_CLASS, SpeechText, Spoken
 from voicemesh.runtime.errors import InvalidFieldError
 
@@ -58,12 +59,12 @@ class SpokenChunker:
 
     """
 
-    def __init__(self, config: ChunkerConfig) -> None:
+    def __init__(self, config: ChunkerConfig, known: Sequence[KnownChunk] = ()) -> None:
         self.config = config
         self.text_length = 0
         """Code points that have come in."""
         self._filter = SpeechText(config.language)
-        self._chunker = Chunker(replace(config, max_text_chars=_UNLIMITED))
+        self._chunker = Chunker(replace(config, max_text_chars=_UNLIMITED), known)
         self._runs: deque[_Run] = deque()  # of spoken text that is in no chunk yet
         self._spoken_length = 0
         self._source_length = 0  # of what was said of it
@@ -269,6 +270,11 @@ class SpokenChunker:
         return taken
 
 
-def chunker_for(config: ChunkerConfig, *, speech_text: bool) -> Chunker | SpokenChunker:
-    """Return the chunker of a text; with `speech_text`, markup and the like become what should be said."""
-    return SpokenChunker(config) if speech_text else Chunker(config)
+def chunker_for(
+    config: ChunkerConfig, *, speech_text: bool, known: Sequence[KnownChunk] = ()
+) -> Chunker | SpokenChunker:
+    """Return the chunker of a text; with `speech_text`, markup and the like become what should be said.
+
+    `known` are its first chunks, as another process cut them.
+    """
+    return SpokenChunker(config, known) if speech_text else Chunker(config, known)

@@ -1,11 +1,11 @@
 """One `Chunk` stream: its messages in their legal order, and the chunks that answer them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.chunker.core import Chunker
 from services.chunker.pacing import Pace
-from services.chunker.policy import Chunk, Limits, Policy, Reason
+from services.chunker.policy import Chunk, KnownChunk, Limits, Policy, Reason
 from services.chunker.revision import revision_of
 from services.chunker.spoken import SpokenChunker, chunker_for
 from voicemesh.chunker.v1 import chunker_pb2
@@ -35,6 +35,25 @@ _REASONS: Final = {
     Reason.FLUSH: common_pb2.CHUNK_REASON_FLUSH,
     Reason.PHRASE: common_pb2.CHUNK_REASON_PHRASE,
 }
+
+
+_REASONS_BY_NUMBER: Final = {number: reason for reason, number in _REASONS.items()}
+
+
+def _known(chunks: Sequence[common_pb2.Chunk], limits: Limits) -> list[KnownChunk]:
+    """Return the chunks that another process cut, or be told which cannot be."""
+    known = []
+    for number, chunk in enumerate(chunks):
+        field = f"configure.known_chunks[{number}]"
+        reason = _REASONS_BY_NUMBER.get(chunk.reason)
+        if chunk.index != number:
+            raise InvalidFieldError(f"{field}.index", f"must be {number}, not {chunk.index}")
+        if not 1 <= len(chunk.text) <= limits.max_chars:
+            raise InvalidFieldError(f"{field}.text", f"must have 1 to {limits.max_chars} characters")
+        if reason is None:
+            raise InvalidFieldError(f"{field}.reason", f"no such reason: {chunk.reason}")
+        known.append(KnownChunk(chunk.text, reason))
+    return known
 
 
 def _pace(pace: chunker_pb2.Pace, field: str) -> Pace:
@@ -70,6 +89,7 @@ class ChunkStream:
         self._limits = limits
         self._clock = clock
         self._chunker: Chunker | SpokenChunker | None = None
+        self._known = 0
         self.turn_id = ""
         self.ended = False
 
@@ -80,6 +100,14 @@ class ChunkStream:
 
     def take(self, request: chunker_pb2.ChunkRequest) -> Iterator[list[Chunk]]:
         """Take in a message; yield the chunks that it completed, after each slice of a long text."""
+        for chunks in self._take(request):
+            yield self._new(chunks)
+
+    def _new(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return those of `chunks` that the caller does not know."""
+        return [chunk for chunk in chunks if chunk.index >= self._known] if self._known else chunks
+
+    def _take(self, request: chunker_pb2.ChunkRequest) -> Iterator[list[Chunk]]:
         event = request.WhichOneof("event")
         if self.ended:
             raise OutOfOrderError("nothing may follow `end`", field=event or "event")
@@ -110,7 +138,7 @@ class ChunkStream:
     def end(self) -> list[Chunk]:
         """End the text; return the last chunks. A stream that never began has none."""
         self.ended = True
-        return self._chunker.end(self._clock.now_ns()) if self._chunker else []
+        return self._new(self._chunker.end(self._clock.now_ns())) if self._chunker else []
 
     def tick(self) -> list[Chunk]:
         """Return what was held too long."""
@@ -172,7 +200,9 @@ class ChunkStream:
         )
         self.turn_id = configure.turn_id
         speech_text = configure.speech_text if configure.HasField("speech_text") else True
-        self._chunker = chunker_for(config, speech_text=speech_text)
+        known = _known(configure.known_chunks, self._limits)
+        self._known = len(known)
+        self._chunker = chunker_for(config, speech_text=speech_text, known=known)
 
     def _push(self, chunker: Chunker | SpokenChunker, text: str, now_ns: int) -> Iterator[list[Chunk]]:
         if len(text) > self._limits.max_message_chars:

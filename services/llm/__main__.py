@@ -31,7 +31,11 @@ def providers_of(settings: LlmSettings, clock: Clock) -> list[ListedProvider]:
         # It is as slow as it was told to be.
         patient = settings.llm_total_timeout_s
         spec = ProviderSpec(
-            rehearsal.name, first_token_timeout_s=patient, idle_timeout_s=patient, total_timeout_s=patient
+            rehearsal.name,
+            first_token_timeout_s=patient,
+            idle_timeout_s=patient,
+            total_timeout_s=patient,
+            continues_by="assistant",
         )
         return [ListedProvider(rehearsal, spec, clock)]
     return [

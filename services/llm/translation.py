@@ -70,6 +70,7 @@ def _request_of(start: llm_pb2.GenerateStart) -> GenerationRequest:
         ),
         session_id=start.session_id,
         tenant=start.tenant,
+        said=start.said,
     )
 
 

@@ -10,10 +10,13 @@ import pytest
 
 import voicemesh.client.mesh
 import voicemesh.runtime.channels
+from gateway.settings import GatewaySettings
 from voicemesh.chunker.v1 import chunker_pb2, chunker_pb2_grpc
+from voicemesh.runtime.channels import Pings
 from voicemesh.runtime.server import LEAST_PING_INTERVAL_MS, make_server
 
 GUARD_S = 30.0
+PEERS = GatewaySettings()
 
 
 class Waiting(chunker_pb2_grpc.ChunkerServiceServicer):
@@ -112,7 +115,9 @@ async def test_a_caller_that_is_idle_and_pings_is_kept(*, borne: bool) -> None:
     "options",
     [
         voicemesh.client.mesh.channel_options(voicemesh.client.mesh.LEAST_STALL_S),
-        voicemesh.runtime.channels._OPTIONS,
+        voicemesh.runtime.channels.options_of(
+            Pings(PEERS.gateway_peer_ping_ms, PEERS.gateway_peer_ping_timeout_ms)
+        ),
     ],
 )
 def test_the_meshs_own_clients_ping_no_more_often_than_its_servers_bear(options: Any) -> None:

@@ -53,6 +53,8 @@ class TurnReport:
         underrun_ms: For how long in sum.
         degraded: What was given up, in order of appearance.
         degraded_why: Why each of these was given up, in words; "" where nobody said.
+        failovers: Services ("llm", "chunker", "tts") whose stream broke off and was opened anew at another
+            process, in order.
         stages: Every stage of `ttfa_ms`, in order of the path.
         unattributed_ms: What no stage accounts for.
         excess_ms: What services reported beyond the windows in which they were waited for; in no stage.
@@ -93,6 +95,7 @@ class TurnReport:
     underrun_ms: float = 0.0
     degraded: tuple[str, ...] = ()
     degraded_why: tuple[str, ...] = ()
+    failovers: tuple[str, ...] = ()
     stages: Mapping[Stage, float] = field(default_factory=no_stages)
     unattributed_ms: float = 0.0
     excess_ms: float = 0.0
@@ -166,6 +169,7 @@ class TurnReport:
             "excess_ms": rounded(self.excess_ms),
             "attribution_violations": list(self.attribution_violations),
             "degraded_why": list(self.degraded_why),
+            "failovers": list(self.failovers),
         }
 
 
@@ -217,6 +221,7 @@ def report_from_proto(message: gateway_pb2.TurnReport) -> TurnReport:
         underrun_ms=message.underrun_us / 1000,
         degraded=tuple(DEGRADATIONS.get(what, "") for what in message.degraded),
         degraded_why=tuple(message.degraded_why),
+        failovers=tuple(failover.service for failover in message.failovers),
         stages=stages_from_proto(message.stages),
         unattributed_ms=message.unattributed_us / 1000,
         excess_ms=message.excess_us / 1000,

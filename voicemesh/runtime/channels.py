@@ -1,6 +1,7 @@
 """Client channels with the options that the whole mesh uses, and the deadlines of calls over them."""
 
 import json
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -10,11 +11,6 @@ from voicemesh.runtime.rotating import RotatingChannel
 from voicemesh.runtime.tls import PeerCredentials
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # Pings find dead peers on idle channels; servers of the mesh accept them at this rate. The second
-    # timeout is for a process that hangs, and would be a minute.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A replica that comes back is found within a second, not after gRPC's two minutes of backoff.
@@ -30,21 +26,58 @@ _ONLY_WHO_ACCEPTS: Final = json.dumps(
 """A process that starts or drains is left out by the channel, before anybody meets a closed door there."""
 
 
+@dataclass(frozen=True)
+class Pings:
+    """How a peer is found that died without a word, or hangs.
+
+    A process that is killed closes its connections: that is known at once. One that is stopped, or whose
+    machine is gone, does not; what it is sent just stays there.
+
+        … data ── nothing for `after_ms` ── ping ── no answer for `timeout_ms` ── its streams end
+
+    gRPC's own threads answer: a process whose Python is busy, or whose event loop is blocked, is not taken
+    for one that hangs. Where nothing came since the last ping gRPC waits a second before the next one,
+    whatever `after_ms` says: a stream on which nothing comes is found to hang by a second later.
+    """
+
+    after_ms: int = 20_000
+    timeout_ms: int = 5_000
+
+
+IDLE: Final = Pings()
+"""For who can wait."""
+
+
+def options_of(pings: Pings) -> tuple[tuple[str, int | str], ...]:
+    """Return the options of a channel that finds by `pings` who is gone."""
+    return (
+        *_OPTIONS,
+        ("grpc.keepalive_time_ms", pings.after_ms),
+        # The first is for a machine that is gone, by TCP; the second for a process that hangs, and would be
+        # a minute.
+        ("grpc.keepalive_timeout_ms", pings.timeout_ms),
+        ("grpc.http2.ping_timeout_ms", pings.timeout_ms),
+    )
+
+
 def open_channel(
     target: str,
     *,
     max_message_bytes: int = 4 * 1024 * 1024,
     credentials: PeerCredentials | None = None,
     watched: bool = False,
+    pings: Pings = IDLE,
 ) -> grpc.aio.Channel:
     """Open a channel to a service of the mesh.
 
-    `target` is anything that gRPC resolves: `HOST:PORT`, `dns:///name:port`, `unix:PATH`. The
-    connection is made in the background; close the channel when done. With `credentials` it is made over
-    TLS, and follows the files that they are from. A `watched` one has a stream to each process behind it,
+    `target` is anything that gRPC resolves: `HOST:PORT`, `dns:///name:port`, `unix:PATH`. Several
+    processes are `dns:///NAME:PORT` with an address for each, `ipv4:HOST:PORT,HOST:PORT` or
+    `unix:PATH,PATH`: each further stream goes to the next one that can be reached. The connections are
+    made in the background; close the channel when done. With `credentials` they are made over
+    TLS, and follow the files that these are from. A `watched` one has a stream to each process behind it,
     and sends calls only to those that say that they accept any.
     """
-    options = (*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes))
+    options = (*options_of(pings), ("grpc.max_receive_message_length", max_message_bytes))
     if watched:
         options += (("grpc.service_config", _ONLY_WHO_ACCEPTS),)
     if credentials is None:

@@ -84,7 +84,7 @@ EXCEPTION_TYPE: Final = "exception.type"
 RETRIED: Final = "voicemesh.retried"
 """The same provider, or another replica of the same voice, is asked again."""
 FAILED_OVER: Final = "voicemesh.failed_over"
-"""Another provider or another voice is asked instead."""
+"""Another provider, another voice or another process of a service is asked instead."""
 LATE: Final = "late"
 """`error.type` of the two events that come of a first word, or frame, that is late."""
 HEDGED: Final = "voicemesh.hedged"
@@ -136,6 +136,8 @@ UNPRICED: Final = "voicemesh.unpriced"
 
 # ---- attributes of its parts --------------------------------------------------------------------
 
+PEER: Final = "voicemesh.peer"
+"""The service whose stream it is about."""
 ATTEMPT: Final = "voicemesh.attempt"
 """Attempts at the reply before this one."""
 REASON: Final = "voicemesh.reason"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from services.llm.core.buffer import ReplyBuffer
 from services.llm.core.candidates import ListedProvider, candidates_for
+from services.llm.core.continuation import continuing
 from services.llm.core.figures import Figures
 from services.llm.core.generation import Generation
 from services.llm.core.model import GenerationRequest, Observer, ProviderRequest
@@ -121,10 +122,13 @@ class LlmCore:
         Raises:
             InvalidFieldError: A field is missing, malformed or over its limit.
             UnknownModelError: No provider may be asked for the model.
+            LlmStreamBrokenError: The reply is to go on behind what was said, and nobody may be asked to.
 
         """
         check(request, self._limits)
         candidates = candidates_for(request.model, self._providers)
+        if request.said:
+            candidates = continuing(candidates, self._policy)
         asked = request.parameters
         timeout_s = self._total_timeout_s
         if time_remaining_s is not None:
@@ -149,6 +153,7 @@ class LlmCore:
             figures=self.figures,
             timeout_s=timeout_s,
             observer=observer,
+            said=request.said,
         )
 
 

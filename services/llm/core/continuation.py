@@ -1,11 +1,14 @@
 """What a provider is asked where a reply broke off behind its first text."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from services.llm.core.candidates import Candidate
 from services.llm.core.model import Message, ProviderRequest, Role, TextPart
+from services.llm.core.retries import RetryPolicy
 from services.llm.core.seam import Seam
+from voicemesh.runtime.errors import LlmStreamBrokenError
 
 INSTRUCTION: Final = (
     "Your reply was cut off at that point. Go on with exactly the words that come next, in the same language "
@@ -13,6 +16,22 @@ INSTRUCTION: Final = (
 )
 _CHARS_PER_TOKEN: Final = 4
 _LEAST_TOKENS: Final = 16
+
+
+def continuing(candidates: Sequence[Candidate], policy: RetryPolicy) -> tuple[Candidate, ...]:
+    """Return those of `candidates` that may be asked to go on with a reply that another process began.
+
+    Raises:
+        LlmStreamBrokenError: None may.
+
+    """
+    able = tuple(each for each in candidates if each.listed.spec.continues_by != "never")
+    if not policy.continues or not able:
+        raise LlmStreamBrokenError(
+            "the reply broke off in the middle, and none of the providers may be asked to go on with it "
+            "(VOICEMESH_LLM_CONTINUE, VOICEMESH_LLM_CONTINUES_BY)"
+        )
+    return able
 
 
 def seam_for(candidate: Candidate, said: str) -> Seam:

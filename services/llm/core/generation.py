@@ -50,6 +50,7 @@ class Generation:
         timeout_s: How long the whole reply may take.
         observer: Watches each attempt.
         draw: Gives numbers from 0 to 1.
+        said: What another process told of the reply before its stream broke off; "" where this begins it.
 
     """
 
@@ -66,6 +67,7 @@ class Generation:
         timeout_s: float,
         observer: Observer,
         draw: Callable[[], float] = random.random,
+        said: str = "",
     ) -> None:
         self._events = events
         self._candidates = candidates
@@ -81,8 +83,8 @@ class Generation:
         self._tried: list[Attempt] = []
         self._attempts = 0
         self._answered: Attempt | None = None
-        self._said: list[str] = []
-        self._resumed = ""
+        self._said: list[str] = [said] if said else []
+        self._resumed = "the stream to the LLM service broke off, and the reply goes on" if said else ""
         self._asking: asyncio.Task[None] | None = None
         self._limit: asyncio.Timeout | None = None
         self._stopped = False

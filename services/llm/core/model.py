@@ -80,6 +80,8 @@ class GenerationRequest:
     parameters: Parameters = Parameters()
     session_id: str = ""
     tenant: str = ""
+    said: str = ""
+    """What a stream that broke off told of the reply, which goes on behind it."""
 
 
 @dataclass(frozen=True)

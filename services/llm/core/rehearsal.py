@@ -44,6 +44,8 @@ class RehearsalProvider:
     async def generate(self, request: ProviderRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield the scripted reply on its schedule. Ends at `max_tokens` and before stop texts.
 
+        A reply that is to be gone on with goes on exactly, wherever it broke off.
+
         Raises:
             AttemptError: A model other than "rehearsal" was asked for.
 
@@ -87,6 +89,8 @@ def _reply(request: ProviderRequest) -> tuple[list[str], FinishReason]:
     text = compose(prompts[-1], prompts[:-1])
     for stop in request.stop:
         text = text.partition(stop)[0]
+    if request.continues:
+        text = text.removeprefix(request.messages[-1].text)
     tokens = tokens_of(text)
     if len(tokens) > request.max_tokens:
         return tokens[: request.max_tokens], FinishReason.LENGTH

@@ -36,6 +36,10 @@ def check(request: GenerationRequest, limits: Limits) -> None:
         if length > MAX_NAME_CHARS:
             raise InvalidFieldError(f"start.{name}", f"has {length} characters; at most {MAX_NAME_CHARS}")
     _check_messages(request.messages, limits)
+    if len(request.said) > limits.message_chars:
+        raise InvalidFieldError(
+            "start.said", f"has {len(request.said)} characters; at most {limits.message_chars}"
+        )
     _check_parameters(request.parameters)
 
 

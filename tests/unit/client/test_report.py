@@ -20,7 +20,7 @@ TURN_FIELDS = [
     "unattributed_ms", "chunks", "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost",
     "model", "prompt_variant", "variants", "leading_silence_ms", "hops", "underrun_stages", "excess_ms",
     "attribution_violations",
-    "degraded_why",
+    "degraded_why", "failovers",
 ]  # fmt: skip
 SEEN = Observed(
     prompt="p",

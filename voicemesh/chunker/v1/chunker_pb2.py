@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from voicemesh.common.v1 import common_pb2 as voicemesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"voicemesh/chunker/v1/chunker.proto\x12\x14voicemesh.chunker.v1\x1a voicemesh/common/v1/common.proto\"\x98\x02\n\x0c\x43hunkRequest\x12\x39\n\tconfigure\x18\x01 \x01(\x0b\x32$.voicemesh.chunker.v1.ChunkConfigureH\x00\x12/\n\x04text\x18\x02 \x01(\x0b\x32\x1f.voicemesh.chunker.v1.ChunkTextH\x00\x12\x31\n\x05slack\x18\x03 \x01(\x0b\x32 .voicemesh.chunker.v1.ChunkSlackH\x00\x12\x31\n\x05\x66lush\x18\x04 \x01(\x0b\x32 .voicemesh.chunker.v1.ChunkFlushH\x00\x12-\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1e.voicemesh.chunker.v1.ChunkEndH\x00\x42\x07\n\x05\x65vent\"\xd2\x01\n\x0e\x43hunkConfigure\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x30\n\x06policy\x18\x02 \x01(\x0b\x32 .voicemesh.common.v1.ChunkPolicy\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x18\n\x0bspeech_text\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\x0fvoice_max_chars\x18\x05 \x01(\r\x12(\n\x04pace\x18\x06 \x01(\x0b\x32\x1a.voicemesh.chunker.v1.PaceB\x0e\n\x0c_speech_text\"\x88\x01\n\x04Pace\x12\x13\n\x0bms_per_char\x18\x01 \x01(\x01\x12\x1b\n\x0e\x66irst_frame_ms\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x17\x66irst_frame_ms_per_char\x18\x03 \x01(\x01\x12\x1a\n\x12writer_chars_per_s\x18\x04 \x01(\x01\x42\x11\n\x0f_first_frame_ms\"\x19\n\tChunkText\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x7f\n\nChunkSlack\x12\x17\n\x0fleft_to_play_ms\x18\x01 \x01(\r\x12\x1b\n\x0e\x63hunks_counted\x18\x02 \x01(\rH\x00\x88\x01\x01\x12(\n\x04pace\x18\x03 \x01(\x0b\x32\x1a.voicemesh.chunker.v1.PaceB\x11\n\x0f_chunks_counted\"\x0c\n\nChunkFlush\"\n\n\x08\x43hunkEnd\"v\n\rChunkResponse\x12+\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.voicemesh.common.v1.ChunkH\x00\x12/\n\x04\x64one\x18\x02 \x01(\x0b\x32\x1f.voicemesh.chunker.v1.ChunkDoneH\x00\x42\x07\n\x05\x65vent\"G\n\tChunkDone\x12\x13\n\x0b\x63hunk_count\x18\x01 \x01(\r\x12\x13\n\x0btext_length\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\t2f\n\x0e\x43hunkerService\x12T\n\x05\x43hunk\x12\".voicemesh.chunker.v1.ChunkRequest\x1a#.voicemesh.chunker.v1.ChunkResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"voicemesh/chunker/v1/chunker.proto\x12\x14voicemesh.chunker.v1\x1a voicemesh/common/v1/common.proto\"\x98\x02\n\x0c\x43hunkRequest\x12\x39\n\tconfigure\x18\x01 \x01(\x0b\x32$.voicemesh.chunker.v1.ChunkConfigureH\x00\x12/\n\x04text\x18\x02 \x01(\x0b\x32\x1f.voicemesh.chunker.v1.ChunkTextH\x00\x12\x31\n\x05slack\x18\x03 \x01(\x0b\x32 .voicemesh.chunker.v1.ChunkSlackH\x00\x12\x31\n\x05\x66lush\x18\x04 \x01(\x0b\x32 .voicemesh.chunker.v1.ChunkFlushH\x00\x12-\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1e.voicemesh.chunker.v1.ChunkEndH\x00\x42\x07\n\x05\x65vent\"\x84\x02\n\x0e\x43hunkConfigure\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x30\n\x06policy\x18\x02 \x01(\x0b\x32 .voicemesh.common.v1.ChunkPolicy\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x18\n\x0bspeech_text\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x17\n\x0fvoice_max_chars\x18\x05 \x01(\r\x12(\n\x04pace\x18\x06 \x01(\x0b\x32\x1a.voicemesh.chunker.v1.Pace\x12\x30\n\x0cknown_chunks\x18\x07 \x03(\x0b\x32\x1a.voicemesh.common.v1.ChunkB\x0e\n\x0c_speech_text\"\x88\x01\n\x04Pace\x12\x13\n\x0bms_per_char\x18\x01 \x01(\x01\x12\x1b\n\x0e\x66irst_frame_ms\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x17\x66irst_frame_ms_per_char\x18\x03 \x01(\x01\x12\x1a\n\x12writer_chars_per_s\x18\x04 \x01(\x01\x42\x11\n\x0f_first_frame_ms\"\x19\n\tChunkText\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x7f\n\nChunkSlack\x12\x17\n\x0fleft_to_play_ms\x18\x01 \x01(\r\x12\x1b\n\x0e\x63hunks_counted\x18\x02 \x01(\rH\x00\x88\x01\x01\x12(\n\x04pace\x18\x03 \x01(\x0b\x32\x1a.voicemesh.chunker.v1.PaceB\x11\n\x0f_chunks_counted\"\x0c\n\nChunkFlush\"\n\n\x08\x43hunkEnd\"v\n\rChunkResponse\x12+\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1a.voicemesh.common.v1.ChunkH\x00\x12/\n\x04\x64one\x18\x02 \x01(\x0b\x32\x1f.voicemesh.chunker.v1.ChunkDoneH\x00\x42\x07\n\x05\x65vent\"G\n\tChunkDone\x12\x13\n\x0b\x63hunk_count\x18\x01 \x01(\r\x12\x13\n\x0btext_length\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\t2f\n\x0e\x43hunkerService\x12T\n\x05\x43hunk\x12\".voicemesh.chunker.v1.ChunkRequest\x1a#.voicemesh.chunker.v1.ChunkResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNKREQUEST']._serialized_start=95
   _globals['_CHUNKREQUEST']._serialized_end=375
   _globals['_CHUNKCONFIGURE']._serialized_start=378
-  _globals['_CHUNKCONFIGURE']._serialized_end=588
-  _globals['_PACE']._serialized_start=591
-  _globals['_PACE']._serialized_end=727
-  _globals['_CHUNKTEXT']._serialized_start=729
-  _globals['_CHUNKTEXT']._serialized_end=754
-  _globals['_CHUNKSLACK']._serialized_start=756
-  _globals['_CHUNKSLACK']._serialized_end=883
-  _globals['_CHUNKFLUSH']._serialized_start=885
-  _globals['_CHUNKFLUSH']._serialized_end=897
-  _globals['_CHUNKEND']._serialized_start=899
-  _globals['_CHUNKEND']._serialized_end=909
-  _globals['_CHUNKRESPONSE']._serialized_start=911
-  _globals['_CHUNKRESPONSE']._serialized_end=1029
-  _globals['_CHUNKDONE']._serialized_start=1031
-  _globals['_CHUNKDONE']._serialized_end=1102
-  _globals['_CHUNKERSERVICE']._serialized_start=1104
-  _globals['_CHUNKERSERVICE']._serialized_end=1206
+  _globals['_CHUNKCONFIGURE']._serialized_end=638
+  _globals['_PACE']._serialized_start=641
+  _globals['_PACE']._serialized_end=777
+  _globals['_CHUNKTEXT']._serialized_start=779
+  _globals['_CHUNKTEXT']._serialized_end=804
+  _globals['_CHUNKSLACK']._serialized_start=806
+  _globals['_CHUNKSLACK']._serialized_end=933
+  _globals['_CHUNKFLUSH']._serialized_start=935
+  _globals['_CHUNKFLUSH']._serialized_end=947
+  _globals['_CHUNKEND']._serialized_start=949
+  _globals['_CHUNKEND']._serialized_end=959
+  _globals['_CHUNKRESPONSE']._serialized_start=961
+  _globals['_CHUNKRESPONSE']._serialized_end=1079
+  _globals['_CHUNKDONE']._serialized_start=1081
+  _globals['_CHUNKDONE']._serialized_end=1152
+  _globals['_CHUNKERSERVICE']._serialized_start=1154
+  _globals['_CHUNKERSERVICE']._serialized_end=1256
 # @@protoc_insertion_point(module_scope)

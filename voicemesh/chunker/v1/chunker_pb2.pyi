@@ -3,8 +3,10 @@
 isort:skip_file
 Cuts a stream of text into pieces that can be spoken."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from voicemesh.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -79,6 +81,7 @@ class ChunkConfigure(_message.Message):
     SPEECH_TEXT_FIELD_NUMBER: _builtins.int
     VOICE_MAX_CHARS_FIELD_NUMBER: _builtins.int
     PACE_FIELD_NUMBER: _builtins.int
+    KNOWN_CHUNKS_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn; returned in every chunk."""
     language: _builtins.str
@@ -97,6 +100,13 @@ class ChunkConfigure(_message.Message):
     def pace(self) -> Global___Pace:
         """What earlier turns showed of the voice; absent: nothing."""
 
+    @_builtins.property
+    def known_chunks(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Chunk]:
+        """Chunks that another stream gave before it broke off, of this process or another, from the first on and in
+        order. The text comes again from its beginning, with every `flush` at its place; it is cut where these
+        end, and the first chunk that is sent is the one behind them. Empty: the text begins here.
+        """
+
     def __init__(
         self,
         *,
@@ -106,10 +116,11 @@ class ChunkConfigure(_message.Message):
         speech_text: _builtins.bool | None = ...,
         voice_max_chars: _builtins.int = ...,
         pace: Global___Pace | None = ...,
+        known_chunks: _abc.Iterable[_common_pb2.Chunk] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text", "pace", b"pace", "policy", b"policy", "speech_text", b"speech_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text", "language", b"language", "pace", b"pace", "policy", b"policy", "speech_text", b"speech_text", "turn_id", b"turn_id", "voice_max_chars", b"voice_max_chars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text", "known_chunks", b"known_chunks", "language", b"language", "pace", b"pace", "policy", b"policy", "speech_text", b"speech_text", "turn_id", b"turn_id", "voice_max_chars", b"voice_max_chars"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__speech_text: _TypeAlias = _typing.Literal["speech_text"]  # noqa: Y015
     _WhichOneofArgType__speech_text: _TypeAlias = _typing.Literal["_speech_text", b"_speech_text"]  # noqa: Y015

@@ -937,6 +937,7 @@ class TurnReport(_message.Message):
     EXCESS_US_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_VIOLATIONS_FIELD_NUMBER: _builtins.int
     DEGRADED_WHY_FIELD_NUMBER: _builtins.int
+    FAILOVERS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn."""
@@ -1046,6 +1047,12 @@ class TurnReport(_message.Message):
     def degraded_why(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why each of `degraded` was given up, in words, in the same order; empty where nobody said."""
 
+    @_builtins.property
+    def failovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Failover]:
+        """Streams to services that broke off in the turn, because a process died, hung or was stopped, and were opened
+        anew at another one; in order. Nothing is lost by them but time.
+        """
+
     def __init__(
         self,
         *,
@@ -1084,15 +1091,46 @@ class TurnReport(_message.Message):
         excess_us: _builtins.int = ...,
         attribution_violations: _abc.Iterable[_builtins.str] | None = ...,
         degraded_why: _abc.Iterable[_builtins.str] | None = ...,
+        failovers: _abc.Iterable[Global___Failover] | None = ...,
         priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "error", b"error", "format", b"format", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "degraded_why", b"degraded_why", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "priority", b"priority", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_violations", b"attribution_violations", "audio_us", b"audio_us", "began_unix_us", b"began_unix_us", "characters", b"characters", "chunks", b"chunks", "cost", b"cost", "cost_usd", b"cost_usd", "degraded", b"degraded", "degraded_why", b"degraded_why", "engine_us", b"engine_us", "error", b"error", "excess_us", b"excess_us", "failovers", b"failovers", "format", b"format", "head_start_us", b"head_start_us", "hops", b"hops", "leading_silence_us", b"leading_silence_us", "model", b"model", "outcome", b"outcome", "priority", b"priority", "prompt_variant", b"prompt_variant", "provider", b"provider", "reply_cache", b"reply_cache", "session_id", b"session_id", "stages", b"stages", "text", b"text", "total_us", b"total_us", "trace_id", b"trace_id", "ttfa_us", b"ttfa_us", "ttft_us", b"ttft_us", "turn_id", b"turn_id", "unattributed_us", b"unattributed_us", "underrun_stages", b"underrun_stages", "underrun_us", b"underrun_us", "underruns", b"underruns", "usage", b"usage", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TurnReport: _TypeAlias = TurnReport  # noqa: Y015
+
+@_typing.final
+class Failover(_message.Message):
+    """A stream to a service that broke off and was opened anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """The service: "llm", "chunker" or "tts"."""
+    at_us: _builtins.int
+    """Prompt received to when it broke off, in microseconds."""
+    why: _builtins.str
+    """What its end was, in words."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        at_us: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "service", b"service", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Failover: _TypeAlias = Failover  # noqa: Y015
 
 @_typing.final
 class Cost(_message.Message):

@@ -25,39 +25,39 @@ _sym_db = _symbol_database.Default()
 from voicemesh.common.v1 import common_pb2 as voicemesh_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avoicemesh/llm/v1/llm.proto\x12\x10voicemesh.llm.v1\x1a voicemesh/common/v1/common.proto\"\xb8\x01\n\x0fGenerateRequest\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.voicemesh.llm.v1.GenerateStartH\x00\x12\x32\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32 .voicemesh.llm.v1.GenerateCancelH\x00\x12\x36\n\x08patience\x18\x03 \x01(\x0b\x32\".voicemesh.llm.v1.GeneratePatienceH\x00\x42\x07\n\x05\x65vent\"\xd7\x01\n\rGenerateStart\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.voicemesh.common.v1.Message\x12\r\n\x05model\x18\x03 \x01(\t\x12=\n\nparameters\x18\x04 \x01(\x0b\x32).voicemesh.common.v1.GenerationParameters\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\"#\n\x10GeneratePatience\x12\x0f\n\x07join_ms\x18\x01 \x01(\r\"\x10\n\x0eGenerateCancel\"\xeb\x01\n\x10GenerateResponse\x12\x30\n\x05ready\x18\x01 \x01(\x0b\x32\x1f.voicemesh.llm.v1.GenerateReadyH\x00\x12\x30\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1f.voicemesh.llm.v1.GenerateDeltaH\x00\x12\x32\n\x06notice\x18\x03 \x01(\x0b\x32 .voicemesh.llm.v1.GenerateNoticeH\x00\x12\x36\n\x08\x66inished\x18\x04 \x01(\x0b\x32\".voicemesh.llm.v1.GenerateFinishedH\x00\x42\x07\n\x05\x65vent\"n\n\rGenerateReady\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\"`\n\rGenerateDelta\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x30\n\x06timing\x18\x03 \x01(\x0b\x32 .voicemesh.llm.v1.GenerateTiming\"5\n\x0eGenerateTiming\x12\x12\n\nconnect_us\x18\x01 \x01(\x04\x12\x0f\n\x07ttft_us\x18\x02 \x01(\x04\"\xb9\x01\n\x0eGenerateNotice\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32%.voicemesh.llm.v1.GenerateNotice.Kind\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_RETRY\x10\x01\x12\x11\n\rKIND_FALLBACK\x10\x02\x12\x10\n\x0cKIND_RESUMED\x10\x03\"\xea\x01\n\x10GenerateFinished\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.voicemesh.llm.v1.FinishReason\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.voicemesh.common.v1.TokenUsage\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08total_us\x18\x06 \x01(\x04\x12\x32\n\x0b\x61lso_billed\x18\x07 \x03(\x0b\x32\x1d.voicemesh.llm.v1.BilledUsage\"^\n\x0b\x42illedUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.voicemesh.common.v1.TokenUsage*\xbc\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x05\x32\x63\n\nLlmService\x12U\n\x08Generate\x12!.voicemesh.llm.v1.GenerateRequest\x1a\".voicemesh.llm.v1.GenerateResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avoicemesh/llm/v1/llm.proto\x12\x10voicemesh.llm.v1\x1a voicemesh/common/v1/common.proto\"\xb8\x01\n\x0fGenerateRequest\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.voicemesh.llm.v1.GenerateStartH\x00\x12\x32\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32 .voicemesh.llm.v1.GenerateCancelH\x00\x12\x36\n\x08patience\x18\x03 \x01(\x0b\x32\".voicemesh.llm.v1.GeneratePatienceH\x00\x42\x07\n\x05\x65vent\"\xe5\x01\n\rGenerateStart\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.voicemesh.common.v1.Message\x12\r\n\x05model\x18\x03 \x01(\t\x12=\n\nparameters\x18\x04 \x01(\x0b\x32).voicemesh.common.v1.GenerationParameters\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x0e\n\x06tenant\x18\x07 \x01(\t\x12\x0c\n\x04said\x18\x08 \x01(\t\"#\n\x10GeneratePatience\x12\x0f\n\x07join_ms\x18\x01 \x01(\r\"\x10\n\x0eGenerateCancel\"\xeb\x01\n\x10GenerateResponse\x12\x30\n\x05ready\x18\x01 \x01(\x0b\x32\x1f.voicemesh.llm.v1.GenerateReadyH\x00\x12\x30\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1f.voicemesh.llm.v1.GenerateDeltaH\x00\x12\x32\n\x06notice\x18\x03 \x01(\x0b\x32 .voicemesh.llm.v1.GenerateNoticeH\x00\x12\x36\n\x08\x66inished\x18\x04 \x01(\x0b\x32\".voicemesh.llm.v1.GenerateFinishedH\x00\x42\x07\n\x05\x65vent\"n\n\rGenerateReady\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\"`\n\rGenerateDelta\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x30\n\x06timing\x18\x03 \x01(\x0b\x32 .voicemesh.llm.v1.GenerateTiming\"5\n\x0eGenerateTiming\x12\x12\n\nconnect_us\x18\x01 \x01(\x04\x12\x0f\n\x07ttft_us\x18\x02 \x01(\x04\"\xb9\x01\n\x0eGenerateNotice\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32%.voicemesh.llm.v1.GenerateNotice.Kind\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_RETRY\x10\x01\x12\x11\n\rKIND_FALLBACK\x10\x02\x12\x10\n\x0cKIND_RESUMED\x10\x03\"\xea\x01\n\x10GenerateFinished\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.voicemesh.llm.v1.FinishReason\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.voicemesh.common.v1.TokenUsage\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x10\n\x08total_us\x18\x06 \x01(\x04\x12\x32\n\x0b\x61lso_billed\x18\x07 \x03(\x0b\x32\x1d.voicemesh.llm.v1.BilledUsage\"^\n\x0b\x42illedUsage\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12.\n\x05usage\x18\x03 \x01(\x0b\x32\x1f.voicemesh.common.v1.TokenUsage*\xbc\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x05\x32\x63\n\nLlmService\x12U\n\x08Generate\x12!.voicemesh.llm.v1.GenerateRequest\x1a\".voicemesh.llm.v1.GenerateResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voicemesh.llm.v1.llm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1567
-  _globals['_FINISHREASON']._serialized_end=1755
+  _globals['_FINISHREASON']._serialized_start=1581
+  _globals['_FINISHREASON']._serialized_end=1769
   _globals['_GENERATEREQUEST']._serialized_start=83
   _globals['_GENERATEREQUEST']._serialized_end=267
   _globals['_GENERATESTART']._serialized_start=270
-  _globals['_GENERATESTART']._serialized_end=485
-  _globals['_GENERATEPATIENCE']._serialized_start=487
-  _globals['_GENERATEPATIENCE']._serialized_end=522
-  _globals['_GENERATECANCEL']._serialized_start=524
-  _globals['_GENERATECANCEL']._serialized_end=540
-  _globals['_GENERATERESPONSE']._serialized_start=543
-  _globals['_GENERATERESPONSE']._serialized_end=778
-  _globals['_GENERATEREADY']._serialized_start=780
-  _globals['_GENERATEREADY']._serialized_end=890
-  _globals['_GENERATEDELTA']._serialized_start=892
-  _globals['_GENERATEDELTA']._serialized_end=988
-  _globals['_GENERATETIMING']._serialized_start=990
-  _globals['_GENERATETIMING']._serialized_end=1043
-  _globals['_GENERATENOTICE']._serialized_start=1046
-  _globals['_GENERATENOTICE']._serialized_end=1231
-  _globals['_GENERATENOTICE_KIND']._serialized_start=1150
-  _globals['_GENERATENOTICE_KIND']._serialized_end=1231
-  _globals['_GENERATEFINISHED']._serialized_start=1234
-  _globals['_GENERATEFINISHED']._serialized_end=1468
-  _globals['_BILLEDUSAGE']._serialized_start=1470
-  _globals['_BILLEDUSAGE']._serialized_end=1564
-  _globals['_LLMSERVICE']._serialized_start=1757
-  _globals['_LLMSERVICE']._serialized_end=1856
+  _globals['_GENERATESTART']._serialized_end=499
+  _globals['_GENERATEPATIENCE']._serialized_start=501
+  _globals['_GENERATEPATIENCE']._serialized_end=536
+  _globals['_GENERATECANCEL']._serialized_start=538
+  _globals['_GENERATECANCEL']._serialized_end=554
+  _globals['_GENERATERESPONSE']._serialized_start=557
+  _globals['_GENERATERESPONSE']._serialized_end=792
+  _globals['_GENERATEREADY']._serialized_start=794
+  _globals['_GENERATEREADY']._serialized_end=904
+  _globals['_GENERATEDELTA']._serialized_start=906
+  _globals['_GENERATEDELTA']._serialized_end=1002
+  _globals['_GENERATETIMING']._serialized_start=1004
+  _globals['_GENERATETIMING']._serialized_end=1057
+  _globals['_GENERATENOTICE']._serialized_start=1060
+  _globals['_GENERATENOTICE']._serialized_end=1245
+  _globals['_GENERATENOTICE_KIND']._serialized_start=1164
+  _globals['_GENERATENOTICE_KIND']._serialized_end=1245
+  _globals['_GENERATEFINISHED']._serialized_start=1248
+  _globals['_GENERATEFINISHED']._serialized_end=1482
+  _globals['_BILLEDUSAGE']._serialized_start=1484
+  _globals['_BILLEDUSAGE']._serialized_end=1578
+  _globals['_LLMSERVICE']._serialized_start=1771
+  _globals['_LLMSERVICE']._serialized_end=1870
 # @@protoc_insertion_point(module_scope)

@@ -107,6 +107,7 @@ class GenerateStart(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    SAID_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """The turn that the generation belongs to; returned in every message."""
     model: _builtins.str
@@ -119,6 +120,10 @@ class GenerateStart(_message.Message):
     """
     tenant: _builtins.str
     """Whose session it is: sessions of two tenants that have the same id are two. Empty: of no tenant."""
+    said: _builtins.str
+    """Text of the reply that another stream told before it broke off, of this process or another: what follows
+    goes on behind it, and begins with a `notice` of KIND_RESUMED. Empty: the reply begins here.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Message]:
         """The conversation, oldest message first; at least one, the last from the user."""
@@ -137,10 +142,11 @@ class GenerateStart(_message.Message):
         session_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         tenant: _builtins.str = ...,
+        said: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "parameters", b"parameters", "session_id", b"session_id", "tenant", b"tenant", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "parameters", b"parameters", "said", b"said", "session_id", b"session_id", "tenant", b"tenant", "traceparent", b"traceparent", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,8 +354,8 @@ class GenerateNotice(_message.Message):
         alone because it failed lately, or was late.
         """
         KIND_RESUMED: GenerateNotice._Kind.ValueType  # 3
-        """The provider's stream broke behind its first text; what follows goes on behind what was told, and
-        nothing is told twice.
+        """The provider's stream broke behind its first text, or the one that told `said` did; what follows goes
+        on behind what was told, and nothing is told twice.
         """
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
@@ -364,8 +370,8 @@ class GenerateNotice(_message.Message):
     alone because it failed lately, or was late.
     """
     KIND_RESUMED: GenerateNotice.Kind.ValueType  # 3
-    """The provider's stream broke behind its first text; what follows goes on behind what was told, and
-    nothing is told twice.
+    """The provider's stream broke behind its first text, or the one that told `said` did; what follows goes
+    on behind what was told, and nothing is told twice.
     """
 
     TURN_ID_FIELD_NUMBER: _builtins.int
