@@ -462,7 +462,6 @@ class TurnEngine:
     def _report(self) -> TurnReport:
         spec, marks, speech = self.spec, self._marks, self._speech
         first = speech.first_marks if marks.first_frame_sent_ns else None
-        asked = spec.prompt is not None
         received_ns = marks.received_ns
         attribution = attribute(marks, first) if first is not None else Attribution()
         return TurnReport(
@@ -471,7 +470,7 @@ class TurnEngine:
             tenant=spec.tenant,
             outcome=self._outcome,
             text=self._text.text,
-            ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if asked else 0,
+            ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if spec.prompt else 0,
             attribution=attribution,
             leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
             total_us=(self._ended_ns - received_ns) // 1000,
