@@ -189,7 +189,7 @@ async def test_one_that_is_stopped_is_noticed_by_its_pings(pair, prompt):
     port = int(pair.addresses[0].rpartition(":")[2])
     async with (
         swallowing_proxy(port) as (proxied, stopped),
-        VoiceMesh([f"127.0.0.1:{proxied}", pair.addresses[1]], stall_s=0.5) as mesh,
+        VoiceMesh([f"127.0.0.1:{proxied}", pair.addresses[1]], stall_s=0.8) as mesh,
     ):
         turn = mesh.ask(prompt)
         last = TextDelta if prompt == "begin" else Frame

@@ -43,7 +43,7 @@ from voicemesh.tls import Tls
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50050"
 
-LEAST_STALL_S: Final = 0.5
+LEAST_STALL_S: Final = 0.8
 """Gateways send away who pings more often than that takes."""
 _MOST_STALL_S: Final = 3600.0
 _MOST_ASKED_AGAIN: Final = 10
@@ -112,7 +112,7 @@ class VoiceMesh:
         asks_again: How often a turn is asked again at another gateway, where one was lost before the turn's
             first frame; 0 for never.
         stall_s: After so many seconds without an answer to a ping, while a call is open, a gateway counts as
-            lost. At least 0.5; more for a network that is often silent for a second.
+            lost. At least 0.8; more for a network that is often silent for a second.
 
     Raises ValueError for what cannot be, also in the files of `tls`.
 
@@ -440,11 +440,12 @@ def channel_options(stall_s: float) -> tuple[tuple[str, int | str], ...]:
     stall_ms = round(stall_s * 1000)
     return (
         # While a call is open and nothing comes, pings ask whether anybody is there; gRPC answers them by
-        # itself, also of a gateway that is busy. Half the time until one is sent, and most of the rest for
-        # its answer. The second timeout is for a process that is stopped, and would be a minute.
-        ("grpc.keepalive_time_ms", stall_ms // 2),
-        ("grpc.keepalive_timeout_ms", stall_ms * 2 // 5),
-        ("grpc.http2.ping_timeout_ms", stall_ms * 2 // 5),
+        # itself, also of a gateway that is busy. A third of the time until one is sent, and most of the rest
+        # for its answer: this process may be the one that is held up. The second timeout is for a process
+        # that is stopped, and would be a minute.
+        ("grpc.keepalive_time_ms", stall_ms * 3 // 10),
+        ("grpc.keepalive_timeout_ms", stall_ms * 13 // 20),
+        ("grpc.http2.ping_timeout_ms", stall_ms * 13 // 20),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         # Also how long a connection may take: a process that is stopped takes connections and says nothing.

@@ -368,7 +368,7 @@ def make_server(
         ("grpc.keepalive_timeout_ms", ping_timeout_ms),
         ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
         ("grpc.http2.max_pings_without_data", 0),
-        # Callers ping twice a second while a call is open, to know within a second that a process is
+        # Callers ping three times a second while a call is open, to know within a second that a process is
         # stopped. Without this gRPC allows a ping in five minutes and closes the connection of who pings
         # more often. (C core calls the constant
         # GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS; its text is another.)
