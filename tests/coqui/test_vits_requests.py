@@ -286,7 +286,11 @@ def test_what_is_wrong_with_a_folder_is_said(make_model, tmp_path):
     (tmp_path / "model.pth").write_bytes((make_model() / "model.pth").read_bytes())
     with pytest.raises(OptionsError, match="does not say which kind"):
         coqui.load("en", {"model": str(tmp_path)})
-    (tmp_path / "config.json").write_bytes((make_model(speakers=2) / "config.json").read_bytes())
+    other = make_model(speakers=2)
+    (tmp_path / "config.json").write_bytes((other / "config.json").read_bytes())
+    with pytest.raises(OptionsError, match=r"speaker_ids\.json is missing"):  # though the path leads to one
+        load(tmp_path)
+    (tmp_path / "speaker_ids.json").write_bytes((other / "speaker_ids.json").read_bytes())
     with pytest.raises(OptionsError, match=r"is not of this config\.json"):
         load(tmp_path)
 
