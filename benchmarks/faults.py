@@ -195,8 +195,14 @@ async def summary(faults: list[Fault], turns: list[Heard], references: Reference
     whole = [turn for turn in turns if turn.error is None]
     judged = [await wrong(turn, references) for turn in whole]
     of_gateways = faults[0].service == "gateway"
-    told = [turn.ended_s - fault.at_s for turn, fault in affected if turn.error is not None]
-    again = [turn.asked_again_s - fault.at_s for turn, fault in affected if turn.asked_again_s is not None]
+    told = [
+        turn.ended_s - _last_before(turn.ended_s, faults) for turn, _ in affected if turn.error is not None
+    ]
+    again = [
+        turn.asked_again_s - _last_before(turn.asked_again_s, faults)
+        for turn in turns
+        if turn.asked_again_s is not None
+    ]
     return {
         "service": faults[0].service,
         "signal": faults[0].kind,
@@ -217,6 +223,11 @@ async def summary(faults: list[Fault], turns: list[Heard], references: Reference
         "asked_again_after_ms": _most_ms(again) if of_gateways else None,
         "asked_again": len(again),
     }
+
+
+def _last_before(at_s: float, faults: list[Fault]) -> float:
+    """Return when the last fault was: a turn that outlived one may meet the next."""
+    return max(fault.at_s for fault in faults if fault.at_s <= at_s)
 
 
 def _most_ms(values_s: list[float]) -> float | None:
