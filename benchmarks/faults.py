@@ -246,7 +246,7 @@ async def run(repetitions: int, concurrency: int, services: list[str]) -> dict[s
         addresses = [mesh.address("gateway"), mesh.address("gateway-b")]
         for name in services:
             for kind in SIGNALS:
-                async with VoiceMesh(addresses) as client:
+                async with VoiceMesh(addresses, stall_s=1.0) as client:
                     callers, faults = Callers(client), []
                     calling = asyncio.create_task(callers.run(concurrency))
                     await asyncio.sleep(THERE_S)

@@ -48,7 +48,10 @@ async def running_pairs() -> AsyncIterator[Pairs]:
     replicas = [f"{name}-b" for name in (*SERVICES, "gateway")]
     async with running_mesh_with(environment, replicas=replicas) as mesh:
         addresses = [mesh.address("gateway"), mesh.address("gateway-b")]
-        async with VoiceMesh(addresses) as client, VoiceMesh(addresses, stall_s=GUARD_S) as patient:
+        async with (
+            VoiceMesh(addresses, stall_s=1) as client,
+            VoiceMesh(addresses, stall_s=GUARD_S) as patient,
+        ):
             asked = await patient.ask(PROMPT, speech=SPEECH, reply_cache=False).collect()
             said = await patient.say(TEXT, speech=SPEECH).collect()
             yield Pairs(mesh, client, patient, asked.audio, said.audio)

@@ -112,7 +112,8 @@ class VoiceMesh:
         asks_again: How often a turn is asked again at another gateway, where one was lost before the turn's
             first frame; 0 for never.
         stall_s: After so many seconds without an answer to a ping, while a call is open, a gateway counts as
-            lost. At least 0.8; more for a network that is often silent for a second.
+            lost. At least 0.8. A gateway whose process ends is found at once, whatever this says; with little
+            of it a live one may be taken for lost where this process or the network is held up for so long.
 
     Raises ValueError for what cannot be, also in the files of `tls`.
 
@@ -129,7 +130,7 @@ class VoiceMesh:
         credentials: grpc.ChannelCredentials | None = None,
         clock: Clock = monotonic_ns,
         asks_again: int = 2,
-        stall_s: float = 1.0,
+        stall_s: float = 5.0,
     ) -> None:
         if wrong := problem(tenant):
             raise ValueError(f"tenant: {tenant[:80]!r} {wrong}")
