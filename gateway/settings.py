@@ -85,10 +85,11 @@ class GatewaySettings(ServerSettings):
     """Most tokens of a prompt, with its history and question. Above, the oldest turns go, down to 70%."""
     gateway_max_turns: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Turns that may run at once; more are refused with RESOURCE_EXHAUSTED."""
-    gateway_min_turns: Annotated[int, Field(ge=1, le=100_000)] = 8
-    """The limit that is learned of engines never goes below; as much as VOICEMESH_GATEWAY_MAX_TURNS: off."""
-    gateway_start_turns: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """Where that limit begins, while nothing is known of the mesh."""
+    gateway_min_turns: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """The limit that is learned of engines never goes below; as much as VOICEMESH_GATEWAY_MAX_TURNS: off.
+    Fewer where engines speak few chunks at once."""
+    gateway_start_turns: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Where that limit begins, while nothing is known of the mesh; 0: at VOICEMESH_GATEWAY_MAX_TURNS."""
     gateway_lateness_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
     """How late engines may be by load before fewer turns are let in; 0: a tenth of the TTFA objective."""
     gateway_brownout: Annotated[tuple[Step, ...], Field(max_length=3)] = (

@@ -115,7 +115,7 @@ class Turns:
             clock,
             AdaptiveLimit(
                 least=settings.gateway_min_turns,
-                start=settings.gateway_start_turns,
+                start=settings.gateway_start_turns or settings.gateway_max_turns,
                 most=settings.gateway_max_turns,
                 target_ms=settings.accepted_lateness_ms,
             ),

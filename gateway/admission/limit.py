@@ -1,9 +1,9 @@
 """How many turns the mesh can take at once, learned from how late engines are with their audio.
 
-     turns            cut: most of a window are late        limit
-       │        ╭────╮    ╭─╮╭──╮╭───── near the last cut it grows by one
-       │   ╭────╯    ╰────╯ ╰╯  ╰╯
-       │───╯  it grows by a quarter while it is used and nobody waits
+     turns      cut: what ran, less what waits
+       │───────╮      ╭╮     ╭╮          ╭╮            trials of one turn more: the next one comes
+       │       ╰──╮ ╭─╯╰─────╯╰──────────╯╰─────────   after twice as long, where one failed
+       │          ╰─╯
        └──────────────────────────────────> time
 
 What counts is lateness that only load explains: the time that a chunk waited for an engine beyond the moment
@@ -12,7 +12,8 @@ thinks, or an engine takes for a chunk that it has begun with, is no sign of loa
 
 Each decision is made of turns that were admitted behind the one before it: nothing is cut twice for the same
 crowd, however late its consequences show, and so the limit does not hunt. One or two outliers in a window
-decide nothing. While the limit is not used there is nothing to learn, and it stays.
+decide nothing. While the limit is not used there is nothing to learn, and it stays. Before anything was cut,
+and when many trials in a row went well, it grows by a quarter at a time.
 
 Sans-I/O: times are passed in, in nanoseconds.
 """
@@ -25,18 +26,24 @@ WINDOW: Final = 12
 _LEAST: Final = 6
 """Samples of one that is urgent, or slow to come."""
 _HIGH: Final = 0.85
-"""Share of a window that must be in time: one sample of six may be late."""
+"""Share of a window that must be in time: two samples of twelve may be late."""
 _SLOW_NS: Final = 1_000_000_000
 """With fewer samples a decision waits so long for more."""
 _USED: Final = 0.7
 """A limit of which less is used need not grow."""
 _STEEP: Final = 1.25
-_NEAR: Final = 0.9
-"""From this share of the last cut on, growth is by one turn a decision."""
-_FAR: Final = 1.3
-"""Beyond this multiple of it, the mesh has become another: the cut is forgotten."""
+_TRIAL_LATE: Final = 3
+"""So many that are late end a trial, before its window is full."""
+_MOST_PATIENCE: Final = 16
+"""Windows between two trials, at most: few of those let in shall be who shows that it was too many."""
+_EASY: Final = 0.6
+"""While no more of the limit is used than this, the crowd that taught patience has gone."""
+_FAR: Final = 3
+"""So many trials in a row,"""
+_FAR_SHARE: Final = 0.2
+"""and as many as this share of the limit, went well: the mesh is another, and the cut is forgotten."""
 _DEEP: Final = 0.7
-"""An urgent cut leaves at least this share of what ran,"""
+"""An urgent cut leaves at least this share of what ran, unless more of it is known to wait,"""
 _SHALLOW: Final = 0.85
 """and another one this."""
 
@@ -62,7 +69,12 @@ class AdaptiveLimit:
         self._most = float(most)
         self._target_ms = target_ms
         self._limit = float(min(max(start, least), most))
-        self._knee = 0.0
+        self._was_cut = False
+        self._trial = False
+        self._went_well = 0
+        self._patience = 1
+        """Windows in time before the next trial."""
+        self._waited = 0
         self._peak = 0.0
         self._decided_ns = 0
         # The first audio of a turn and what follows it are told apart: a long reply has one of the first
@@ -114,7 +126,11 @@ class AdaptiveLimit:
         window = self._first if first else self._later
         window.append(max(0.0, late_ms))
         slow = now_ns - self._decided_ns >= _SLOW_NS
-        if len(window) == WINDOW or (len(window) >= _LEAST and (slow or self._urgent(window))):
+        if (
+            (len(window) == WINDOW and (first or _high(window) > self._target_ms))
+            or (len(window) >= _LEAST and ((first and slow and not self._trial) or self._urgent(window)))
+            or (self._trial and self._failed(window))
+        ):
             self._decide(turns, now_ns)
 
     def overdue(self, late_ms: list[float], turns: float, now_ns: int) -> None:
@@ -128,24 +144,31 @@ class AdaptiveLimit:
         seen = [*self._first, *late_ms]
         if len(late_ms) >= _LEAST // 2 and len(seen) >= _LEAST and self._urgent(seen):
             self._first.extend(late_ms)
-            self._decide(turns, now_ns)
+            # What runs and does not wait is what fits.
+            self._decide(turns, now_ns, len(late_ms))
 
     def _urgent(self, window: "deque[float] | list[float]") -> bool:
         """Say whether half of a window is twice as late as is accepted."""
         return sorted(window)[len(window) // 2] > 2 * self._target_ms
 
-    def _decide(self, turns: float, now_ns: int) -> None:
+    def _failed(self, window: "deque[float]") -> bool:
+        """Say whether a window shows, full or not, that the trial was one turn too many."""
+        return sum(late_ms > self._target_ms for late_ms in window) >= _TRIAL_LATE
+
+    def _decide(self, turns: float, now_ns: int, waiting: int = 0) -> None:
         late_ms = max(_high(self._first), _high(self._later))
         self.late_ms = late_ms
         before = self._limit
-        if late_ms > self._target_ms:
+        if self._trial and not waiting and (self._failed(self._first) or self._failed(self._later)):
+            self._limit -= 1
+            self._patience = min(2 * self._patience, _MOST_PATIENCE)
+            self._trial, self._went_well, self._waited = False, 0, 0
+            self.cuts += 1
+        elif late_ms > self._target_ms:
             urgent = any(len(window) and self._urgent(window) for window in (self._first, self._later))
-            self._cut(late_ms, _DEEP if urgent else _SHALLOW)
+            self._cut(late_ms, _DEEP if urgent else _SHALLOW, waiting)
         elif late_ms <= self._target_ms / 2 and self._may_grow(turns):
-            near = self._knee and self._limit >= _NEAR * self._knee
-            self._limit = self._limit + 1 if near else max(self._limit + 1, self._limit * _STEEP)
-            if self._limit > _FAR * self._knee:
-                self._knee = 0.0
+            self._grow(turns)
         self._limit = min(max(self._limit, self._least), self._most)
         if self._limit != before:
             self.epoch += 1
@@ -155,11 +178,32 @@ class AdaptiveLimit:
         self._peak = turns
         self._decided_ns = now_ns
 
-    def _cut(self, late_ms: float, deepest: float) -> None:
+    def _grow(self, turns: float) -> None:
+        """Raise the limit, or wait with that."""
+        if turns <= _EASY * self._limit:
+            self._patience = 1  # a trial costs little while few come so far
+        if self._trial:
+            if self._peak <= self._limit - 1:
+                return  # nobody took the place that is tried
+            self._trial = False
+            self._patience = max(1, self._patience // 2)
+            self._went_well += 1
+            if self._went_well >= max(_FAR, _FAR_SHARE * self._limit):
+                self._was_cut = False
+        if not self._was_cut:
+            self._limit = max(self._limit + 1, self._limit * _STEEP)
+            return
+        self._waited += 1
+        if self._waited >= self._patience:
+            self._waited, self._trial = 0, True
+            self._limit += 1
+
+    def _cut(self, late_ms: float, deepest: float, waiting: int) -> None:
         """Lower the limit to a share of what ran: a limit that nobody reached says nothing."""
         ran = min(self._limit, max(self._peak, 1.0))
-        self._knee = ran
-        self._limit = ran * max(deepest, (self._target_ms / late_ms) ** 0.5)
+        self._limit = min(ran * max(deepest, (self._target_ms / late_ms) ** 0.5), ran - waiting)
+        self._was_cut = True
+        self._trial, self._went_well, self._waited = False, 0, 0
         self.cuts += 1
 
     def _may_grow(self, turns: float) -> bool:

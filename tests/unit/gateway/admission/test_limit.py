@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.admission.limit import WINDOW, AdaptiveLimit
-from tests.unit.gateway.admission.world import TARGET_MS, Mesh
+from gateway.settings import GatewaySettings
+from tests.unit.gateway.admission.world import Mesh
 
 SEEDS = (1, 2, 3, 4, 5)
 UNLOADED_P95_MS = 440.0
@@ -20,23 +21,47 @@ def limit(**changes: float) -> AdaptiveLimit:
     return AdaptiveLimit(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("chunks", [1, 3, 6])
-def test_four_times_the_load_that_fits(seed: int, chunks: int) -> None:
-    mesh = Mesh(seed=seed, chunks=chunks)
-    fits = 0.6 * capacity(mesh)
-    mesh.load(fits, 0, 30)
-    mesh.load(4 * fits, 30, 90)
-    mesh.load(fits, 90, 120)
-    mesh.run(140_000)
+def test_four_times_the_load_that_fits(chunks: int) -> None:
+    begun = refused = 0
+    for seed in SEEDS:
+        mesh = Mesh(seed=seed, chunks=chunks)
+        fits = 0.6 * capacity(mesh)
+        mesh.load(fits, 0, 30)
+        mesh.load(4 * fits, 30, 90)
+        mesh.load(fits, 90, 120)
+        mesh.run(140_000)
 
-    assert mesh.refusals(0, 30) <= 0.05 * mesh.begun(0, 30)
-    # It has learned within ten seconds; from there on who is let in hears nearly as soon as ever.
-    assert mesh.p95(40, 90) <= UNLOADED_P95_MS + 3 * TARGET_MS
-    assert mesh.begun(40, 90) / 50 >= 0.75 * capacity(mesh)
-    # Behind the load nobody is refused who would fit.
-    assert mesh.p95(92, 120) <= 1.25 * UNLOADED_P95_MS
-    assert mesh.refusals(92, 120) <= 0.12 * mesh.begun(92, 120)
+        assert mesh.refusals(0, 30) <= 0.05 * mesh.begun(0, 30)
+        # It has learned within ten seconds; from there on who is let in hears nearly as soon as ever.
+        assert mesh.p95(40, 90) <= 1.3 * UNLOADED_P95_MS
+        assert mesh.begun(40, 90) / 50 >= 0.8 * capacity(mesh)
+        # Behind the load it is as before.
+        assert mesh.p95(92, 120) <= 1.25 * UNLOADED_P95_MS
+        begun += mesh.begun(92, 120)
+        refused += mesh.refusals(92, 120)
+    assert refused <= 0.1 * begun
+
+
+def test_engines_without_a_model_in_front_of_them() -> None:
+    for seed in SEEDS:
+        mesh = Mesh(seed=seed, slots=6, service_ms=(1280, 1290), first_ms=150, llm_ms=(0, 1), chunks=1)
+        mesh.load(2.4 * capacity(mesh), 0, 90)
+        mesh.run(100_000)
+
+        # Whoever is one too many waits for a sixth of what a slot takes, more than whole turns wait alone.
+        waits = mesh.waits(40, 90)
+        assert sum(wait > 1.25 * 151 for wait in waits) <= 0.15 * len(waits)
+        assert len(waits) / 50 >= 0.9 * capacity(mesh)
+
+
+def test_it_begins_with_all_places_and_finds_what_fits_within_seconds() -> None:
+    for seed in SEEDS:
+        mesh = Mesh(seed=seed, slots=6, service_ms=(1280, 1290), first_ms=150, llm_ms=(0, 1), chunks=1)
+        mesh.load(10 * capacity(mesh), 0, 10)
+        mesh.run(20_000)
+
+        assert mesh.limit_range(4, 10)[1] <= 4 * mesh.slots
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -84,17 +109,20 @@ def test_an_engine_that_is_slow_by_itself_is_no_overload(seed: int) -> None:
     assert mesh.refusals(30, 60) <= 0.05 * mesh.begun(30, 60)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_it_is_back_when_replicas_are(seed: int) -> None:
-    mesh = Mesh(seed=seed, slots=16)
-    per_s = 0.8 * capacity(mesh)
-    mesh.load(per_s, 0, 150)
-    mesh.at(20_000, lambda: setattr(mesh, "slots", 4))
-    mesh.at(60_000, lambda: setattr(mesh, "slots", 16))
-    mesh.run(150_000)
+def test_it_is_back_when_replicas_are() -> None:
+    begun = refused = 0
+    for seed in SEEDS:
+        mesh = Mesh(seed=seed, slots=16)
+        per_s = 0.8 * capacity(mesh)
+        mesh.load(per_s, 0, 150)
+        mesh.at(20_000, lambda mesh=mesh: setattr(mesh, "slots", 4))  # type: ignore[misc]
+        mesh.at(60_000, lambda mesh=mesh: setattr(mesh, "slots", 16))  # type: ignore[misc]
+        mesh.run(150_000)
 
-    assert mesh.refusals(30, 60) > 0
-    assert mesh.refusals(100, 150) <= 0.05 * mesh.begun(100, 150)
+        assert mesh.refusals(30, 60) > 0
+        begun += mesh.begun(100, 150)
+        refused += mesh.refusals(100, 150)
+    assert refused <= 0.05 * begun
 
 
 def test_turns_from_the_cache_take_little() -> None:
@@ -103,6 +131,44 @@ def test_turns_from_the_cache_take_little() -> None:
     mesh.run(12_000)
 
     assert not mesh.refused
+
+
+def test_forty_callers_are_never_refused_as_it_is_set_by_default() -> None:
+    least = GatewaySettings.model_fields["gateway_min_turns"].default
+    mesh = Mesh(slots=1, least=least)
+    for burst in range(10):
+        for _ in range(40):
+            mesh.at(burst * 60_000, mesh.come)
+    mesh.run(600_000)
+
+    assert mesh.limit.cuts > 0
+    assert not mesh.refused
+    assert len(mesh.turns) == 400
+
+
+def test_a_trial_that_fails_costs_one_place_and_the_next_one_comes_later() -> None:
+    own = limit(start=20)
+    now_ns = 1
+
+    def window(late_ms: float) -> int:
+        """Have windows pass until the limit is another one; return how many samples that took."""
+        nonlocal now_ns
+        before, taken = own.epoch, 0
+        while own.epoch == before:
+            now_ns += 1_000_000
+            own.sample(own.epoch, late_ms, own.turns, now_ns, first=True)
+            taken += 1
+        return taken
+
+    window(150)
+    held = own.turns
+    waits = []
+    for _ in range(4):
+        waits.append(window(0))
+        assert own.turns == held + 1
+        assert window(150) == 3
+        assert own.turns == held
+    assert waits == [WINDOW, 2 * WINDOW, 4 * WINDOW, 8 * WINDOW]
 
 
 def test_while_nothing_comes_nothing_changes() -> None:

@@ -67,7 +67,7 @@ class Mesh:
     outlier_share: float = 0.0
     """Chunks that take ten times as long."""
     least: int = 4
-    start: int = 32
+    start: int = 256
     most: int = 256
     steps: Sequence[Any] = ()
     rules: Rules = field(default_factory=Rules)
@@ -114,9 +114,10 @@ class Mesh:
             at_ms += self.chance.expovariate(per_s) * 1000
             if at_ms >= end_s * 1000:
                 return
-            self.at(at_ms, lambda: self._come(tenant))
+            self.at(at_ms, lambda: self.come(tenant))
 
-    def _come(self, tenant: str, priority: Priority = Priority.NORMAL) -> None:
+    def come(self, tenant: str = "", priority: Priority = Priority.NORMAL) -> None:
+        """Have one turn come now."""
         try:
             place = self.door.admit(Caller(tenant), priority)
         except MeshError as error:
