@@ -16,7 +16,7 @@ from voicemesh.runtime.status import to_status
 from voicemesh.tenant import METADATA_KEY
 
 _STREAMS: Final = frozenset({"/voicemesh.gateway.v1.GatewayService/Converse"})
-_LINGER_S: Final = 0.05
+_LINGER_S: Final = 0.5
 """How long the refusal of a stream waits for what its caller sends first: grpc.aio replaces the status by
 "Internal error from Core" where a write meets a call that has just ended."""
 
