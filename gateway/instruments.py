@@ -166,6 +166,13 @@ DEGRADATIONS: Final = Instrument(
     description="Turns that gave something up, by what.",
     labels={"what": _DEGRADATIONS},
 )
+FAILOVERS: Final = Instrument(
+    kind=Kind.COUNTER,
+    name="voicemesh.turn.failovers",
+    unit="{failover}",
+    description="Streams of turns that broke off and were opened anew at another process, by service.",
+    labels={"voicemesh.peer": ("llm", "chunker", "tts")},
+)
 AUDIO: Final = Instrument(
     kind=Kind.COUNTER,
     name="voicemesh.turn.audio",

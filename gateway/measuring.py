@@ -48,6 +48,7 @@ class TurnMeter:
         self._underruns = metrics.counter(instruments.UNDERRUNS)
         self._underrun = metrics.histogram(instruments.UNDERRUN)
         self._degradations = metrics.counter(instruments.DEGRADATIONS)
+        self._failovers = metrics.counter(instruments.FAILOVERS)
         self._audio = metrics.counter(instruments.AUDIO)
         self._characters = metrics.counter(instruments.CHARACTERS)
         self._cost = metrics.counter(instruments.COST)
@@ -82,6 +83,8 @@ class TurnMeter:
         self._audio.add(report.audio_us / 1e6, {"kind": kind, **tenant})
         for what in report.degraded:
             self._degradations.add(1, {"what": what}, span)
+        for failover in report.failovers:
+            self._failovers.add(1, {"voicemesh.peer": failover.service}, span)
         self._look_ups(report)
         # Where nobody listens as it comes, nobody waits: goals are not for these.
         if kind != "background":

@@ -22,7 +22,8 @@ class Standby:
     """Keeps one stream to the LLM service open while its caller may ask.
 
         prepare ──> open ─┬─ take ──────────────────> the turn's
-                          └─ idle too long, broken ─> none, until the next `prepare`
+                          ├─ broken ──────────────> another, where it was answered before
+                          └─ idle too long ───────> none, until the next `prepare`
 
     Opening a stream costs a turn more than a round trip on one that is open. The stream belongs to
     no turn until it is taken: it has no span, and the service has been told nothing.
@@ -51,12 +52,20 @@ class Standby:
         self._remaining_s = remaining_s
         self._link: LlmLink | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._expires_s = 0.0
+        self._answered = False
         self._closed = False
 
     def prepare(self) -> None:
         """Open a stream, unless one stands by."""
-        if self._closed or not self._idle_s or self._link is not None:
+        self._expires_s = asyncio.get_running_loop().time() + self._idle_s
+        self._open()
+
+    def _open(self) -> None:
+        left_s = self._expires_s - asyncio.get_running_loop().time()
+        if self._closed or left_s <= 0 or self._link is not None:
             return
+        self._answered = False
         link: LlmLink = Link(
             "llm",
             METHOD,
@@ -69,7 +78,7 @@ class Standby:
         link.listen(self._hear, partial(self._ended, link))
         link.start(self._session, "llm stream")
         self._link = link
-        self._set_timer(self._idle_s, self._let_go)
+        self._set_timer(left_s, self._let_go)
 
     def prepare_soon(self) -> None:
         """Open a stream a moment behind the end of a turn."""
@@ -95,11 +104,14 @@ class Standby:
 
     async def _hear(self, response: llm_pb2.GenerateResponse) -> None:
         if response.HasField("ready"):
+            self._answered = True
             self._peers.hear_llm(response.ready)
 
     def _ended(self, link: LlmLink, error: RemoteError | None) -> None:  # noqa: ARG002 - the next one may do
         if self._link is link:
             self.take()
+            if self._answered:  # its process went away: the next prompt finds another all the same
+                self._set_timer(_AFTER_TURN_S, self._open)
 
     def _let_go(self) -> None:
         if self._timer is not None:
