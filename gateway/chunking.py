@@ -77,6 +77,8 @@ class Chunking:
         if isinstance(action, do.RestartChunker):
             self._restart(action)
             return
+        if self._told and self._link is None:
+            return  # it broke off, and nobody opened another
         link = self._link or self._open()
         self._told = True
         link.send(tell_chunker(action))

@@ -13,6 +13,7 @@ from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.errors import MeshError
 
 DOMAIN: Final = "voicemesh"
+_UNSENT: Final = "Internal error from Core"
 RETRIED_BY: Final = "retried_by"
 """Key of `ErrorInfo.metadata`: who asked again already, and gave up."""
 
@@ -120,7 +121,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> RemoteError:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         reason, code, retry_ms = "DEADLINE_EXCEEDED", code_pb2.DEADLINE_EXCEEDED, None
         message = f"the {service} service did not answer in time"
-    elif error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    elif error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or _is_unsent(error):
         reason, code, retry_ms = "SERVICE_UNAVAILABLE", code_pb2.UNAVAILABLE, 1000
         message = f"the {service} service cannot be reached"
     else:
@@ -134,6 +135,15 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> RemoteError:
         delay.FromMilliseconds(retry_ms)
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return RemoteError(status_pb2.Status(code=code, message=message, details=details))
+
+
+def _is_unsent(error: grpc.aio.AioRpcError) -> bool:
+    """Say whether a call failed here, when a message was to be sent and the connection was gone.
+
+    gRPC for Python calls that INTERNAL, in words of its own (`set_internal_error` in `grpc/aio/_call.py`),
+    where it finds out by a message before it is told of the connection's end.
+    """
+    return error.code() is grpc.StatusCode.INTERNAL and (error.details() or "").startswith(_UNSENT)
 
 
 def reason_of(status: status_pb2.Status) -> str:

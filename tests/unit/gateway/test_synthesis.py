@@ -41,19 +41,20 @@ class Bench:
         self.links: list[StillLink] = []
         self.events: list[on.Event] = []
         voice = common_pb2.Voice(name="v", model_revision="1")
+        self.speech = SpeechChoice(
+            voice=voice,
+            format=common_pb2.AudioFormat(),
+            heard=common_pb2.AudioFormat(),
+            speed=1,
+            policy=common_pb2.ChunkPolicy(),
+            max_lead_ms=0,
+            word_timings=False,
+            audio_cache=True,
+            speech_text=True,
+        )
         self.synthesis = Synthesis(
             "t",
-            SpeechChoice(
-                voice=voice,
-                format=common_pb2.AudioFormat(),
-                heard=common_pb2.AudioFormat(),
-                speed=1,
-                policy=common_pb2.ChunkPolicy(),
-                max_lead_ms=0,
-                word_timings=False,
-                audio_cache=True,
-                speech_text=True,
-            ),
+            self.speech,
             new_link=self._new_link,  # type: ignore[arg-type] # stands in for a Link
             read=lambda _link: None,
             handle=self.events.append,

@@ -172,3 +172,10 @@ def test_a_status_without_a_known_code_is_unknown() -> None:
 def test_no_two_classes_share_their_text() -> None:
     for one, other in itertools.combinations(CLASSES, 2):
         assert one.__doc__ != other.__doc__
+
+
+def test_a_message_that_cannot_be_sent_any_more_says_that_the_service_is_gone() -> None:
+    # As gRPC for Python has it: see `set_internal_error`.
+    for details, reason in (("Internal error from Core", "SERVICE_UNAVAILABLE"), ("oh no", "INTERNAL")):
+        failure = AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), details=details)
+        assert status.from_rpc_error(failure, "tts").reason == reason
