@@ -149,11 +149,11 @@ def configure_chunker(
 
 def tell_again(action: do.RestartChunker) -> Iterator[chunker_pb2.ChunkRequest]:
     """Give the messages that tell all of a text anew, with every flush at its place."""
-    for begin, end in pairwise((0, *action.flushes, len(action.text))):
+    for number, (begin, end) in enumerate(pairwise((0, *action.flushes, len(action.text)))):
         for at in range(begin, end, _PIECE_CHARS):
             text = action.text[at : min(at + _PIECE_CHARS, end)]
             yield chunker_pb2.ChunkRequest(text=chunker_pb2.ChunkText(text=text))
-        if end in action.flushes:
+        if number < len(action.flushes):
             yield chunker_pb2.ChunkRequest(flush=chunker_pb2.ChunkFlush())
 
 

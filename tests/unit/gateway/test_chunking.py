@@ -23,7 +23,7 @@ class Bench:
             "t",
             SynthesisBench().speech,
             pace=Pace,
-            new_link=self._new_link,  # type: ignore[arg-type] # stands in for a Link
+            new_link=self._new_link,
             read=lambda _link: None,
             handle=self.events.append,
             room=self._room,
@@ -58,7 +58,8 @@ def test_another_is_told_the_text_its_flushes_and_the_chunks_that_came() -> None
     assert isinstance(lost, on.ChunkerLost)
     bench.chunking.tell(do.RestartChunker("One two. Three", (3, 14), (CHUNK,)))
     bench.chunking.tell(do.EndChunker())
-    configure, *rest = bench.links[1].sent
+    sent: list[Any] = list(bench.links[1].sent)
+    configure, *rest = sent
     assert [chunk.text for chunk in configure.configure.known_chunks] == ["One two."]
     assert "".join(request.text.text for request in rest) == "One two. Three"
     assert bench.told(1)[1:] == ["text", "flush", "text", "flush", "end"]

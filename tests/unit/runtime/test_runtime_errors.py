@@ -177,5 +177,5 @@ def test_no_two_classes_share_their_text() -> None:
 def test_a_message_that_cannot_be_sent_any_more_says_that_the_service_is_gone() -> None:
     # As gRPC for Python has it: see `set_internal_error`.
     for details, reason in (("Internal error from Core", "SERVICE_UNAVAILABLE"), ("oh no", "INTERNAL")):
-        failure = AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), details=details)
+        failure = AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), details, None)
         assert status.from_rpc_error(failure, "tts").reason == reason
