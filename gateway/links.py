@@ -10,6 +10,7 @@ import grpc
 from grpc import StatusCode
 from opentelemetry.trace import Span
 
+from voicemesh.call_end import CallEnd
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.calls import TURN_ID_METADATA, CallMeter
 from voicemesh.runtime.errors import ServiceUnavailableError
@@ -70,6 +71,7 @@ class Link(Generic[Q, R]):
         self._call: grpc.aio.StreamStreamCall[Q, R] = open_call(
             self._requests, metadata=metadata or None, timeout=timeout_s
         )
+        self._call_end = CallEnd(self._call)
         self._meter = meter
         self._began_s = 0.0
         self._cancelled = False
@@ -138,8 +140,9 @@ class Link(Generic[Q, R]):
                     break
                 await self._take(response)
         except grpc.aio.AioRpcError as failure:
-            if not self._cancelled:
-                error = from_rpc_error(failure, self._service)
+            why = self._call_end.why(failure)
+            if why is not None and not self._cancelled:
+                error = from_rpc_error(why, self._service)
         except Exception as failure:  # noqa: BLE001 - whatever a message did to us, its turn must end
             _log.error("cannot take a message", service=self._service, exc_info=failure)
             error = RemoteError(to_status(failure, trace_id_of(self._span) if self._span else ""))

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import grpc
 
+from voicemesh.call_end import CallEnd
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, lost
 from voicemesh.client.gateways import Attempts, Gateway, Gateways, is_lost
 from voicemesh.client.observer import Clock, Observer
@@ -119,6 +120,7 @@ class Conversation:
         self._gateway = gateway
         self._introduced = False
         self._call = converse(metadata=self._metadata + further)
+        self._call_end = CallEnd(self._call)
 
     async def ask(
         self, prompt: PromptParts, *, turn_id: str = "", traceparent: str = "", asked_at_ns: int | None = None
@@ -405,7 +407,7 @@ class Conversation:
 
     async def _read_call(self) -> tuple[VoiceMeshError, bool]:
         """Read the present call to its end; return why it ended, and whether it failed."""
-        call, address = self._call, self._gateway.address
+        call, call_end, address = self._call, self._call_end, self._gateway.address
         try:
             async for message in call:
                 if (refused := self._refused(message)) is not None:
@@ -413,7 +415,9 @@ class Conversation:
                     return refused, True
                 await self._route(message)
         except grpc.aio.AioRpcError as failure:
-            return from_rpc_error(failure, address), True
+            why = call_end.why(failure)
+            if why is not None:
+                return from_rpc_error(why, address), True
         return lost(address), False
 
     def _refused(self, message: gateway_pb2.ConverseResponse) -> VoiceMeshError | None:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from voicemesh.call_end import is_replaced
+
 if TYPE_CHECKING:
     from voicemesh.client.report import TurnReport
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
-_WROTE_TO_AN_END: Final = "Internal error from Core"
-"""What grpc.aio says in place of the status, where a message is sent to a call that has just ended."""
 _RETRIED_BY: Final = "retried_by"
 
 UNREACHABLE: Final = "SERVICE_UNAVAILABLE"
@@ -111,7 +111,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
         return unreachable(address, _of_tls(error.details() or ""))
-    if code is grpc.StatusCode.CANCELLED or error.details() == _WROTE_TO_AN_END:
+    if code is grpc.StatusCode.CANCELLED or is_replaced(error):
         return lost(address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return VoiceMeshError(code.name, code.name, f"the mesh at {address} did not answer in time")

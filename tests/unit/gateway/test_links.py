@@ -31,6 +31,9 @@ class Call:
         self.cancelled = True
         self.over.set()
 
+    def add_done_callback(self, _: Any) -> None:
+        pass
+
     async def __aiter__(self) -> AsyncIterator[str | None]:
         yield self.answer
         await self.over.wait()
