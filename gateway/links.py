@@ -140,7 +140,7 @@ class Link(Generic[Q, R]):
                     break
                 await self._take(response)
         except grpc.aio.AioRpcError as failure:
-            why = self._call_end.why(failure)
+            why = await self._call_end.why(failure)
             if why is not None and not self._cancelled:
                 error = from_rpc_error(why, self._service)
         except Exception as failure:  # noqa: BLE001 - whatever a message did to us, its turn must end

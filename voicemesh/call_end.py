@@ -6,14 +6,19 @@ Where a message is sent to a call that has just ended, the send fails, and grpc.
     status comes ──> done callbacks are told ──> a send fails ──> INTERNAL ──> who reads the call sees that
                              │
                              └── kept here
+
+Where responses lie unread the send fails first, and the status comes when they were read: that is waited for.
 """
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
 import grpc
 
 _REPLACED: Final = "Internal error from Core"
+_LOOKS: Final = 50
+_LOOK_S: Final = 0.01
 
 
 class CallEnd:
@@ -25,32 +30,49 @@ class CallEnd:
     """
 
     def __init__(self, call: Any) -> None:
+        self._call = call
         self._kept: grpc.aio.AioRpcError | None = None
         self._known = False
         call.add_done_callback(self._keep)
 
-    def why(self, failure: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
-        """Return what stands behind a failure that the call has raised; None where it ended with OK."""
-        return self._kept if self._known and is_replaced(failure) else failure
+    async def why(self, failure: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
+        """Return what stands behind a failure that the call has raised; None where it ended with OK.
+
+        Call it once all responses were read. Waits for half a second at most, and that is rare.
+        """
+        if not is_replaced(failure):
+            return failure
+        for _ in range(_LOOKS):
+            if not self._known:
+                self._keep(self._call)
+            if self._known:
+                return self._kept
+            await asyncio.sleep(_LOOK_S)
+        return failure
 
     def _keep(self, call: Any) -> None:
         code = _at_once(call.code())
-        if self._known or code is None:
+        details = _at_once(call.details())
+        if self._known or code is None or _is_replaced(code, details):
             return
-        self._known = True
+        self._known, self._call = True, None
         if code is not grpc.StatusCode.OK:
             self._kept = grpc.aio.AioRpcError(
                 code,
                 _at_once(call.initial_metadata()) or grpc.aio.Metadata(),
                 _at_once(call.trailing_metadata()) or grpc.aio.Metadata(),
-                details=_at_once(call.details()),
+                details=details,
                 debug_error_string=None,
             )
 
 
 def is_replaced(failure: grpc.aio.AioRpcError) -> bool:
     """Return whether a failure is what grpc.aio puts in a status's place."""
-    return failure.code() is grpc.StatusCode.INTERNAL and failure.details() == _REPLACED
+    return _is_replaced(failure.code(), failure.details())
+
+
+def _is_replaced(code: object, details: str | None) -> bool:
+    return code is grpc.StatusCode.INTERNAL and details == _REPLACED
 
 
 def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:

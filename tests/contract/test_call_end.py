@@ -53,6 +53,16 @@ async def words() -> AsyncIterator[str]:
         yield "word "
 
 
+async def write_on(call: Any) -> None:
+    while True:
+        await call.write(b"message")
+
+
+async def read_on(call: Any, responses: list[bytes]) -> None:
+    async for response in call:
+        responses.append(response)  # noqa: PERF401 - it raises behind the last
+
+
 @pytest.mark.parametrize("behaviour", [refuse, finish])
 async def test_a_link_sees_the_status_that_the_service_gave(socket_folder: Any, behaviour: Any) -> None:
     ends: list[RemoteError | None] = []
@@ -97,5 +107,27 @@ async def test_what_nothing_stands_behind_is_kept(socket_folder: Any) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             async for _ in call:
                 pass
-        assert end.why(failed.value) is failed.value
+        assert await end.why(failed.value) is failed.value
         assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_status_behind_responses_that_lie_unread_is_seen(socket_folder: Any) -> None:
+    async def speak(_: Any, context: Any) -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b"response"
+        await refuse(_, context)
+
+    async with serving(f"unix:{socket_folder}/s", speak) as channel:
+        make: Any = channel.stream_stream
+        call = make(f"/{SERVICE}/{METHOD}")()
+        end = CallEnd(call)
+        with pytest.raises(grpc.aio.AioRpcError) as unwritten:
+            await write_on(call)
+        assert await call.code() is grpc.StatusCode.INTERNAL
+        responses: list[bytes] = []
+        with pytest.raises(grpc.aio.AioRpcError):
+            await read_on(call, responses)
+        why = await end.why(unwritten.value)
+    assert len(responses) == 5
+    assert why is not None
+    assert why.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

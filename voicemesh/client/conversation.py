@@ -415,7 +415,7 @@ class Conversation:
                     return refused, True
                 await self._route(message)
         except grpc.aio.AioRpcError as failure:
-            why = call_end.why(failure)
+            why = await call_end.why(failure)
             if why is not None:
                 return from_rpc_error(why, address), True
         return lost(address), False
