@@ -15,7 +15,9 @@ from gateway.streams import Streams
 from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
+from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.sessions import SessionRegistry
+from voicemesh.runtime.streams import first_said
 
 
 class GatewayServicer(GatewayServiceServicer):
@@ -36,7 +38,11 @@ class GatewayServicer(GatewayServiceServicer):
     ) -> AsyncIterator[pb.ConverseResponse]:
         """Carry any number of turns, one after another."""
         session = self._sessions.open()
-        conversation = Conversation(self._turns, self._channels, session, context)
+        try:
+            conversation = Conversation(self._turns, self._channels, session, context)
+        except MeshError:
+            await first_said(request_iterator)
+            raise
         responses = Responses(conversation.caller.outbox)
         reader = session.spawn(conversation.read(request_iterator), name="converse")
         drainer = session.spawn(conversation.drain(), name="drain converse")

@@ -1,7 +1,5 @@
 """Callers over gRPC are let in, or refused before a byte of their messages is read."""
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -13,12 +11,10 @@ from gateway.access.guard import Access
 from gateway.access.table import METHODS
 from voicemesh.runtime.errors import MeshError, PermissionDeniedError
 from voicemesh.runtime.status import to_status
+from voicemesh.runtime.streams import first_said
 from voicemesh.tenant import METADATA_KEY
 
 _STREAMS: Final = frozenset({"/voicemesh.gateway.v1.GatewayService/Converse"})
-_LINGER_S: Final = 0.5
-"""How long the refusal of a stream waits for what its caller sends first: grpc.aio replaces the status by
-"Internal error from Core" where a write meets a call that has just ended."""
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in stubs only
@@ -40,9 +36,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
             if needs is None:
                 # What there is not is UNIMPLEMENTED; what there is, and nobody thought of, is nobody's.
                 handler = await continuation(handler_call_details)
-                return (
-                    handler if handler is None else _refusing(PermissionDeniedError("nobody may do this"), 0)
-                )
+                return handler if handler is None else _refusing(PermissionDeniedError("nobody may do this"))
             caller = await self._access.admit(
                 needs,
                 [value for key, value in metadata if key == "authorization"],
@@ -50,18 +44,16 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
                 METADATA_KEY,
             )
         except MeshError as error:
-            return _refusing(error, _LINGER_S if method in _STREAMS else 0)
+            return _refusing(error, streams=method in _STREAMS)
         # The handler runs in this task, too.
         CURRENT.set(caller)
         return await continuation(handler_call_details)
 
 
-def _refusing(error: MeshError, linger_s: float) -> Any:
+def _refusing(error: MeshError, *, streams: bool = False) -> Any:
     async def refuse(requests: Any, context: Any) -> None:
-        if linger_s:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(linger_s):
-                    await anext(aiter(requests))
+        if streams:
+            await first_said(requests)
         await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     # Whatever the method is: gRPC reads the message of a unary call before it asks its handler anything.

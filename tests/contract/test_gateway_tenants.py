@@ -10,12 +10,15 @@ import grpc
 import httpx2
 import pytest
 
+from gateway.access.caller import Caller, Priority
 from gateway.http import HttpEdge
 from gateway.prices import SpeechPrice
+from gateway.servicer import GatewayServicer
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
 from voicemesh.client import SpeechOptions, VoiceMesh, VoiceMeshError
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.errors import InvalidFieldError
 
 BAD = [
     ((("voicemesh-tenant", "a b"),), "must begin with"),
@@ -64,6 +67,33 @@ async def test_a_tenant_that_cannot_be_is_refused_by_name(
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "voicemesh-tenant: " in (raised.value.details() or "")
         assert said in (raised.value.details() or "")
+
+
+async def test_a_stream_is_refused_behind_its_first_message_and_not_before(
+    socket_folder: pathlib.Path,
+) -> None:
+    """Else that message would meet an ended call, and its sender hear of an internal error."""
+    async with running_gateway(str(socket_folder), Services()) as gateway:
+        await gateway.serving()
+        said: list[pb.ConverseRequest] = []
+
+        async def requests() -> AsyncIterator[pb.ConverseRequest]:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            said.append(pb.ConverseRequest(configure=pb.Configure()))
+            yield said[0]
+
+        class Context:
+            def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+                return BAD[0][0]
+
+            def time_remaining(self) -> None:
+                return None
+
+        servicer = GatewayServicer(gateway.turns, gateway.recorder, gateway.sessions)
+        with pytest.raises(InvalidFieldError):
+            await anext(aiter(servicer.Converse(requests(), Context())))
+        assert said
 
 
 async def test_a_turn_is_its_tenants_in_trace_and_account(socket_folder: pathlib.Path) -> None:
@@ -226,7 +256,7 @@ async def test_each_key_names_its_tenant(socket_folder: pathlib.Path) -> None:
 
 
 async def test_http_names_its_tenant_in_a_header(socket_folder: pathlib.Path) -> None:
-    async with running_gateway(str(socket_folder), Services()) as gateway:
+    async with running_gateway(str(socket_folder), Services(), gateway_max_turns=1) as gateway:
         await gateway.serving()
         path = f"{socket_folder}/http"
         lost: list[str] = []
@@ -245,13 +275,20 @@ async def test_http_names_its_tenant_in_a_header(socket_folder: pathlib.Path) ->
             bad = await http.post("/v1/audio/speech", json=body, headers={"X-Voicemesh-Tenant": "a b"})
             both = [("X-Voicemesh-Tenant", "acme"), ("x-voicemesh-tenant", "rival")]
             two = await http.post("/v1/audio/speech", json=body, headers=both)
+            with gateway.turns.admit(Caller("rival"), Priority.NORMAL):
+                full = await http.post("/v1/audio/speech", json=body)
+            again = await http.post("/v1/audio/speech", json=body)
         await edge.drain()
         await edge.close()
         assert not lost
         assert fine.status_code == 200
         attributes = [span.attributes or {} for span in gateway.spans("turn")]
-        assert [found["voicemesh.tenant"] for found in attributes] == ["acme"]
+        assert [found["voicemesh.tenant"] for found in attributes] == ["acme", "", ""]
         assert bad.status_code == two.status_code == 400
+        assert full.status_code == 429
+        assert json.loads(full.content)["error"]["code"] == "too_many_turns"
+        assert int(full.headers["retry-after"]) >= 1
+        assert again.status_code == 200
         assert json.loads(bad.content)["error"]["param"] == "X-Voicemesh-Tenant"
         assert "more than once" in json.loads(two.content)["error"]["message"]
 

@@ -1,11 +1,24 @@
 """Bounded streams between tasks."""
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
+_FIRST_S: Final = 0.5
+
+
+async def first_said(requests: AsyncIterator[Any], most_s: float = _FIRST_S) -> None:
+    """Wait until the caller of a stream that is about to be refused has sent its first message.
+
+    grpc.aio replaces the status by "Internal error from Core" where a caller's write meets a call that has
+    just ended. Who says nothing for `most_s` is refused all the same.
+    """
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(most_s):
+            await anext(aiter(requests))
 
 
 class Outbox(Generic[T]):
