@@ -139,7 +139,8 @@ class Speech:
     # ------------------------------------------------------------ in
 
     def add(self, chunk: Chunk, marks: ChunkMarks) -> None:
-        """Take the next chunk."""
+        """Take the next chunk. It is known by its place from here on, whatever the chunker calls it."""
+        chunk = replace(chunk, index=len(self._out.chunks))
         account = ChunkAccount(chunk.index, chunk.text, chunk.reason, chunk.held_us)
         self._out.chunks.append(Progress(chunk, account, marks))
         self._act(do.EmitChunk(chunk))

@@ -211,3 +211,20 @@ def test_a_first_frame_that_waited_for_its_stream_is_there_when_the_turn_says() 
     assert chunk.path is not None
     assert chunk.first_frame_us == chunk.path.length_us == report.attribution.ttfa_us
     assert report.attribution.stages["gateway"] >= 259_000
+
+
+def test_a_chunk_is_known_by_its_place_whatever_the_chunker_calls_it() -> None:
+    script = Script(keep_history=False)
+    script.start()
+    script.on(on.ReplyMissing())
+    script.on(on.TextArrived("All of it."))
+    script.on(on.TextEnded(Usage(40, 4), complete=True))
+    script.say(7, "All of it.", 0)
+    script.on(on.ChunksEnded())
+    script.on(on.AudioMissing(0))
+    script.speak(0, 20)
+    script.on(on.FirstFrameSent())
+    script.on(on.ChunkSpoken(0))
+    assert [action.index for action in script.of(do.Synthesize)] == [0]
+    assert script.report.outcome == "completed"
+    assert script.report.audio_us == 20_000
