@@ -36,15 +36,18 @@ KNOWN: Final = frozenset(
 )
 '''
 CALLERS = {
-    "VOICEMESH_ADDR",
-    "VOICEMESH_ALLOW_PLAIN_KEY",
-    "VOICEMESH_API_KEY",
-    "VOICEMESH_API_KEY_FILE",
-    "VOICEMESH_CLIENT_TLS",
-    *(f"VOICEMESH_CLIENT_TLS_{name}" for name in ("CA", "CERT", "KEY", "SERVER_NAME")),
-    "VOICEMESH_TENANT",
+    "VOICEMESH_ADDR": "Where the mesh is, `HOST:PORT`; several gateways parted by commas.",
+    "VOICEMESH_TENANT": "Whose calls they are; with keys the key says it.",
+    "VOICEMESH_API_KEY": "The key or token that the gateway asks for.",
+    "VOICEMESH_API_KEY_FILE": "A file with it instead.",
+    "VOICEMESH_ALLOW_PLAIN_KEY": "`true`: send it to another machine without TLS, too.",
+    "VOICEMESH_CLIENT_TLS": "`true`: speak TLS, and believe the authorities that gRPC brings.",
+    "VOICEMESH_CLIENT_TLS_CA": "Speak TLS, and believe the authorities in this file.",
+    "VOICEMESH_CLIENT_TLS_CERT": "The certificate to show, where one is asked for.",
+    "VOICEMESH_CLIENT_TLS_KEY": "Its key.",
+    "VOICEMESH_CLIENT_TLS_SERVER_NAME": "The name in the gateway's certificate, where it is not the host's.",
 }
-"""What the command line reads, which has no settings class."""
+"""What the command line reads, which has no settings class, and what for."""
 HEADER = """\
 # Settings
 
@@ -70,7 +73,7 @@ def main() -> int:
 
 def names() -> str:
     """Return the module that holds the names of all settings: no process can import those of the others."""
-    found = {variable_of(ServerSettings, field) for field in ServerSettings.model_fields} | CALLERS
+    found = {variable_of(ServerSettings, field) for field in ServerSettings.model_fields} | set(CALLERS)
     for _, settings_type in services():
         found |= {variable_of(settings_type, field) for field in settings_type.model_fields}
     listed = "".join(f'        "{name}",\n' for name in sorted(found) if name.startswith(PREFIX))
@@ -83,6 +86,14 @@ def page() -> str:
     for title, settings_type in services():
         own = [name for name in settings_type.model_fields if name not in ServerSettings.model_fields]
         parts += section(title, settings_type, own)
+    parts += [
+        "## Commands",
+        "",
+        "What `voicemesh ask` and its like read; the Python client takes arguments instead.",
+        "",
+    ]
+    parts += ["| variable | what it does |", "| --- | --- |"]
+    parts += [*(f"| `{name}` | {text} |" for name, text in CALLERS.items()), ""]
     return "\n".join(parts)
 
 

@@ -152,14 +152,20 @@ def _print(report: dict[str, Any]) -> None:
         told = ", ".join(f"{key} {round(value, 1)}" for key, value in sorted(report[name].items()))
         print(f"  {name:<12} {told or 'none'}")
     print(f"  {report['chunks_compared']} chunks compared with their reference; {report['hung']} turns hung")
-    print(f"\n{'process':<24} {'':<12} {'seconds':>8} {'first':>8} {'last':>8} {'an hour':>9}   95% sure")
-    for name, figures in report["trends"].items():
-        for figure, moved in figures.items():
-            if moved["over_s"] < _LEAST_LIFE_S:
-                continue
-            sure = f"{moved['from']:+.1f} to {moved['to']:+.1f}"
-            cells = f"{moved['over_s']:>8.0f} {moved['first']:>8.1f} {moved['last']:>8.1f}"
-            print(f"{name:<24} {figure:<12} {cells} {moved['per_hour']:>+9.1f}   {sure}")
+    judged = [
+        (name, figure, moved)
+        for name, figures in report["trends"].items()
+        for figure, moved in figures.items()
+        if moved["over_s"] >= _LEAST_LIFE_S
+    ]
+    if judged:
+        print(f"\n{'process':<24} {'':<12} {'seconds':>8} {'first':>8} {'last':>8} {'an hour':>9}   95% sure")
+    else:
+        print(f"\nno process lived for {_LEAST_LIFE_S:g} s: nothing is said of growth")
+    for name, figure, moved in judged:
+        sure = f"{moved['from']:+.1f} to {moved['to']:+.1f}"
+        cells = f"{moved['over_s']:>8.0f} {moved['first']:>8.1f} {moved['last']:>8.1f}"
+        print(f"{name:<24} {figure:<12} {cells} {moved['per_hour']:>+9.1f}   {sure}")
     violations = report["violations"]
     rules = ", ".join(f"{rule} {count}" for rule, count in Counter(one["rule"] for one in violations).items())
     print(f"\n{len(violations)} violations{f': {rules}' if rules else ''}")

@@ -175,7 +175,7 @@ class Door:
         refusal = self._rates.refusal(name, limits, now_ns)
         if refusal is not None:
             raise RateLimitedError(
-                _RATES[refusal.limit].format(refusal.most),
+                _RATES[refusal.limit].format("key" if caller.key_id else "tenant", refusal.most),
                 limit=refusal.limit,
                 retry_after_ms=self._spread(refusal.wait_ms),
             )
@@ -208,8 +208,8 @@ class Door:
         limit, shares = self.limit.turns, self._shares
         least_steps = tuple(step for step in self.brownout.steps if step is not Step.CACHED_ONLY)
         cap = self._cap(priority, now_ns, draft=draft)
-        if not shares.within(tenant, weight, 1.0, limit, now_ns):
-            cause, what = "share", "this tenant has its share of the places, and others wait for theirs"
+        if not shares.within(tenant, weight, 1.0, limit, now_ns) and shares.contested(tenant):
+            cause, what = "share", "this tenant has its share of the places, and others want theirs"
         elif shares.running + 1 <= cap or (
             (priority > Priority.LOW and not draft)
             and shares.running + 1 <= limit + max(1.0, _ABOVE_FOR_SHARES * limit)
@@ -281,9 +281,9 @@ class Door:
 
 
 _RATES: Final = {
-    "requests": "this key may begin {} turns a minute; wait, or ask for a higher limit",
-    "characters": "this key may have {} characters a minute spoken; wait, or ask for a higher limit",
-    "turns": "this key may have {} turns at once; end one, or ask for a higher limit",
+    "requests": "this {} may begin {} turns a minute; wait, or ask for a higher limit",
+    "characters": "this {} may have {} characters a minute spoken; wait, or ask for a higher limit",
+    "turns": "this {} may have {} turns at once; end one, or ask for a higher limit",
 }
 
 

@@ -67,6 +67,10 @@ class Shares:
         self._refresh(limit, now_ns)
         return self.of(tenant) + cost <= max(1.0, self._level * weight)
 
+    def contested(self, tenant: str) -> bool:
+        """Say whether another tenant counts: one that is alone has no share. To be asked behind `within`."""
+        return len(self._tenants) > (tenant in self._tenants)
+
     def is_short(self, tenant: str, weight: float, cost: float, limit: float) -> bool:
         """Say whether a tenant has less than would be its share if all others wanted theirs.
 

@@ -261,7 +261,9 @@ def _error(error: MeshError) -> Response:
     status = to_status(error)
     code = _HTTP_CODES.get(status.code, 500)
     field = _FIELDS.get(error.field, error.field.removeprefix("speech."))
-    kind = "invalid_request_error" if code in (400, 404) else "server_error"
+    kind = {400: "invalid_request_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
+        code, "server_error"
+    )
     body = {
         "message": error.message,
         "type": kind,

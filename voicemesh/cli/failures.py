@@ -5,6 +5,7 @@ from typing import Final
 from voicemesh.cli.exits import FAILED, UNREACHABLE, Failure
 from voicemesh.client import VoiceMeshError
 
+_LATER: Final = "try again in a moment"
 _HINTS: Final = {
     "UNKNOWN_VOICE": "`voicemesh voices` lists those that are",
     "LLM_KEY_REFUSED": "set OPENAI_API_KEY where the mesh runs; without a key it answers as a rehearsal",
@@ -16,11 +17,11 @@ _HINTS: Final = {
     "spoke them",
     "UNAUTHENTICATED": "set VOICEMESH_API_KEY, or name a file: voicemesh --api-key-file FILE …",
     "PERMISSION_DENIED": "`voicemesh keys list` says what each key may do",
-    "TOO_MANY_CALLS": "try again in a moment",
-    "TOO_MANY_TURNS": "try again in a moment",
-    "OVERLOADED": "try again in a moment",
-    "RATE_LIMITED": "wait, or ask whoever runs the mesh for a higher limit",
-    "QUEUE_FULL": "try again in a moment",
+    "TOO_MANY_CALLS": _LATER,
+    "TOO_MANY_TURNS": _LATER,
+    "OVERLOADED": _LATER,
+    "RATE_LIMITED": "limits are those of the key, or of VOICEMESH_GATEWAY_LIMITS: docs/overload.md",
+    "QUEUE_FULL": _LATER,
 }
 
 
@@ -45,5 +46,6 @@ def failure_of(error: VoiceMeshError, addr: str) -> Failure:
         return Failure(UNREACHABLE, error.reason, error.message, hint)
     hint = hint_for(error.reason)
     if error.retry_after_ms:
-        hint = f"try again in {error.retry_after_ms / 1000:g} s" + (f"; {hint}" if hint else "")
+        more = f"; {hint}" if hint and hint != _LATER else ""
+        hint = f"try again in {error.retry_after_ms / 1000:g} s{more}"
     return Failure(FAILED, error.reason, error.message, hint)

@@ -38,7 +38,10 @@ def run_new(
         if days := _DAYS.fullmatch(expires):
             expires = _text_of(now + timedelta(days=int(days[1])))
         elif expires:
-            keyfile.time_of(expires)
+            try:
+                keyfile.time_of(expires)
+            except ValueError as error:
+                raise ValueError(f"{error}, or a number of days such as 90d") from None
     except ValueError as error:
         raise usage(str(error)) from None
     key = keyfile.new_key(key_id)

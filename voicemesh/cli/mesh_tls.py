@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,12 @@ def with_certificates(specs: Sequence[ChildSpec], folder: Path) -> list[ChildSpe
 def exports(folder: Path) -> str:
     """Return what a person puts into a shell, so that commands reach such a mesh."""
     return "export " + " ".join(f"{name}={value}" for name, value in client_variables(folder).items())
+
+
+def scheme(specs: Iterable[ChildSpec]) -> str:
+    """Return "https" where the gateways among the children were told of a certificate, else "http"."""
+    told = (spec.env.get("VOICEMESH_GATEWAY_TLS_CERT") for spec in specs if _service(spec) == "gateway")
+    return "https" if any(told) else "http"
 
 
 def asking(specs: Sequence[ChildSpec]) -> Callable[[str], Health]:

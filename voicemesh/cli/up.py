@@ -269,8 +269,9 @@ class Progress:
                 flush=True,
             )
             return
+        scheme = mesh_tls.scheme(child.spec for child in self._supervisor.children)
         for address in mesh.addresses("http"):
-            print(f"  {'http':<9} http{'s' if self._certificates else ''}://{address}/")
+            print(f"  {'http':<9} {scheme}://{address}/")
         if len(mesh.addresses("tts")) > len(mesh.addresses("cache")):
             print(f"  {'cache':<9} one: more would not share their histories without VOICEMESH_REDIS_URL")
         self._say_metrics(mesh)

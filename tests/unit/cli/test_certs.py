@@ -12,7 +12,7 @@ from voicemesh.cli import connection
 from voicemesh.cli.certs import EDGE, HOLDERS, CertsOptions, make, run_certs, variables
 from voicemesh.cli.child import ChildSpec
 from voicemesh.cli.exits import USAGE, Failure
-from voicemesh.cli.mesh_tls import tls_of, with_certificates
+from voicemesh.cli.mesh_tls import scheme, tls_of, with_certificates
 from voicemesh.runtime.settings import ServerSettings
 from voicemesh.runtime.tls import ProcessTls
 from voicemesh.runtime.tls_files import TlsFiles, read, readable_by_others
@@ -72,6 +72,7 @@ def test_children_are_asked_as_they_listen(tmp_path: Path) -> None:
         ChildSpec(name=name, argv=(), env={}, cwd=tmp_path, address=name) for name in ("tts-2", "gateway")
     ]
     assert [tls_of("tts", spec.env) for spec in specs] == [None, None]
+    assert scheme(specs) == "http"
     tts, gateway = with_certificates(specs, tmp_path)
     assert tls_of("tts", tts.env) == Tls(
         ca=f"{tmp_path}/ca.pem",
@@ -80,6 +81,8 @@ def test_children_are_asked_as_they_listen(tmp_path: Path) -> None:
         server_name="tts.voicemesh",
     )
     assert tls_of("gateway", gateway.env) == Tls(ca=f"{tmp_path}/edge.pem", server_name="localhost")
+    assert scheme([tts, gateway]) == "https"
+    assert scheme([tts]) == "http"
 
 
 def test_a_callers_files_are_checked_and_named(tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def test_what_cannot_be_changes_nothing(tmp_path: pathlib.Path, arguments: list[
     assert path.read_bytes() == before
 
 
+def test_days_are_named_where_a_time_is_none(tmp_path: pathlib.Path) -> None:
+    file = str(tmp_path / "keys.json")
+    result = CliRunner().invoke(app, ["keys", "new", "shop", "--expires", "soon", "--file", file])
+    assert result.exit_code == 2
+    assert "2027-01-31T00:00:00Z, or a number of days such as 90d" in result.stderr
+
+
 def test_a_broken_file_and_none_are_told(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "keys.json"
     path.write_text("{")

@@ -69,6 +69,23 @@ def test_one_more_than_the_mesh_can_take() -> None:
     own.fill(1)
 
 
+def test_a_tenant_that_is_alone_is_told_of_no_others() -> None:
+    own = Doorway(turns=10)
+    own.fill(10)
+    own.refusal()
+    own.clock.advance_ms(100)  # what was refused counts as wanted now
+
+    error = own.refusal()
+    assert isinstance(error, OverloadedError)
+    assert error.limit == "capacity"
+
+    own.fill(1, "other")  # has less than its share
+    own.clock.advance_ms(100)
+    error = own.refusal()
+    assert isinstance(error, OverloadedError)
+    assert error.limit == "share"
+
+
 def test_one_more_than_this_gateway_has_places() -> None:
     own = Doorway(turns=10, most=3)
     own.fill(3, priority=Priority.HIGH)
@@ -120,6 +137,7 @@ def test_limits_of_a_key_go_first_and_cost_no_place() -> None:
     error = own.refusal()
     assert isinstance(error, RateLimitedError)
     assert (error.limit, len(own.door)) == ("requests", 2)
+    assert error.message.startswith("this tenant may begin 2 turns a minute")
     assert error.retry_after_ms is not None
     assert 30_000 <= error.retry_after_ms <= 45_000
 
