@@ -32,7 +32,7 @@ TURN_FIELDS = {
     "reply_cache", "tokens", "characters", "engine_ms", "cost_usd", "cost", "model", "prompt_variant",
     "variants", "began_unix_us", "leading_silence_ms", "hops", "underrun_stages", "excess_ms",
     "attribution_violations",
-    "degraded_why",
+    "degraded_why", "failovers",
 }  # fmt: skip
 
 
