@@ -20,7 +20,13 @@ from gateway.floor import Floor, Member
 from gateway.turns import Turns
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError, MeshError, SlowReceiverError, TooManyTurnsError
+from voicemesh.runtime.errors import (
+    InvalidFieldError,
+    MeshError,
+    SlowReceiverError,
+    TooManyTurnsError,
+    UnauthenticatedError,
+)
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 from voicemesh.runtime.sessions import Session, SessionRegistry
 
@@ -119,7 +125,10 @@ class Listener(Member):
             if self._log.has_lost_edges(self.cursor):
                 outbox.abort(SlowReceiverError("this member of the channel does not read what it is sent"))
             elif entry is not None:
-                self._give(entry)
+                try:
+                    self._give(entry)
+                except UnauthenticatedError as error:
+                    outbox.close(error)
             elif self._ending and self._log.present is None:
                 outbox.close(self._why)
             else:
@@ -129,6 +138,7 @@ class Listener(Member):
     def _give(self, entry: Entry) -> None:
         self.cursor = entry.number + 1
         if entry.event == "turn_started":
+            self.who.check()
             self._position_ms = entry.audio_at_ms
         elif entry.audio_ms or _is_complete(entry.message):
             self._tell_gap(entry)

@@ -268,7 +268,6 @@ class Floor:
         *,
         draft: bool = False,
     ) -> TurnDriver:
-        member.who.check()
         with self._turns.admit(member.who, self.priority, draft=draft) as place:
             choice = await self._choose(words=prompt is None)
             choice, given_up = self._turns.dim(choice, self.configure, place, _SPEECH_FIELD)

@@ -64,7 +64,7 @@ class Streams:
         self._slow_s = settings.gateway_slow_reader_s
         self._clock = clock
         self._open: set[_Stream] = set()
-        self._by_caller: Counter[tuple[str, str]] = Counter()
+        self._by_caller: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Streams that are open."""
@@ -79,7 +79,8 @@ class Streams:
 
         """
         caller = CURRENT.get()
-        who = (caller.tenant, caller.key_id) if caller is not None else ("", _address(context.peer()))
+        # By the key alone: one that may name any tenant is no other caller for each of them.
+        who = caller.key_id if caller is not None else _address(context.peer())
         if self._by_caller[who] >= self._most:
             raise TooManyCallsError(
                 f"this caller has {self._most} streams open, as many as it may "

@@ -152,6 +152,7 @@ class Turns:
 
         Raises:
             DrainingError: The process is shutting down.
+            UnauthenticatedError: The caller's key is not accepted any more.
             RateLimitedError: The caller's key has no more for now.
             TooManyTurnsError: Every place is taken.
             OverloadedError: The mesh can take no more turns like this one.
@@ -159,6 +160,7 @@ class Turns:
         """
         if self.draining.is_set() and not in_flight:
             raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
+        who.check()  # a stream may be older than what became of its key
         return self.door.admit(who, wanted, draft=draft)
 
     def dim(

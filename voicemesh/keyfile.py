@@ -179,7 +179,7 @@ def _key(source: Any) -> Key:
         scopes=tuple(scopes),
         priority=priority,
         limits=_limits(source.get("limits", {})),
-        expires_unix_s=time_of(_text(source, "expires")) if source.get("expires") else None,
+        expires_unix_s=time_of(expires) if (expires := _text(source, "expires")) else None,
         disabled=disabled,
         note=_text(source, "note"),
         source=source,

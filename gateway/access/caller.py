@@ -32,7 +32,7 @@ class Limits:
     """Turns that may run at once."""
 
 
-_NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = Limits()
 
 
 def _always() -> bool:
@@ -51,10 +51,13 @@ class Caller:
     """What it may do; None: everything, because there is no access control."""
     priority: Priority = Priority.HIGH
     """The highest that it may ask for."""
-    limits: Limits = _NO_LIMITS
+    limits: Limits = NO_LIMITS
     """What it may take."""
     expires_unix_s: float | None = None
     """Seconds since 1970 from which it is let in no more; None: never."""
+    behind: Limits = NO_LIMITS
+    """What the key may take in all, where the call named another tenant than the key's: `limits` are then
+    that tenant's, and naming many of them makes no more of it."""
     is_good: Callable[[], bool] = field(default=_always, compare=False, repr=False)
     """Says whether it would still be let in: asked when a turn begins on a stream that is open."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway import instruments
-from gateway.access.caller import Caller
+from gateway.access.caller import NO_LIMITS, Caller
 from gateway.access.jwks import Jwks
 from gateway.access.keys import Keys
 from gateway.access.table import Needs
@@ -219,7 +219,7 @@ def _for_tenant(caller: Caller, named: str, field: str) -> Caller:
     if named in ("", caller.tenant):
         return caller
     if caller.may("tenant:any"):
-        return replace(caller, tenant=named)
+        return replace(caller, tenant=named, limits=NO_LIMITS, behind=caller.limits)
     raise PermissionDeniedError(
         f"{field}: the key or token is not that tenant's, and has not the scope `tenant:any`", field=field
     )

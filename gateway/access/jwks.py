@@ -49,10 +49,18 @@ def parse(content: bytes) -> dict[str, PyJWK]:
         if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_KEYS:
             raise JwksError(f'must be an object with a list "keys" of 1 to {MAX_KEYS}')
         # Keys of kinds that are not known are left out; none at all is an error.
-        found = PyJWKSet.from_dict(document).keys
+        found = {
+            key.key_id or "": key
+            for key in PyJWKSet.from_dict(document).keys
+            if key.public_key_use in (None, "sig") and not isinstance(key.key, bytes)
+        }
     except (ValueError, TypeError, RecursionError, PyJWTError) as error:
         raise JwksError(f"is no JSON Web Key Set: {error}") from None
-    return {key.key_id or "": key for key in found if key.public_key_use in (None, "sig")}
+    if not found:
+        raise JwksError("has no public key that signs")
+    if any(hasattr(key.key, "private_bytes") for key in found.values()):
+        raise JwksError("has a private key: whoever reads it signs tokens. Give public keys alone")
+    return found
 
 
 class Jwks:

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from gateway.access.caller import Caller, Priority
+from gateway.access.caller import NO_LIMITS, Caller, Limits, Priority
 from gateway.admission.brownout import BrownOut, Step
 from gateway.admission.limit import AdaptiveLimit
-from gateway.admission.rates import Rates
+from gateway.admission.rates import KeyName, Rates
 from gateway.admission.rules import Rules
 from gateway.admission.shares import Shares
 from gateway.admission.waiting import Waiting
@@ -40,6 +40,8 @@ _MOST_RETRY_MS: Final = 10_000
 _JITTER: Final = 0.5
 """A time to come again is up to so much longer: those who are refused together must not come together."""
 _REMEMBERED_S: Final = 2.0
+_ANY_TENANT: Final = "*"
+"""No tenant's name: what is counted under it is a key's, whichever tenant it names."""
 
 
 class Place:
@@ -170,26 +172,31 @@ class Door:
 
         """
         now_ns = self._clock.now_ns()
-        limits = self._rules.limits(caller)
-        name = caller.tenant, caller.key_id
-        refusal = self._rates.refusal(name, limits, now_ns)
-        if refusal is not None:
-            raise RateLimitedError(
-                _RATES[refusal.limit].format("key" if caller.key_id else "tenant", refusal.most),
-                limit=refusal.limit,
-                retry_after_ms=self._spread(refusal.wait_ms),
-            )
+        accounts = self._accounts(caller)
+        for name, limits in accounts:
+            refusal = self._rates.refusal(name, limits, now_ns)
+            if refusal is not None:
+                raise RateLimitedError(
+                    _RATES[refusal.limit].format("key" if caller.key_id else "tenant", refusal.most),
+                    limit=refusal.limit,
+                    retry_after_ms=self._spread(refusal.wait_ms),
+                )
         self.waiting.look(self.limit, self.running, now_ns)
         self.limit.ran(self.running, now_ns)
         priority = min(wanted, self._rules.ceiling(caller))
         if priority is Priority.HIGH:
             self._high_ns = now_ns
         steps = self._steps(caller, priority, now_ns, draft=draft)
-        self._rates.begin(name, limits, now_ns)
+        for name, limits in accounts:
+            self._rates.begin(name, limits, now_ns)
         self._places += 1
         place = Place(self, caller, priority, steps, self.limit.epoch)
         self._note(now_ns)
         return place
+
+    def _accounts(self, caller: Caller) -> list[tuple[KeyName, Limits]]:
+        """Return what a caller's turns are counted for, and what each may have."""
+        return list(zip(_names(caller), (self._rules.limits(caller), caller.behind), strict=False))
 
     def _steps(self, caller: Caller, priority: Priority, now_ns: int, *, draft: bool) -> tuple[Step, ...]:
         """Return what a turn must give up that comes in now.
@@ -248,14 +255,17 @@ class Door:
 
     def spend(self, caller: Caller, characters: int) -> None:
         """Take characters from a caller's key; for `Place`."""
-        self._rates.spend((caller.tenant, caller.key_id), characters, self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        for name in _names(caller):
+            self._rates.spend(name, characters, now_ns)
 
     def release(self, caller: Caller, weight: float) -> None:
         """Take a place back; for `Place`."""
         now_ns = self._clock.now_ns()
         self.limit.ran(self.running, now_ns)
         self._shares.take(caller.tenant, self._rules.weight(caller.tenant), -weight)
-        self._rates.end((caller.tenant, caller.key_id))
+        for name in _names(caller):
+            self._rates.end(name)
         self._places -= 1
         self._ended.count(now_ns)
         self._note(now_ns)
@@ -278,6 +288,11 @@ class Door:
 
     def _spread(self, wait_ms: int) -> int:
         return wait_ms + round(wait_ms * _JITTER * self._chance.random())
+
+
+def _names(caller: Caller) -> tuple[KeyName, ...]:
+    own = caller.tenant, caller.key_id
+    return (own,) if caller.behind is NO_LIMITS else (own, (_ANY_TENANT, caller.key_id))
 
 
 _RATES: Final = {

@@ -2,12 +2,14 @@
 
 uvicorn waits for ever for a request that has begun, or never begins, and for a reader that stopped to read.
 
-    connected ── the request arrives, `request_s` at most ── answered, each part taken within `reader_s` ──┐
-        ^────────────────────────── kept open for uvicorn's few seconds ───────────────────────────────────┘
+    connected ── TLS, request: `request_s` at most ── answer, each part taken within `reader_s` ──┐
+        ^────────────────────────── kept open for uvicorn's few seconds ──────────────────────────┘
 """
 
 import asyncio
+import ssl
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -41,6 +43,8 @@ class Connections:
     by_address: Counter[str] = field(default_factory=Counter)
     cut: Counter[str] = field(default_factory=Counter)
     """Those that were ended, by why; not told of yet."""
+    shaking: set["asyncio.Task[None]"] = field(default_factory=set)
+    """Handshakes that go on."""
     _telling: asyncio.TimerHandle | None = None
 
     def enter(self, address: str) -> bool:
@@ -61,6 +65,11 @@ class Connections:
         if not self.by_address[address]:
             del self.by_address[address]
 
+    def close(self) -> None:
+        """Let nobody in any more who is about to."""
+        for task in tuple(self.shaking):
+            task.cancel()
+
     def note(self, why: str) -> None:
         """Count one that was ended, and tell of all such in a while."""
         self.cut[why] += 1
@@ -80,13 +89,26 @@ class Connections:
 
 
 class GuardedConnection(H11Protocol):
-    """uvicorn's connection, with limits."""
+    """uvicorn's connection, with limits.
 
-    def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
+    TLS is begun here and not by the event loop, which tells of a connection only once its handshake has
+    ended: one that says nothing would take a place that nobody counts.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        connections: Connections,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._all = connections
+        self._tls = tls
+        self._wire: asyncio.Transport | None = None
         self._address = ""
-        self._inside = False
+        self._inside = self._begun = False
+        self._early = b""
         self._arrival: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -94,24 +116,61 @@ class GuardedConnection(H11Protocol):
         """Take it in, or end it at once."""
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
-        super().connection_made(cast("asyncio.Transport", transport))
+        self._wire = wire = cast("asyncio.Transport", transport)
         self._inside = self._all.enter(self._address)
-        if self._inside:
-            self._await_request()
-        else:
-            self.transport.abort()
+        if not self._inside:
+            wire.abort()
+            return
+        self._await_request()
+        if self._tls is None:
+            self._begin(wire)
+            return
+        wire.pause_reading()  # what comes is for TLS
+        task = self.loop.create_task(self._shake_hands(wire, self._tls()), name="TLS handshake")
+        self._all.shaking.add(task)
+        task.add_done_callback(self._all.shaking.discard)
+
+    async def _shake_hands(self, wire: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        try:
+            # `_arrival` ends it before that time is over.
+            longest_s = 2 * self._all.limits.request_s
+            transport = await self.loop.start_tls(
+                wire, self, tls, server_side=True, ssl_handshake_timeout=longest_s
+            )
+        except (OSError, asyncio.CancelledError):  # all that TLS has to say is one
+            wire.abort()
+            self._leave()
+            return
+        if transport is None or wire.is_closing():
+            self._leave()
+            return
+        self._begin(transport)
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        self._begun = True
+        super().connection_made(transport)
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let it go."""
+        self._leave()
+        if self._begun:
+            self.resume_writing()
+            super().connection_lost(exc)
+
+    def _leave(self) -> None:
         self._arrived()
-        self.resume_writing()
         if self._inside:
             self._inside = False
             self._all.leave(self._address)
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request."""
+        if not self._begun:  # it came with the end of the handshake
+            self._early += data
+            return
         super().data_received(data)
         if self.conn.their_state not in _ARRIVING:
             self._arrived()
@@ -147,4 +206,5 @@ class GuardedConnection(H11Protocol):
 
     def _cut(self, why: str) -> None:
         self._all.note(why)
-        self.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()

@@ -72,7 +72,7 @@ class HttpEdge:
         page: The live page; None where there is none.
         access: Lets callers in; None: nobody is asked for a key.
         limits: What connections may take.
-        tls: With what it is spoken; None: plain text.
+        tls: Gives that with which the next connection speaks TLS; None: plain text.
 
     """
 
@@ -87,7 +87,7 @@ class HttpEdge:
         page: LivePage | None = None,
         access: Access | None = None,
         limits: HttpLimits = _LIMITS,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._fail = fail
         self._turns = turns
@@ -113,14 +113,16 @@ class HttpEdge:
         config = uvicorn.Config(
             Starlette(routes=self.routes),
             # A class is what its type asks for; all that is done with it is to call it.
-            http=cast("type[asyncio.Protocol]", partial(GuardedConnection, connections=self._connections)),
+            http=cast(
+                "type[asyncio.Protocol]",
+                partial(GuardedConnection, connections=self._connections, tls=tls),
+            ),
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
         )
         config.load()
-        config.ssl = tls
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -153,6 +155,7 @@ class HttpEdge:
             await asyncio.wait({self._task}, timeout=_CLOSE_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._connections.close()
         self._connections.tell()
         self._socket.close()
         if self._path:

@@ -23,6 +23,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.access.caller import CURRENT
 from gateway.live.access import HEADERS, refusal
 from gateway.live.audio import HEADER_BYTES, Recording, span_of, wav_header
 from gateway.live.feed import Feed
@@ -136,7 +137,9 @@ class LivePage:
             return _error(503, f"{MAX_READERS} pages follow the turns already", {"retry-after": "10"})
         self._readers += 1
         last = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        return _Stream(follow(self._live.feed, last), self._left)
+        caller = CURRENT.get()
+        good = caller.is_good if caller is not None else None
+        return _Stream(follow(self._live.feed, last, good), self._left)
 
     def _left(self) -> None:
         self._readers -= 1
@@ -177,9 +180,16 @@ class _Stream(StreamingResponse):
 
 
 async def follow(
-    feed: Feed, last_id: str, beat_s: float = BEAT_S, pause_s: float = _PAUSE_S
+    feed: Feed,
+    last_id: str,
+    is_good: Callable[[], bool] | None = None,
+    beat_s: float = BEAT_S,
+    pause_s: float = _PAUSE_S,
 ) -> AsyncIterator[bytes]:
     """Give server-sent events from behind `last_id` on, until the feed is closed.
+
+    It ends as well when `is_good` says that the key of who reads is not accepted any more: the browser then
+    asks again, and is asked for a key.
 
     Where that event is not known any more, or a reader falls behind what is kept, the event `reset` says
     so: the page then asks for the turns anew. Nothing is queued for a reader that takes its time: each part
@@ -187,7 +197,7 @@ async def follow(
     """
     yield f"retry: {_RETRY_MS}\n\n".encode()
     number = feed.number_of(last_id)
-    while not feed.closed:
+    while not feed.closed and (is_good is None or is_good()):
         events = None if number is None else feed.after(number)
         if events is None:
             number = feed.number_of(feed.last_id) or 0

@@ -60,6 +60,13 @@ async def guarded(folder: pathlib.Path, **limits: Any) -> AsyncIterator[Gateway]
         yield gateway
 
 
+async def change(gateway: Gateway, folder: pathlib.Path, **changes: Any) -> None:
+    """Change keys, and have the gateway look at them."""
+    put(folder / "keys.json", entries(**changes))
+    assert gateway.access._keys is not None
+    await gateway.access._keys.refresh()
+
+
 def bearer(name: str, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {KEYS[name]}"), *more)
 
@@ -181,15 +188,63 @@ async def test_a_key_that_is_revoked_begins_no_turn_on_a_stream_that_is_open(
                     return response
 
         assert (await turn()).HasField("turn_completed")
-        put(socket_folder / "keys.json", entries(talker={"disabled": True}))
-        assert gateway.access._keys is not None
-        await gateway.access._keys.refresh()
+        await change(gateway, socket_folder, talker={"disabled": True})
         failed = (await turn()).turn_failed
         assert reason_of(failed.status) == "UNAUTHENTICATED"
         assert "any more" in failed.status.message
         await call.done_writing()
         assert not await call.read()  # the end of the stream
         assert (await outcome(gateway, "Converse", bearer("talker")))[0] == "UNAUTHENTICATED"
+
+
+async def test_a_key_that_is_revoked_speaks_no_more_of_a_batch(socket_folder: pathlib.Path) -> None:
+    async with asyncio.timeout(GUARD_S), guarded(socket_folder) as gateway:
+        texts = [f"This is text {number} of a batch that nobody reads." for number in range(200)]
+        call: Any = gateway.stub.SpeakBatch(pb.SpeakBatchRequest(texts=texts), metadata=bearer("talker"))
+        await call.read()
+        await change(gateway, socket_folder, talker={"disabled": True})
+        failed = {}
+        while response := await call.read():
+            if response.HasField("failed"):
+                failed[response.text_indexes[0]] = reason_of(response.failed.status)
+        assert failed[199] == "UNAUTHENTICATED"
+        assert set(failed.values()) == {"UNAUTHENTICATED"}
+
+
+async def test_a_listener_whose_key_is_revoked_hears_no_further_turn(socket_folder: pathlib.Path) -> None:
+    listens = {"scopes": ["converse"]}
+    async with asyncio.timeout(GUARD_S), guarded(socket_folder) as gateway:
+        await change(gateway, socket_folder, front=listens)
+        converse: Any = gateway.stub.Converse
+        host, listener = converse(metadata=bearer("talker")), converse(metadata=bearer("front"))
+        await host.write(pb.ConverseRequest(configure=pb.Configure(channel="c")))
+        prompt = pb.Prompt(parts=[common_pb2.ContentPart(text="Why?")])
+
+        async def hears(call: Any) -> list[str]:
+            events = []
+            while response := await call.read():
+                events.append(response.WhichOneof("event"))
+                if events[-1] == "turn_completed":
+                    break
+            return events
+
+        await listener.write(pb.ConverseRequest(configure=pb.Configure(channel="c", listen_only=True)))
+        await joined(gateway, 2)
+        await host.write(pb.ConverseRequest(prompt=prompt))
+        for call in (host, listener):
+            assert (await hears(call))[-1] == "turn_completed"
+        await change(gateway, socket_folder, front={**listens, "disabled": True})
+        await host.write(pb.ConverseRequest(prompt=prompt))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            assert await hears(listener) == []
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert (await hears(host))[-1] == "turn_completed"
+
+
+async def joined(gateway: Gateway, count: int) -> None:
+    """Wait until so many streams are configured; the guard of the test ends it."""
+    while sum(stream.talk.configured for stream in gateway.streams._open if stream.talk) < count:  # noqa: ASYNC110 - as said
+        await asyncio.sleep(0.005)
 
 
 async def test_a_refusal_does_not_wait_for_the_message(socket_folder: pathlib.Path) -> None:
@@ -211,26 +266,33 @@ async def web(
     folder: pathlib.Path, *, keys: bool = True, mode: Any = "local", hosts: Any = (), **limits: Any
 ) -> AsyncIterator[tuple[HttpEdge, httpx2.AsyncClient]]:
     limits = limits if keys else {"gateway_keys_file": "", **limits}
-    async with guarded(folder, **limits) as gateway:
-        page = LivePage(gateway.live, mode, None if keys else hosts)
-        edge = HttpEdge(
-            gateway.turns,
-            gateway.sessions,
-            gateway.readiness,
-            f"unix:{folder}/http",
-            lambda *_: None,
-            page=page,
-            access=gateway.access,
-        )
-        edge.start()
-        transport = httpx2.AsyncHTTPTransport(uds=f"{folder}/http")
-        try:
-            async with httpx2.AsyncClient(
-                transport=transport, base_url="http://localhost", timeout=GUARD_S
-            ) as client:
-                yield edge, client
-        finally:
-            await edge.close()
+    hosts = None if keys else hosts
+    async with guarded(folder, **limits) as gateway, served(gateway, folder, hosts, mode) as both:
+        yield both
+
+
+@contextlib.asynccontextmanager
+async def served(
+    gateway: Gateway, folder: pathlib.Path, hosts: Any, mode: Any = "local"
+) -> AsyncIterator[tuple[HttpEdge, httpx2.AsyncClient]]:
+    edge = HttpEdge(
+        gateway.turns,
+        gateway.sessions,
+        gateway.readiness,
+        f"unix:{folder}/http",
+        lambda *_: None,
+        page=LivePage(gateway.live, mode, hosts),
+        access=gateway.access,
+    )
+    edge.start()
+    transport = httpx2.AsyncHTTPTransport(uds=f"{folder}/http")
+    try:
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://localhost", timeout=GUARD_S
+        ) as client:
+            yield edge, client
+    finally:
+        await edge.close()
 
 
 BODY = {"input": "Hello.", "response_format": "pcm"}
@@ -320,3 +382,19 @@ async def test_a_page_of_another_site_makes_nobody_speak(socket_folder: pathlib.
                 headers={"content-type": "text/plain", **headers},
             )
             assert answer.status_code == code, headers
+
+
+async def test_the_live_page_tells_no_more_to_a_key_that_is_revoked(socket_folder: pathlib.Path) -> None:
+    headers = {"authorization": f"Bearer {KEYS['operator']}"}
+    async with (
+        guarded(socket_folder) as gateway,
+        served(gateway, socket_folder, None) as (_, client),
+    ):
+        async with client.stream("GET", "/live/api/events", headers=headers) as stream:
+            assert stream.status_code == 200
+            parts = stream.aiter_text()
+            assert "retry" in await anext(parts)
+            await change(gateway, socket_folder, operator={"disabled": True})
+            gateway.live.feed.publish("turn", lambda: {"secret": "of a tenant"})
+            assert not [part async for part in parts if "secret" in part]
+        assert (await client.get("/live/api/events", headers=headers)).status_code == 401

@@ -4,16 +4,27 @@ import asyncio
 import contextlib
 import pathlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from uvicorn.server import ServerState
 
 from gateway.http import HttpEdge
-from gateway.http.connections import HttpLimits
+from gateway.http.connections import Connections, GuardedConnection, HttpLimits
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
+from tests.support.certificates import Authority
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.tls import following_context
+from voicemesh.runtime.tls_files import TlsFiles
+from voicemesh.runtime.tls_reload import Certificates
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +97,9 @@ async def test_a_callers_streams_are_so_many(socket_folder: pathlib.Path) -> Non
 
 
 @contextlib.asynccontextmanager
-async def edge_at(folder: pathlib.Path, limits: HttpLimits) -> AsyncIterator[tuple[HttpEdge, int]]:
+async def edge_at(
+    folder: pathlib.Path, limits: HttpLimits, tls: Callable[[], ssl.SSLContext] | None = None
+) -> AsyncIterator[tuple[HttpEdge, int]]:
     async with gateway_at(folder) as gateway:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -97,6 +110,7 @@ async def edge_at(folder: pathlib.Path, limits: HttpLimits) -> AsyncIterator[tup
             f"127.0.0.1:{port}",
             lambda *_: None,
             limits=limits,
+            tls=tls,
         )
         edge.start()
         try:
@@ -167,3 +181,106 @@ async def test_connections_are_so_many_in_all_and_of_one_address(socket_folder: 
             assert (await reader.readline()).startswith(b"HTTP/1.1 ")
             for _, other in (*kept, (reader, writer)):
                 other.close()
+
+
+@pytest.fixture(name="authority")
+def _authority(tmp_path: pathlib.Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def spoken_by(authority: Authority) -> Callable[[], ssl.SSLContext]:
+    pair = authority.issue("edge")
+    return following_context(
+        Certificates("edge", TlsFiles(str(pair.cert), str(pair.key))), ssl.TLSVersion.TLSv1_2
+    )
+
+
+async def test_a_handshake_takes_a_place_and_is_cut_off_as_a_request_is(
+    socket_folder: pathlib.Path, authority: Authority
+) -> None:
+    tls = spoken_by(authority)
+    async with edge_at(socket_folder, HttpLimits(connections=2), tls) as (edge, port):
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        await until(lambda: edge._connections.total == 2)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await closed(reader) == b""
+        # Ends with the edge, as those do that say nothing.
+        for _, other in (*silent, (reader, writer)):
+            other.close()
+    async with edge_at(socket_folder, HttpLimits(request_s=0.2), tls) as (edge, port):
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        pairs[1][1].write(b"\x16\x03\x01")  # a hello has begun
+        assert [await closed(reader) for reader, _ in pairs] == [b""] * 2
+        assert edge._connections.cut == {"slow requests": 2}
+        assert edge._connections.total == 0
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"no TLS at all\r\n\r\n")
+        await closed(reader)
+        await until(lambda: edge._connections.total == 0)
+        for _, other in (*pairs, (reader, writer)):
+            other.close()
+
+
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(
+    socket_folder: pathlib.Path, authority: Authority
+) -> None:
+    tls = spoken_by(authority)
+    async with edge_at(socket_folder, HttpLimits(request_s=GUARD_S), tls) as (edge, port):
+        caller = ssl.create_default_context(cafile=str(authority.path))
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        spoken = caller.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            try:
+                spoken.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65_536))
+        spoken.write(_ASK)
+        writer.write(outgoing.read())  # the last part of the handshake, and the request
+        answer = b""
+        while b"}" not in answer:
+            try:
+                answer += spoken.read(65_536)
+            except ssl.SSLWantReadError:
+                incoming.write(await reader.read(65_536))
+        assert answer.startswith(b"HTTP/1.1 ")
+        (connection,) = edge._server.server_state.connections
+        assert getattr(connection, "scheme") == "https"  # noqa: B009 - of uvicorn's protocol
+        writer.close()
+        await until(lambda: edge._connections.total == 0)
+
+
+async def test_a_reader_that_stops_to_read_over_http_is_cut_off() -> None:
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield b"audio" * 10_000
+        finally:
+            ended.set()
+
+    async def answer(_request: Request) -> Response:
+        return StreamingResponse(endless())
+
+    connections = Connections(HttpLimits(reader_s=0.2))
+    app = Starlette(routes=[Route("/", answer)])
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
+    config.load()
+
+    def made() -> GuardedConnection:
+        return GuardedConnection(config, ServerState(), {}, connections=connections)
+
+    async with (
+        asyncio.timeout(GUARD_S),
+        await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0) as server,
+    ):
+        with socket.create_connection(server.sockets[0].getsockname()) as caller:
+            caller.sendall(_ASK.replace(b"/healthz", b"/"))
+            await ended.wait()
+            assert connections.cut == {"slow readers": 1}
+            assert connections.total == 0
+        connections.tell()

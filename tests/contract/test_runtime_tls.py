@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -349,6 +350,8 @@ async def test_http_follows_the_files(authority: Authority, tmp_path: Path) -> N
     context = following_context(certificates, ssl.TLSVersion.TLSv1_3)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await writer.start_tls(context())
         while line := await reader.readline():
             writer.write(line)
         writer.close()
@@ -364,7 +367,7 @@ async def test_http_follows_the_files(authority: Authority, tmp_path: Path) -> N
 
     async with (
         asyncio.timeout(GUARD_S),
-        await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server,
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
     ):
         port = server.sockets[0].getsockname()[1]
         reader, writer, info = await peer(authority.path)
@@ -384,3 +387,43 @@ async def test_http_follows_the_files(authority: Authority, tmp_path: Path) -> N
         for each in (writer, new_writer):
             each.close()
             await each.wait_closed()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_of_http_does_not_outlive_the_belief_in_its_authority(
+    authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    edge, client = authority.issue("edge"), authority.issue("client")
+    believed = tmp_path / "believed.pem"
+    believed.write_bytes(authority.path.read_bytes())
+    certificates = Certificates("edge", TlsFiles(str(edge.cert), str(edge.key), str(believed)))
+    context = following_context(certificates, ssl.TLSVersion.TLSv1_2)
+    caller = ssl.create_default_context(cafile=str(authority.path))
+    caller.load_cert_chain(client.cert, client.key)
+    caller.maximum_version = version
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await writer.start_tls(context())
+            writer.write(await reader.readline())
+        writer.close()
+
+    def said(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=GUARD_S) as plain,
+            caller.wrap_socket(plain, server_hostname="localhost", session=session) as wrapped,
+        ):
+            wrapped.sendall(b"hello\n")
+            return wrapped.recv(100), wrapped.session
+
+    async with (
+        asyncio.timeout(GUARD_S),
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+    ):
+        port = server.sockets[0].getsockname()[1]
+        heard, session = await asyncio.to_thread(said, None)
+        assert heard == b"hello\n"
+        believed.write_bytes(Authority(tmp_path, "other").path.read_bytes())
+        assert await certificates.look()
+        with contextlib.suppress(OSError):  # an alert, or the end of the connection
+            assert (await asyncio.to_thread(said, session))[0] == b""

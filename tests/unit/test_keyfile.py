@@ -52,6 +52,8 @@ WRONG = [
     ("limits", {"turns": True}, "limits.turns: must be a whole number"),
     ("limits", {"words": 1}, "limits.words: is no limit"),
     ("expires", "soon", "must be a time"),
+    ("expires", 0, "must be text"),
+    ("expires", None, "must be text"),
     ("disabled", "no", "must be true or false"),
     ("note", 5, "must be text"),
     ("key", "vmk_shop_secret", "is no field of a key"),

@@ -11,8 +11,8 @@ from voicemesh.cli.bench_figures import Turn, errors_of, heard_of, kind_of, part
 from voicemesh.cli.bench_loads import Step
 from voicemesh.cli.bench_report import cost_lines, steps_of
 from voicemesh.cli.bench_style import style
+from voicemesh.cli.characters import printable
 from voicemesh.cli.compare_html import comparison
-from voicemesh.cli.console import printable
 from voicemesh.cli.options import DEFAULT_ADDR
 from voicemesh.cli.svg import tag
 

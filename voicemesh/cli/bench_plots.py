@@ -17,7 +17,7 @@ from voicemesh.cli.bench_figures import (
 from voicemesh.cli.bench_loads import Step, arrivals_of
 from voicemesh.cli.bench_slow import accounts
 from voicemesh.cli.bench_tool import mixed_caches
-from voicemesh.cli.console import printable
+from voicemesh.cli.characters import printable
 from voicemesh.cli.stats import percentile
 from voicemesh.cli.svg import Point, Series, tag
 

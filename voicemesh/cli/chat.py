@@ -9,7 +9,7 @@ import threading
 from typing import Final
 
 from voicemesh.cli import play
-from voicemesh.cli.console import printable
+from voicemesh.cli.characters import printable
 from voicemesh.cli.exits import DONE, FAILED, usage
 from voicemesh.cli.exits import report as fail
 from voicemesh.cli.failures import failure_of

@@ -15,7 +15,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from voicemesh.cli.console import plain_table, printable
+from voicemesh.cli.characters import printable
+from voicemesh.cli.console import plain_table
 from voicemesh.client import ChunkReport
 from voicemesh.critical_path.causes import BECAUSE, HOLDS
 from voicemesh.stages import Stage

@@ -8,6 +8,7 @@ from voicemesh.cli import bench_plots as plots
 from voicemesh.cli import svg
 from voicemesh.cli.bench_figures import Turn, heard_of
 from voicemesh.cli.bootstrap import PAIRS
+from voicemesh.cli.characters import printable
 from voicemesh.cli.compare import (
     FEWEST,
     FEWEST_OF,
@@ -20,7 +21,6 @@ from voicemesh.cli.compare import (
     verdict,
 )
 from voicemesh.cli.compare_loads import turns_of
-from voicemesh.cli.console import printable
 from voicemesh.cli.svg import Interval, tag
 
 _BY_NAME: Final[Mapping[str, Metric]] = {metric.name: metric for metric in (*METRICS, *STAGE_METRICS)}

@@ -1,11 +1,15 @@
 """Consoles: one place decides about width and encoding."""
 
 import sys
+from collections.abc import Iterable
 from typing import Final, TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+
+from voicemesh.cli.characters import printable
 
 _WIDEST: Final = 10_000
 
@@ -13,9 +17,19 @@ _WIDEST: Final = 10_000
 def console_for(stream: TextIO | None = None) -> Console:
     """Return a console on `stream` (standard output by default): 80 columns where there is no terminal."""
     stream = sys.stdout if stream is None else stream
-    console = Console(file=stream, highlight=False, soft_wrap=False)
+    console = _Guarded(file=stream, highlight=False, soft_wrap=False)
     console.width = min(console.width, 120)
     return console
+
+
+class _Guarded(Console):
+    """Writes nothing that could move a terminal but what rich itself does: names are a caller's to choose."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render, without control characters in any text."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control or text.isprintable() else Segment(printable(text), style)
 
 
 def table_of(*columns: str, left: int) -> Table:
@@ -43,8 +57,3 @@ def plain_table(*, show_footer: bool = False) -> Table:
     return Table(
         box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, show_footer=show_footer
     )
-
-
-def printable(text: str) -> str:
-    """Return `text` without control characters other than newline and tab: it may come from a model."""
-    return "".join(char for char in text if char in "\n\t" or char.isprintable())

@@ -3,6 +3,8 @@
 import sys
 from typing import Final
 
+from voicemesh.cli.characters import is_harmless
+
 DONE: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
@@ -41,8 +43,14 @@ def usage(message: str, hint: str = "") -> Failure:
 
 def report(failure: Failure) -> None:
     """Print a failure on standard error."""
-    # A message may quote an argument that is not UTF-8.
-    message = failure.message.encode(errors="backslashreplace").decode()
-    print(f"error: {failure.reason}: {message}", file=sys.stderr)
+    print(f"error: {_shown(failure.reason)}: {_shown(failure.message)}", file=sys.stderr)
     if failure.hint:
-        print(f"hint: {failure.hint}", file=sys.stderr)
+        print(f"hint: {_shown(failure.hint)}", file=sys.stderr)
+
+
+def _shown(text: str) -> str:
+    """Return `text` with escapes for what could move a terminal, and for an argument that is not UTF-8.
+
+    It may be a gateway's, and quote whoever that has spoken to.
+    """
+    return "".join(char if is_harmless(char) else repr(char)[1:-1] for char in text)

@@ -5,7 +5,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from voicemesh.cli.console import console_for, print_table, printable, table_of
+from voicemesh.cli.characters import printable
+from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.pools import refusal, said_refused

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from voicemesh.cli.console import printable
+from voicemesh.cli.characters import printable
 from voicemesh.critical_path import Analysis, Finding, Population, SlowTurn
 from voicemesh.critical_path.analysis import ENOUGH_OF_A_GROUP
 from voicemesh.critical_path.baseline import ENOUGH_TURNS

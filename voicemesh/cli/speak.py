@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from voicemesh.cli import api_key, connection, play
-from voicemesh.cli.console import console_for, printable
+from voicemesh.cli.characters import printable
+from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, UNREACHABLE, Failure, usage
 from voicemesh.cli.exits import report as fail
 from voicemesh.cli.failures import failure_of

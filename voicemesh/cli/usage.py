@@ -6,7 +6,8 @@ from typing import Final
 
 from rich.text import Text
 
-from voicemesh.cli.console import console_for, print_table, printable, table_of
+from voicemesh.cli.characters import printable
+from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE
 from voicemesh.cli.lookup import ask_mesh
 from voicemesh.client import UsageTotals

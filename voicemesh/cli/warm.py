@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from rich.progress import Progress
 
-from voicemesh.cli.console import console_for, printable
+from voicemesh.cli.characters import printable
+from voicemesh.cli.console import console_for
 from voicemesh.cli.exits import DONE, FAILED, usage
 from voicemesh.cli.failures import failure_of
 from voicemesh.cli.speak import mesh_at

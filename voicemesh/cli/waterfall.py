@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from voicemesh.cli import chunk_rows
-from voicemesh.cli.console import plain_table, printable
+from voicemesh.cli.characters import printable
+from voicemesh.cli.console import plain_table
 from voicemesh.client import TurnReport
 from voicemesh.stages import STAGES, Stage
 

@@ -9,7 +9,7 @@ Without any of them nothing here does anything, and the mesh speaks plain text.
 import ipaddress
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -20,7 +20,7 @@ from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.permissions import PLACEHOLDER, Identities
 from voicemesh.runtime.settings import ServerSettings
-from voicemesh.runtime.tls_files import Material
+from voicemesh.runtime.tls_files import Material, TlsFiles
 from voicemesh.runtime.tls_reload import Certificates
 
 GATEWAY: Final = "gateway"
@@ -148,8 +148,8 @@ class ProcessTls:
             return None
         return PeerCredentials(self.mesh, self._settings.tls_server_name.replace(PLACEHOLDER, service))
 
-    def http_context(self, least: str) -> ssl.SSLContext | None:
-        """Return what the HTTP port listens with, which follows the files; None: plain text.
+    def http_context(self, least: str) -> Callable[[], ssl.SSLContext] | None:
+        """Return what gives the context of each handshake of the HTTP port; None: plain text.
 
         `least` is the lowest version that is spoken, "1.2" or "1.3".
         """
@@ -212,25 +212,38 @@ def _configuration(held: Material, asks: bool) -> grpc.ServerCertificateConfigur
     return grpc.ssl_server_certificate_configuration([(held.key, held.cert)], held.ca if asks else None)
 
 
-def following_context(certificates: Certificates, least: ssl.TLSVersion) -> ssl.SSLContext:
-    """Return a context whose handshakes use the certificates of now."""
-    base = current = _context(certificates, least)
+def following_context(certificates: Certificates, least: ssl.TLSVersion) -> Callable[[], ssl.SSLContext]:
+    """Return what gives the context for the next handshake, with the certificates of now.
 
-    def choose(connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = current
+    Each change makes another context: no session that one of them began is resumed in another.
+    Raises SettingsError where OpenSSL, which asks for more than gRPC does, refuses them.
+    """
+    current = _context(certificates.files, certificates.current, least)
 
-    def renew() -> None:
-        nonlocal current
-        current = _context(certificates, least)
+    def renew(held: Material) -> Callable[[], None]:
+        made = _context(certificates.files, held, least)
 
-    # Called for every handshake, also of clients that send no name.
-    base.sni_callback = choose
-    certificates.subscribe(renew)
-    return base
+        def take() -> None:
+            nonlocal current
+            current = made
+
+        return take
+
+    certificates.require(renew)
+    return lambda: current
 
 
-def _context(certificates: Certificates, least: ssl.TLSVersion) -> ssl.SSLContext:
-    held = certificates.current
+def _context(files: TlsFiles, held: Material, least: ssl.TLSVersion) -> ssl.SSLContext:
+    try:
+        return _made(files, held, least)
+    except ssl.SSLError as error:
+        why = (error.reason or "").replace("_", " ").lower()
+        raise SettingsError(f"{files.cert_variable}: {files.cert}: OpenSSL refuses it: {why}") from None
+    except OSError as error:
+        raise SettingsError(f"{files.cert_variable}: {files.cert}: {error.strerror}") from None
+
+
+def _made(files: TlsFiles, held: Material, least: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = least
     if hasattr(os, "memfd_create"):
@@ -241,10 +254,13 @@ def _context(certificates: Certificates, least: ssl.TLSVersion) -> ssl.SSLContex
             file.flush()
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     else:
-        context.load_cert_chain(certificates.files.cert, certificates.files.key)
+        context.load_cert_chain(files.cert, files.key)
     if held.ca:
         context.load_verify_locations(cadata=held.ca.decode("ascii", "replace"))
         context.verify_mode = ssl.CERT_REQUIRED
+        # Who resumes a session shows no certificate again: one that has expired meanwhile would be let in.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
     return context
 
 

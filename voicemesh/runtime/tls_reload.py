@@ -75,6 +75,7 @@ class Certificates:
         self.current: Material = check(files, self._seen, now_s())
         self._reloads = metrics.counter(RELOADS)
         self._told: list[Callable[[], None]] = []
+        self._makers: list[Callable[[Material], Callable[[], None]]] = []
         self._warned_of = 0
         self._task: asyncio.Task[None] | None = None
         if files.cert:
@@ -91,6 +92,13 @@ class Certificates:
     def subscribe(self, told: Callable[[], None]) -> None:
         """Have `told` called, on the event loop, whenever other certificates are in use."""
         self._told.append(told)
+
+    def require(self, make: Callable[[Material], Callable[[], None]]) -> None:
+        """Have `make` try other certificates before they are taken; what it returns is called once they are.
+
+        It raises SettingsError for what cannot be used: nothing is taken then.
+        """
+        self._makers.append(make)
 
     def start(self) -> None:
         """Look at the files from now on."""
@@ -124,11 +132,15 @@ class Certificates:
         if contents == (self.current.cert, self.current.key, self.current.ca):
             return False  # what was refused was taken back
         try:
-            self.current = check(self.files, contents, self._now_s())
+            found = check(self.files, contents, self._now_s())
+            takers = [make(found) for make in self._makers]
         except SettingsError as error:
             self._refuse(error)
             return False
+        self.current = found
         self.version += 1
+        for take in takers:
+            take()
         self._reloads.add(1, {_SET: self._name, "voicemesh.tls.outcome": "taken"})
         _log.info("certificates reloaded", set=self._name, left_s=self._left_s(), names=self.current.names)
         for told in self._told:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from voicemesh.cli.console import printable
+from voicemesh.cli.characters import printable
 from voicemesh.cli.waterfall import Seen, bar, show
 from voicemesh.client import ChunkReport, Cost, TurnReport, Underrun
 from voicemesh.stages import STAGES, Stage

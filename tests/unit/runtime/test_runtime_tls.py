@@ -1,19 +1,23 @@
 """Certificate files, what is refused in them, and which process listens with which."""
 
 import datetime as dt
+import ssl
 import stat
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from structlog.testing import capture_logs
 
 from gateway.settings import GatewaySettings
 from tests.support.certificates import DOMAIN, HOUR, Authority, Pair
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ServerSettings, load
-from voicemesh.runtime.tls import ProcessTls, is_local
+from voicemesh.runtime.tls import ProcessTls, following_context, is_local
 from voicemesh.runtime.tls_files import TlsFiles, read
 from voicemesh.runtime.tls_reload import Certificates
 
@@ -318,3 +322,42 @@ async def test_what_expires_is_warned_of_once(authority: Authority) -> None:
     with capture_logs() as logs:
         await held.look()
     assert [each.get("hint") for each in logs] == ["those in use have expired"]
+
+
+async def test_what_openssl_refuses_is_not_taken_and_the_files_are_followed_still(
+    authority: Authority,
+) -> None:
+    pair = authority.issue("edge")
+    weak = rsa.generate_private_key(65537, 1024)
+    pem = serialization.Encoding.PEM
+    held = Certificates("edge", files(pair))
+    following_context(held, ssl.TLSVersion.TLSv1_2)
+    before = held.current
+    pair.key.write_bytes(
+        weak.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    pair.cert.write_bytes(self_signed(weak).public_bytes(pem))
+    with capture_logs() as logs:
+        assert not await held.look()
+    (refused,) = logs
+    assert refused["error"] == f"VOICEMESH_TLS_CERT: {pair.cert}: OpenSSL refuses it: ee key too small"
+    assert (held.current, held.version) == (before, 1)
+    with pytest.raises(SettingsError, match="ee key too small"):
+        following_context(Certificates("edge", files(pair)), ssl.TLSVersion.TLSv1_2)
+    authority.issue("edge")
+    assert await held.look()
+    assert held.version == 2
+
+
+def self_signed(key: rsa.RSAPrivateKey) -> x509.Certificate:
+    name, now = x509.Name([]), dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - HOUR)
+        .not_valid_after(now + HOUR)
+        .sign(key, hashes.SHA256())
+    )

@@ -20,6 +20,8 @@ from gateway.access.caller import Caller, Limits, Priority
 from gateway.access.guard import Access
 from gateway.access.jwks import Jwks, JwksError
 from gateway.access.table import Needs
+from gateway.admission.door import Door
+from gateway.admission.limit import AdaptiveLimit
 from gateway.settings import GatewaySettings
 from voicemesh import keyfile
 from voicemesh.runtime.clock import ManualClock
@@ -27,6 +29,7 @@ from voicemesh.runtime.errors import (
     InvalidFieldError,
     MeshError,
     PermissionDeniedError,
+    RateLimitedError,
     SettingsError,
     TooManyCallsError,
     UnauthenticatedError,
@@ -488,3 +491,36 @@ def test_time_of_day_is_the_machines(path: pathlib.Path, clock: ManualClock) -> 
     access = Access(GatewaySettings(gateway_keys_file=str(path)), clock)
     assert access._keys is not None
     assert access._keys._wall_s is time.time
+
+
+def test_private_keys_and_shared_secrets_are_none_that_tokens_are_checked_with() -> None:
+    public = json.loads(key_set(one=(RSA, "RS256")))["keys"][0]
+    private = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA)), "kid": "two"}
+    secret = {"kty": "oct", "kid": "three", "k": base64.urlsafe_b64encode(b"k" * 33).decode()}
+    assert set(jwks_module.parse(json.dumps({"keys": [public, secret]}).encode())) == {"one"}
+    with pytest.raises(JwksError, match="no public key"):
+        jwks_module.parse(json.dumps({"keys": [secret]}).encode())
+    with pytest.raises(JwksError, match="has a private key"):
+        jwks_module.parse(json.dumps({"keys": [public, private]}).encode())
+    with pytest.raises(JwksError):
+        jwks_module.parse(json.dumps({"keys": [{**public, "kid": ["one"]}]}).encode())
+
+
+async def test_what_a_key_may_in_all_does_not_grow_with_the_tenants_that_it_names(
+    path: pathlib.Path, key: str, clock: ManualClock, wall: Wall
+) -> None:
+    own = {"requests_per_min": 2, "turns": 1}
+    write(path, entry(key, scopes=["speak", "tenant:any"], limits=own))
+    access = Access(GatewaySettings(gateway_keys_file=str(path)), clock, wall_s=wall)
+    door = Door(clock, AdaptiveLimit(least=100, start=100, most=100, target_ms=1000), most=100)
+    shown = f"Bearer {key}"
+    callers = [await admitted(access, shown, tenants=(name,)) for name in ("a", "b", "c")]
+    place = door.admit(callers[0])
+    with pytest.raises(RateLimitedError) as raised:
+        door.admit(callers[1])
+    assert raised.value.limit == "turns"
+    place.release()
+    door.admit(callers[1]).release()
+    with pytest.raises(RateLimitedError) as raised:
+        door.admit(callers[2])
+    assert raised.value.limit == "requests"
