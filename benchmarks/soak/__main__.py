@@ -51,7 +51,8 @@ async def soak(minutes: float, callers: int, seed: int) -> dict[str, Any]:
         began_s = time.monotonic()
         faults = Faults(lab, random.Random(seed + 1), now_s)
         watch = Watch(lab, references, faults, now_s)
-        meshes = [VoiceMesh(lab.mesh.address(name)) for name in GATEWAYS]
+        addresses = [lab.mesh.address(name) for name in GATEWAYS]
+        meshes = [VoiceMesh(order) for order in (addresses, addresses[::-1])]
         until = asyncio.Event()
         load = Callers(meshes, draw, now_s, watch.take, until)
         for mesh in meshes:

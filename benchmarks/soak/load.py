@@ -89,7 +89,7 @@ class Callers:
     """Callers who ask again and again.
 
     Attributes:
-        meshes: A client of each gateway.
+        meshes: Clients, who ask another gateway first each.
         draw: Decides everything.
         now_s: Seconds since the start.
         judge: Is given every turn when it has ended.

@@ -124,11 +124,11 @@ def _unexpected_end(seen: Seen, faults: list[tuple[str, str]]) -> list[tuple[str
     error = seen.error
     if seen.sort == REFUSED:
         told = error.reason if error else "nothing"
-        gone = error is not None and not error.reached and _gateway_touched(faults)
-        return [] if told == "UNKNOWN_VOICE" or gone else [("typed errors", f"no UNKNOWN_VOICE but {told}")]
+        return [] if told == "UNKNOWN_VOICE" else [("typed errors", f"no UNKNOWN_VOICE but {told}")]
     if error is None or error.reason in _REFUSALS:
         return []
-    if _gateway_touched(faults) and error.reason in (_GATEWAY_LOST, "DRAINING"):
+    # Behind the first frame nobody can ask again for a turn whose gateway is gone.
+    if _gateway_touched(faults) and error.reason == _GATEWAY_LOST and seen.frames:
         return []
     return [("no failed turn", f"{seen.sort}: {error.code} {error}")]
 
