@@ -42,6 +42,8 @@ TROUBLE: Final = {
     gateway.instruments.UNDERRUNS,
     gateway.instruments.UNDERRUN,
     gateway.instruments.DEGRADATIONS,
+    gateway.instruments.FAILOVERS,
+    gateway.instruments.ACCESS_REFUSALS,
 }
 """Of what does not happen in a mesh that is well."""
 
