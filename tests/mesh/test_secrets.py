@@ -74,6 +74,7 @@ async def watched() -> AsyncIterator[Watched]:
                 "VOICEMESH_REDIS_URL": redis.url,
                 "VOICEMESH_CACHE_HMAC_KEYS": MARKS["hmac"],
                 "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+                "OTEL_BSP_SCHEDULE_DELAY": "200",
                 "OTEL_EXPORTER_OTLP_HEADERS": f"x-token={MARKS['otlp']}",
                 "VOICEMESH_LOG_LEVEL": "debug",
                 "VOICEMESH_TRACE_CONTENT": "true",
@@ -121,9 +122,16 @@ async def test_each_process_has_its_own_secrets_and_none_is_in_a_command_line(wa
         for child in process.children(recursive=True):
             held = " ".join(child.environ().values())
             assert not [secret for secret, text in MARKS.items() if text in held], child.cmdline()
-    everybody = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    everybody = [_command_line(process) for process in psutil.Process().children(recursive=True)]
     assert len(everybody) > len(SERVICES)
     assert not [line for line in everybody for text in MARKS.values() if text in line]
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return ""
 
 
 async def _failing(turn: Turn) -> list[str]:
@@ -131,6 +139,20 @@ async def _failing(turn: Turn) -> list[str]:
     with pytest.raises(VoiceMeshError) as failed:
         await turn.collect()
     return [str(failed.value), repr(failed.value)]
+
+
+def _text_of(path: pathlib.Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+async def _exported(spans: pathlib.Path, services: int) -> str:
+    """Return what was exported, once so many services have."""
+    async with asyncio.timeout(GUARD_S):
+        while True:
+            text = await asyncio.to_thread(_text_of, spans)
+            if sum(f'"voicemesh-{name}"' in text for name in SERVICES) == services:
+                return text
+            await asyncio.sleep(0.05)
 
 
 async def test_turns_failures_and_pages_tell_no_secret(watched: Watched) -> None:
@@ -150,7 +172,7 @@ async def test_turns_failures_and_pages_tell_no_secret(watched: Watched) -> None
     assert any("there" in text for text in watched.seen)
     assert any("voicemesh_" in text for text in watched.seen)
     assert len(watched.lines) > 20
-    exported = watched.spans.read_text()
+    exported = await _exported(watched.spans, len(SERVICES))
     for what, texts in (("told", watched.seen), ("logged", watched.lines), ("traced", [exported])):
         found = [secret for secret, text in MARKS.items() if any(text in each for each in texts)]
         assert not found, what
