@@ -1,6 +1,7 @@
 """A turn's stream to the chunker: opened ahead, told the text, and opened anew where it broke off."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Final
@@ -14,12 +15,15 @@ from gateway.links import Link, broke_off
 from gateway.options import SpeechChoice
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.common.v1 import common_pb2
+from voicemesh.runtime.errors import ServiceUnavailableError
 from voicemesh.runtime.retry_budget import LOST
 from voicemesh.runtime.status import RemoteError
 
 METHOD: Final = "voicemesh.chunker.v1.ChunkerService/Chunk"
 _PIECE_CHARS: Final = 16_384
 """So much of a text that is told again goes into a message."""
+_KNOWN: Final = "configure.known_chunks"
+"""Field of what a chunker refuses that cuts in another way than the one whose chunks they are."""
 
 
 Told = do.FeedChunker | do.FlushChunker | do.EndChunker | do.TellSlack
@@ -64,6 +68,9 @@ class Chunking:
         self._link: ChunkerLink | None = None
         self._told = False
         self._complete = False
+        self._knows_chunks = False
+        self._before = (0, 0)
+        """Chunks, and code points of text, in front of what the stream was told."""
 
     def open_ahead(self) -> None:
         """Open the stream before it is needed, unless it is there."""
@@ -79,6 +86,8 @@ class Chunking:
             return
         if self._told and self._link is None:
             return  # it broke off, and nobody opened another
+        if isinstance(action, do.TellSlack) and self._before[0]:
+            action = replace(action, chunks_counted=max(0, action.chunks_counted - self._before[0]))
         link = self._link or self._open()
         self._told = True
         link.send(tell_chunker(action))
@@ -86,7 +95,16 @@ class Chunking:
             link.half_close()
 
     def _restart(self, action: do.RestartChunker) -> None:
-        """Tell another stream all of the text; it goes on behind the chunks that came."""
+        """Tell another stream all of the text; it goes on behind the chunks that came.
+
+        One of another version may cut, or say, the text in another way: to that, what is behind them is a
+        text of its own.
+        """
+        self._before = (0, 0)
+        if action.anew and action.chunks:
+            last = action.chunks[-1]
+            self._before = len(action.chunks), last.text_offset + last.text_length
+            action = behind(action, self._before[1])
         link = self._open(action.chunks)
         self._told = True
         for request in tell_again(action):
@@ -102,8 +120,9 @@ class Chunking:
         if self._link is not None:
             self._link.cancel()
 
-    def _open(self, known: Iterable[Chunk] = ()) -> ChunkerLink:
+    def _open(self, known: Sequence[Chunk] = ()) -> ChunkerLink:
         self._link = link = self._new_link()
+        self._knows_chunks = bool(known)
         link.send(configure_chunker(self._turn_id, self._speech, self._pace(), known))
         link.listen(self._take, partial(self._ended, link))
         self._read(link)
@@ -111,7 +130,8 @@ class Chunking:
 
     async def _take(self, response: chunker_pb2.ChunkResponse) -> None:
         if response.WhichOneof("event") == "chunk":
-            self._handle(on.ChunkCut(translation.chunk_from(response.chunk)))
+            chunk = translation.chunk_from(response.chunk)
+            self._handle(on.ChunkCut(moved(chunk, *self._before) if self._before[0] else chunk))
             await self._room()
         else:
             self._complete = True
@@ -126,6 +146,9 @@ class Chunking:
             return
         if error is None or error.reason in LOST:
             self._handle(on.ChunkerLost(error or broke_off("chunker")))
+        elif self._knows_chunks and error.message.startswith(_KNOWN):
+            other = ServiceUnavailableError("this chunker cuts in another way than the one before it")
+            self._handle(on.ChunkerLost(other, anew=True))
         else:
             self._handle(on.ChunkerFailed(error))
 
@@ -145,6 +168,18 @@ def configure_chunker(
             known_chunks=[translation.chunk_to(turn_id, chunk) for chunk in known],
         )
     )
+
+
+def behind(action: do.RestartChunker, begin: int) -> do.RestartChunker:
+    """Return what is told of the text behind so many code points, where no chunk of it is known."""
+    flushes = tuple(place - begin for place in action.flushes if place > begin)
+    return do.RestartChunker(action.text[begin:], flushes, ())
+
+
+def moved(chunk: Chunk, chunks: int, chars: int) -> Chunk:
+    """Return a chunk of a text that has so many chunks and code points in front of it."""
+    runs = tuple(replace(run, source_offset=run.source_offset + chars) for run in chunk.alignment)
+    return replace(chunk, index=chunk.index + chunks, text_offset=chunk.text_offset + chars, alignment=runs)
 
 
 def tell_again(action: do.RestartChunker) -> Iterator[chunker_pb2.ChunkRequest]:

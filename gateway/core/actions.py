@@ -78,12 +78,16 @@ class EndChunker:
 
 @dataclass(frozen=True, slots=True)
 class RestartChunker:
-    """Give all of the text to another stream to the chunker, which goes on behind the chunks that came."""
+    """Give all of the text to another stream to the chunker, which goes on behind the chunks that came.
+
+    `anew`: it is given only what is behind them, and cuts that as a text of its own.
+    """
 
     text: str
     flushes: tuple[int, ...]
     """Code points of text in front of each `FlushChunker` that there was."""
     chunks: tuple[Chunk, ...]
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

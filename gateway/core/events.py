@@ -125,9 +125,13 @@ class ChunkerFailed:
 
 @dataclass(frozen=True, slots=True)
 class ChunkerLost:
-    """The stream to the chunker broke off: its process, or the way to it, is gone. Another may go on."""
+    """The stream to the chunker broke off: its process, or the way to it, is gone. Another may go on.
+
+    `anew`: one went on, and cuts in another way than the one before it.
+    """
 
     error: MeshError
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,12 @@ class Failovers:
         return sum(failover.service == service for failover in self.done)
 
     def allows(self, service: str, error: MeshError, now_ns: int) -> bool:
-        """Say whether a stream that broke off is opened anew, and note it."""
+        """Say whether a stream that broke off is opened anew, and note it.
+
+        One that is not was given up here: its error says so, and no caller asks for the turn again.
+        """
         if not self._again(service, error, self.attempts(service)):
+            error.retried_by = error.retried_by or "gateway"
             return False
         self.done.append(Failover(service, (now_ns - self._received_ns) // 1000, error.message))
         return True

@@ -315,8 +315,8 @@ class TurnEngine:
             case on.ChunksEnded():
                 self._chunks_ended = True
                 self._keep_reply(self._speech.chunks)
-            case on.ChunkerLost(error) if self.failovers.allows("chunker", error, now_ns):
-                self._act(do.RestartChunker(self._text.text, tuple(self._text.flushes), self._speech.chunks))
+            case on.ChunkerLost(error, anew) if self.failovers.allows("chunker", error, now_ns):
+                self._act(do.RestartChunker(*self._text.told(), self._speech.chunks, anew))
                 self._news_of_audio = True  # the next stream was told nothing of the player
                 if self._text_ended:
                     self._act(do.EndChunker())

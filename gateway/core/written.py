@@ -49,6 +49,10 @@ class Written:
         """Note that all that is held has to leave."""
         self.flushes.append(self._length)
 
+    def told(self) -> tuple[str, tuple[int, ...]]:
+        """Return all of the text, and where it was flushed."""
+        return self.text, tuple(self.flushes)
+
     def marks(self, chunk: Chunk, cut_ns: int) -> ChunkMarks:
         """Return when the text of the next chunk came; chunks come in order."""
         marks = ChunkMarks(cut_ns=cut_ns, held_us=chunk.held_us)

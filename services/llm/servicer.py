@@ -10,6 +10,7 @@ from services.llm.tracing import CallSpan, ChatSpans
 from services.llm.translation import incoming_of, ready_of, response_of
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
 from voicemesh.runtime.errors import MeshError
+from voicemesh.runtime.retry_budget import attempt_of
 from voicemesh.runtime.sessions import SessionRegistry
 from voicemesh.runtime.telemetry import Telemetry
 
@@ -46,7 +47,8 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
         self._standing_by.add(call)
         try:
             # Begun first, so that reading overlaps with writing: what it leads to still comes behind `ready`.
-            session.spawn(self._read(request_iterator, call, span), "requests")
+            attempt = attempt_of(context.invocation_metadata())
+            session.spawn(self._read(request_iterator, call, span, attempt), "requests")
             yield ready_of(self._core.ready)
             async for event in call.events:
                 yield response_of(call.turn_id, event)
@@ -63,7 +65,7 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
             call.when_over(lambda: span.end(error))
 
     async def _read(
-        self, requests: AsyncIterator[llm_pb2.GenerateRequest], call: Call, span: CallSpan
+        self, requests: AsyncIterator[llm_pb2.GenerateRequest], call: Call, span: CallSpan, attempt: int
     ) -> None:
         try:
             async for message in requests:
@@ -71,7 +73,7 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
                 span.begin(message.start.traceparent)
                 if message.HasField("start"):
                     span.turn(message.start.turn_id)
-                call.take(incoming_of(message))
+                call.take(incoming_of(message, attempt))
                 if call.failed:
                     return  # what a call that is refused says further is never read
         except MeshError as error:

@@ -42,17 +42,17 @@ _NOTICES: Final = {
 }
 
 
-def incoming_of(message: llm_pb2.GenerateRequest) -> Incoming:
-    """Return what a message of the caller says."""
+def incoming_of(message: llm_pb2.GenerateRequest, attempt: int = 0) -> Incoming:
+    """Return what a message of the caller says; `attempt`: how often it made the call before."""
     kind = message.WhichOneof("event")
     if kind == "start":
-        return _request_of(message.start)
+        return _request_of(message.start, attempt)
     if kind == "patience":
         return Patience(message.patience.join_ms)
     return Cancel() if kind == "cancel" else Unknown()
 
 
-def _request_of(start: llm_pb2.GenerateStart) -> GenerationRequest:
+def _request_of(start: llm_pb2.GenerateStart, attempt: int) -> GenerationRequest:
     given = start.parameters
     return GenerationRequest(
         turn_id=start.turn_id,
@@ -71,6 +71,7 @@ def _request_of(start: llm_pb2.GenerateStart) -> GenerationRequest:
         session_id=start.session_id,
         tenant=start.tenant,
         said=start.said,
+        attempt=attempt,
     )
 
 

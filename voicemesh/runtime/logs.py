@@ -5,13 +5,15 @@ of a task of it that failed, need not know whose turn it was.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TextIO, cast
 
@@ -25,23 +27,44 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 _ABOUT: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
 """What lines are about; one object for all tasks of a call, so that it can be told late."""
 _MOST_DEEP: Final = 8
+_NOBODY_READS: Final = (errno.EPIPE, errno.EBADF)
+"""What is wrong with a standard error that nobody will ever read. A disk has room again some time."""
+_FULL_S: Final = 1.0
+"""How long a standard error is left alone that took nothing."""
 
 
-class _StandardError:
+class StandardError:
     """Standard error, as long as someone reads it.
 
     When the reader has gone, as a supervisor that was killed, logging must not fail: the process is
-    about to drain, and every line of that would end it half-way.
+    about to drain, and every line of that would end it half-way. Where the disk is full it is tried again.
     """
 
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self.nowhere: TextIO | None = None
+        """What stands for standard error while that takes nothing; None while it was never needed."""
+        self._full: TextIO | None = None
+        """What could not be written to, while that may pass."""
+        self._again_s = 0.0
+
     def write(self, text: str) -> None:
-        """Write `text` and flush it, or drop it, and all that follows."""
+        """Write `text` and flush it; or drop it, and what follows: for a second, or for good."""
+        if self._full is not None:
+            if self._now_s() < self._again_s:
+                return
+            sys.stderr, self._full = self._full, None
         try:
             sys.stderr.write(text)
             sys.stderr.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in _NOBODY_READS:
+                self._full = sys.stderr
+                self._again_s = self._now_s() + _FULL_S
             # Replaced, not kept: Python flushes it at the exit, and a failure of that is status 120.
-            sys.stderr = pathlib.Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+            if self.nowhere is None:
+                self.nowhere = pathlib.Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+            sys.stderr = self.nowhere
 
     def flush(self) -> None:
         """Do nothing: `write` has."""
@@ -76,7 +99,7 @@ def configure(service: str, *, level: str, fmt: str, trace_url: str = "") -> Non
             structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback),
         ]
     )
-    stream = cast("TextIO", _StandardError())
+    stream = cast("TextIO", StandardError())
     structlog.configure(
         processors=described + rendered,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

@@ -6,7 +6,8 @@ meet it. `docs/reliability.md` has the table of who retries what. Three rules ke
 - A layer asks again only for what it lost itself: a process that is gone, or that is going (`LOST`), or one
   that said when to come back. A failure that another layer gave up on is passed on as it came.
 - What was asked for again and still failed says so (`MeshError.retried_by`), and nobody above tries again.
-- A call that is a second one says so (`ATTEMPT_METADATA`): it pays nothing into the budgets of those it asks.
+- A call that is a second one says so (`ATTEMPT_METADATA`): it pays nothing into the budgets of the
+  LLM service, behind which are those that bill.
 """
 
 from collections.abc import Iterable

@@ -61,6 +61,13 @@ class RemoteError(MeshError):
         self.reason = reason_of(status) or self.reason
         self.retried_by = _info_of(status).metadata.get(RETRIED_BY, "")
 
+    @property
+    def marked(self) -> status_pb2.Status:
+        """The status, with the mark of who tried again where that was set since."""
+        if self.retried_by == _info_of(self.status).metadata.get(RETRIED_BY, ""):
+            return self.status
+        return given_up(self, self.retried_by).status
+
 
 def code_of(error: MeshError) -> grpc.StatusCode:
     """Return the gRPC code that stands for `error`."""
@@ -78,7 +85,7 @@ def to_status(error: BaseException, trace_id: str = "") -> status_pb2.Status:
     of a task is CANCELLED, without details.
     """
     if isinstance(error, RemoteError):
-        return error.status
+        return error.marked
     if isinstance(error, asyncio.CancelledError):
         return status_pb2.Status(code=code_pb2.CANCELLED, message="cancelled")
     if not isinstance(error, MeshError):

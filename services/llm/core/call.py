@@ -154,6 +154,7 @@ class LlmCore:
             timeout_s=timeout_s,
             observer=observer,
             said=request.said,
+            asked_before=request.attempt > 0,
         )
 
 

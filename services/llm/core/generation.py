@@ -51,6 +51,7 @@ class Generation:
         observer: Watches each attempt.
         draw: Gives numbers from 0 to 1.
         said: What another process told of the reply before its stream broke off; "" where this begins it.
+        asked_before: Whether the call was made before, in vain: it pays for no retries.
 
     """
 
@@ -68,6 +69,7 @@ class Generation:
         observer: Observer,
         draw: Callable[[], float] = random.random,
         said: str = "",
+        asked_before: bool = False,
     ) -> None:
         self._events = events
         self._candidates = candidates
@@ -85,6 +87,7 @@ class Generation:
         self._answered: Attempt | None = None
         self._said: list[str] = [said] if said else []
         self._resumed = "the stream to the LLM service broke off, and the reply goes on" if said else ""
+        self._asked_before = asked_before
         self._asking: asyncio.Task[None] | None = None
         self._limit: asyncio.Timeout | None = None
         self._stopped = False
@@ -183,7 +186,14 @@ class Generation:
 
     async def _ask_until_answered(self, deadline_s: float) -> None:
         loop = asyncio.get_running_loop()
-        route = Route(self._candidates, self._policy, loop.time, deadline_s, self._draw)
+        route = Route(
+            self._candidates,
+            self._policy,
+            loop.time,
+            deadline_s,
+            self._draw,
+            asked_before=self._asked_before,
+        )
         step, why = route.first(), ""
         while True:
             for notice in step.notices:
@@ -234,7 +244,8 @@ class Generation:
         if not self._policy.hedge_percent or self._said or not late_us:
             await attempt.open()
             return attempt
-        self._hedges.earn()
+        if not self._asked_before:
+            self._hedges.earn()
         before = self._attempts
         opened = await open_first(attempt, late_us / 1e6, lambda: self._second(route))
         won = opened is not attempt and opened.failure is None

@@ -82,6 +82,8 @@ class GenerationRequest:
     tenant: str = ""
     said: str = ""
     """What a stream that broke off told of the reply, which goes on behind it."""
+    attempt: int = 0
+    """How often its caller asked for it before, in vain."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Route:
         now_s: The time, in seconds.
         deadline_s: When the reply must be complete, on the same clock.
         draw: Gives numbers from 0 to 1.
+        asked_before: Whether the call was made before, in vain.
 
     """
 
@@ -62,8 +63,11 @@ class Route:
         now_s: Callable[[], float],
         deadline_s: float,
         draw: Callable[[], float],
+        *,
+        asked_before: bool = False,
     ) -> None:
         self._candidates = candidates
+        self._asked_before = asked_before
         self._policy = policy
         self._now_s = now_s
         self._deadline_s = deadline_s
@@ -92,7 +96,7 @@ class Route:
         reached = (each for each in usable if not each[1].listed.unreachable)
         # One that nobody reached yet is still asked where there is no other: it may be there by now.
         self._at, candidate = next(reached, usable[0])
-        candidate.listed.budget.earn()
+        self._asks(candidate)
         passed = self._candidates[: self._at]
         told = "; ".join(other.listed.why_passed for other in passed)
         return Step(candidate, notices=(self._fallback(told),) if passed else ())
@@ -111,7 +115,7 @@ class Route:
             if self._now_s() + wait_s < self._deadline_s:
                 self._at = position
                 candidate = self._candidates[position]
-                candidate.listed.budget.earn()
+                self._asks(candidate)
                 return Step(candidate, wait_s, (RetryNotice(f"{refusals[position].message}: waited for"),))
         soonest = min(refusals, key=lambda refusal: refusal.retry_after_ms or 0)
         if len(refusals) == 1:
@@ -145,7 +149,7 @@ class Route:
         if other is None:
             raise self._given_up(AttemptError(refusal, retryable=True), said=said)
         self.went_to(other)
-        other.listed.budget.earn()
+        self._asks(other)
         return Step(other, notices=(self._fallback(refusal.message),))
 
     def next_for_hedge(self) -> Candidate | None:
@@ -179,12 +183,17 @@ class Route:
         step = self._again(failure, candidate, other, said=said) if can_go_on else None
         if step is None and other is not None:
             self.went_to(other)
-            other.listed.budget.earn()
+            self._asks(other)
             step = Step(other, notices=(self._fallback(f"{candidate.listed.name}: {failure.error.message}"),))
         if step is None:
             raise self._given_up(failure, said=said) from failure
         self._again_asked = True
         return step
+
+    def _asks(self, candidate: Candidate) -> None:
+        """Note a first question to a provider; that of a call that was made before pays for no retry."""
+        if not self._asked_before:
+            candidate.listed.budget.earn()
 
     def _behind(self) -> Sequence[Candidate]:
         return self._candidates[self._at + 1 :]

@@ -9,6 +9,8 @@ from gateway.core.pace import Pace
 from gateway.core.values import Chunk
 from tests.unit.gateway.test_synthesis import Bench as SynthesisBench
 from tests.unit.gateway.test_synthesis import StillLink
+from voicemesh.chunker.v1 import chunker_pb2
+from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.runtime.status import RemoteError, to_status
 
@@ -73,3 +75,37 @@ def test_behind_its_end_nothing_is_told_to_another_that_knows_nothing() -> None:
         bench.chunking.tell(do.FeedChunker(" four."))
         bench.chunking.tell(do.EndChunker())
         assert len(bench.links) == 1
+
+
+async def test_another_version_that_cuts_in_another_way_is_told_only_what_is_behind_the_chunks() -> None:
+    bench = Bench()
+    bench.chunking.tell(do.FeedChunker("One two. Three"))
+    bench.links[0].ended(None)
+    bench.chunking.tell(do.RestartChunker("One two. Three", (3, 14), (CHUNK,)))
+    refused = InvalidFieldError("configure.known_chunks[0]", "is not the next chunk of the text")
+    bench.links[1].ended(RemoteError(to_status(refused)))
+    lost = bench.events[-1]
+    assert isinstance(lost, on.ChunkerLost)
+    assert (lost.anew, lost.error.reason) == (True, "SERVICE_UNAVAILABLE")
+    bench.chunking.tell(do.RestartChunker("One two. Three", (3, 14), (CHUNK,), anew=True))
+    bench.chunking.tell(do.TellSlack(100, 2, Pace()))
+    sent: list[Any] = list(bench.links[2].sent)
+    assert not sent[0].configure.known_chunks
+    assert [request.text.text for request in sent if request.HasField("text")] == [" Three"]
+    assert bench.told(2)[1:] == ["text", "flush", "slack"]
+    assert sent[-1].slack.chunks_counted == 1
+    run = common_pb2.TextRun(spoken_length=5, source_offset=1, source_length=5)
+    chunk = common_pb2.Chunk(index=0, text="Three", text_offset=1, text_length=5, alignment=[run])
+    await bench.links[2].take(chunker_pb2.ChunkResponse(chunk=chunk))
+    cut = bench.events[-1]
+    assert isinstance(cut, on.ChunkCut)
+    assert (cut.chunk.index, cut.chunk.text_offset, cut.chunk.alignment[0].source_offset) == (1, 9, 9)
+
+
+def test_a_refusal_of_anything_else_is_no_other_version() -> None:
+    bench = Bench()
+    bench.chunking.tell(do.FeedChunker("One two. Three"))
+    bench.links[0].ended(None)
+    bench.chunking.tell(do.RestartChunker("One two. Three", (), (CHUNK,)))
+    bench.links[1].ended(RemoteError(to_status(InvalidFieldError("text.text", "is too long"))))
+    assert isinstance(bench.events[-1], on.ChunkerFailed)

@@ -10,7 +10,8 @@ from gateway.core.invariant import violations
 from gateway.core.values import Chunk, Word
 from tests.unit.gateway.engine import Script, pcm, samples
 from tests.unit.gateway.world import World, pcm_of, words_of
-from voicemesh.runtime.errors import ServiceUnavailableError
+from voicemesh.runtime.errors import DrainingError, MeshError, ServiceUnavailableError
+from voicemesh.runtime.status import RemoteError, to_status
 
 GONE = ServiceUnavailableError("the process is gone")
 
@@ -74,6 +75,28 @@ def test_another_chunker_is_told_all_of_the_text_and_what_was_cut_of_it() -> Non
     actions = script.on(on.ChunkerLost(GONE))
     chunk = Chunk(0, "One two three.", 0, 14, "sentence", 0)
     assert actions[:2] == [do.RestartChunker("One two three. Four five.", (19,), (chunk,)), do.EndChunker()]
+
+
+def test_another_chunker_that_cuts_in_another_way_is_told_to_cut_anew() -> None:
+    script = to_text()
+    script.on(on.ChunkerLost(GONE, anew=True))
+    assert [restart.anew for restart in script.of(do.RestartChunker)] == [True]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_was_given_up_is_marked_so_that_no_caller_asks_again(*, remote: bool) -> None:
+    gone: MeshError = DrainingError("it goes", retry_after_ms=0)
+    gone = RemoteError(to_status(gone)) if remote else gone
+    script = to_text()
+    script.engine.failovers._again = lambda *_: False
+    script.on(on.TextLost(gone))
+    script.on(on.ChunksEnded())
+    script.speak(0, 200)
+    script.on(on.ChunkSpoken(0))
+    script.on(on.FirstFrameSent())
+    assert script.report.error is not None
+    told = RemoteError(to_status(script.report.error))
+    assert (told.reason, told.retried_by, told.retry_after_ms) == ("DRAINING", "gateway", 0)
 
 
 def test_a_voice_that_repeats_itself_goes_on_with_the_next_sample() -> None:

@@ -76,6 +76,23 @@ def test_retries_are_never_more_than_a_tenth(share: float) -> None:
         assert answers >= 995  # there the budget is enough
 
 
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_a_call_that_was_made_before_pays_for_no_retry(*, asked_before: bool) -> None:
+    line = Line(*[[*pieces("Hi"), END]] * 120)
+    budget = line.listed[0].budget
+
+    async def story() -> None:
+        while budget.spend():
+            pass  # nothing is saved up any more
+        for _ in range(120):  # a hundred pay the reserve back
+            replace_buffer(line)
+            line.generation = line.again(asked_before=asked_before)
+            await line.play()
+
+    run_virtual(story())
+    assert budget.spend() is not asked_before
+
+
 def test_a_broken_provider_is_left_alone_and_tried_again() -> None:
     spec = BreakerSpec(failures=3, window_s=30, open_s=5)
     second: list[list[Step]] = [[*pieces("two"), END] for _ in range(5)]

@@ -183,7 +183,13 @@ class Line:
         self.hedges = RetryBudget(self.policy.hedge_percent)
         self.generation = self.again(timeout_s, draw)
 
-    def again(self, timeout_s: float = 30.0, draw: Callable[[], float] = lambda: 1.0) -> Generation:
+    def again(
+        self,
+        timeout_s: float = 30.0,
+        draw: Callable[[], float] = lambda: 1.0,
+        *,
+        asked_before: bool = False,
+    ) -> Generation:
         """Return a further generation of the same providers."""
         return Generation(
             candidates_for("", self.listed),
@@ -196,6 +202,7 @@ class Line:
             timeout_s=timeout_s,
             observer=self.observer,
             draw=draw,
+            asked_before=asked_before,
         )
 
     async def reading(self) -> None:

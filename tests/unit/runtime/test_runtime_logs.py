@@ -1,8 +1,11 @@
 """Logs: one JSON object a line, from us and from libraries alike."""
 
 import asyncio
+import errno
+import io
 import json
 import logging
+import sys
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -159,3 +162,39 @@ def test_a_traceback_shows_no_variable(capsys: pytest.CaptureFixture[str], fmt: 
     assert "in fail" in text
     assert "ZeroDivisionError: 17" in text
     assert "sk-of-somebody-17" not in text
+
+
+class Disk(io.StringIO):
+    """A standard error that may be full, or read by nobody."""
+
+    fault: int = 0
+    tried: int = 0
+
+    def write(self, text: str) -> int:
+        self.tried += 1
+        if self.fault:
+            raise OSError(self.fault, "cannot be written")
+        return super().write(text)
+
+
+@pytest.mark.parametrize(("fault", "comes_back"), [(errno.ENOSPC, True), (errno.EPIPE, False)])
+def test_a_disk_that_has_room_again_is_written_to_again(
+    monkeypatch: pytest.MonkeyPatch, fault: int, *, comes_back: bool
+) -> None:
+    disk, now_s = Disk(), [0.0]
+    monkeypatch.setattr(sys, "stderr", disk)
+    stream = logs.StandardError(lambda: now_s[0])
+    stream.write("one\n")
+    disk.fault = fault
+    for _ in range(5):
+        stream.write("lost\n")
+    assert disk.tried == 2, "it is left alone for a while"
+    assert sys.stderr is not disk, "Python flushes it at the exit"
+    now_s[0] = 2.0
+    stream.write("still full\n")
+    disk.fault, now_s[0] = 0, 4.0
+    stream.write("two\n")
+    assert disk.getvalue() == ("one\ntwo\n" if comes_back else "one\n")
+    assert (sys.stderr is disk) is comes_back
+    assert stream.nowhere is not None
+    stream.nowhere.close()
