@@ -16,9 +16,9 @@ import sys
 import time
 from typing import Any
 
-from tests.fuzz.calls import Tally, perform
-from tests.fuzz.grammars import GRAMMARS
-from tests.fuzz.lab import Lab, Round, running_lab
+from tests.fuzz.calls import Tally
+from tests.fuzz.http import Requests
+from tests.fuzz.lab import SERVICES, Lab, Round, process_of, running_lab
 from tests.support.redis_server import redis_server
 from tests.support.warm import warm
 from voicemesh.runtime.channels import open_channel
@@ -30,7 +30,7 @@ MOST_BYTES_A_MESSAGE = 64.0
 async def main(arguments: argparse.Namespace) -> int:
     """Fuzz; return the exit status."""
     seed = arguments.seed or secrets.token_hex(4)
-    services = arguments.service or list(GRAMMARS)
+    services = arguments.service or list(SERVICES)
     print(f"seed {seed}", flush=True)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(warm.allowed())
@@ -49,11 +49,11 @@ async def once(lab: Lab, service: str, seed: str, number: int) -> int:
     """Make one call again."""
     tally, plan = Tally(), lab.plan(service, seed, number)
     print(plan)
-    for message in plan.messages:
+    for message in plan.parts if isinstance(plan, Requests) else plan.messages:
         print(f"  {message!r}"[:2_000])
-    async with open_channel(lab.mesh.address(service)) as channel:
-        await perform(channel, plan, tally, f"{service} {number}")
-    print(dict(tally.ends), *tally.faults, *lab.mesh.processes[service].lines, sep="\n")
+    async with open_channel(lab.mesh.address(process_of(service))) as channel:
+        await lab.perform(channel, plan, tally, f"{service} {number}")
+    print(dict(tally.ends), *tally.faults, *lab.mesh.processes[process_of(service)].lines, sep="\n")
     return 1 if tally.faults else 0
 
 
@@ -108,7 +108,7 @@ def faults_of(found: Round) -> list[str]:
 def parsed(words: list[str] | None = None) -> Any:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Fuzz the services of a mesh.")
-    parser.add_argument("--service", action="append", choices=list(GRAMMARS), help="may be given again; all")
+    parser.add_argument("--service", action="append", choices=list(SERVICES), help="may be given again; all")
     parser.add_argument("--messages", type=int, default=20_000, help="to each service (20000)")
     parser.add_argument("--seed", help="of the run that is to be repeated; else a new one")
     parser.add_argument("--call", type=int, help="make this call alone, and print it")

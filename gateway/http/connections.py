@@ -7,6 +7,7 @@ uvicorn waits for ever for a request that has begun, or never begins, and for a 
 """
 
 import asyncio
+import json
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any, Final, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway.http.errors import error_body
 from voicemesh.runtime.logs import get_logger
 
 _log = get_logger(__name__)
@@ -176,6 +178,35 @@ class GuardedConnection(H11Protocol):
             self._arrived()
         elif self._arrival is None:
             self._await_request()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, also where an answer to what came before has begun.
+
+        uvicorn writes a second answer behind the one that it sends, or lets the application write one behind
+        this: both end in an error of the server.
+        """
+        begun = self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+        if self.cycle is not None and not self.cycle.response_complete:
+            begun |= self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if begun:
+            # What is written is still sent; one that is not whole is known by its length.
+            self.transport.close()
+            return
+        body = json.dumps(error_body(f"this is no HTTP request: {msg}", "invalid_request")).encode()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request for as long as uvicorn does."""

@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -27,6 +28,7 @@ from starlette.routing import Route
 from gateway.access.guard import Access
 from gateway.access.web import WebGuard
 from gateway.http.connections import Connections, GuardedConnection, HttpLimits
+from gateway.http.errors import unrouted
 from gateway.http.metrics import MetricsPage
 from gateway.http.speech import Speech
 from gateway.live.api import PATH, LivePage
@@ -111,7 +113,7 @@ class HttpEdge:
         ]
         self._connections = Connections(limits)
         config = uvicorn.Config(
-            Starlette(routes=self.routes),
+            Starlette(routes=self.routes, exception_handlers={HTTPException: unrouted}),
             # A class is what its type asks for; all that is done with it is to call it.
             http=cast(
                 "type[asyncio.Protocol]",

@@ -11,12 +11,13 @@ from typing import Annotated, Final, Literal
 
 from grpc import StatusCode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway import encoding, tenancy
 from gateway.access.caller import CURRENT, Caller
 from gateway.callers import Responses
+from gateway.http.errors import error_body
 from gateway.speaking import Speaker
 from gateway.turns import Turns
 from voicemesh.common.v1 import common_pb2
@@ -130,6 +131,8 @@ class Speech:
         except MeshError as error:
             self._end(speaker)
             return _error(error)
+        except ClientDisconnect:  # before all of the body was there: nobody reads the answer
+            return Response(status_code=400)
         headers = {"x-voicemesh-turn-id": started.turn_id, "x-voicemesh-trace-id": started.trace_id}
         audio = self._audio(speaker, responses, started.format, first)
         if body.response_format == "wav":
@@ -264,13 +267,8 @@ def _error(error: MeshError) -> Response:
     kind = {400: "invalid_request_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
         code, "server_error"
     )
-    body = {
-        "message": error.message,
-        "type": kind,
-        "code": reason_of(status).lower(),
-        "param": field or None,
-    }
+    body = error_body(error.message, reason_of(status).lower(), kind, field or None)
     headers = {}
     if error.retry_after_ms is not None:
         headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
-    return JSONResponse({"error": body}, status_code=code, headers=headers)
+    return JSONResponse(body, status_code=code, headers=headers)

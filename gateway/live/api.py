@@ -39,6 +39,8 @@ _PAUSE_S: Final = 0.1
 _RETRY_MS: Final = 1_000
 _PART_BYTES: Final = 65_536
 _NO_STORE: Final = "no-store"
+_EVENTS: Final = "text/event-stream"
+_STREAM_HEADERS: Final = {"cache-control": _NO_STORE, "x-accel-buffering": "no"}
 _FILES: Final = pathlib.Path(__file__).parent / "page"
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -133,6 +135,8 @@ class LivePage:
         return _sound(recording, request.headers.get("range", ""))
 
     async def _events(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(headers=_STREAM_HEADERS, media_type=_EVENTS)  # there would be no end to it
         if self._readers >= MAX_READERS:
             return _error(503, f"{MAX_READERS} pages follow the turns already", {"retry-after": "10"})
         self._readers += 1
@@ -167,8 +171,7 @@ class _Stream(StreamingResponse):
     """Server-sent events; `left` is called once, however it ends."""
 
     def __init__(self, events: AsyncIterator[bytes], left: Callable[[], None]) -> None:
-        headers = {"cache-control": _NO_STORE, "x-accel-buffering": "no"}
-        super().__init__(events, headers=headers, media_type="text/event-stream")
+        super().__init__(events, headers=_STREAM_HEADERS, media_type=_EVENTS)
         self._left = left
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

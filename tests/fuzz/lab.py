@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 import psutil
 
+from tests.fuzz import http
 from tests.fuzz.calls import Tally, perform
 from tests.fuzz.grammars import GRAMMARS, VOICE, VOICES
 from tests.fuzz.plans import Plan
@@ -27,6 +28,9 @@ from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 _GUARD_S: Final = 60.0
 _QUIET_S: Final = 30.0
 """How long work that nobody waits for any more may take to end."""
+HTTP: Final = "http"
+"""The gateway again, by its other door."""
+SERVICES: Final = (*GRAMMARS, HTTP)
 CHANNELS: Final = 4
 NOISE_EVERY: Final = 40
 """One connection of bytes that are no HTTP/2 for so many calls."""
@@ -98,9 +102,21 @@ class Lab:
         self.mesh = mesh
         self._reference: dict[str, Any] = {}
 
-    def plan(self, service: str, seed: str, number: int) -> Plan:
+    def plan(self, service: str, seed: str, number: int) -> Plan | http.Requests:
         """Return the call of that number, the same one for a seed whatever came before it."""
-        return GRAMMARS[service].plan(random.Random(f"{seed} {service} {number}"))
+        rng = random.Random(f"{seed} {service} {number}")
+        return http.requests_of(rng) if service == HTTP else GRAMMARS[service].plan(rng)
+
+    async def perform(self, channel: Any, plan: Plan | http.Requests, tally: Tally, name: str) -> None:
+        """Make a call; what was wrong is in the tally."""
+        if isinstance(plan, http.Requests):
+            await http.perform(self._http_path, plan, tally, name)
+        else:
+            await perform(channel, plan, tally, name)
+
+    @property
+    def _http_path(self) -> str:
+        return f"{self.mesh.folder}/http.sock"
 
     async def fuzz(
         self,
@@ -121,17 +137,18 @@ class Lab:
             nonlocal next_number
             while found.tally.messages < until:
                 number, next_number = next_number, next_number + 1
-                if number % NOISE_EVERY == 0:
+                if number % NOISE_EVERY == 0 and service != HTTP:
                     found.noises += 1
                     await self._noise(service, f"{seed} {service} {number}")
-                await perform(channel, self.plan(service, seed, number), found.tally, f"{service} {number}")
+                plan = self.plan(service, seed, number)
+                await self.perform(channel, plan, found.tally, f"{service} {number}")
 
         while found.tally.messages < messages:
             until = min(messages, found.tally.messages + batch)
             async with contextlib.AsyncExitStack() as stack:
                 # As many callers come and go: what is held for a connection has to go with it.
                 channels = [
-                    await stack.enter_async_context(open_channel(self.mesh.address(service)))
+                    await stack.enter_async_context(open_channel(self.mesh.address(process_of(service))))
                     for _ in range(CHANNELS)
                 ]
                 await asyncio.gather(*(work(channels[place % CHANNELS], until) for place in range(at_once)))
@@ -165,21 +182,22 @@ class Lab:
 
     async def check(self, service: str, found: Round) -> None:
         """Look whether a service lives, does its work, and gave back what it took."""
-        process = self.mesh.processes[service]
+        name = process_of(service)
+        process = self.mesh.processes[name]
         if process.process.returncode is not None:
             found.faults.append(f"{service} ended with {process.process.returncode}: {process.lines[-5:]}")
             raise AssertionError("\n".join(found.all_faults))
         try:
             async with asyncio.timeout(_GUARD_S):
-                await self.mesh.wait_serving(service)
+                await self.mesh.wait_serving(name)
                 answer = await self._canary(service)
         except (TimeoutError, AssertionError, VoiceMeshError, grpc.aio.AioRpcError) as error:
             found.faults.append(f"{service} does not do its work any more: {error!r}")
         else:
             if answer != self._reference.setdefault(service, answer):
                 found.faults.append(f"{service} answers otherwise than at first: {str(answer)[:200]}")
-        for name in self.mesh.processes:
-            found.faults += complaints_of(self.mesh.processes[name])
+        for each in self.mesh.processes.values():
+            found.faults += complaints_of(each)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_QUIET_S):
                 while await self._at_work(service):  # noqa: ASYNC110 - another process sets no event here
@@ -189,11 +207,12 @@ class Lab:
         found.used.append(_used(process, found.tally.messages))
 
     async def _canary(self, service: str) -> Any:
-        return await _CANARIES[service](self.mesh.address(service))
+        address = f"unix:{self._http_path}" if service == HTTP else self.mesh.address(service)
+        return await _CANARIES[service](address)
 
     async def _at_work(self, service: str) -> str:
         """Return what a service says that it holds; "" where that is nothing."""
-        async with open_channel(self.mesh.address(service)) as channel:
+        async with open_channel(self.mesh.address(process_of(service))) as channel:
             if service == "tts":
                 stats = await tts_pb2_grpc.TtsServiceStub(channel).GetPoolStats(tts_pb2.GetPoolStatsRequest())
                 held = [(pool.active_leases, pool.queued_chunks) for pool in stats.pools]
@@ -202,6 +221,11 @@ class Lab:
                 counts = await cache_pb2_grpc.CacheServiceStub(channel).GetStats(cache_pb2.GetStatsRequest())
                 return f"{counts.active_leases} leases" if counts.active_leases else ""
         return ""
+
+
+def process_of(service: str) -> str:
+    """Return the process that answers for a service."""
+    return "gateway" if service == HTTP else service
 
 
 def _used(process: MeshProcess, messages: int) -> Used:
@@ -283,12 +307,20 @@ async def _gateway(address: str) -> Any:
         return asked.report.text, asked.report.outcome, said.audio, said.report.outcome
 
 
+async def _http(address: str) -> Any:
+    path, body = address.removeprefix("unix:"), b'{"input": "Say this.", "response_format": "pcm"}'
+    request = b"POST /v1/audio/speech HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    head, _, audio = (await http.answer_of(path, (request,))).partition(b"\r\n\r\n")
+    return head.partition(b"\r\n")[0], audio
+
+
 _CANARIES: Final[dict[str, Callable[[str], Awaitable[Any]]]] = {
     "chunker": _chunker,
     "llm": _llm,
     "tts": _tts,
     "cache": _cache,
     "gateway": _gateway,
+    HTTP: _http,
 }
 
 
