@@ -13,8 +13,8 @@ an engine replica crashes, leaks, stalls, or gives no audio
 no engine can speak
     mesh/test_engines_that_fail, contract/test_tts_fallback
 a process is killed or stopped
-    test_replicas: each service and the gateway, two of each, under turns. contract/test_client_failover: the
-    client's side. mesh/test_command_line and unit/cli/test_supervisor: what `voicemesh up` does about it
+    test_replicas: each service and the gateway, two of each, under turns; it restarts one of each as well.
+    contract/test_client_failover: the client's side. mesh/test_command_line and unit/cli/test_supervisor: what `voicemesh up` does about it
 a log cannot be written
     test_dependencies: standard error of the gateway and of the LLM service is a full disk all the time
 a slow network

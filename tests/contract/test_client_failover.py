@@ -116,7 +116,18 @@ async def test_behind_the_first_frame_the_caller_is_told_what_was_heard(pair):
         assert error.report is not None
         assert error.report.audio_ms == 20
         assert pair.second.received == []
+        assert mesh.asked_now == pair.addresses[1], "the next turn does not find out anew that it is gone"
         assert (await mesh.ask("Hi").collect()).text == "Heard: Hi."
+
+
+async def test_a_text_that_was_heard_is_not_spoken_again_and_the_next_goes_to_the_other_one(pair):
+    async with VoiceMesh(pair.addresses) as mesh:
+        with pytest.raises(VoiceMeshError, match="of which"):
+            async for event in mesh.say("hang"):
+                if isinstance(event, Frame):
+                    await pair.kill_first()
+        assert pair.second.speeches == []
+        assert mesh.asked_now == pair.addresses[1]
 
 
 async def test_nobody_asks_again_where_that_is_switched_off(pair):

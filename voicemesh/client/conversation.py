@@ -396,6 +396,8 @@ class Conversation:
             while True:
                 error, self._failed = await self._read_call()
                 if not await self._ask_again(error):
+                    if self._failed and is_lost(error):
+                        self._gateways.lost(self._gateway)
                     return
         finally:
             self._error = error

@@ -8,7 +8,7 @@ import grpc
 
 from voicemesh.client.conversation import Metadata, end_call
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, lost
-from voicemesh.client.gateways import Gateways
+from voicemesh.client.gateways import Gateways, is_lost
 from voicemesh.client.observer import Clock, Observer
 from voicemesh.client.turn import Turn
 from voicemesh.gateway.v1 import gateway_pb2
@@ -68,7 +68,11 @@ class Spoken:
         try:
             while True:
                 error = await self._read_call()
-                if self.turn.report is not None or not attempts.again(error, heard=self.turn.observer.heard):
+                if self.turn.report is not None:
+                    return
+                if not attempts.again(error, heard=self.turn.observer.heard):
+                    if is_lost(error):
+                        self._gateways.lost(self._gateway)
                     return
                 gateway = await self._gateways.another(self._gateway)
                 if gateway is None:
