@@ -131,6 +131,7 @@ class Turns:
         self._beginnings = Beginnings()
         self._running: set[TurnDriver] = set()
         self.draining = asyncio.Event()
+        self._cut: MeshError | None = None
 
     def __len__(self) -> int:
         """Turns that run now."""
@@ -158,6 +159,8 @@ class Turns:
             OverloadedError: The mesh can take no more turns like this one.
 
         """
+        if self._cut is not None:
+            raise self._cut
         if self.draining.is_set() and not in_flight:
             raise DrainingError("this gateway is shutting down; ask another", retry_after_ms=0)
         who.check()  # a stream may be older than what became of its key
@@ -285,7 +288,8 @@ class Turns:
             self._recorder.meter.barged_in()
 
     def cut(self, error: MeshError) -> None:
-        """End every turn that runs, at once: the process cannot wait for it any longer."""
+        """End every turn that runs, at once, and begin none: the process cannot wait any longer."""
+        self._cut = error
         for driver in tuple(self._running):
             driver.handle(on.TextFailed(error, at_once=True))
 

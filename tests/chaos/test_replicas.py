@@ -1,6 +1,6 @@
-"""Two of each process. Some are restarted, stopped and killed while turns run: nobody hears it, but of a gateway.
+"""Two of each process, of which one is restarted, stopped or killed: nobody hears it, but of a gateway.
 
-`benchmarks/rolling.py` and `benchmarks/faults.py` do the same for as long as one likes, one process at a time.
+`benchmarks/rolling.py` and `benchmarks/faults.py` do it for as long as one likes, one process at a time.
 """
 
 import asyncio
@@ -36,10 +36,8 @@ class Outcome:
 async def listen(client: VoiceMesh, begun: asyncio.Event, *, asked: bool) -> Outcome:
     """Have one turn; `begun` is set with its first frame, or where there is none."""
     outcome = Outcome(asked)
-    if asked:
-        turn = client.ask(PROMPT, speech=SPEECH, reply_cache=False)
-    else:
-        turn = client.say(TEXT, speech=SPEECH)
+    reply = client.ask(PROMPT, speech=SPEECH, reply_cache=False) if asked else None
+    turn = reply or client.say(TEXT, speech=SPEECH)
     try:
         async for event in turn:
             if isinstance(event, Frame):

@@ -122,10 +122,14 @@ async def test_behind_the_first_frame_the_caller_is_told_what_was_heard(pair):
 
 async def test_a_text_that_was_heard_is_not_spoken_again_and_the_next_goes_to_the_other_one(pair):
     async with VoiceMesh(pair.addresses) as mesh:
-        with pytest.raises(VoiceMeshError, match="of which"):
+
+        async def listen() -> None:
             async for event in mesh.say("hang"):
                 if isinstance(event, Frame):
                     await pair.kill_first()
+
+        with pytest.raises(VoiceMeshError, match="of which"):
+            await listen()
         assert pair.second.speeches == []
         assert mesh.asked_now == pair.addresses[1]
 
