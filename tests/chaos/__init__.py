@@ -14,7 +14,7 @@ no engine can speak
     mesh/test_engines_that_fail, contract/test_tts_fallback
 a process is killed or stopped
     test_replicas: each service and the gateway, two of each, under turns; it restarts one of each as well.
-    contract/test_client_failover: the client's side. mesh/test_command_line and unit/cli/test_supervisor: what
+    contract/test_client_failover: the client's side. mesh/test_command_line, unit/cli/test_supervisor: what
     `voicemesh up` does about it
 a log cannot be written
     test_dependencies: standard error of the gateway and of the LLM service is a full disk all the time
