@@ -43,7 +43,7 @@ async def swallowing_proxy(port: int) -> AsyncIterator[tuple[int, asyncio.Event]
     So does a process that hangs: its machine acknowledges, it does not.
     """
     swallowing = asyncio.Event()
-    pumps: set[asyncio.Task[None]] = set()
+    pumps: set[asyncio.Task[Any]] = set()
     writers: list[asyncio.StreamWriter] = []
 
     async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -52,8 +52,11 @@ async def swallowing_proxy(port: int) -> AsyncIterator[tuple[int, asyncio.Event]
                 target.write(data)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if (connecting := asyncio.current_task()) is not None:
+            pumps.add(connecting)  # whoever comes back at the very end is not left behind, either
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        writers.extend((writer, far_writer))
+        writers.append(far_writer)
         for source, target in ((reader, far_writer), (far_reader, writer)):
             pumps.add(asyncio.create_task(pump(source, target)))
 
@@ -62,11 +65,12 @@ async def swallowing_proxy(port: int) -> AsyncIterator[tuple[int, asyncio.Event]
         yield server.sockets[0].getsockname()[1], swallowing
     finally:
         server.close()
-        for writer in writers:
-            writer.close()
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()  # what nobody reads is not waited for
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 async def test_calls_of_a_peer_that_hangs_end() -> None:
