@@ -279,9 +279,18 @@ class Peers:
     async def _learn_voices(self) -> None:
         request = tts_pb2.ListVoicesRequest(include_not_ready=True)
         listed = await self.tts.ListVoices(request, timeout=5)
-        self.voices = {voice.name.lower(): voice for voice in listed.voices}
+        self.voices = {voice.name.lower(): self._known_of(voice) for voice in listed.voices}
         self._told.set()
         self._default_voice = next((v.name for v in listed.voices if v.is_default), self._default_voice)
+
+    def _known_of(self, voice: common_pb2.Voice) -> common_pb2.Voice:
+        """Return a voice as it was known where the process that was asked now has yet to load it.
+
+        Another process may have it; where none has, who is asked to speak says so.
+        """
+        known = self.voices.get(voice.name.lower())
+        loads = voice.state == common_pb2.VOICE_STATE_LOADING and not voice.model_revision
+        return known if loads and known is not None and known.model_revision else voice
 
     async def _follow_voices(self) -> None:
         """Ask again and again what can speak: voices come, change and go while they serve."""

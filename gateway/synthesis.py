@@ -28,6 +28,9 @@ _REFUSALS: Final = frozenset(
 )
 """Reasons of the TTS service that speak against the request or the load, not against an engine."""
 
+_ANOTHER_MAY: Final = LOST | {"VOICE_NOT_READY"}
+"""Reasons for which another process is asked: one that came back may still load what the other one has."""
+
 TtsLink = Link[tts_pb2.SynthesizeRequest, tts_pb2.SynthesizeResponse]
 
 
@@ -160,7 +163,7 @@ class Synthesis:
         self._streams.remove(stream)  # a chunk that comes later gets a new one
         refusal = _refusal(error.status) if error is not None else None
         lost: MeshError | None = error or broke_off("tts")
-        if error is not None and error.reason not in LOST:
+        if error is not None and error.reason not in _ANOTHER_MAY:
             lost = None
         self._handle(on.SpeechFailed(refusal, tuple(sorted(stream.asked)), lost))
 

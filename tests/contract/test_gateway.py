@@ -22,6 +22,7 @@ from tests.contract.gateway_harness import GUARD_S, VOICE, Gateway, Services, ru
 from tests.contract.tts_harness import RPC_STATUS
 from voicemesh.common.v1 import common_pb2
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.errors import NoEngineError, VoiceNotReadyError
 from voicemesh.runtime.status import reason_of
 
 PROMPT = pb.Prompt(parts=[common_pb2.ContentPart(text="What is rain?")])
@@ -279,3 +280,22 @@ async def test_a_member_that_wants_something_else_is_told_what(
         error = await join_error(gateway, pb.Configure(), guest)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert field in (error.details() or "")
+
+
+async def test_a_voice_that_one_process_still_loads_is_known_by_what_another_said(
+    socket_folder: pathlib.Path,
+) -> None:
+    services = Services()
+    services.voices = [common_pb2.Voice(name="late", model_revision="1"), common_pb2.Voice(name="other")]
+    async with running_gateway(str(socket_folder), services) as gateway:
+        await gateway.serving()
+        loading = common_pb2.VOICE_STATE_LOADING
+        services.voices = [common_pb2.Voice(name=name, state=loading) for name in ("late", "other")]
+        await gateway.peers._learn_voices()
+        assert gateway.peers.voice("late", "voice").model_revision == "1"
+        with pytest.raises(VoiceNotReadyError):
+            gateway.peers.voice("other", "voice")
+        services.voices = [common_pb2.Voice(name="late", state=common_pb2.VOICE_STATE_FAILED)]
+        await gateway.peers._learn_voices()
+        with pytest.raises(NoEngineError):
+            gateway.peers.voice("late", "voice")

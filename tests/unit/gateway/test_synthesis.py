@@ -3,11 +3,15 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.options import SpeechChoice
 from gateway.synthesis import Synthesis
 from voicemesh.common.v1 import common_pb2
+from voicemesh.runtime.errors import DrainingError, MeshError, QueueFullError, VoiceNotReadyError
+from voicemesh.runtime.status import RemoteError, to_status
 from voicemesh.tts.v1 import tts_pb2
 
 
@@ -131,3 +135,22 @@ async def test_all_streams_are_cancelled_and_closed() -> None:
     bench.synthesis.cancel()
     bench.synthesis.half_close()
     assert all(link.sent[-1].HasField("cancel_turn") and link.half_closed for link in bench.links)
+
+
+@pytest.mark.parametrize(
+    ("error", "another"),
+    [
+        (VoiceNotReadyError("it is being loaded", retry_after_ms=1000), True),
+        (DrainingError("it goes"), True),
+        (QueueFullError("it is full", retry_after_ms=1000), False),
+    ],
+)
+def test_another_process_is_asked_where_one_is_gone_or_still_loads(
+    error: MeshError, *, another: bool
+) -> None:
+    bench = Bench()
+    bench.ask(0)
+    bench.links[0].ended(RemoteError(to_status(error)))
+    (failed,) = bench.events
+    assert isinstance(failed, on.SpeechFailed)
+    assert (failed.lost is not None, failed.indexes) == (another, (0,))
