@@ -132,6 +132,7 @@ class Exchange:
         self._trips = trips
         self._ids = RequestIds()
         self._leases: dict[str, Lease] = {}
+        self._abandoned = False
         self._slots = asyncio.Semaphore(MAX_UNDER_WAY)
         self.tally = Tally()
         self.responses: Outbox[Response] = Outbox(OUTBOX_LIMIT)
@@ -160,6 +161,11 @@ class Exchange:
             self.responses.close()
         except Exception as error:  # noqa: BLE001 - the reader of the responses raises it
             self.responses.close(error)
+
+    def abandon(self) -> None:
+        """End every lease of this stream, and those that its tasks may still be given. Never waits."""
+        self._abandoned = True
+        self.end_leases()
 
     def end_leases(self) -> None:
         """Give back every lease of this stream, and stop all follows. Never waits."""
@@ -291,7 +297,12 @@ class Exchange:
     def _join(self, found: Hit | Joined | None) -> Result | None:
         if not isinstance(found, Joined):
             return found
-        self._leases[found.lease.id] = found.lease
+        if self._abandoned:
+            # A cancel can be lost while Redis is waited for: `asyncio.wait_for` of Python 3.11 drops one that
+            # comes with the result. Nobody would give this lease back.
+            self._core.release(found.lease)
+        else:
+            self._leases[found.lease.id] = found.lease
         return found.event
 
     async def _follow(self, lease: Lease, request_id: int, arrived_ns: int) -> None:

@@ -54,7 +54,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         finally:
             # Synchronous to the end: the first await here would be cancelled again.
             session.cancel()
-            exchange.end_leases()
+            exchange.abandon()
             self._end(span, exchange, failure)
 
     async def _requests(self, messages: AsyncIterator[cache_pb2.ExchangeRequest]) -> AsyncIterator[Request]:

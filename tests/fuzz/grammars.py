@@ -4,7 +4,7 @@ import random
 from typing import Final
 
 from tests.fuzz.plans import LEASE, Grammar
-from tests.fuzz.soup import soup
+from tests.fuzz.soup import deep, soup
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.gateway.v1 import gateway_pb2
@@ -22,6 +22,7 @@ _RNG: Final = random.Random("plausible texts")
 _TEXTS: Final = (
     *("Hello there.", "One, two; three: four!", "Dr. Lee said: no. 7 is it?", "word " * 30, "Ende.", "a", ""),
     *(soup(_RNG, 8) for _ in range(40)),
+    *(deep(_RNG, depth) for depth in (3, 40, 40, 400, 400, 2_000)),
 )
 _SAID: Final = tuple(text for text in _TEXTS if text.strip())
 _SPEECH: Final = {
