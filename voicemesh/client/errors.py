@@ -1,8 +1,10 @@
 """The one exception that the client raises, and how the mesh's statuses become it."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from voicemesh.call_end import is_replaced
@@ -83,18 +85,19 @@ class VoiceMeshError(Exception):
 
 
 def from_status(status: status_pb2.Status) -> VoiceMeshError:
-    """Turn a `google.rpc.Status` into the exception; details that it does not know are left out."""
+    """Turn a `google.rpc.Status` into the exception; details that it does not know or read are left out."""
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
     request = error_details_pb2.BadRequest()
     reason, field, retried_by, retry_after_ms = "", "", "", None
     for detail in status.details:
-        if detail.Unpack(info):
-            reason, retried_by = info.reason, info.metadata.get(_RETRIED_BY, "")
-        elif detail.Unpack(retry):
-            retry_after_ms = retry.retry_delay.ToMilliseconds()
-        elif detail.Unpack(request) and request.field_violations:
-            field = request.field_violations[0].field
+        with contextlib.suppress(DecodeError):
+            if detail.Unpack(info):
+                reason, retried_by = info.reason, info.metadata.get(_RETRIED_BY, "")
+            elif detail.Unpack(retry):
+                retry_after_ms = max(0, retry.retry_delay.ToMilliseconds())
+            elif detail.Unpack(request) and request.field_violations:
+                field = request.field_violations[0].field
     code = _code_name(status.code)
     return VoiceMeshError(code, reason or code, status.message, retry_after_ms, field, retried_by=retried_by)
 
@@ -107,7 +110,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:
     metadata: Any = error.trailing_metadata()
     for key, value in metadata or ():
         if key == _DETAILS_KEY:
-            return from_status(status_pb2.Status.FromString(bytes(value)))
+            # Who reads a call must not end by what a stranger wrote: nobody would tell its turns.
+            with contextlib.suppress(DecodeError):
+                return from_status(status_pb2.Status.FromString(bytes(value)))
     code = error.code()
     if code is grpc.StatusCode.UNAVAILABLE:
         return unreachable(address, _of_tls(error.details() or ""))
