@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
@@ -93,6 +93,45 @@ async def test_nobody_is_there(tmp_path: Path, unused_tcp_port: int) -> None:
     authority = Authority(tmp_path)
     assert await said(f"127.0.0.1:{unused_tcp_port}", None) == ""
     assert await said(f"127.0.0.1:{unused_tcp_port}", Tls(ca=str(authority.path))) == ""
+
+
+async def test_calls_without_connect_say_why_too(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+
+    async def spoken(mesh: VoiceMesh) -> None:
+        await mesh.say("Hello.").collect()
+
+    async def asked(mesh: VoiceMesh) -> None:
+        await mesh.ask("Hello?").collect()
+
+    async def batched(mesh: VoiceMesh) -> None:
+        await anext(mesh.speak_batch(["Hello."]))
+
+    async def warmed(mesh: VoiceMesh) -> None:
+        await anext(mesh.warm(["Hello."]))
+
+    async def listed(mesh: VoiceMesh) -> None:
+        await anext(aiter(mesh.turns()))
+
+    async def unary(mesh: VoiceMesh) -> None:
+        await mesh.voices()
+
+    async def why(address: str, tls: Tls | None, call: Callable[[VoiceMesh], Awaitable[None]]) -> str:
+        async with VoiceMesh(address, tls=tls) as mesh:
+            with pytest.raises(VoiceMeshError) as failed:
+                await call(mesh)
+        assert not failed.value.reached
+        return failed.value.message.removeprefix(f"cannot reach the mesh at {address}").removeprefix(": ")
+
+    async with listening(shown(authority)) as address:
+        for call in (spoken, asked, batched, warmed, listed, unary):
+            assert await why(address, None, call) == "it speaks TLS, and the caller does not"
+            unknown = await why(address, Tls(ca=str(other.path)), call)
+            assert unknown.startswith("its certificate is not believed")
+    async with listening(None) as address:
+        for call in (spoken, asked, batched, warmed, listed, unary):
+            plain = await why(address, Tls(ca=str(authority.path)), call)
+            assert plain == "it speaks plain text, and the caller TLS"
 
 
 async def test_tls_or_credentials() -> None:

@@ -398,6 +398,8 @@ class Conversation:
                 if not await self._ask_again(error):
                     if self._failed and is_lost(error):
                         self._gateways.lost(self._gateway)
+                    heard = self._present is not None and self._present.observer.heard
+                    error = await self._gateway.explained(error, heard=heard)
                     return
         finally:
             self._error = error

@@ -133,6 +133,11 @@ def unreachable(address: str, why: str = "") -> VoiceMeshError:
     return VoiceMeshError("UNAVAILABLE", UNREACHABLE, message, after_ms, reached=False, tls=bool(why))
 
 
+def is_unexplained(error: VoiceMeshError, address: str) -> bool:
+    """Return whether `error` says no more than that there is no connection to the mesh at `address`."""
+    return not error.reached and error.message == unreachable(address).message
+
+
 def _of_tls(details: str) -> str:
     """Return what gRPC's text means where a handshake has failed, "" where none has."""
     return next((meaning for part, meaning in _HANDSHAKES.items() if part in details), "")

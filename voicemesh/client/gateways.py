@@ -15,8 +15,10 @@ from typing import Final
 
 import grpc
 
-from voicemesh.client.errors import DRAINING, VoiceMeshError
+from voicemesh.client.diagnosis import why_not_reached
+from voicemesh.client.errors import DRAINING, VoiceMeshError, is_unexplained, unreachable
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceStub
+from voicemesh.tls import Tls
 
 _LISTS: Final = ("ipv4:", "ipv6:", "unix:")
 """Schemes of gRPC that take several addresses, parted by commas."""
@@ -79,10 +81,20 @@ def is_lost(error: VoiceMeshError) -> bool:
 
 @dataclass(frozen=True)
 class Gateway:
-    """One gateway, or one name for several."""
+    """One gateway, or one name for several.
+
+    Attributes:
+        address: Where it is.
+        channel: The connection to it.
+        tls: How TLS is spoken on it; None for plain text.
+        foreign: True where that is not known: the credentials are the caller's own.
+
+    """
 
     address: str
     channel: grpc.aio.Channel
+    tls: Tls | None = None
+    foreign: bool = False
 
     @property
     def stub(self) -> GatewayServiceStub:
@@ -98,6 +110,21 @@ class Gateway:
                         return True
                     await self.channel.wait_for_state_change(state)
         return False
+
+    async def why_not(self) -> str:
+        """Return what is wrong about TLS between here and there; "" where that is not the reason."""
+        return "" if self.foreign else await why_not_reached(self.address, self.tls)
+
+    async def explained(self, error: VoiceMeshError, *, heard: bool = False) -> VoiceMeshError:
+        """Return `error` as its caller gets it: with what is wrong about TLS where nothing else is said.
+
+        Takes up to a few seconds where nobody answers: for what is not asked again elsewhere. A gateway that was
+        `heard` in the same call is not asked: TLS was not the reason.
+        """
+        if heard or not is_unexplained(error, self.address):
+            return error
+        why = await self.why_not()
+        return unreachable(self.address, why) if why else error
 
 
 class Gateways:

@@ -8,6 +8,7 @@ import grpc
 
 from voicemesh.client.conversation import end_call
 from voicemesh.client.errors import from_rpc_error
+from voicemesh.client.gateways import Gateway
 from voicemesh.client.names import OUTCOMES
 from voicemesh.client.report import TurnReport, report_from_proto
 from voicemesh.gateway.v1 import gateway_pb2
@@ -48,13 +49,13 @@ class TurnList:
 
     """
 
-    def __init__(self, begin: Callable[[], Any], address: str) -> None:
+    def __init__(self, begin: Callable[[], Any], gateway: Gateway) -> None:
         self.matched = 0
         self.remembered = 0
         self.oldest_began_unix_us = 0
         self.forgotten = False
         self._begin = begin
-        self._address = address
+        self._gateway = gateway
 
     async def __aiter__(self) -> AsyncIterator[ListedTurn]:
         """Ask, and give the turns as they come."""
@@ -71,7 +72,7 @@ class TurnList:
                 for turn in page.turns:
                     yield ListedTurn(tenant=turn.tenant, report=report_from_proto(turn.report))
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self._address) from None
+            raise await self._gateway.explained(from_rpc_error(error, self._gateway.address)) from None
         finally:
             await end_call(call)
 

@@ -11,7 +11,6 @@ import grpc
 
 from voicemesh.client.api_key import metadata_of
 from voicemesh.client.conversation import Conversation, Metadata, end_call, new_turn_id
-from voicemesh.client.diagnosis import why_not_reached
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, unreachable
 from voicemesh.client.events import (
     AudioFormat,
@@ -156,7 +155,10 @@ class VoiceMesh:
 
     async def __aenter__(self) -> Self:
         """Begin to connect, without waiting for it; see `connect`."""
-        gateways = [Gateway(address, self._open_channel(address)) for address in self._addresses]
+        foreign = self._credentials is not None and self._tls is None
+        gateways = [
+            Gateway(address, self._open_channel(address), self._tls, foreign) for address in self._addresses
+        ]
         self._gateways = Gateways(gateways, asks_again=self._asks_again, connect_s=self._stall_s)
         gateways[0].channel.get_state(try_to_connect=True)
         return self
@@ -190,9 +192,6 @@ class VoiceMesh:
         """Address of the gateway that is asked now; of several, the first that was not lost."""
         return self._all().present.address
 
-    def _stub(self) -> GatewayServiceStub:
-        return self._all().present.stub
-
     async def connect(self, timeout_s: float = 5.0) -> None:
         """Wait until the mesh is reached. Raises `VoiceMeshError` (reached=False) where it is not.
 
@@ -203,10 +202,7 @@ class VoiceMesh:
             if await gateway.connected(timeout_s):
                 return
             gateways.lost(gateway)
-        # Credentials of the caller's own cannot be looked into.
-        known = self._tls is not None or self._credentials is None
-        first = self._addresses[0]
-        raise unreachable(self.address, await why_not_reached(first, self._tls) if known else "")
+        raise unreachable(self.address, await gateways.present.why_not())
 
     def converse(
         self,
@@ -291,7 +287,8 @@ class VoiceMesh:
         if isinstance(texts, str):
             raise TypeError("texts: must be a sequence of texts, not one text")
         request = gateway_pb2.SpeakBatchRequest(texts=texts, speech=_with_voice(speech, voice).to_proto())
-        call: Any = self._stub().SpeakBatch(request, metadata=self._metadata)
+        gateway = self._all().present
+        call: Any = gateway.stub.SpeakBatch(request, metadata=self._metadata)
         parts: dict[tuple[int, ...], _BatchParts] = {}
         try:
             async for message in call:
@@ -301,7 +298,7 @@ class VoiceMesh:
                     del parts[key]
                     yield item
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+            raise await gateway.explained(from_rpc_error(error, gateway.address)) from None
         finally:
             await end_call(call)
 
@@ -319,7 +316,8 @@ class VoiceMesh:
         if not options.cache:
             raise ValueError("speech: cache must be True: what is warmed is kept there")
         request = gateway_pb2.SpeakBatchRequest(texts=texts, speech=options.to_proto(), warm=True)
-        call: Any = self._stub().SpeakBatch(request, metadata=self._metadata)
+        gateway = self._all().present
+        call: Any = gateway.stub.SpeakBatch(request, metadata=self._metadata)
         try:
             async for message in call:
                 key = tuple(message.text_indexes)
@@ -333,7 +331,7 @@ class VoiceMesh:
                         error.report = replace(report, outcome=FAILED, error=error)
                         yield WarmItem(text_indexes=key, report=None, error=error)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+            raise await gateway.explained(from_rpc_error(error, gateway.address)) from None
         finally:
             await end_call(call)
 
@@ -405,7 +403,7 @@ class VoiceMesh:
         gateway = self._all().present
         return TurnList(
             lambda: gateway.stub.ListTurns(request, timeout=_LIST_TIMEOUT_S, metadata=self._metadata),
-            gateway.address,
+            gateway,
         )
 
     async def usage(self, *, all_tenants: bool = False) -> list[UsageTotals]:
@@ -432,7 +430,7 @@ class VoiceMesh:
             if attempts.again(failure, heard=False):
                 other = await gateways.another(gateway)
             if other is None:
-                raise failure
+                raise await gateway.explained(failure)
             gateway = other
 
 

@@ -70,12 +70,13 @@ class Spoken:
                 error = await self._read_call()
                 if self.turn.report is not None:
                     return
-                if not attempts.again(error, heard=self.turn.observer.heard):
-                    if is_lost(error):
-                        self._gateways.lost(self._gateway)
-                    return
-                gateway = await self._gateways.another(self._gateway)
+                heard, gateway = self.turn.observer.heard, None
+                if attempts.again(error, heard=heard):
+                    gateway = await self._gateways.another(self._gateway)
+                elif is_lost(error):
+                    self._gateways.lost(self._gateway)
                 if gateway is None:
+                    error = await self._gateway.explained(error, heard=heard)
                     return
                 await self.turn.anew(self._gateway.address, gateway.address)
                 self._gateway = gateway
