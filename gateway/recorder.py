@@ -24,7 +24,7 @@ from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime import trace_content
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, UnknownTurnError
-from voicemesh.runtime.logs import get_logger, with_span
+from voicemesh.runtime.logs import Logger, get_logger, with_span
 from voicemesh.runtime.metrics import Metrics
 from voicemesh.runtime.status import reason_of, to_status
 from voicemesh.runtime.telemetry import Telemetry, end_span, note_error, trace_id_of
@@ -37,7 +37,9 @@ _MOST_SHOWN: Final = 5
 _FOR_LOAD: Final = frozenset({"OVERLOADED", "RATE_LIMITED", "TOO_MANY_TURNS"})
 """Reasons of refusals that come in floods."""
 _REFUSALS_PER_MIN: Final = 600
-"""So many of these are traced, logged and remembered."""
+"""So many of these are traced and remembered."""
+_LINE_NS: Final = 1_000_000_000
+"""From one of these that is logged to the next: they are read by people."""
 
 
 class Recorder:
@@ -77,7 +79,8 @@ class Recorder:
         self._telemetry = telemetry
         self._now_ns = now_ns
         self._refusals = Bucket(_REFUSALS_PER_MIN, now_ns())
-        self._not_told = 0
+        self._lines_from_ns = now_ns()
+        self._not_logged = 0
 
     def now_us(self) -> int:
         """Return the time of day, in microseconds since 1970."""
@@ -198,17 +201,15 @@ class Recorder:
     ) -> pb.TurnReport:
         """Take a turn that could not begin, and why; return its report, which says no more than that.
 
-        Of a flood of them each is counted, and some are traced, logged and remembered: it must cost little.
+        Of a flood of them each is counted, some are traced and remembered, and one a second is logged:
+        it must cost little.
         """
         if error.reason in _FOR_LOAD:
             if self._refusals.left(self._now_ns()) < 1:
-                self._not_told += 1
+                self._not_logged += 1
                 self.meter.refused(tenant, error)
                 return self._refused(turn_id, session_id, error)
             self._refusals.take(1, self._now_ns())
-            if self._not_told:
-                _log.warning("more turns refused", turns=self._not_told)
-                self._not_told = 0
         span = self._telemetry.root_span(
             names.TURN_SPAN,
             traceparent,
@@ -223,10 +224,20 @@ class Recorder:
         if len(turn_id) <= MAX_TURN_ID_CHARS:
             self.record.end(tenant, told, REFUSED)
         log = with_span(_log, span, turn_id=turn_id[:MAX_TURN_ID_CHARS], session_id=session_id, tenant=tenant)
-        log.warning(EVENTS["refused"], **fields_of_refused(error.reason))
+        self._log_refused(log, error.reason)
         self.meter.refused(tenant, error, span)
         end_span(span, error)
         return told
+
+    def _log_refused(self, log: Logger, reason: str) -> None:
+        others = 0
+        if reason in _FOR_LOAD:
+            if self._now_ns() < self._lines_from_ns:
+                self._not_logged += 1
+                return
+            self._lines_from_ns = self._now_ns() + _LINE_NS
+            others, self._not_logged = self._not_logged, 0
+        log.warning(EVENTS["refused"], **fields_of_refused(reason), **({"others": others} if others else {}))
 
     def _refused(self, turn_id: str, session_id: str, error: MeshError, trace_id: str = "") -> pb.TurnReport:
         return pb.TurnReport(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from voicemesh.log_lines import for_people
+
 _LOUD: Final = frozenset({"warning", "error", "critical"})
 _SHOWN_ELSEWHERE: Final = frozenset({"level", "event", "timestamp", "service", "module", "exception"})
 
@@ -40,7 +42,9 @@ def parse(service: str, line: str) -> LogLine:
     if record is None:
         return LogLine(service, "", _escaped(line))
     fields = [
-        f"{_escaped(key)}={_short(value)}" for key, value in record.items() if key not in _SHOWN_ELSEWHERE
+        f"{_escaped(key)}={_short(value)}"
+        for key, value in for_people(record).items()
+        if key not in _SHOWN_ELSEWHERE
     ]
     text = "  ".join([_escaped(str(record["event"])), *fields])
     if record.get("exception"):

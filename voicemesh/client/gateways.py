@@ -118,8 +118,8 @@ class Gateway:
     async def explained(self, error: VoiceMeshError, *, heard: bool = False) -> VoiceMeshError:
         """Return `error` as its caller gets it: with what is wrong about TLS where nothing else is said.
 
-        Takes up to a few seconds where nobody answers: for what is not asked again elsewhere. A gateway that was
-        `heard` in the same call is not asked: TLS was not the reason.
+        Takes up to a few seconds where nobody answers: for what is not asked again elsewhere. A gateway that
+        was `heard` in the same call is not looked at: TLS was not the reason.
         """
         if heard or not is_unexplained(error, self.address):
             return error

@@ -20,6 +20,8 @@ from typing import Any, Final, TextIO, cast
 import structlog
 from opentelemetry.trace import Span, format_trace_id
 
+from voicemesh.log_lines import for_people
+
 Logger = Any
 """structlog's bound loggers have no useful static type: their methods are made at run time."""
 
@@ -167,10 +169,10 @@ def _text(value: Any) -> str:
 
 
 def _escape(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Write control characters as escapes: no field must move a terminal's cursor, or end its line."""
+    """Write what people need, control characters as escapes: no field must move a cursor, or end its line."""
     return {
         name: escaped(value) if isinstance(value, str) and name != "exception" else value
-        for name, value in event.items()
+        for name, value in for_people(event).items()
     }
 
 

@@ -1,10 +1,11 @@
 """Log lines of the processes, made legible."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from voicemesh.cli.logs import parse
+from voicemesh.cli.logs import as_record, parse
 
 
 def test_a_record():
@@ -48,3 +49,14 @@ def test_a_warning_is_shown():
 def test_no_line_of_a_process_moves_a_terminals_cursor(line: str, control: str) -> None:
     read = parse("llm", line.format(json.dumps(control)[1:-1] if line.startswith("{") else control))
     assert all(each.isprintable() for each in (read.level, *read.text.split("\n")))
+
+
+def test_the_line_of_a_refused_turn_is_short():
+    fields = {"outcome": "refused", "reason": "OVERLOADED", "ttfa_ms": 0, "stages_ms": {}, "cost_usd": 0.0}
+    more = {"unpriced": [], "cache_hit": False, "reply_cache": "off", "tenant": "", "others": 7}
+    line = json.dumps({"event": "turn refused", "level": "warning", **fields, **more})
+    read = parse("gateway", line)
+    assert read.text == "turn refused  outcome=refused  reason=OVERLOADED  others=7"
+    assert as_record(read, datetime.now(UTC)) == line
+    ended = parse("gateway", line.replace("turn refused", "turn ended"))
+    assert "ttfa_ms=0" in ended.text

@@ -1,6 +1,7 @@
 """What the gateway remembers of its turns: within its bounds, each tenant's own, and told as it happens."""
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from gateway.record import REFUSED, Order, TurnBegun, TurnEnded, TurnEvent, Turn
 from gateway.recorder import Recorder
 from gateway.settings import GatewaySettings
 from voicemesh.gateway.v1 import gateway_pb2 as pb
-from voicemesh.runtime.errors import InvalidFieldError, UnknownTurnError
+from voicemesh.runtime import logs
+from voicemesh.runtime.errors import InvalidFieldError, MeshError, OverloadedError, UnknownTurnError
 from voicemesh.runtime.telemetry import Telemetry
 
 NOW_US = 1_000_000_000
@@ -305,3 +307,23 @@ def test_too_short_a_beginning_and_that_of_another_tenant_are_unknown(
 ):
     with pytest.raises(UnknownTurnError):
         recorder.find(tenant, asked)
+
+
+def test_a_flood_of_refusals_is_one_line_a_second(capsys):
+    logs.configure("gateway", level="info", fmt="json")
+    now_ns = [0]
+    made = Recorder(GatewaySettings(), Telemetry("gateway"), now_ns=lambda: now_ns[0])
+
+    def refuse(error: MeshError) -> None:
+        made.refuse("acme", f"t{now_ns[0]}", "", "", error)
+
+    for second in range(3):
+        now_ns[0] = second * 1_000_000_000
+        for _ in range(500):
+            refuse(OverloadedError("full"))
+            now_ns[0] += 1_000_000
+    refuse(InvalidFieldError("text", "too long"))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = [(line["reason"], line.get("others", 0)) for line in lines]
+    assert told == [("OVERLOADED", 0), ("OVERLOADED", 499), ("OVERLOADED", 499), ("INVALID_FIELD", 0)]
+    assert {line["event"] for line in lines} == {"turn refused"}

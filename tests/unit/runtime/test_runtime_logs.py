@@ -72,6 +72,10 @@ def test_people_get_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert "listening" in line
     assert "port=1" in line
     assert "{" not in line
+    logs.get_logger("m").warning("turn refused", reason="OVERLOADED", ttfa_ms=0, unpriced=[], cost_usd=0.0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "reason=OVERLOADED" in line
+    assert not {"ttfa_ms", "unpriced", "cost_usd"} & set(line.replace("=", " ").split())
 
 
 class Nasty:
