@@ -194,7 +194,7 @@ class Callers:
 async def drop_streams(mesh: VoiceMesh, count: int) -> None:
     """Open streams to a gateway and leave them: some at once, some behind their first message."""
     for number in range(count):
-        stub: Any = mesh._stub()  # noqa: SLF001 - what no caller of the client can do
+        stub: Any = mesh._all().present.stub  # noqa: SLF001 - what no caller of the client can do
         call = stub.Converse()
         if number % 2:
             with contextlib.suppress(Exception):

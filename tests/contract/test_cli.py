@@ -390,7 +390,7 @@ async def test_bench_in_json_has_every_turn_and_a_summary(cli):
     assert set(summary) == {
         "turns", "errors", "wall_s", "turns_per_s", "ttft_ms", "ttfa_ms", "total_ms", "stages", "underruns",
         "hit_rate", "cost_usd", "cost", "by_cache", "lookups", "degraded", "errors_by_reason",
-        "underruns_by_stage",
+        "underruns_by_stage", "unattributed",
     }  # fmt: skip
     assert (summary["turns"], summary["errors"]) == (7, 2)
     assert set(summary["stages"]) == {stage.value for stage in STAGES}

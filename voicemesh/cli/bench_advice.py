@@ -67,9 +67,10 @@ def advice(steps: Sequence[Step]) -> list[str]:
 def failures(turns: Sequence[Turn]) -> list[str]:
     """Return how many turns failed of what, the most first."""
     lines = []
-    for reason, message, count in errors_of(turns):
+    for reason, limit, message, count in errors_of(turns):
         hint = hint_for(reason)
-        lines.append(f"{count} turns failed with {reason}: {message}" + (f" ({hint})" if hint else ""))
+        why = f"{reason} ({limit})" if limit else reason
+        lines.append(f"{count} turns failed with {why}: {message}" + (f" ({hint})" if hint else ""))
     return lines
 
 

@@ -92,15 +92,16 @@ def behind_the_gateway_ms(turn: Turn) -> float:
     return float(turn.get("hops", {}).get(CALLER, 0.0))
 
 
-def errors_of(turns: Sequence[Turn]) -> list[tuple[str, str, int]]:
-    """Return why turns failed: reason, the first message, how many; the most first."""
-    counted: Counter[str] = Counter()
-    first: dict[str, str] = {}
+def errors_of(turns: Sequence[Turn]) -> list[tuple[str, str, str, int]]:
+    """Return why turns failed, the most first: reason, the limit met or "", the first message, how many."""
+    counted: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], str] = {}
     for turn in turns:
         if (error := turn["error"]) is not None:
-            counted[error["reason"]] += 1
-            first.setdefault(error["reason"], error["message"])
-    return [(reason, first[reason], count) for reason, count in counted.most_common()]
+            why = error["reason"], error.get("limit", "")
+            counted[why] += 1
+            first.setdefault(why, error["message"])
+    return [(*why, first[why], count) for why, count in counted.most_common()]
 
 
 def summarise(turns: Sequence[Turn], wall_s: float) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def summarise(turns: Sequence[Turn], wall_s: float) -> dict[str, Any]:
     Times are percentiles over the turns that have them: TTFT over turns with text, TTFA and stages
     over turns with audio, total over turns that were completed. `by_cache` has them for the turns with
     audio by what it came from: a mixture of cached and other turns has percentiles of neither. `degraded`
-    counts turns by what they gave up.
+    counts turns by what they gave up. `unattributed` is how far stages are from what they add up to.
     """
     heard = heard_of(turns)
     chunks = [chunk for turn in turns for chunk in turn["chunks"]]
@@ -119,7 +120,9 @@ def summarise(turns: Sequence[Turn], wall_s: float) -> dict[str, Any]:
     return {
         "turns": len(turns),
         "errors": sum(turn["outcome"] == "failed" for turn in turns),
-        "errors_by_reason": {reason: count for reason, _, count in errors_of(turns)},
+        "errors_by_reason": dict(
+            Counter(turn["error"]["reason"] for turn in turns if turn["error"] is not None).most_common()
+        ),
         "wall_s": round(wall_s, 3),
         "turns_per_s": round(len(turns) / wall_s, 3) if wall_s else 0.0,
         **_times(turns),
@@ -127,6 +130,7 @@ def summarise(turns: Sequence[Turn], wall_s: float) -> dict[str, Any]:
             stage.value: percentiles([turn["stages"].get(stage.value, 0.0) for turn in heard])
             for stage in STAGES
         },
+        UNATTRIBUTED: percentiles([abs(turn["unattributed_ms"]) for turn in heard]),
         "by_cache": {
             kind: {"turns": len(of), **_times(of)}
             for kind in KINDS

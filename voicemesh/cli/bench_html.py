@@ -191,10 +191,12 @@ def _counts(steps: Sequence[Step], turns: Sequence[Turn]) -> list[str]:
     ]
     found.append(plots.figure("Each load", plots.table(head, listed), wide=True))
     if errors := errors_of(turns):
-        failed = [(reason, message, str(count)) for reason, message, count in errors]
+        failed = [(reason, limit, message, str(count)) for reason, limit, message, count in errors]
         found.append(
             plots.figure(
-                "Turns that failed", plots.table(("reason", "message", "turns"), failed, left=2), wide=True
+                "Turns that failed",
+                plots.table(("reason", "limit", "message", "turns"), failed, left=3),
+                wide=True,
             )
         )
     summary_lines = [line for step in steps for line in _money(step, many=len(steps) > 1)]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from voicemesh.cli.bench import BenchRun
 from voicemesh.cli.bench_advice import advice
-from voicemesh.cli.bench_figures import KINDS, Turn, summarise
+from voicemesh.cli.bench_figures import KINDS, UNATTRIBUTED, Turn, summarise
 from voicemesh.cli.bench_loads import Step
 from voicemesh.cli.bench_options import BenchOptions, as_json_config
 from voicemesh.cli.compare import each_of
@@ -223,6 +223,8 @@ def _show_times(console: Console, summary: Mapping[str, Any]) -> None:
     for stage in STAGES:
         row = summary["stages"][stage.value]
         table.add_row(f"  {stage.value}", *_cells(row), style="" if row["p99"] else "dim")
+    if row := summary.get(UNATTRIBUTED):  # runs were saved without it
+        table.add_row(f"  {UNATTRIBUTED}", *_cells(row), style="" if row["p99"] else "dim")
     print_table(console, table)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _RETRIED_BY: Final = "retried_by"
+_LIMIT: Final = "limit"
 
 UNREACHABLE: Final = "SERVICE_UNAVAILABLE"
 """Reason of a failure to reach the mesh at all, as of one service that another cannot reach."""
@@ -37,6 +38,8 @@ class VoiceMeshError(Exception):
         message: Why, for people. Names the field and the limit where there is one.
         retry_after_ms: When trying again makes sense, in milliseconds; None where the mesh did not say.
         field: The request field at fault, as a path in the message, or "".
+        limit: Of a refusal, the limit that was met: of a key `requests`, `characters` or `turns`, of load the
+            cause (docs/overload.md); or "".
         retried_by: The process of the mesh that tried again and gave up: another try would be one too many.
         reached: False where the mesh could not be reached, or the connection to it was lost.
         heard_ms: Of a turn whose gateway was lost behind its first frame: how much of it a player that
@@ -57,6 +60,7 @@ class VoiceMeshError(Exception):
         reached: bool = True,
         retried_by: str = "",
         tls: bool = False,
+        limit: str = "",
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.code = code
@@ -64,6 +68,7 @@ class VoiceMeshError(Exception):
         self.message = message
         self.retry_after_ms = retry_after_ms
         self.field = field
+        self.limit = limit
         self.reached = reached
         self.retried_by = retried_by
         self.heard_ms: int | None = None
@@ -81,6 +86,7 @@ class VoiceMeshError(Exception):
             reached=self.reached,
             retried_by=self.retried_by,
             tls=self.tls,
+            limit=self.limit,
         )
 
 
@@ -89,17 +95,20 @@ def from_status(status: status_pb2.Status) -> VoiceMeshError:
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
     request = error_details_pb2.BadRequest()
-    reason, field, retried_by, retry_after_ms = "", "", "", None
+    reason, field, retried_by, limit, retry_after_ms = "", "", "", "", None
     for detail in status.details:
         with contextlib.suppress(DecodeError):
             if detail.Unpack(info):
                 reason, retried_by = info.reason, info.metadata.get(_RETRIED_BY, "")
+                limit = info.metadata.get(_LIMIT, "")
             elif detail.Unpack(retry):
                 retry_after_ms = max(0, retry.retry_delay.ToMilliseconds())
             elif detail.Unpack(request) and request.field_violations:
                 field = request.field_violations[0].field
     code = _code_name(status.code)
-    return VoiceMeshError(code, reason or code, status.message, retry_after_ms, field, retried_by=retried_by)
+    return VoiceMeshError(
+        code, reason or code, status.message, retry_after_ms, field, retried_by=retried_by, limit=limit
+    )
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, address: str) -> VoiceMeshError:

@@ -136,7 +136,7 @@ class TurnReport:
             "prompt": self.prompt,
             "text": self.text,
             "outcome": self.outcome,
-            "error": error and {"code": error.code, "reason": error.reason, "message": error.message},
+            "error": error and _error_to_json(error),
             "ttft_ms": rounded(self.ttft_ms),
             "ttfa_ms": rounded(self.ttfa_ms),
             "ttfa_audible_ms": rounded(self.ttfa_audible_ms),
@@ -288,3 +288,12 @@ def as_observed(report: TurnReport, seen: Observed) -> TurnReport:
             replace(chunk, first_frame_ms=ms(seen.first_frame_us.get(chunk.index))) for chunk in report.chunks
         ),
     )
+
+
+def _error_to_json(error: VoiceMeshError) -> dict[str, str]:
+    return {
+        "code": error.code,
+        "reason": error.reason,
+        "limit": error.limit,
+        "message": error.message,
+    }

@@ -236,3 +236,22 @@ def test_turns_that_gave_something_up_are_counted_by_what():
     said = " ".join(shown(run).split())
     assert "given up: model in 2 turns, cache in 1 turns (stand-ins' replies are not cached)" in said
     assert "given up" not in shown(run_of(turn()))
+
+
+def test_what_no_stage_accounts_for_has_a_row():
+    run = run_of(turn(100, unattributed_ms=-7.0), turn(100, unattributed_ms=7.0))
+    assert summarise(run)["unattributed"] == {"p50": 7, "p95": 7, "p99": 7}
+    (row,) = [line for line in shown(run).splitlines() if line.split()[:1] == ["unattributed"]]
+    assert row.split()[1:] == ["7.00", "7.00", "7.00"]
+
+
+def test_refusals_are_told_apart_by_the_limit_that_was_met():
+    def refused(limit: str) -> TurnReport:
+        error = VoiceMeshError("RESOURCE_EXHAUSTED", "RATE_LIMITED", f"no more {limit}", limit=limit)
+        return TurnReport(turn_id="f", error=error)
+
+    run = run_of(turn(), refused("turns"), refused("requests"), refused("requests"))
+    assert summarise(run)["errors_by_reason"] == {"RATE_LIMITED": 3}
+    said = [line for line in advice(run) if "RATE_LIMITED" in line]
+    assert said[0].startswith("2 turns failed with RATE_LIMITED (requests): no more requests")
+    assert said[1].startswith("1 turns failed with RATE_LIMITED (turns): no more turns")

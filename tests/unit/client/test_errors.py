@@ -7,6 +7,8 @@ from grpc.aio import AioRpcError, Metadata
 
 from tests.contract.fake_gateway import status
 from voicemesh.client.errors import from_rpc_error, from_status
+from voicemesh.runtime.errors import RateLimitedError
+from voicemesh.runtime.status import to_status
 
 
 def failure(code: grpc.StatusCode, *, details: str = "", trailing: Metadata | None = None) -> AioRpcError:
@@ -20,6 +22,12 @@ def test_a_status_with_details():
     assert (error.code, error.reason, error.message) == ("RESOURCE_EXHAUSTED", "TOO_MANY_TURNS", "full")
     assert (error.retry_after_ms, error.field) == (1500, "prompt")
     assert str(error) == "TOO_MANY_TURNS: full"
+
+
+def test_a_refusal_names_the_limit_that_was_met():
+    refused = to_status(RateLimitedError("no more", limit="requests"))
+    assert from_status(refused).limit == "requests"
+    assert from_status(refused).copy().limit == "requests"
 
 
 def test_a_status_without_details_has_its_code_for_a_reason():

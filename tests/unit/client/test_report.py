@@ -131,7 +131,12 @@ def test_where_the_reply_came_from(outcome, name):
 def test_a_failure_in_json():
     error = VoiceMeshError("NOT_FOUND", "UNKNOWN_VOICE", "no such voice", field="speech.voice")
     turn = replace(TurnReport(turn_id="t"), error=error).to_json()
-    assert turn["error"] == {"code": "NOT_FOUND", "reason": "UNKNOWN_VOICE", "message": "no such voice"}
+    assert turn["error"] == {
+        "code": "NOT_FOUND",
+        "reason": "UNKNOWN_VOICE",
+        "limit": "",
+        "message": "no such voice",
+    }
     assert turn["outcome"] == "failed"
 
 
