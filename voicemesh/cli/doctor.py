@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 from rich.text import Text
 
+from voicemesh.cli import mesh_tls
 from voicemesh.cli.checkout import candidates, missing_servers
 from voicemesh.cli.console import console_for
 from voicemesh.cli.doctor_coqui import coqui_checks
@@ -27,6 +28,7 @@ from voicemesh.cli.findings import MISSING, NOTE, OK, Check, is_declared
 from voicemesh.cli.health import SERVING, UNREACHABLE, HealthClient
 from voicemesh.cli.plan import MeshPlan, is_free, plan
 from voicemesh.cli.play import find_player
+from voicemesh.client.diagnosis import SPEAKS_TLS, why_not_reached
 
 _SERVER_PACKAGES: Final = (
     "grpcio-health-checking",
@@ -180,10 +182,9 @@ def _player() -> Check:
 
 async def _mesh(mesh: MeshPlan) -> list[Check]:
     names = [name for name in mesh.listen if name != "http"]
-    states = dict(
-        zip(names, await asyncio.gather(*(_health(mesh.address(name)) for name in names)), strict=True)
-    )
-    running = [name for name, state in states.items() if state != UNREACHABLE]
+    found = await asyncio.gather(*(_health(name, mesh.address(name)) for name in names))
+    states = dict(zip(names, found, strict=True))
+    running = [name for name, (state, why) in states.items() if state != UNREACHABLE or why]
     if not running:
         taken = [address for address in mesh.listen.values() if not is_free(address)]
         if taken:
@@ -193,18 +194,30 @@ async def _mesh(mesh: MeshPlan) -> list[Check]:
             Check("ports", OK, f"all {len(mesh.listen)} are free"),
             Check("mesh", NOTE, f"none runs at {mesh.address('gateway')}", "voicemesh up"),
         ]
-    return [_service(name, mesh.address(name), state) for name, state in states.items()]
+    return [_service(name, mesh.address(name), *state) for name, state in states.items()]
 
 
-def _service(name: str, address: str, state: str) -> Check:
+def _service(name: str, address: str, state: str, why: str) -> Check:
     if state == SERVING:
         return Check(name, OK, f"SERVING at {address}")
+    if why:
+        fix = "export what `voicemesh up --tls` printed: VOICEMESH_CLIENT_TLS_CA and its like; docs/tls.md"
+        return Check(name, NOTE, f"runs at {address}, and cannot be asked how it is: {why}", fix)
     return Check(name, MISSING, f"{state} at {address}", "look at its log: `voicemesh up --verbose`")
 
 
-async def _health(address: str) -> str:
-    async with HealthClient(address) as client:
-        return await client.state(REACH_TIMEOUT_S)
+async def _health(name: str, address: str) -> tuple[str, str]:
+    """Return the state of a process; where it speaks TLS and cannot be asked, what is wrong about that."""
+    if not await why_not_reached(address, None):
+        async with HealthClient(address) as client:
+            return await client.state(REACH_TIMEOUT_S), ""
+    why = SPEAKS_TLS
+    for tls in mesh_tls.ways_to_ask(name, os.environ):
+        async with HealthClient(address, tls) as client:
+            if (state := await client.state(REACH_TIMEOUT_S)) != UNREACHABLE:
+                return state, ""
+        why = await why_not_reached(address, tls) or why
+    return UNREACHABLE, why
 
 
 def _version(package: str) -> str:

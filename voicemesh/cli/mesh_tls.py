@@ -83,6 +83,16 @@ def tls_of(service: str, environment: Mapping[str, str]) -> Tls | None:
     )
 
 
+def ways_to_ask(service: str, environment: Mapping[str, str]) -> list[Tls]:
+    """Return in which ways a process that speaks TLS can be asked: as its own kind, and as a caller."""
+    own = "VOICEMESH_CLIENT_TLS"
+    said = {
+        name: environment.get(f"{own}_{name.upper()}", "") for name in ("ca", "cert", "key", "server_name")
+    }
+    caller = Tls(**said) if any(said.values()) or environment.get(own) else None
+    return [tls for tls in (_usable(tls_of(service, environment)), _usable(caller)) if tls is not None]
+
+
 def _usable(tls: Tls | None) -> Tls | None:
     """Return None for files that cannot be: the child ends with what is wrong about them."""
     try:
