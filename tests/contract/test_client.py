@@ -279,6 +279,7 @@ async def test_a_failed_turn_raises_with_its_report_and_the_conversation_goes_on
         assert error.report.to_json()["error"] == {
             "code": "UNAVAILABLE",
             "reason": "LLM_UNAVAILABLE",
+            "limit": "",
             "message": "no model answers",
         }
         assert error.report.outcome == "failed"
