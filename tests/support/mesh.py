@@ -24,7 +24,8 @@ from voicemesh.tls import Tls
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
 _START_S = 60.0
-_STOP_S = 30.0
+_STOP_S = 60.0
+"""Twice the grace of a drain: a process that uses all of it ends by itself, and says how."""
 _AT_ONCE = tuple((f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max"))
 """A process that takes long to listen is tried again soon: gRPC waits longer each time, up to minutes."""
 
