@@ -43,7 +43,7 @@ from services.tts.pauses import pause_ms
 from services.tts.text import neutralise, speakable
 from voicemesh.runtime.frames import BYTES_PER_SAMPLE
 
-_RENDERING: Final = 1
+_RENDERING: Final = 2
 _MOST_CHARS: Final = 300
 """Of one sentence: attention and memory of most models go astray beyond."""
 _SLICE_MS: Final = 100
@@ -123,13 +123,21 @@ class WholeEngine(Engine):
         for sentence in segmenter.segment(plain) if plain.strip() else ():
             for piece in pieces(sentence, _MOST_CHARS):
                 if self._says(piece):
-                    yield piece
+                    yield self._two_symbols(piece)
 
     def _says(self, text: str) -> bool:
         """Return whether the model knows a letter of `text`."""
         if self._known is None:
             return speakable(text)
         return any(number in self._known for number in self._model.tokenizer.text_to_ids(text))
+
+    def _two_symbols(self, text: str) -> str:
+        """Return `text`, and a mark or itself once more where it is one symbol: some models fail at that."""
+        if self._known is None:
+            return text
+        longer = (text, f"{text}.", f"{text} ", f"{text} {text}")
+        numbers = self._model.tokenizer.text_to_ids
+        return next((each for each in longer if len(numbers(each)) > 1), text)
 
     def _speak(
         self, sentence: str, speaker: str | None, language: str | None, request: SpeakRequest, number: int
