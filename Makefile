@@ -110,6 +110,7 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_settings_docs.py --check
 	$(BIN)/python tools/gen_metrics_docs.py --check
 	$(BIN)/python tools/gen_dashboard.py --check
+	$(BIN)/python tools/gen_prometheus_rule.py --check
 
 .PHONY: check-words
 check-words: $(VENV)/.setup
@@ -152,6 +153,10 @@ docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the cod
 .PHONY: dashboard
 dashboard: $(VENV)/.setup ## Write the Grafana dashboard from its code
 	$(BIN)/python tools/gen_dashboard.py
+
+.PHONY: rules
+rules: $(VENV)/.setup $(VENV)/.check ## Write the Prometheus operator's form of the rules
+	$(BIN)/python tools/gen_prometheus_rule.py
 
 .PHONY: constraints
 constraints: | $(BIN)/python ## Renew the constraints from what the registry has now

@@ -1,5 +1,6 @@
 """What is shipped in deploy/observability holds together: rules, dashboard, collector and their pages."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.settings import GatewaySettings
+from tests.support.otlp import ReceivedSpan
 from tests.support.programs import program
+from tests.support.tail_sampling import fnv1a, policies, wanted_by
 from voicemesh.runtime import trace_names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -177,19 +181,100 @@ def policies_in(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from policies_in(policy.get("and", {}).get("and_sub_policy", []))
 
 
-def test_the_collector_is_wired_of_parts_that_it_declares() -> None:
-    config = load(SHIPPED / "otel" / "collector.yaml")
+@pytest.mark.parametrize(
+    ("file", "processors"),
+    [
+        # Memory is limited before anything is kept, and what is dropped is in no batch.
+        ("collector.yaml", ["memory_limiter", "tail_sampling", "batch"]),
+        ("router.yaml", ["memory_limiter", "batch"]),
+    ],
+)
+def test_a_collector_is_wired_of_parts_that_it_declares(file: str, processors: list[str]) -> None:
+    config = load(SHIPPED / "otel" / file)
     assert set(config) == {"extensions", "receivers", "processors", "exporters", "service"}
     assert set(config["service"]["extensions"]) == set(config["extensions"])
     for pipeline in config["service"]["pipelines"].values():
         for kind, names in pipeline.items():
             assert set(names) == set(config[kind])
-    # Memory is limited before anything is kept, and what is dropped is in no batch.
-    assert config["service"]["pipelines"]["traces"]["processors"] == [
-        "memory_limiter",
-        "tail_sampling",
-        "batch",
-    ]
+    assert config["service"]["pipelines"]["traces"]["processors"] == processors
+
+
+def test_collectors_in_front_send_a_trace_to_one_sampler() -> None:
+    exporter = load(SHIPPED / "otel" / "router.yaml")["exporters"]["loadbalancing"]
+    assert exporter["routing_key"] == "traceID"
+    # The outer one asks again who is there; retries of one sampler's would wait for one that is gone.
+    assert exporter["retry_on_failure"]["enabled"]
+    assert exporter["sending_queue"]["enabled"]
+    assert not exporter["protocol"]["otlp"]["retry_on_failure"]["enabled"]
+    assert not exporter["protocol"]["otlp"]["sending_queue"]["enabled"]
+
+
+def test_the_collector_takes_what_is_late_from_the_gateways_setting() -> None:
+    default = GatewaySettings.model_fields["gateway_ttfa_objective_ms"].default
+    text = (SHIPPED / "otel" / "collector.yaml").read_text()
+    assert (
+        f'attributes["{trace_names.TTFA_MS}"] > ${{env:VOICEMESH_GATEWAY_TTFA_OBJECTIVE_MS:-{default}}}'
+        in text
+    )
+
+
+# ---- what the policies keep, by our reading of them: see tests/support/tail_sampling.py ----------
+
+
+def span(**attributes: Any) -> ReceivedSpan:
+    dotted = {name.replace("__", "."): value for name, value in attributes.items()}
+    return ReceivedSpan(
+        "voicemesh-gateway", "turn", DROPPED, "01", "", 0, 1, 1, dotted, failed=False, events=()
+    )
+
+
+DROPPED = "00000000000000000000000000000007"
+"""A trace that no share of the collector takes."""
+
+
+def wanted(*spans: ReceivedSpan, environment: dict[str, str] | None = None) -> list[str]:
+    return wanted_by(policies(SHIPPED / "otel" / "collector.yaml", environment), DROPPED, spans)
+
+
+def test_an_ordinary_turn_is_kept_by_its_share_alone() -> None:
+    assert not wanted(span(voicemesh__ttfa_ms=799.9, voicemesh__underruns=0, voicemesh__outcome="completed"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        ("degraded", span(voicemesh__degraded=["cache"])),
+        ("late_first_audio", span(voicemesh__ttfa_ms=800.01)),
+        ("underruns", span(voicemesh__underruns=1)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_trace_is_kept_for(policy: str, kept: ReceivedSpan) -> None:
+    assert wanted(kept) == [policy]
+    assert wanted(span(), kept) == [policy]
+
+
+def test_a_span_that_failed_keeps_its_trace() -> None:
+    assert wanted(dataclasses.replace(span(), failed=True)) == ["failed"]
+
+
+def test_an_objective_of_ones_own_is_the_samplers_too() -> None:
+    environment = {"VOICEMESH_GATEWAY_TTFA_OBJECTIVE_MS": "300"}
+    assert wanted(span(voicemesh__ttfa_ms=300.5), environment=environment) == ["late_first_audio"]
+    assert not wanted(span(voicemesh__ttfa_ms=299.5), environment=environment)
+
+
+def test_shares_are_taken_by_the_hash_of_the_id() -> None:
+    assert (fnv1a(b""), fnv1a(b"foobar")) == (0xCBF29CE484222325, 0x85944171F73967E8)
+    found = policies(SHIPPED / "otel" / "collector.yaml")
+    ids = [f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}" for number in range(1, 20_001)]
+    kept = sum("share_of_all" in wanted_by(found, trace_id, [span()]) for trace_id in ids)
+    interrupted = [span(voicemesh__outcome="interrupted")]
+    of_interrupted = sum(
+        "share_of_interrupted" in wanted_by(found, trace_id, interrupted) for trace_id in ids
+    )
+    assert kept / len(ids) == pytest.approx(0.05, abs=0.005)
+    assert of_interrupted / len(ids) == pytest.approx(0.25, abs=0.01)
 
 
 def test_policies_of_the_collector_have_the_keys_of_their_type() -> None:
