@@ -1,6 +1,7 @@
 """`python -m gateway`: the edge of the mesh."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -29,6 +30,8 @@ from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.server import Hosted, Runtime, run
 
 _HANDSHAKE_MS: Final = 10_000
+_ACQUAINTED_S: Final = 5.0
+"""How long a gateway that starts waits for its services before it takes turns without them."""
 
 
 class Gateway(Hosted):
@@ -43,6 +46,7 @@ class Gateway(Hosted):
         )
         self._access = Access(settings, runtime.clock, runtime.metrics)
         self._settings = settings
+        self._readiness = runtime.readiness
         recorder = Recorder(settings, runtime.telemetry, metrics=runtime.metrics)
         self._live: Live | None = None
         page: LivePage | None = None
@@ -109,7 +113,11 @@ class Gateway(Hosted):
         add_GatewayServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Watch the services; ready when they are, and when encoders are loaded."""
+        """Watch the services; ready when they are, and when encoders are loaded.
+
+        Turns are accepted from then on. Where services do not come they are accepted all the same, a little
+        later: a gateway says better what is wrong than nobody.
+        """
         encoding.load()
         self._peers.start()
         self._access.start()
@@ -120,6 +128,10 @@ class Gateway(Hosted):
             self._live.start()
         if self._http is not None:
             self._http.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ACQUAINTED_S):
+                while not self._readiness.serving:
+                    await self._readiness.changed()
 
     async def drain(self) -> None:
         """Refuse new turns; streams end behind the turn that runs on them."""

@@ -26,7 +26,7 @@ from tests.contract.tiny_process import (
     serving,
 )
 from voicemesh.runtime.channels import remaining_s
-from voicemesh.runtime.health import ACCEPTS
+from voicemesh.runtime.health import ACCEPTS, ALIVE
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ async def test_health_is_told_for_the_process_and_for_the_service_by_name(channe
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Check(health_pb2.HealthCheckRequest(service="no.such.Service"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert set((await stub.List(health_pb2.HealthListRequest())).statuses) == {"", NAME, ACCEPTS}
+    assert set((await stub.List(health_pb2.HealthListRequest())).statuses) == {"", NAME, ACCEPTS, ALIVE}
 
 
 async def test_reflection_lists_the_service(channel: grpc.aio.Channel) -> None:

@@ -189,7 +189,7 @@ class Mesh:
         else:
             process = await warm.start(MESH, module, environment=environment, stdin=PIPE, stderr=PIPE)
         started = MeshProcess(name, process)
-        started.reader = asyncio.create_task(_read_lines(process, started), name=f"log of {name}")
+        started.reader = asyncio.create_task(read_lines(process, started), name=f"log of {name}")
         return started
 
     async def wait_serving(self, name: str, *, serving: bool = True) -> None:
@@ -230,7 +230,8 @@ async def _until(call: Any, wanted: int, *, equal: bool) -> None:
             return
 
 
-async def _read_lines(process: Running, of: MeshProcess) -> None:
+async def read_lines(process: Running, of: MeshProcess) -> None:
+    """Keep what a process writes, until it ends."""
     assert process.stderr is not None
     while line := await process.stderr.readline():
         of.lines.append(line.decode().rstrip("\n"))

@@ -8,6 +8,7 @@ import pytest
 
 _PACKAGES = {
     "chromium": "chromium",
+    "kubectl": "kubernetes-client",
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }

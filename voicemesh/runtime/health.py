@@ -20,6 +20,12 @@ ACCEPTS: Final = "voicemesh.accepts"
 Channels of the mesh watch it (`voicemesh.runtime.channels`). It is not the same as to be ready: a process
 that lost one voice of ten, or cannot reach its provider, is to be asked, and says itself what is wrong.
 """
+ALIVE: Final = "voicemesh.alive"
+"""Name under which a process says that its event loop turns: as long as it answers, also while it drains.
+
+For what restarts a process that hangs. Nothing that the process depends on is in it: a restart would mend
+none of that, and would end turns.
+"""
 
 _log = get_logger(__name__)
 _Status = health_pb2.HealthCheckResponse
@@ -31,7 +37,7 @@ class Readiness:
     It is NOT_SERVING at first. While draining it stays NOT_SERVING, whatever it is told.
 
     Attributes:
-        names: Those that are answered for, but for `ACCEPTS`.
+        names: Those that say whether the service can work.
         serving: Whether the service can work.
         accepting: Whether calls may be sent here.
         draining: Whether the process is about to end.
@@ -92,17 +98,18 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # u
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
+        self._names = (*readiness.names, ACCEPTS, ALIVE)
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name in the contract
         """Answer with the status now; NOT_FOUND for a name that is not served here."""
-        if request.service not in (*self._readiness.names, ACCEPTS):
+        if request.service not in self._names:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service[:200]!r} here")
         return _Status(status=self._status(request.service))
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - the contract's
         """Answer with the status of every name."""
         return health_pb2.HealthListResponse(
-            statuses={name: _Status(status=self._status(name)) for name in (*self._readiness.names, ACCEPTS)}
+            statuses={name: _Status(status=self._status(name)) for name in self._names}
         )
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802 - the contract's
@@ -127,6 +134,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # u
             self._readiness.watchers -= counts
 
     def _status(self, name: str) -> Any:
+        if name == ALIVE:
+            return _Status.SERVING
         if name == ACCEPTS:
             return _Status.SERVING if self._readiness.accepting else _Status.NOT_SERVING
         if name not in self._readiness.names:

@@ -28,6 +28,7 @@ from voicemesh.runtime.calls import CallInterceptor
 from voicemesh.runtime.clock import Clock, SystemClock
 from voicemesh.runtime.errors import DrainingError, MeshError, SettingsError
 from voicemesh.runtime.health import Readiness
+from voicemesh.runtime.health_port import HealthPort
 from voicemesh.runtime.interceptors import CallsInFlight, ErrorInterceptor
 from voicemesh.runtime.metrics import Metrics, make_metrics
 from voicemesh.runtime.process_metrics import ProcessMetrics
@@ -205,13 +206,18 @@ async def _serve(
     try:
         port = tls.bind(server, listen)
     except RuntimeError:
-        _complain_of_address(service, listen, "LISTEN")
+        _complain_of_address(service, listen, f"{service.upper()}_LISTEN")
+        return EXIT_ADDRESS
+    try:
+        health_port = HealthPort(readiness, loaded.health_listen) if loaded.health_listen else None
+    except RuntimeError:
+        _complain_of_address(service, loaded.health_listen, "HEALTH_LISTEN")
         return EXIT_ADDRESS
     if metrics.scraping is not None:
         try:
             metrics.scraping.listen(metrics_listen)
         except OSError:
-            _complain_of_address(service, metrics_listen, "METRICS_LISTEN")
+            _complain_of_address(service, metrics_listen, f"{service.upper()}_METRICS_LISTEN")
             return EXIT_ADDRESS
     _log.info("settings", **settings.describe(loaded))
     for variable, nearest in settings.unknown(type(loaded), os.environ).items():
@@ -219,6 +225,9 @@ async def _serve(
         _log.warning("unknown setting", variable=variable, hint=hint)
     await server.start()
     _log.info("listening", address=listen, port=port, pid=os.getpid())
+    if health_port is not None:
+        await health_port.start()
+        _log.info("health", address=loaded.health_listen, port=health_port.port)
     if metrics.scraping is not None:
         _log.info("metrics", address=metrics.scraping.address)
     own = ProcessMetrics(metrics)
@@ -230,6 +239,8 @@ async def _serve(
     finally:
         if not await _end(hosted, runtime, server, signals, loaded):
             exit_status = exit_status or EXIT_FAILED
+        if health_port is not None:
+            await health_port.stop()
         own.stop()
         await tls.stop()
         await asyncio.gather(runtime.telemetry.flush(), metrics.flush())
@@ -386,7 +397,7 @@ def make_server(
 
 
 def _complain_of_address(service: str, address: str, setting: str) -> None:
-    variable = f"{settings.PREFIX}{service.upper()}_{setting}"
+    variable = f"{settings.PREFIX}{setting}"
     _complain(
         service,
         f"cannot listen on {address}: in use, or not an address of this machine. "

@@ -48,6 +48,9 @@ ListenAddress = Annotated[str, AfterValidator(_check_address)]
 MetricsAddress = Annotated[str, AfterValidator(lambda value: value and _check_address(value))]
 """Where Prometheus scrapes a process: as `ListenAddress`, or empty."""
 
+HealthAddress = MetricsAddress
+"""Where probes ask a process: as `ListenAddress`, or empty."""
+
 
 class ServerSettings(BaseSettings):
     """What every process of the mesh can be told. Each field is the variable `VOICEMESH_<FIELD>`."""
@@ -68,6 +71,9 @@ class ServerSettings(BaseSettings):
     """Seconds, give or take a tenth, after which a peer is asked to connect anew; 0: never."""
     max_connection_age_grace_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
     """Seconds that calls on a connection of that age may still take; 0: as long as they need."""
+    health_listen: HealthAddress = ""
+    """Where health alone is told as well, in plain text, for probes that can show no certificate, as
+    Kubernetes' own; empty: nowhere."""
     max_message_bytes: Annotated[int, Field(ge=65536, le=67108864)] = 4194304
     """Largest message that is accepted from a peer."""
     trace_content: bool = False

@@ -6,7 +6,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2
 
-from voicemesh.runtime.health import ACCEPTS, HealthServicer, Readiness
+from voicemesh.runtime.health import ACCEPTS, ALIVE, HealthServicer, Readiness
 
 NAME = "voicemesh.tts.v1.TtsService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -19,17 +19,17 @@ def watch(readiness: Readiness, name: str = NAME) -> AsyncIterator[Any]:
     return HealthServicer(readiness).Watch(health_pb2.HealthCheckRequest(service=name), None)
 
 
+async def listed(readiness: Readiness) -> dict[str, int]:
+    """Return what is said of each name."""
+    statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
+    return {name: found.status for name, found in statuses.items()}
+
+
 async def test_nothing_is_served_before_it_is_said() -> None:
     readiness = Readiness(NAME)
-    statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
-    assert {name: found.status for name, found in statuses.items()} == dict.fromkeys(
-        ("", NAME, ACCEPTS), NOT_SERVING
-    )
+    assert await listed(readiness) == {**dict.fromkeys(("", NAME, ACCEPTS), NOT_SERVING), ALIVE: SERVING}
     await readiness.set(True, "warm")
-    statuses = (await HealthServicer(readiness).List(health_pb2.HealthListRequest(), None)).statuses
-    assert {name: found.status for name, found in statuses.items()} == dict.fromkeys(
-        ("", NAME, ACCEPTS), SERVING
-    )
+    assert await listed(readiness) == dict.fromkeys(("", NAME, ACCEPTS, ALIVE), SERVING)
 
 
 async def test_a_watcher_is_told_each_change_until_the_process_ends() -> None:
@@ -106,3 +106,15 @@ async def test_calls_are_accepted_from_the_end_of_the_start_to_the_drain_however
     readiness.end()
     assert await anext(watching, None) is None
     assert readiness.watchers == 0
+
+
+async def test_it_is_alive_from_its_first_answer_to_its_last_whatever_else_it_says() -> None:
+    readiness = Readiness(NAME)
+    watching = watch(readiness, ALIVE)
+    assert (await anext(watching)).status == SERVING
+    await readiness.set(True, "warm")
+    await readiness.set(False, "its provider is gone")
+    await readiness.drain()
+    assert (await listed(readiness))[ALIVE] == SERVING
+    readiness.end()
+    assert await anext(watching, None) is None
