@@ -111,6 +111,7 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_metrics_docs.py --check
 	$(BIN)/python tools/gen_dashboard.py --check
 	$(BIN)/python tools/gen_prometheus_rule.py --check
+	$(BIN)/python tools/gen_network_policies.py --check
 
 .PHONY: check-words
 check-words: $(VENV)/.setup
@@ -149,6 +150,10 @@ docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the 
 .PHONY: docs-metrics
 docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the code
 	$(BIN)/python tools/gen_metrics_docs.py
+
+.PHONY: network-policies
+network-policies: $(VENV)/.setup $(VENV)/.check ## Write the network policies from the table of edges
+	$(BIN)/python tools/gen_network_policies.py
 
 .PHONY: dashboard
 dashboard: $(VENV)/.setup ## Write the Grafana dashboard from its code

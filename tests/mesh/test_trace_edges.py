@@ -28,11 +28,13 @@ from tests.support.trace_edges import (
     Faults,
     Node,
     asked,
+    connections_of,
     edges_of,
     faults_of,
     spoken,
 )
 from voicemesh.client import Frame, SpeechOptions, TurnReport, VoiceMesh, VoiceMeshError
+from voicemesh.runtime import edges, permissions
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.permissions import CHUNK, EXCHANGE, GENERATE, SYNTHESIZE
 
@@ -318,6 +320,12 @@ def test_what_goes_well_has_no_event_of_trouble(run: Run) -> None:
 def test_no_span_is_an_orphan_or_of_another_turn(run: Run) -> None:
     assert len({report.trace_id for report in run.turns}) == len(run.turns) >= 36
     assert faults_of(run.receiver.spans, run.turns) == Faults()
+
+
+def test_turns_go_where_the_table_of_edges_says_and_nowhere_else(run: Run) -> None:
+    table = {(edge.caller, edge.callee) for edge in edges.EDGES if edge.in_turns}
+    # The one that this mesh has switched off.
+    assert connections_of(run.receiver.spans) == table - {(permissions.CACHE, edges.EMBEDDINGS)}
 
 
 def test_a_turn_that_hears_anothers_audio_is_linked_with_that_one(run: Run) -> None:

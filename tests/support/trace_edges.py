@@ -3,15 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from tests.support.otlp import ReceivedSpan
 from voicemesh.client import TurnReport
+from voicemesh.runtime import edges
 from voicemesh.runtime import trace_names as names
 from voicemesh.runtime.permissions import CHUNK, EXCHANGE, GENERATE, SYNTHESIZE
 
 GATEWAY, LLM, CHUNKER, TTS, CACHE = (
     f"voicemesh-{name}" for name in ("gateway", "llm", "chunker", "tts", "cache")
 )
+
+_CLIENT: Final[int] = trace_pb2.Span.SPAN_KIND_CLIENT
 
 Node = tuple[str, str]
 """Service and span."""
@@ -54,6 +60,38 @@ def edges_of(spans: Iterable[ReceivedSpan]) -> set[Edge]:
         for span in by_id.values()
         if (parent := by_id.get(span.parent_id)) is not None
     }
+
+
+def connections_of(spans: Iterable[ReceivedSpan]) -> set[tuple[str, str]]:
+    """Return who connects to whom, in the words of `voicemesh.runtime.edges`, where spans show it.
+
+    A span below one of another process says that this one was called; one of kind CLIENT with nobody's span
+    below it, that somebody outside of the mesh was.
+    """
+    by_id = {span.span_id: span for span in spans}
+    found = set()
+    answered = set()
+    for span in by_id.values():
+        parent = by_id.get(span.parent_id)
+        if parent is not None and parent.service != span.service:
+            answered.add(parent.span_id)
+            found.add((_short(parent), _short(span)))
+    for span in by_id.values():
+        if span.kind == _CLIENT and span.span_id not in answered and (outside := _outside(span)):
+            found.add((_short(span), outside))
+    return found
+
+
+def _short(span: ReceivedSpan) -> str:
+    return span.service.removeprefix("voicemesh-")
+
+
+def _outside(span: ReceivedSpan) -> str:
+    if names.DB_SYSTEM in span.attributes:
+        return edges.REDIS
+    if names.SERVER_ADDRESS in span.attributes and span.service == LLM:
+        return edges.PROVIDER
+    return edges.EMBEDDINGS if span.attributes.get(names.OPERATION) == names.EMBEDDINGS else ""
 
 
 @dataclass
