@@ -49,6 +49,13 @@ DEPTH: Final = Instrument(
     description="Chunks that wait for a lease.",
     labels=_VOICE,
 )
+WAIT: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.tts.queue.wait",
+    unit="s",
+    description="How long a new chunk would wait for its lease, as expected; 0 while one is free.",
+    labels=_VOICE,
+)
 LEASES: Final = Instrument(
     kind=Kind.GAUGE,
     name="voicemesh.tts.leases",

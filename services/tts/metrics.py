@@ -59,6 +59,7 @@ class TtsMetrics:
         speech.on_batches = self._batches
         for instrument, figure in _FIGURES.items():
             metrics.observe(instrument, self._reading(figure))
+        metrics.observe(instruments.WAIT, self._wait)
         metrics.observe(instruments.OCCUPANCY, self._occupancy)
         metrics.observe(instruments.REPLICAS, self._replicas)
         metrics.observe(instruments.DECLARED, self._declared)
@@ -106,6 +107,13 @@ class TtsMetrics:
             return [(value, {"voice": voice}) for voice, value in sums.items()]
 
         return read
+
+    def _wait(self) -> Observed:
+        # Of two pools of one voice, that which takes its streams comes first.
+        waits: dict[str, float] = {}
+        for stats in self._speech.stats():
+            waits.setdefault(stats.voice, stats.wait_us / 1e6)
+        return [(wait_s, {"voice": voice}) for voice, wait_s in waits.items()]
 
     def _occupancy(self) -> Observed:
         held: Counter[str] = Counter()

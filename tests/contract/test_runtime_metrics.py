@@ -19,7 +19,7 @@ from tests.support.scraped import OPENMETRICS, Scraped, samples_of, values_of
 from tests.unit.runtime.test_runtime_metrics import TURNS
 from voicemesh.chunker.v1 import chunker_pb2_grpc
 from voicemesh.runtime import scraping
-from voicemesh.runtime.calls import SERVER
+from voicemesh.runtime.calls import ACTIVE, SERVER
 
 COUNT = f"{SERVER.prometheus}_count"
 SCRAPED_S = 30.0
@@ -34,6 +34,12 @@ async def calls_of(address: str) -> dict[str, float]:
         assert named["rpc_method"] == f"{NAME}/Chunk"  # health and reflection are in none
         found[named["rpc_response_status_code"]] = value
     return found
+
+
+async def running(address: str) -> float:
+    """Scrape a process; return how many of its calls run."""
+    _, _, text = await asyncio.to_thread(get, address, "/metrics", Accept=OPENMETRICS)
+    return sum(values_of(samples_of(text), ACTIVE.prometheus).values())
 
 
 async def held_beyond_its_deadline(channel: grpc.aio.Channel) -> None:
@@ -55,6 +61,7 @@ async def test_a_process_is_scraped_until_it_ends(socket_folder: pathlib.Path) -
             # Streams that stand by are nobody's: neither while they are open, nor when they are let go.
             stub: Any = chunker_pb2_grpc.ChunkerServiceStub(channel)
             idle = stub.Chunk()
+            assert await running(address) == 0
             await end(idle)
             call = await begin(channel, "hello")
             assert await answer(call) == "hello"
@@ -65,11 +72,14 @@ async def test_a_process_is_scraped_until_it_ends(socket_folder: pathlib.Path) -
             await held_beyond_its_deadline(channel)
             held = await begin(channel, "hold")
             assert await answer(held) == "holding"
+            assert await running(address) >= 1
             await end(held)
             await tiny.event("handler of hold ended", times=2)
             async with asyncio.timeout(SCRAPED_S):
                 while sum((calls := await calls_of(address)).values()) < 6 or "CANCELLED" not in calls:
                     pass  # the last handlers are on their way out
+                while await running(address):
+                    pass
         tiny.signal(15)
         assert await tiny.exit_status() == 0
     # At its deadline a caller cancels, too: whichever the server sees first. More where the machine is slow.

@@ -50,6 +50,7 @@ async def test_what_waits_and_what_is_leased_can_be_scaled_by(tmp_path):
     async with serving(tmp_path, sim(1, slots=1, rtf=0.02), buffer_s=1) as service:
         measured = service.measured
         assert measured.value(instruments.SLOTS, "sim") == 1
+        assert measured.value(instruments.WAIT, "sim") == 0
         async with Caller(service) as speaks, Caller(service) as waits:
             await speaks.configure()
             await speaks.ask(0, LONG)  # nobody reads on: its window fills, and it stays
@@ -59,6 +60,7 @@ async def test_what_waits_and_what_is_leased_can_be_scaled_by(tmp_path):
             await reads(service, instruments.DEPTH, 1, "sim")
             assert measured.value(instruments.LEASES, "sim") == 1
             assert measured.value(instruments.OCCUPANCY, "sim") == 1.0
+            assert measured.value(instruments.WAIT, "sim") > 0
         await reads(service, instruments.DEPTH, 0, "sim")
         await reads(service, instruments.LEASES, 0, "sim")
         assert measured.value(instruments.OCCUPANCY, "sim") == 0.0

@@ -52,7 +52,7 @@ def instruments_of(name: str) -> set[Instrument]:
     """Return what the process is to show."""
     wanted = {each for each in vars(OWN[name]).values() if isinstance(each, Instrument)} - TROUBLE
     wanted |= {each for each in vars(process_metrics).values() if isinstance(each, Instrument)}
-    wanted.add(calls.CLIENT if name == "gateway" else calls.SERVER)
+    wanted |= {calls.ACTIVE, calls.CLIENT if name == "gateway" else calls.SERVER}
     return wanted if name == "chunker" else wanted | {breaker_metrics.BREAKER_STATE}
 
 

@@ -7,6 +7,7 @@ Nothing is measured between the first message and the end.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ from opentelemetry.trace import Span, get_current_span
 
 from voicemesh.runtime import logs, telemetry
 from voicemesh.runtime.instruments import DURATION_S, Declared, Instrument, Kind, Values
-from voicemesh.runtime.metrics import Metrics
+from voicemesh.runtime.metrics import Metrics, Observed
 from voicemesh.runtime.trace_names import RPC_STATUS
 
 _METHODS: Final = Declared(32)
@@ -43,6 +44,13 @@ CLIENT: Final = Instrument(
     description="First message of a call to its end, at the client; CANCELLED where the client ended it.",
     labels=_LABELS,
     buckets=DURATION_S,
+)
+ACTIVE: Final = Instrument(
+    kind=Kind.GAUGE,
+    name="voicemesh.calls.active",
+    unit="{call}",
+    description="Calls that run at the server: from their first message, so none that stand by.",
+    labels={"rpc.method": _METHODS},
 )
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -75,6 +83,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 
     def __init__(self, metrics: Metrics) -> None:
         self._meter = CallMeter(metrics, SERVER)
+        self._active: Counter[str] = Counter()
+        metrics.observe(ACTIVE, self._running)
+
+    def _running(self) -> Observed:
+        return [(count, {"rpc.method": method}) for method, count in self._active.items()]
 
     async def intercept_service(
         self,
@@ -104,7 +117,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             metadata = context.invocation_metadata()
             trace = telemetry.extract(metadata)
             known = {"trace_id": telemetry.trace_id_of_context(trace), "turn_id": _turn_id_of(metadata)}
-            began = _Began(of_turn=of_turn)
+            began = _Began(method, self._active, of_turn=of_turn)
             cancelled = False
             with logs.about(**{name: value for name, value in known.items() if value}):
                 try:
@@ -118,6 +131,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
                     raise
                 finally:
                     if began.at_s:
+                        self._active[method] -= 1
                         self._took(method, began.at_s, context, trace, cancelled=cancelled)
 
         return measured
@@ -132,13 +146,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
 class _Began:
     """When a call began, on the monotonic clock; 0 while it stands by."""
 
-    def __init__(self, *, of_turn: bool) -> None:
+    def __init__(self, method: str, active: Counter[str], *, of_turn: bool) -> None:
         self.at_s = 0.0
+        self._method = method
+        self._active = active
         self._of_turn = of_turn
 
     def note(self, message: Any) -> None:
         """Take the first message, which says what turn the call is about."""
         self.at_s = time.monotonic()
+        self._active[self._method] += 1
         if not self._of_turn or not isinstance(message, Message):
             return  # bytes that are no message are about nothing
         inner = message.WhichOneof("event") if "event" in message.DESCRIPTOR.oneofs_by_name else None

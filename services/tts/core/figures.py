@@ -72,6 +72,8 @@ class PoolStats:
     """Those that were above a mark of memory and had their successor first."""
     slots: int = 0
     """Chunks that its ready replicas speak at once."""
+    wait_us: int = 0
+    """How long a new chunk would wait for a lease, as expected; 0 while one is free."""
     declared_replicas: int = 0
     state: str = ""
     """Name of its `services.tts.core.voices.VoiceState`."""

@@ -36,7 +36,6 @@ from voicemesh.runtime.logs import get_logger
 
 _log = get_logger(__name__)
 
-_ASSUMED_CHUNK_US: Final = 100_000
 _SLOW_NS: Final = 100_000_000
 """A full window is a slow listener after 100 ms; before that its answer may be on its way."""
 
@@ -253,9 +252,7 @@ class Pool:
         return NoEngineError(message, retry_after_ms=self.breaker.retry_after_ms or 1000)
 
     def _wait_ms(self) -> int:
-        spoken = self.stats.completed_chunks + self.stats.cancelled_chunks
-        each_us = self.stats.synthesis_us // spoken if spoken else _ASSUMED_CHUNK_US
-        return min(max(each_us * len(self._queue) // self._slots() // 1000, 50), 10_000)
+        return min(max(self._queue.wait_us(self._slots()) // 1000, 50), 10_000)
 
     def _slots(self) -> int:
         slots = self.replicas.capabilities.slots if self.replicas.capabilities else 1
@@ -493,6 +490,7 @@ class Pool:
             recycled_replicas=self.stats.recycled_replicas + self.replicas.recycled,
             worker_pids=self.replicas.pids(),
             slots=slots * ready,
+            wait_us=0 if self.replicas.free() is not None else self._queue.wait_us(self._slots()),
             declared_replicas=self.spec.replicas,
             replicas=tuple(member.stats() for member in members),
             breaker=self.breaker.state.value,

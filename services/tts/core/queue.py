@@ -16,6 +16,8 @@ from services.tts.fairness import EQUAL_NS, Shares
 from voicemesh.runtime.errors import QueueFullError
 
 _DUE_NS: Final = 10_000_000_000
+_ASSUMED_NS: Final = 100_000_000
+"""What a lease is taken to last before anything was learned."""
 _WEIGHT: Final = 0.2
 _OUTLIER: Final = 3.0
 """One chunk counts at most as this many usual ones."""
@@ -126,6 +128,10 @@ class JobQueue:
         return (0 if slack_ns <= 0 else 2, self._shares.ahead(job.account), job.deadline_ns, job.id)
 
     # ---- predictions --------------------------------------------------------------------------
+
+    def wait_us(self, slots: int) -> int:
+        """Return how long a new chunk would wait behind all others where all `slots` are taken, as expected."""
+        return int((self._count + 1) * (self.lease.ns or _ASSUMED_NS) / max(slots, 1)) // 1000
 
     def first_frame_ns(self, caller: str, deadline_ns: int, now_ns: int, slots: int) -> int:
         """Return when a new job would be heard where all `slots` are taken; `now_ns` where unknown."""

@@ -47,6 +47,17 @@ async def test_a_chunk_that_waited_past_its_deadline_is_before_one_that_just_cam
     assert world.replica().last.text == "waited"
 
 
+async def test_a_pool_says_how_long_a_new_chunk_would_wait():
+    world = await World(slots=2).start()
+    world.submit()
+    assert world.pool.snapshot().wait_us == 0  # a slot is free
+    world.submit()
+    alone = world.pool.snapshot().wait_us
+    assert alone > 0
+    world.submit()
+    assert world.pool.snapshot().wait_us == 2 * alone
+
+
 async def test_a_full_queue_refuses_and_says_when_to_come_back():
     world = await World(max_queued_chunks=2).start()
     for _ in range(3):

@@ -145,6 +145,17 @@ def test_the_refusal_says_when_it_would_be_heard_and_when_to_come_back():
     assert e.value.retry_after_ms == 5500
 
 
+def test_a_new_chunk_waits_for_those_that_wait_and_for_one_of_the_slots_that_are_taken():
+    queue = Queue()
+    assert queue.queue.wait_us(4) == 25_000  # nothing is known yet: 0.1 s a lease
+    queue.learned(lease_ms=1000, first_ms=200)
+    assert queue.queue.wait_us(4) == 250_000
+    for _ in range(7):
+        queue.add("a")
+    assert queue.queue.wait_us(4) == 2_000_000
+    assert queue.queue.wait_us(0) == 8_000_000  # none is ready: the first that comes is one
+
+
 def test_one_stray_cost_moves_a_prediction_little():
     queue = Queue().learned(lease_ms=100, first_ms=10)
     queue.queue.lease.learn(60 * S)
