@@ -130,7 +130,7 @@ class JobQueue:
     # ---- predictions --------------------------------------------------------------------------
 
     def wait_us(self, slots: int) -> int:
-        """Return how long a new chunk would wait behind all others where all `slots` are taken, as expected."""
+        """Return how long a new chunk would wait behind all others, where all `slots` are taken."""
         return int((self._count + 1) * (self.lease.ns or _ASSUMED_NS) / max(slots, 1)) // 1000
 
     def first_frame_ns(self, caller: str, deadline_ns: int, now_ns: int, slots: int) -> int:
