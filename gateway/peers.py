@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -12,12 +13,15 @@ from gateway.core.budget import Answerer
 from gateway.core.calibration import Calibration
 from gateway.core.pace import Paces
 from gateway.core.tokens import tiles_of
+from gateway.moves import Moves
 from gateway.settings import GatewaySettings
 from gateway.stand_ins import StandIns
 from voicemesh.cache.v1 import cache_pb2_grpc
 from voicemesh.chunker.v1 import chunker_pb2_grpc
 from voicemesh.common.v1 import common_pb2
+from voicemesh.following import Moved, News
 from voicemesh.llm.v1 import llm_pb2, llm_pb2_grpc
+from voicemesh.rotating import RotatingChannel
 from voicemesh.runtime.calls import CLIENT, CallMeter
 from voicemesh.runtime.channels import Pings, open_channel
 from voicemesh.runtime.clock import Clock
@@ -62,6 +66,7 @@ class Peers:
         cache_breaker: Holds off a cache that failed.
         paces: How fast each voice speaks, as turns showed.
         stand_ins: Voices that another one speaks for at present.
+        llm_moves: Tells when calls to the LLM service begin to go to other processes than before.
         calls: Measures the calls to the services.
         retries: Says which calls are made again, of another replica, and pays for them.
 
@@ -83,6 +88,8 @@ class Peers:
                 credentials=tls.peer(name) if tls is not None else None,
                 watched=True,
                 pings=Pings(settings.gateway_peer_ping_ms, settings.gateway_peer_ping_timeout_ms),
+                lookup_s=settings.gateway_lookup_s,
+                tell=partial(_tell, name),
             )
             for name, address in (
                 ("llm", settings.llm_addr),
@@ -107,6 +114,9 @@ class Peers:
         )
         self.paces = Paces()
         self.stand_ins = StandIns(clock)
+        self.llm_moves = Moves(clock)
+        if isinstance(channel := self._channels["llm"], RotatingChannel):
+            channel.subscribe(self.llm_moves.moved)
         self.calls = CallMeter(metrics or Metrics.off(), CLIENT)
         self.retries = Retries(NEEDED, clock, turns=settings.gateway_max_turns)
         self._default_voice = ""
@@ -186,26 +196,30 @@ class Peers:
         """
         stub = health_pb2_grpc.HealthStub(self._channels[name])
         loop = asyncio.get_running_loop()
+        patience_s = _MOVE_S
         while True:
             began_s = loop.time()
             call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             try:
-                await self._follow(name, call)
+                await self._follow(name, call, patience_s)
             except grpc.aio.AioRpcError as error:
                 _log.info("peer lost", peer=name, code=error.code().name)
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise
-                continue  # not we: its channel made way for one with new certificates
+                # Not we: its channel made way for another, and what served a moment ago is likely to.
+                patience_s = _LOOK_AROUND_S
+                continue
             finally:
                 call.cancel()
+            patience_s = _MOVE_S
             # A peer that answers Watch with an error at once must not be asked in a tight loop.
             if loop.time() - began_s < _RETRY_S:
                 await asyncio.sleep(_RETRY_S)
 
-    async def _follow(self, name: str, call: Any) -> None:
-        """Take what one process says, until another one is to be asked."""
-        found = await self._next(name, call, _MOVE_S)
+    async def _follow(self, name: str, call: Any, patience_s: float) -> None:
+        """Take what one process says, until another one is to be asked; it may take `patience_s` to begin."""
+        found = await self._next(name, call, patience_s)
         while found == health_pb2.HealthCheckResponse.SERVING:
             if not await self._heard(name, serving=True):
                 return  # it says that it serves and does not answer: watch it anew
@@ -329,3 +343,19 @@ def _can_be_asked_for(voice: common_pb2.Voice) -> bool:
     if voice.state in _NEVER_READY:
         return bool(voice.model_revision)
     return voice.state != common_pb2.VOICE_STATE_DRAINING
+
+
+def _tell(peer: str, news: News) -> None:
+    """Log what became of the name of a service."""
+    match news:
+        case Moved(addresses=now, before=before):
+            _log.info(
+                "peer addresses",
+                peer=peer,
+                name=news.name.host,
+                addresses=len(now),
+                new=sorted(now - before),
+                gone=sorted(before - now),
+            )
+        case _:
+            _log.warning("peer not looked up", peer=peer, name=news.name.host, why=news.why)

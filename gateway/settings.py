@@ -67,6 +67,9 @@ class GatewaySettings(ServerSettings):
     """Where the TTS service is."""
     cache_addr: str = "127.0.0.1:50054"
     """Where the cache service is."""
+    gateway_lookup_s: Annotated[float, Field(ge=0, le=3_600)] = 1.0
+    """How often names in those addresses are looked up, so that new processes get turns; 0: when a
+    connection ends, as gRPC does."""
     gateway_peer_ping_ms: Annotated[int, Field(ge=LEAST_PING_INTERVAL_MS, le=600_000)] = 250
     """A service from which nothing came for so long is pinged, to find a process that hangs."""
     gateway_peer_ping_timeout_ms: Annotated[int, Field(ge=50, le=600_000)] = 500

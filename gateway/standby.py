@@ -1,11 +1,13 @@
 """A stream to the LLM service that is open before its prompt comes."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from gateway.links import Link
+from gateway.moves import RENEW_S
 from gateway.peers import Peers
 from voicemesh.llm.v1 import llm_pb2
 from voicemesh.runtime.sessions import Session
@@ -23,6 +25,7 @@ class Standby:
 
         prepare ──> open ─┬─ take ──────────────────> the turn's
                           ├─ broken ──────────────> another, where it was answered before
+                          ├─ other processes ─────> another, so that new ones get a share of the prompts
                           └─ idle too long ───────> none, until the next `prepare`
 
     Opening a stream costs a turn more than a round trip on one that is open. The stream belongs to
@@ -55,6 +58,7 @@ class Standby:
         self._expires_s = 0.0
         self._answered = False
         self._closed = False
+        peers.llm_moves.add(self._renew_soon)
 
     def prepare(self) -> None:
         """Open a stream, unless one stands by."""
@@ -78,7 +82,8 @@ class Standby:
         link.listen(self._hear, partial(self._ended, link))
         link.start(self._session, "llm stream")
         self._link = link
-        self._set_timer(left_s, self._let_go)
+        # Behind its time it is let go, and none is opened in its place.
+        self._set_timer(min(left_s, self._peers.llm_moves.lasts_s()), self._renew)
 
     def prepare_soon(self) -> None:
         """Open a stream a moment behind the end of a turn."""
@@ -100,6 +105,7 @@ class Standby:
     def close(self) -> None:
         """Let go of it, and open none any more."""
         self._closed = True
+        self._peers.llm_moves.discard(self._renew_soon)
         self._let_go()
 
     async def _hear(self, response: llm_pb2.GenerateResponse) -> None:
@@ -112,6 +118,15 @@ class Standby:
             self.take()
             if self._answered:  # its process went away: the next prompt finds another all the same
                 self._set_timer(_AFTER_TURN_S, self._open)
+
+    def _renew_soon(self) -> None:
+        """Stand by elsewhere in a moment, where there may be somebody new by now: not all at once."""
+        if self._link is not None:
+            self._set_timer(random.random() * RENEW_S, self._renew)  # noqa: S311 - nobody is to be surprised
+
+    def _renew(self) -> None:
+        self._let_go()
+        self._open()
 
     def _let_go(self) -> None:
         if self._timer is not None:

@@ -18,12 +18,12 @@ from structlog.testing import capture_logs
 
 from tests.contract.tiny_process import SERVING
 from tests.support.certificates import Authority, Pair
+from voicemesh.rotating import RotatingChannel
 from voicemesh.runtime import health
 from voicemesh.runtime.channels import open_channel
 from voicemesh.runtime.errors import InvalidFieldError
 from voicemesh.runtime.health import Readiness
 from voicemesh.runtime.permissions import CACHE_STATS, EXCHANGE, INVALIDATE
-from voicemesh.runtime.rotating import RotatingChannel
 from voicemesh.runtime.server import make_server
 from voicemesh.runtime.settings import ServerSettings
 from voicemesh.runtime.tls import PeerCredentials, ProcessTls, following_context

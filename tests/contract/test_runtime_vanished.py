@@ -118,7 +118,7 @@ async def test_a_caller_that_is_idle_and_pings_is_kept(*, borne: bool) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        voicemesh.client.mesh.channel_options(voicemesh.client.mesh.LEAST_STALL_S),
+        voicemesh.client.connecting.channel_options(voicemesh.client.mesh.LEAST_STALL_S),
         voicemesh.runtime.channels.options_of(
             Pings(PEERS.gateway_peer_ping_ms, PEERS.gateway_peer_ping_timeout_ms)
         ),

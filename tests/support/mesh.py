@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,16 @@ SERVICES = ("llm", "chunker", "tts", "cache", "gateway")
 _START_S = 60.0
 _STOP_S = 60.0
 """Twice the grace of a drain: a process that uses all of it ends by itself, and says how."""
+_PATIENT = {
+    "VOICEMESH_REHEARSAL_TTFT_MS": "20",
+    "VOICEMESH_REHEARSAL_TOKENS_PER_S": "400",
+    # A busy machine must not make lookups late: tests of lateness set their own.
+    "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
+    # Nor must it refuse turns: tests of overload set their own.
+    "VOICEMESH_GATEWAY_MIN_TURNS": "256",
+    "VOICEMESH_GATEWAY_START_TURNS": "256",
+}
+_KEPT_LINES = 200
 _AT_ONCE = tuple((f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max"))
 """A process that takes long to listen is tried again soon: gRPC waits longer each time, up to minutes."""
 
@@ -41,6 +51,16 @@ class MeshProcess:
     reader: "asyncio.Task[None] | None" = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with every line."""
+    told: Callable[[str], None] | None = None
+    """Is given every line; only the last ones are kept then."""
+
+    def take(self, line: str) -> None:
+        """Take one line."""
+        self.lines.append(line)
+        if self.told is not None:
+            del self.lines[:-_KEPT_LINES]
+            self.told(line)
+        self.news.set()
 
     @property
     def logs(self) -> list[dict[str, Any]]:
@@ -90,6 +110,8 @@ class Own:
 class Mesh:
     """A process of each service, and of `replicas`, started together; `environment` is added to each one's.
 
+    A `patient` one has times and limits at which no busy machine makes a test fail, on top of the defaults.
+
     A process is named as its service, or `SERVICE-NAME` where it is one more of them: `gateway-b` in front of
     the same services, without HTTP; `tts-b` beside `tts`, both known to every gateway.
 
@@ -109,6 +131,7 @@ class Mesh:
         *,
         replicas: Iterable[str] = (),
         proxied: Iterable[str] = (),
+        patient: bool = True,
     ) -> None:
         self.folder = folder
         self.processes: dict[str, MeshProcess] = {}
@@ -124,16 +147,10 @@ class Mesh:
         }
         self._environment = {
             **os.environ,
-            "VOICEMESH_REHEARSAL_TTFT_MS": "20",
-            "VOICEMESH_REHEARSAL_TOKENS_PER_S": "400",
+            **(_PATIENT if patient else {}),
             "VOICEMESH_HTTP_LISTEN": f"unix:{folder}/http.sock",
             **{f"VOICEMESH_{name.upper()}_LISTEN": self.address(name) for name in SERVICES},
             **{f"VOICEMESH_{name.upper()}_ADDR": f"unix:{paths}" for name, paths in reached.items()},
-            # A busy machine must not make lookups late: tests of lateness set their own.
-            "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
-            # Nor must it refuse turns: tests of overload set their own.
-            "VOICEMESH_GATEWAY_MIN_TURNS": "256",
-            "VOICEMESH_GATEWAY_START_TURNS": "256",
             "VOICEMESH_EXIT_WITH_STDIN": "true",
             **{name: value.replace("{folder}", str(folder)) for name, value in environment.items()},
         }
@@ -234,8 +251,7 @@ async def read_lines(process: Running, of: MeshProcess) -> None:
     """Keep what a process writes, until it ends."""
     assert process.stderr is not None
     while line := await process.stderr.readline():
-        of.lines.append(line.decode().rstrip("\n"))
-        of.news.set()
+        of.take(line.decode(errors="backslashreplace").rstrip("\n"))
 
 
 def running_mesh(**environment: str) -> contextlib.AbstractAsyncContextManager[Mesh]:

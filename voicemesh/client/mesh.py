@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import grpc
 
 from voicemesh.client.api_key import metadata_of
+from voicemesh.client.connecting import channel_options, open_channel
 from voicemesh.client.conversation import Conversation, Metadata, end_call, new_turn_id
 from voicemesh.client.errors import VoiceMeshError, from_rpc_error, from_status, unreachable
 from voicemesh.client.events import (
@@ -45,6 +46,7 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:50050"
 LEAST_STALL_S: Final = 0.8
 """Gateways send away who pings more often than that takes."""
 _MOST_STALL_S: Final = 3600.0
+_MOST_LOOKUP_S: Final = 3600.0
 _MOST_ASKED_AGAIN: Final = 10
 _UNKNOWN_TURN: Final = "UNKNOWN_TURN"
 _UNARY_TIMEOUT_S: Final = 10.0
@@ -113,6 +115,8 @@ class VoiceMesh:
         stall_s: After so many seconds without an answer to a ping, while a call is open, a gateway counts as
             lost. At least 0.8. A gateway whose process ends is found at once, whatever this says; with little
             of it a live one may be taken for lost where this process or the network is held up for so long.
+        lookup_s: How often a name in `address` is looked up, so that gateways that come up behind it are
+            asked, too; 0: when a connection ends, as gRPC does.
 
     Raises ValueError for what cannot be, also in the files of `tls`.
 
@@ -130,6 +134,7 @@ class VoiceMesh:
         clock: Clock = monotonic_ns,
         asks_again: int = 2,
         stall_s: float = 5.0,
+        lookup_s: float = 5.0,
     ) -> None:
         if wrong := problem(tenant):
             raise ValueError(f"tenant: {tenant[:80]!r} {wrong}")
@@ -137,6 +142,9 @@ class VoiceMesh:
             raise ValueError(f"asks_again: {asks_again} is not between 0 and {_MOST_ASKED_AGAIN}")
         if not LEAST_STALL_S <= stall_s <= _MOST_STALL_S:
             raise ValueError(f"stall_s: {stall_s} is not between {LEAST_STALL_S} and {_MOST_STALL_S} seconds")
+        if not 0 <= lookup_s <= _MOST_LOOKUP_S:
+            raise ValueError(f"lookup_s: {lookup_s} is not between 0 and {_MOST_LOOKUP_S:g} seconds")
+        self._lookup_s = lookup_s
         self._addresses = addresses_of(address)
         self.address = ",".join(self._addresses)
         self._asks_again = asks_again
@@ -164,12 +172,10 @@ class VoiceMesh:
         return self
 
     def _open_channel(self, address: str) -> grpc.aio.Channel:
-        options = channel_options(self._stall_s)
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(address, options=options)
-        if self._tls is not None:
-            options += self._tls.options(address)
-        return grpc.aio.secure_channel(address, self._credentials, options=options)
+        tls = self._tls.options(address) if self._tls is not None else ()
+        return open_channel(
+            address, (*channel_options(self._stall_s), *tls), self._credentials, self._lookup_s
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -432,27 +438,6 @@ class VoiceMesh:
             if other is None:
                 raise await gateway.explained(failure)
             gateway = other
-
-
-def channel_options(stall_s: float) -> tuple[tuple[str, int | str], ...]:
-    """Return the options of a connection on which a gateway may be silent for `stall_s` seconds."""
-    stall_ms = round(stall_s * 1000)
-    return (
-        # While a call is open and nothing comes, pings ask whether anybody is there; gRPC answers them by
-        # itself, also of a gateway that is busy. A third of the time until one is sent, and most of the rest
-        # for its answer: this process may be the one that is held up. The second timeout is for a process
-        # that is stopped, and would be a minute.
-        ("grpc.keepalive_time_ms", stall_ms * 3 // 10),
-        ("grpc.keepalive_timeout_ms", stall_ms * 13 // 20),
-        ("grpc.http2.ping_timeout_ms", stall_ms * 13 // 20),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        # Also how long a connection may take: a process that is stopped takes connections and says nothing.
-        ("grpc.min_reconnect_backoff_ms", max(1_000, stall_ms)),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-        ("grpc.lb_policy_name", "round_robin"),
-        ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    )
 
 
 def _with_voice(speech: SpeechOptions, voice: str) -> SpeechOptions:

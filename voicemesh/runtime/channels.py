@@ -1,13 +1,18 @@
 """Client channels with the options that the whole mesh uses, and the deadlines of calls over them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
+from voicemesh import following
+from voicemesh.addresses import name_of
+from voicemesh.following import FollowingChannel, News, Options
+from voicemesh.rotating import RotatingChannel
 from voicemesh.runtime.health import ACCEPTS
-from voicemesh.runtime.rotating import RotatingChannel
+from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.tls import PeerCredentials
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -19,11 +24,14 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.lb_policy_name", "round_robin"),
     # Proxies between processes of one machine only add latency.
     ("grpc.enable_http_proxy", 0),
+    *following.OPTIONS,
 )
 _ONLY_WHO_ACCEPTS: Final = json.dumps(
     {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ACCEPTS}}
 )
 """A process that starts or drains is left out by the channel, before anybody meets a closed door there."""
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ def open_channel(
     credentials: PeerCredentials | None = None,
     watched: bool = False,
     pings: Pings = IDLE,
+    lookup_s: float = 0.0,
+    tell: Callable[[News], None] | None = None,
 ) -> grpc.aio.Channel:
     """Open a channel to a service of the mesh.
 
@@ -75,17 +85,37 @@ def open_channel(
     `unix:PATH,PATH`: each further stream goes to the next one that can be reached. The connections are
     made in the background; close the channel when done. With `credentials` they are made over
     TLS, and follow the files that these are from. A `watched` one has a stream to each process behind it,
-    and sends calls only to those that say that they accept any.
+    and sends calls only to those that say that they accept any. A name is looked up every `lookup_s`
+    seconds, and `tell` told what came of it; 0: as gRPC does, when a connection ends.
     """
     options = (*options_of(pings), ("grpc.max_receive_message_length", max_message_bytes))
     if watched:
         options += (("grpc.service_config", _ONLY_WHO_ACCEPTS),)
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    options += credentials.options(target)
-    channel = RotatingChannel(lambda: grpc.aio.secure_channel(target, credentials.now(), options=options))
-    credentials.certificates.subscribe(channel.rotate)
+    if credentials is not None:
+        options += credentials.options(target)
+
+    def make(reached: str = target, further: Options = ()) -> grpc.aio.Channel:
+        if credentials is None:
+            return grpc.aio.insecure_channel(reached, options=(*options, *further))
+        return grpc.aio.secure_channel(reached, credentials.now(), options=(*options, *further))
+
+    channel: RotatingChannel
+    if lookup_s and (name := name_of(target)) is not None:
+        plain = credentials is None
+        channel = FollowingChannel(
+            target, name, make, every_s=lookup_s, shares=plain, tell=tell, held_up=_say_held_up
+        )
+    elif credentials is not None:
+        channel = RotatingChannel(make, _say_held_up)
+    else:
+        return make()
+    if credentials is not None:
+        credentials.certificates.subscribe(channel.rotate)
     return channel
+
+
+def _say_held_up() -> None:
+    _log.warning("cannot connect with what is new yet", hint="the old connection is used")
 
 
 def remaining_s(context: Any, at_most_s: float | None = None) -> float | None:

@@ -1,12 +1,14 @@
-"""A client channel whose certificates change while it is used.
+"""A client channel that is made anew under its users: with other certificates, or to other addresses.
 
-gRPC's credentials cannot change, so there is one channel for each version of the certificates:
+gRPC's credentials cannot change, and it looks addresses up when it likes, so there is one channel for each
+version of them:
 
     version 1   ══ calls ══════════╪═ those in flight go on ═╪ closed when the last has ended
     version 2        connecting ───╪═ new calls ══════════════════════════════════════
 
 New calls go to the new one when it is connected: no call waits for a handshake. Where it cannot be connected
-(the peer may not know the new authority yet) the old one is used as long as it works.
+(the peer may not know the new authority yet) the old one is used as long as it works. Versions with the same
+target, credentials and options share their connections: only what is new is connected to.
 """
 
 import asyncio
@@ -16,17 +18,13 @@ from typing import Any, Final, Self
 
 import grpc
 
-from voicemesh.runtime.logs import get_logger
-
 _LOOK_S: Final = 1.0
 _ENDLESS: Final = ("/grpc.health.v1.Health/Watch",)
 """Calls that end with their channel: who watches begins anew."""
 
-_log = get_logger(__name__)
-
 
 class _Version:
-    """The channel of one version of the certificates, and the calls on it."""
+    """The channel of one version, and the calls on it."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
@@ -56,6 +54,7 @@ class _Callable:
         self._call: Any = None
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self._owner.use()
         version = self._owner.version
         if version is not self._version:
             kind, method, made_with, made_with_named = self._make
@@ -71,26 +70,38 @@ class RotatingChannel(grpc.aio.Channel):
     """A channel that is made anew by `rotate`.
 
     Args:
-        make: Makes a channel with the certificates of now.
+        make: Makes a channel as it is to be now.
+        held_up: Is told, once for each version, that it cannot be connected and the one before it is used.
 
     Attributes:
         version: What new calls use.
 
     """
 
-    def __init__(self, make: Callable[[], grpc.aio.Channel]) -> None:
+    def __init__(
+        self, make: Callable[[], grpc.aio.Channel], held_up: Callable[[], None] | None = None
+    ) -> None:
         self._make = make
+        self._held_up = held_up
         self.version = _Version(make())
         self._wanted = 0
         self._task: asyncio.Task[None] | None = None
         self._draining: set[asyncio.Task[None]] = set()
+        self._told: list[Callable[[], None]] = []
         self._closed = False
 
+    def use(self) -> None:
+        """Note that somebody calls, or is about to."""
+
+    def subscribe(self, moved: Callable[[], None]) -> None:
+        """Have `moved` called whenever new calls begin to use another channel than those before them."""
+        self._told.append(moved)
+
     def rotate(self) -> None:
-        """Connect with the certificates of now, and use them for new calls once that is done."""
+        """Connect anew, and use that for new calls once it is done."""
         self._wanted += 1
         if not self._closed and (self._task is None or self._task.done()):
-            self._task = asyncio.get_running_loop().create_task(self._rotate(), name="new certificates")
+            self._task = asyncio.get_running_loop().create_task(self._rotate(), name="connect anew")
 
     async def _rotate(self) -> None:
         while True:
@@ -102,11 +113,13 @@ class RotatingChannel(grpc.aio.Channel):
                 raise
             if made == self._wanted:
                 break
-            await new.channel.close(None)  # the files changed again meanwhile
+            await new.channel.close(None)  # it changed again meanwhile
         old, self.version = self.version, new
-        draining = asyncio.get_running_loop().create_task(_drain(old), name="old certificates")
+        draining = asyncio.get_running_loop().create_task(_drain(old), name="old connections")
         self._draining.add(draining)
         draining.add_done_callback(self._draining.discard)
+        for moved in self._told:
+            moved()
 
     async def _connected(self, new: grpc.aio.Channel, made: int) -> None:
         """Wait until `new` is connected, works no worse than what is in use, or is outdated itself."""
@@ -121,7 +134,8 @@ class RotatingChannel(grpc.aio.Channel):
                     await new.wait_for_state_change(state)
             if not said and new.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 said = True
-                _log.warning("cannot connect with new certificates yet", hint="the old connection is used")
+                if self._held_up is not None:
+                    self._held_up()
 
     # ------------------------------------------------------------ grpc.aio.Channel
 
@@ -144,6 +158,8 @@ class RotatingChannel(grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Return the state of the channel in use."""
+        if try_to_connect:
+            self.use()
         return self.version.channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
@@ -152,6 +168,7 @@ class RotatingChannel(grpc.aio.Channel):
 
     async def channel_ready(self) -> None:
         """Wait until the channel in use is connected."""
+        self.use()
         await self.version.channel.channel_ready()
 
     def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
