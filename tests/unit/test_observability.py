@@ -143,7 +143,7 @@ def test_panels_lie_beside_each_other_and_say_what_they_show() -> None:
 
 def test_pages_name_panels_that_there_are() -> None:
     titles = {panel["title"] for panel in panels()}
-    for page in ("alerts.md", "dashboards.md"):
+    for page in ("alerts.md", "dashboards.md", "operations.md"):
         text = (ROOT / "docs" / page).read_text()
         for told in re.findall(r"(?<![*\w])\*([A-Z][^*\n]+)\*(?!\*)", text):
             assert told in titles | {"Targets"}, f"docs/{page} names a panel {told}"
