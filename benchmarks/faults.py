@@ -174,14 +174,24 @@ async def running() -> AsyncIterator[tuple[Mesh, References]]:
         yield mesh, References(stub)
 
 
-async def wrong(heard: Heard, references: References) -> tuple[bool, bool]:
-    """Return whether the audio of a whole turn is wrong, and whether its text is."""
+async def wrong(heard: Heard, references: References) -> tuple[list[str], bool]:
+    """Return what is wrong with the audio of a whole turn, in words, and whether its text is."""
     known = await references.of(VOICE, list(heard.said.values()))
     as_told = {index: known[text] for index, text in heard.said.items()}
     spoken = {index: bytes(audio) for index, audio in heard.audio.items()}
-    return spoken != {index: audio for index, audio in as_told.items() if audio}, heard.text != reply_to(
-        heard.prompt
-    )
+    return [
+        f"{heard.prompt} degraded {heard.degraded}, chunk {index} of {sorted(as_told)}: "
+        + difference(spoken.get(index, b""), as_told.get(index, b""))
+        for index in sorted(spoken.keys() | as_told.keys())
+        if spoken.get(index, b"") != as_told.get(index, b"")
+    ], heard.text != reply_to(heard.prompt)
+
+
+def difference(spoken: bytes, as_told: bytes) -> str:
+    """Say how audio differs from what it should be."""
+    pairs = enumerate(zip(spoken, as_told, strict=False))
+    at = next((at for at, (one, other) in pairs if one != other), min(len(spoken), len(as_told)))
+    return f"{len(spoken)} bytes instead of {len(as_told)}, others from byte {at} on"
 
 
 async def summary(faults: list[Fault], turns: list[Heard], references: References) -> dict[str, Any]:
@@ -212,7 +222,8 @@ async def summary(faults: list[Fault], turns: list[Heard], references: Reference
         "affected": len(affected),
         "affected_failed": sum(turn.error is not None for turn, _ in affected),
         "reasons": dict(collections.Counter(turn.error.reason for turn in turns if turn.error is not None)),
-        "wrong_audio": sum(audio for audio, _ in judged),
+        "wrong_audio": sum(bool(audio) for audio, _ in judged),
+        "wrong_audio_is": [said for audio, _ in judged for said in audio],
         "wrong_text": sum(text for _, text in judged),
         "longest_gap_ms": _most_ms([turn.gap_s for turn, _ in affected]),
         "gap_ms_of_calm": _most_ms([turn.gap_s for turn in calm]),
@@ -258,7 +269,7 @@ async def run(repetitions: int, concurrency: int, services: list[str]) -> dict[s
                     callers.until.set()
                     await calling
                 rows.append(await summary(faults, callers.done, references))
-                print(line(rows[-1]), flush=True)
+                print(line(rows[-1]), *rows[-1]["wrong_audio_is"], sep="\n  ", flush=True)
     cpus, load = os.cpu_count(), os.getloadavg()[0]
     print(f"{repetitions} faults each under {concurrency} turns, on {cpus} CPUs, load {load:.1f}")
     return {"repetitions": repetitions, "concurrency": concurrency, "cpus": cpus, "load": load, "rows": rows}

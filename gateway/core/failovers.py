@@ -57,12 +57,13 @@ class Failovers:
         """Return how often a stream to a service was opened anew."""
         return sum(failover.service == service for failover in self.done)
 
-    def allows(self, service: str, error: MeshError, now_ns: int) -> bool:
+    def allows(self, service: str, error: MeshError, now_ns: int, before: int | None = None) -> bool:
         """Say whether a stream that broke off is opened anew, and note it.
 
-        One that is not was given up here: its error says so, and no caller asks for the turn again.
+        `before` is how often that was done already for what is lost with it; None: as often as in the whole
+        turn. One that is not was given up here: its error says so, and no caller asks for the turn again.
         """
-        if not self._again(service, error, self.attempts(service)):
+        if not self._again(service, error, self.attempts(service) if before is None else before):
             error.retried_by = error.retried_by or "gateway"
             return False
         self.done.append(Failover(service, (now_ns - self._received_ns) // 1000, error.message))

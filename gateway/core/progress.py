@@ -59,8 +59,8 @@ class Progress:
     """Another voice than the one asked for spoke it, or some of it."""
     foreign: bool = False
     """Another voice, or another version of the voice, spoke it, or some of it."""
-    interrupted: bool = False
-    """The stream that it was asked for on broke off, and another goes on."""
+    lost: int = 0
+    """How often the stream that it was asked for on broke off, and another went on."""
     slicer: FrameSlicer | None = None
     """Cuts what comes from the cache into frames, where it comes in parts."""
     asked_from: int = 0

@@ -208,7 +208,9 @@ class Speech:
             and (event.indexes is None or progress.chunk.index in event.indexes)
         ]
         lost = event.lost if left else None
-        goes_on = lost is not None and self._failovers.allows("tts", lost, now_ns)
+        # Of each chunk by itself: a long turn may outlive many processes, but no chunk takes many along.
+        most = max((progress.lost for progress in left), default=0)
+        goes_on = lost is not None and self._failovers.allows("tts", lost, now_ns, most)
         if not goes_on:
             self._fail(event)
         for progress in left:
@@ -366,7 +368,7 @@ class Speech:
 
     def _go_on(self, progress: Progress, now_ns: int) -> None:
         """Have the rest spoken of what an engine had begun that is gone, as if one engine spoke all of it."""
-        progress.interrupted = True
+        progress.lost += 1
         # What another voice said, or was asked for from a word on, has offsets of its own.
         repeats = self._spec.voice_repeats and not (progress.foreign or progress.text_before)
         if progress.made_samples and not repeats:
@@ -418,7 +420,7 @@ class Speech:
         begun_ns = marks.followed_ns or marks.looked_up_ns or marks.asked_ns
         # The chunk before may have kept the engine: that is no time of this one.
         waited_ms = (now_ns - max(begun_ns, self._engine_free_ns)) / 1e6
-        if not (progress.fallback or progress.interrupted):  # another voice has another pace
+        if not (progress.fallback or progress.lost):  # another voice has another pace
             self._meter.began(len(progress.chunk.text), waited_ms)
         self.pace = self._meter.pace()
 

@@ -148,6 +148,24 @@ def test_a_stream_that_is_lost_before_its_first_frame_is_transport_and_nobodys_g
     assert (report.attribution.stages["tts_queue"], report.attribution.stages["tts_synthesis"]) == (500, 2000)
 
 
+def test_a_long_turn_outlives_many_processes_and_no_chunk_takes_a_third_along() -> None:
+    script = to_text()
+    for index in range(4):
+        if index:
+            script.say(index, " Four.", 13 + 6 * index)
+        script.speak(index, 100)
+        script.on(on.SpeechFailed(None, (index,), GONE))
+        script.speak(index, 100, offset_ms=100)
+        script.on(on.ChunkSpoken(index))
+    assert len(script.of(do.Synthesize)) == 8
+    assert not script.of(do.EmitSpeakLocally)
+    script.say(4, " Four.", 40)
+    for _ in range(3):
+        script.on(on.SpeechFailed(None, (4,), GONE))
+    assert len(script.of(do.Synthesize)) == 8 + 3
+    assert len(script.of(do.EmitSpeakLocally)) == 1
+
+
 def test_without_budget_it_is_as_if_the_service_had_failed() -> None:
     script = to_text()
     script.engine.failovers._again = lambda *_: False
