@@ -13,8 +13,8 @@ from gateway.access.guard import Access
 from gateway.access.interceptor import AccessInterceptor
 from gateway.admission.metrics import observe_door
 from gateway.flags import open_flags
-from gateway.http import HttpEdge, version
 from gateway.http.connections import HttpLimits
+from gateway.http.edge import HttpEdge, version
 from gateway.live.api import LivePage
 from gateway.live.live import Live
 from gateway.peers import Peers
@@ -42,7 +42,11 @@ class Gateway(Hosted):
         self._flags = open_flags(settings, runtime.clock)
         observe_breakers(
             runtime.metrics,
-            lambda: [("cache", self._peers.cache_breaker.state), ("flags", self._flags.breaker.state)],
+            lambda: [
+                ("cache", self._peers.lookups.breaker.state),
+                ("cache.history", self._peers.histories.breaker.state),
+                ("flags", self._flags.breaker.state),
+            ],
         )
         self._access = Access(settings, runtime.clock, runtime.metrics)
         self._settings = settings

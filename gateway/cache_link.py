@@ -1,8 +1,12 @@
 """A turn's stream to the cache service.
 
-    request ──> hurried:   answered in time, or given up, and the breaker opens
-            ──> unhurried: nobody waits; its failure says nothing
-            ──> lasting:   hurried up to its first answer; more may come, until one that ends it
+    request ──> with patience: answered in time, or given up, and its breaker opens
+            ──> unhurried:     nobody waits; its failure says nothing
+            ──> lasting:       with patience up to its first answer; more may come, until one that ends it
+
+There are two patiences. What a lookup spares is soon made anew: it is not worth a long wait. A history nobody
+else has: a reply without it does not know what was said. Each has a breaker, so that a cache which is too
+slow for the one is still asked for the other.
 
 What belongs to a lease is told on the stream that granted it, or not at all: leases end with their stream.
 """
@@ -20,6 +24,21 @@ from voicemesh.runtime.status import RemoteError
 _UNHURRIED_S: Final = 1.0
 """Longest wait for an answer that nobody waits for."""
 
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long turns wait for an answer of a kind; one for all of them.
+
+    Attributes:
+        longest_s: The longest wait.
+        breaker: Has them not wait at all while such answers fail.
+
+    """
+
+    longest_s: float
+    breaker: Breaker
+
+
 Stream = Link[cache_pb2.ExchangeRequest, cache_pb2.ExchangeResponse]
 Answer = Callable[[cache_pb2.ExchangeResponse | None, str], None]
 """Takes the answer to a request, or None and why there is none."""
@@ -31,7 +50,8 @@ class _Waiting:
 
     answer: Answer | None
     timer: asyncio.TimerHandle
-    hurried: bool = True
+    patience: Patience | None
+    """None: nobody waits."""
     lasting: bool = False
     heard_s: float = 0.0
     """When something came for it last; 0: nothing has."""
@@ -40,22 +60,22 @@ class _Waiting:
 class CacheLink:
     """A turn's stream to the cache service: requests by id, each answered in time or given up.
 
-    A cache that fails or is late opens the breaker, and while it is open nothing is asked.
+    A cache that fails or is late opens a breaker, and while it is open nothing of the kind is asked.
 
     Args:
         open_link: Opens the stream, and has it read with `take` and `ended`.
-        breaker: Shared by all turns.
-        timeout_s: Longest wait for an answer that somebody waits for.
+        lookups: For what can be made anew.
+        histories: For what cannot.
         stall_s: Longest wait for more of an answer that comes in parts.
 
     """
 
     def __init__(
-        self, open_link: Callable[[], Stream], breaker: Breaker, timeout_s: float, stall_s: float
+        self, open_link: Callable[[], Stream], lookups: Patience, histories: Patience, stall_s: float
     ) -> None:
         self._open_link = open_link
-        self._breaker = breaker
-        self._timeout_s = timeout_s
+        self._lookups = lookups
+        self._histories = histories
         self._stall_s = stall_s
         self._link: Stream | None = None
         self._waiting: dict[int, _Waiting] = {}
@@ -69,11 +89,16 @@ class CacheLink:
 
     @property
     def timeout_ms(self) -> float:
-        """Longest wait for an answer that somebody waits for, in milliseconds."""
-        return self._timeout_s * 1000
+        """Longest wait for what can be made anew, in milliseconds."""
+        return self._lookups.longest_s * 1000
 
     def request(
-        self, request: cache_pb2.ExchangeRequest, answer: Answer | None = None, *, lasting: bool = False
+        self,
+        request: cache_pb2.ExchangeRequest,
+        answer: Answer | None = None,
+        *,
+        lasting: bool = False,
+        history: bool = False,
     ) -> int:
         """Send a request; return its id, for `forget`.
 
@@ -82,14 +107,17 @@ class CacheLink:
         request may take its time, and its failure says nothing about the turn.
         """
         loop = asyncio.get_running_loop()
-        if not self._breaker.allows():
+        patience = self._histories if history else self._lookups
+        if not patience.breaker.allows():
             if answer is not None:
-                failed = f": {self._breaker.why}" if self._breaker.why else ""
+                failed = f": {patience.breaker.why}" if patience.breaker.why else ""
                 loop.call_soon(answer, None, f"the cache is held off after it failed{failed}")
             return 0
         if self._link is None or not self._link.open:
             self._link = self._open_link()
-        return self._send(self._link, request, answer, hurried=answer is not None, lasting=lasting)
+        return self._send(
+            self._link, request, answer, patience if answer is not None else None, lasting=lasting
+        )
 
     def tell(
         self, stream: Stream | None, request: cache_pb2.ExchangeRequest, answer: Answer | None = None
@@ -100,12 +128,16 @@ class CacheLink:
         """
         if stream is None or stream is not self._link or not stream.open:
             return False
-        self._send(stream, request, answer, hurried=False)
+        self._send(stream, request, answer, None)
         return True
 
     def distrust(self, why: str) -> None:
         """Note that the cache said what cannot be: it is held off, as one that failed."""
-        self._breaker.failed(why)
+        self._failed(why)
+
+    def _failed(self, why: str) -> None:
+        self._lookups.breaker.failed(why)
+        self._histories.breaker.failed(why)
 
     def forget(self, request_id: int) -> None:
         """Give no more answers to a request. A lease that is granted to it is given back."""
@@ -119,15 +151,15 @@ class CacheLink:
         link: Stream,
         request: cache_pb2.ExchangeRequest,
         answer: Answer | None,
+        patience: Patience | None,
         *,
-        hurried: bool,
         lasting: bool = False,
     ) -> int:
         self._last_id += 1
         request.request_id = self._last_id
-        wait_s = self._timeout_s if hurried else _UNHURRIED_S
+        wait_s = patience.longest_s if patience is not None else _UNHURRIED_S
         timer = asyncio.get_running_loop().call_later(wait_s, self._late, self._last_id)
-        self._waiting[self._last_id] = _Waiting(answer, timer, hurried, lasting)
+        self._waiting[self._last_id] = _Waiting(answer, timer, patience, lasting)
         link.send(request)
         return self._last_id
 
@@ -143,8 +175,8 @@ class CacheLink:
                 del self._waiting[response.request_id]
                 waiting.timer.cancel()
             if waiting.answer is not None:
-                if waiting.hurried:
-                    self._breaker.succeeded()
+                if waiting.patience is not None:
+                    waiting.patience.breaker.succeeded()
                 waiting.answer(response, "")
         self._close_if_drained()
 
@@ -160,7 +192,7 @@ class CacheLink:
         lease_id = response.granted.lease_id or response.following.lease_id
         if lease_id and self._link is not None and self._link.open:
             release = cache_pb2.ExchangeRequest(release=cache_pb2.Release(lease_id=lease_id))
-            self._send(self._link, release, None, hurried=False)
+            self._send(self._link, release, None, None)
 
     def ended(self, link: Stream, error: RemoteError | None) -> None:
         """Note that a stream ended: what still waits for it is answered with nothing."""
@@ -168,7 +200,7 @@ class CacheLink:
             return  # it was drained, and another one is open
         self._link = None
         if error is not None:
-            self._breaker.failed(error.message)
+            self._failed(error.message)
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
             one.timer.cancel()
@@ -195,9 +227,10 @@ class CacheLink:
             # The cache works: it answered. Why nothing more comes, the breaker cannot know.
             why = f"the cache gave no more for {self._stall_s:g} s"
         else:
-            why = f"the cache took longer than {self._timeout_s * 1000:.0f} ms"
-            if waiting.hurried:
-                self._breaker.failed(why)
+            longest_s = waiting.patience.longest_s if waiting.patience is not None else _UNHURRIED_S
+            why = f"the cache took longer than {longest_s * 1000:.0f} ms"
+            if waiting.patience is not None:
+                waiting.patience.breaker.failed(why)
         if waiting.answer is not None:
             waiting.answer(None, why)
         self._close_if_drained()

@@ -162,8 +162,8 @@ class TurnDriver:
         )
         self._cache = CacheLink(
             self._open_cache,
-            peers.cache_breaker,
-            settings.gateway_cache_timeout_ms / 1000,
+            peers.lookups,
+            peers.histories,
             settings.gateway_follow_stall_ms / 1000,
         )
         self._audio = AudioCache(spec, speech, peers, self._cache, self.handle, span, clock)

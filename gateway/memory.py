@@ -65,7 +65,7 @@ class Memory:
         """Ask the cache; the answer is an event."""
         match action:
             case do.LoadHistory():
-                self._cache.request(_get(keys.history_key(self._spec)), self._history_answered)
+                self._cache.request(_get(keys.history_key(self._spec)), self._history_answered, history=True)
             case do.LookUpReply(messages):
                 if not self._peers.llm_revision:
                     self._handle(on.ReplyMissing())  # not known yet what would answer
@@ -169,7 +169,7 @@ class Memory:
         def saved(response: Response, why: str) -> None:
             result = response.WhichOneof("result") if response is not None else None
             if result == "conflict" and tries > 1:
-                self._cache.request(_get(key), reloaded)
+                self._cache.request(_get(key), reloaded, history=True)
             elif response is not None and result == "done":
                 self._handle(on.HistorySaved(version=response.done.version))
             else:
@@ -191,7 +191,7 @@ class Memory:
             self._save(both, added, hit.version, tries - 1)
 
         history = cache_pb2.HistoryValue(messages=[translation.message_to(message) for message in messages])
-        self._cache.request(_put(key, cache_pb2.CacheValue(history=history), version), saved)
+        self._cache.request(_put(key, cache_pb2.CacheValue(history=history), version), saved, history=True)
 
 
 def _get(key: cache_pb2.CacheKey, similar_ms: int = 0) -> cache_pb2.ExchangeRequest:

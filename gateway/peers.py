@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.breaker import Breaker
+from gateway.cache_link import Patience
 from gateway.core.budget import Answerer
 from gateway.core.calibration import Calibration
 from gateway.core.pace import Paces
@@ -63,7 +64,8 @@ class Peers:
         llm_ready: What the LLM service would answer with; empty until known.
         chunker_revision: Which chunker cuts; "" until one has.
         calibration: What estimates of tokens are multiplied by, as providers showed.
-        cache_breaker: Holds off a cache that failed.
+        lookups: What turns have for the cache, but for histories.
+        histories: What they have for those.
         paces: How fast each voice speaks, as turns showed.
         stand_ins: Voices that another one speaks for at present.
         llm_moves: Tells when calls to the LLM service begin to go to other processes than before.
@@ -106,11 +108,23 @@ class Peers:
         self.llm_ready = llm_pb2.GenerateReady()
         self.chunker_revision = ""
         self.calibration = Calibration()
-        self.cache_breaker = Breaker(
-            clock,
-            settings.gateway_cache_breaker_s,
-            "cache",
-            "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS, VOICEMESH_GATEWAY_CACHE_BREAKER_S",
+        self.lookups = Patience(
+            settings.gateway_cache_timeout_ms / 1000,
+            Breaker(
+                clock,
+                settings.gateway_cache_breaker_s,
+                "cache",
+                "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS, VOICEMESH_GATEWAY_CACHE_BREAKER_S",
+            ),
+        )
+        self.histories = Patience(
+            settings.gateway_history_timeout_ms / 1000,
+            Breaker(
+                clock,
+                settings.gateway_cache_breaker_s,
+                "histories in the cache",
+                "VOICEMESH_GATEWAY_HISTORY_TIMEOUT_MS, VOICEMESH_GATEWAY_CACHE_BREAKER_S",
+            ),
         )
         self.paces = Paces()
         self.stand_ins = StandIns(clock)
@@ -278,7 +292,8 @@ class Peers:
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
                     await call.code()
         elif name == "cache":
-            self.cache_breaker.succeeded()
+            self.lookups.breaker.succeeded()
+            self.histories.breaker.succeeded()
 
     async def known(self, left_s: float | None) -> None:
         """Wait a moment for what can speak, where this gateway has just started and was never told.

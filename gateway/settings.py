@@ -134,7 +134,9 @@ class GatewaySettings(ServerSettings):
     gateway_history_chars: Annotated[int, Field(ge=1_000, le=1_000_000)] = 100_000
     """Most characters that a session's history keeps, and its last picture."""
     gateway_cache_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Longest that a turn waits for an answer of the cache."""
+    """Longest that a turn waits for an answer of the cache, but for its session's history."""
+    gateway_history_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Longest that it waits for that, which nobody else has: a reply without it forgets what was said."""
     gateway_cache_breaker_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
     """How long the cache is left alone after it failed; doubles, up to 30 times this, while it fails."""
     gateway_shared_cache: Literal["none", "audio", "all"] = "none"

@@ -199,7 +199,7 @@ class Live:
         """Return how the mesh is doing now."""
         states = await self._services.states()
         peers = self._peers
-        serving, breaker = peers.serving, peers.cache_breaker.state.value.lower()
+        serving, breaker = peers.serving, peers.lookups.breaker.state.value.lower()
         found = [
             *alerts.of_peers(serving, breaker),
             *self._of_turns.get("", self._alerts_of_turns),

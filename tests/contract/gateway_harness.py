@@ -226,7 +226,11 @@ async def running_gateway(folder: str, services: Services, **limits: Any) -> Asy
     behind, front = f"unix:{folder}/services", f"unix:{folder}/gateway"
     addresses = dict.fromkeys(("llm_addr", "chunker_addr", "tts_addr", "cache_addr"), behind)
     # A busy machine must not make lookups late.
-    quiet = {"gateway_cache_timeout_ms": 2000, "gateway_voices_poll_s": 3600}
+    quiet = {
+        "gateway_cache_timeout_ms": 2000,
+        "gateway_history_timeout_ms": 2000,
+        "gateway_voices_poll_s": 3600,
+    }
     settings = GatewaySettings(**{**quiet, **addresses, **limits})
     access = Access(settings, services.clock)
     asked = (AccessInterceptor(access),) if access.on else ()

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from gateway.audio_cache import AudioCache
 from gateway.breaker import Breaker
-from gateway.cache_link import CacheLink
+from gateway.cache_link import CacheLink, Patience
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.core.values import Word
@@ -53,8 +53,9 @@ class Bench:
         self.link = SilentLink()
         self.events: list[on.Event] = []
         self.span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("turn")
+        patience = Patience(60, Breaker(self.clock, 1.0))
         open_link: Any = lambda: self.link  # noqa: E731 - stands in for a Link
-        self.cache = CacheLink(open_link, Breaker(self.clock, 1.0), timeout_s=60, stall_s=60)
+        self.cache = CacheLink(open_link, patience, patience, stall_s=60)
         peers: Any = PeersOf(self.clock)
         self.audio = AudioCache(
             spec(), speech(), peers, self.cache, self.events.append, self.span, self.clock

@@ -3,10 +3,13 @@
 import asyncio
 from typing import Any
 
+from google.rpc import status_pb2
+
 from gateway.breaker import Breaker
-from gateway.cache_link import CacheLink
+from gateway.cache_link import CacheLink, Patience
 from voicemesh.cache.v1 import cache_pb2
 from voicemesh.runtime.clock import ManualClock
+from voicemesh.runtime.status import RemoteError
 
 
 class SilentLink:
@@ -26,10 +29,13 @@ class SilentLink:
 
 
 class Bench:
-    def __init__(self, timeout_s: float, stall_s: float = 60) -> None:
+    def __init__(self, timeout_s: float, stall_s: float = 60, history_s: float = 60) -> None:
         self.links: list[SilentLink] = []
         self.breaker = Breaker(ManualClock(), 1.0)
-        self.cache = CacheLink(self._open, self.breaker, timeout_s, stall_s)
+        self.histories = Breaker(ManualClock(), 1.0)
+        self.cache = CacheLink(
+            self._open, Patience(timeout_s, self.breaker), Patience(history_s, self.histories), stall_s
+        )
         self.answers: list[tuple[Any, str]] = []
         self.answered = asyncio.Event()
 
@@ -40,6 +46,11 @@ class Bench:
     def ask(self) -> cache_pb2.ExchangeRequest:
         request = cache_pb2.ExchangeRequest()
         self.cache.request(request, self._answer)
+        return request
+
+    def remember(self) -> cache_pb2.ExchangeRequest:
+        request = cache_pb2.ExchangeRequest()
+        self.cache.request(request, self._answer, history=True)
         return request
 
     def follow(self) -> cache_pb2.ExchangeRequest:
@@ -191,3 +202,33 @@ async def test_what_is_held_off_says_what_it_failed_of() -> None:
         "the cache took longer than 1 ms",
         "the cache is held off after it failed: the cache took longer than 1 ms",
     ]
+
+
+async def test_a_cache_that_is_too_slow_for_lookups_is_still_asked_for_a_history() -> None:
+    bench = Bench(timeout_s=0.001)
+    bench.ask()
+    history = bench.remember()
+    await bench.answered.wait()
+    assert not bench.breaker.allows()
+    response = await bench.say(history, hit=cache_pb2.Hit())
+    assert bench.answers[1:] == [(response, "")]
+    bench.remember()
+    assert len(bench.links[0].sent) == 3
+
+
+async def test_a_history_that_is_late_is_not_waited_for_again() -> None:
+    bench = Bench(timeout_s=60, history_s=0.001)
+    bench.remember()
+    await bench.answered.wait()
+    assert bench.answers == [(None, "the cache took longer than 1 ms")]
+    assert not bench.histories.allows()
+    assert bench.breaker.allows()
+
+
+async def test_a_stream_that_fails_is_reason_enough_to_leave_the_cache_alone() -> None:
+    bench = Bench(timeout_s=60)
+    bench.ask()
+    gone = RemoteError(status_pb2.Status(message="gone"))
+    bench.cache.ended(bench.links[0], gone)  # type: ignore[arg-type] # stands in for a Link
+    assert not bench.breaker.allows()
+    assert not bench.histories.allows()
