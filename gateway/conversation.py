@@ -1,7 +1,5 @@
 """What a `Converse` stream is about: one caller's messages, and whose turns they are about."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -15,6 +13,7 @@ from gateway.turns import Turns
 from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.runtime.errors import DrainingError, InvalidFieldError, MeshError, OutOfOrderError
 from voicemesh.runtime.sessions import Session
+from voicemesh.runtime.streams import one_more_said
 
 _LINGER_S: Final = 0.05
 """How long the end of a refused call waits for the caller's next message."""
@@ -76,11 +75,7 @@ class Conversation:
                 self._floor.half_closed(self._member)
             await self._finish()
         except MeshError as error:
-            # grpc.aio replaces the status by "Internal error from Core" where a caller's write meets a call
-            # that has just ended: what the caller sends right behind may land first.
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_LINGER_S):
-                    await anext(aiter(requests))
+            await one_more_said(requests, _LINGER_S)  # what the caller sends right behind may land first
             self._break_off(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call ends with it
             self._break_off(error)

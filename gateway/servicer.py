@@ -17,7 +17,7 @@ from voicemesh.gateway.v1 import gateway_pb2 as pb
 from voicemesh.gateway.v1.gateway_pb2_grpc import GatewayServiceServicer
 from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.sessions import SessionRegistry
-from voicemesh.runtime.streams import first_said
+from voicemesh.runtime.streams import one_more_said
 
 
 class GatewayServicer(GatewayServiceServicer):
@@ -41,7 +41,7 @@ class GatewayServicer(GatewayServiceServicer):
         try:
             conversation = Conversation(self._turns, self._channels, session, context)
         except MeshError:
-            await first_said(request_iterator)
+            await one_more_said(request_iterator)
             raise
         responses = Responses(conversation.caller.outbox)
         reader = session.spawn(conversation.read(request_iterator), name="converse")

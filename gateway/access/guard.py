@@ -8,14 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway import instruments
 from gateway.access.caller import NO_LIMITS, Caller
-from gateway.access.jwks import Jwks
 from gateway.access.keys import Keys
 from gateway.access.table import Needs
-from gateway.access.tokens import BadTokenError, Rules, Tokens, UnknownKeyError
 from gateway.settings import GatewaySettings
 from gateway.tenancy import one_of
 from voicemesh.keyfile import PREFIX
@@ -28,6 +26,10 @@ from voicemesh.runtime.errors import (
 )
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from gateway.access.jwks import Jwks
+    from gateway.access.tokens import Tokens
 
 _log = get_logger(__name__)
 BAD_TOKENS_PER_S: Final = 500
@@ -68,16 +70,7 @@ class Access:
         self._jwks: Jwks | None = None
         self._tokens: Tokens | None = None
         if settings.gateway_jwt_jwks:
-            self._jwks = Jwks(settings.gateway_jwt_jwks, settings.gateway_jwt_refresh_s, clock)
-            rules = Rules(
-                issuer=settings.gateway_jwt_issuer,
-                audience=settings.gateway_jwt_audience,
-                algorithms=settings.gateway_jwt_algorithms,
-                leeway_s=settings.gateway_jwt_leeway_s,
-                tenant_claim=settings.gateway_jwt_tenant_claim,
-                scope_claim=settings.gateway_jwt_scope_claim,
-            )
-            self._tokens = Tokens(rules, self._jwks, wall_s)
+            self._jwks, self._tokens = _tokens_of(settings, clock, wall_s)
         self.on: Final = self._keys is not None or self._tokens is not None
         self._clock = clock
         self._refused = (metrics or Metrics.off()).counter(instruments.ACCESS_REFUSALS)
@@ -152,13 +145,15 @@ class Access:
             raise UnauthenticatedError(_NOT_ACCEPTED)
         return caller
 
-    async def _of_token(self, token: str, tokens: Tokens) -> Caller | None:
+    async def _of_token(self, token: str, tokens: "Tokens") -> Caller | None:
         if (caller := tokens.known(token)) is not None:
             return caller
         if not self._may_be_bad():
             raise TooManyCallsError(
                 "too many tokens were not accepted lately; try again in a moment", retry_after_ms=_RETRY_MS
             )
+        from gateway.access.tokens import BadTokenError, UnknownKeyError  # noqa: PLC0415 - loaded by now
+
         try:
             try:
                 return tokens.read(token)
@@ -223,3 +218,20 @@ def _for_tenant(caller: Caller, named: str, field: str) -> Caller:
     raise PermissionDeniedError(
         f"{field}: the key or token is not that tenant's, and has not the scope `tenant:any`", field=field
     )
+
+
+def _tokens_of(settings: GatewaySettings, clock: Clock, wall_s: Callable[[], float]) -> "tuple[Jwks, Tokens]":
+    # A fifth of a second at the start of gateways, few of which take tokens.
+    from gateway.access.jwks import Jwks  # noqa: PLC0415 - above
+    from gateway.access.tokens import Rules, Tokens  # noqa: PLC0415 - above
+
+    jwks = Jwks(settings.gateway_jwt_jwks, settings.gateway_jwt_refresh_s, clock)
+    rules = Rules(
+        issuer=settings.gateway_jwt_issuer,
+        audience=settings.gateway_jwt_audience,
+        algorithms=settings.gateway_jwt_algorithms,
+        leeway_s=settings.gateway_jwt_leeway_s,
+        tenant_claim=settings.gateway_jwt_tenant_claim,
+        scope_claim=settings.gateway_jwt_scope_claim,
+    )
+    return jwks, Tokens(rules, jwks, wall_s)

@@ -11,7 +11,7 @@ from gateway.access.guard import Access
 from gateway.access.table import METHODS
 from voicemesh.runtime.errors import MeshError, PermissionDeniedError
 from voicemesh.runtime.status import to_status
-from voicemesh.runtime.streams import first_said
+from voicemesh.runtime.streams import one_more_said
 from voicemesh.tenant import METADATA_KEY
 
 _STREAMS: Final = frozenset({"/voicemesh.gateway.v1.GatewayService/Converse"})
@@ -53,7 +53,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
 def _refusing(error: MeshError, *, streams: bool = False) -> Any:
     async def refuse(requests: Any, context: Any) -> None:
         if streams:
-            await first_said(requests)
+            await one_more_said(requests)
         await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     # Whatever the method is: gRPC reads the message of a unary call before it asks its handler anything.

@@ -2,28 +2,22 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
-from grpc import StatusCode
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.access.caller import CURRENT
 from gateway.access.guard import Access
 from gateway.access.table import OPEN, ROUTES, Needs
+from gateway.http.errors import failure
 from voicemesh.runtime.errors import MeshError, PermissionDeniedError
-from voicemesh.runtime.status import reason_of, to_status
 from voicemesh.tenant import HTTP_HEADER
 
 Handler = Callable[[Request], Awaitable[Response]]
 _PAGE: Final = "/live"
-_CODES: Final = {
-    StatusCode.UNAUTHENTICATED.value[0]: 401,
-    StatusCode.PERMISSION_DENIED.value[0]: 403,
-    StatusCode.RESOURCE_EXHAUSTED.value[0]: 429,
-    StatusCode.INVALID_ARGUMENT.value[0]: 400,
-}
 
 
 class WebGuard:
@@ -81,24 +75,13 @@ def _is_cross_site(headers: Mapping[str, str]) -> bool:
 
 
 def _refused(error: MeshError, *, page: bool) -> Response:
-    status = to_status(error)
-    code = _CODES.get(status.code, 500)
-    headers = {"cache-control": "no-store"}
-    if code == 401:
+    response = failure(error, error.field)
+    response.headers["cache-control"] = "no-store"
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
         # A browser asks its user for name and password, and shows them with all that the page asks for.
-        headers["www-authenticate"] = (
+        response.headers["www-authenticate"] = (
             'Basic realm="voicemesh: any name, and a key as password", charset="UTF-8"'
             if page
             else 'Bearer realm="voicemesh"'
         )
-    if error.retry_after_ms is not None:
-        headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
-    # As OpenAI's API says it.
-    kind = "rate_limit_error" if code == 429 else "invalid_request_error"
-    body = {
-        "message": error.message,
-        "type": kind,
-        "code": reason_of(status).lower(),
-        "param": error.field or None,
-    }
-    return JSONResponse({"error": body}, status_code=code, headers=headers)
+    return response

@@ -9,15 +9,14 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Annotated, Final, Literal
 
-from grpc import StatusCode
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from gateway import encoding, tenancy
 from gateway.access.caller import CURRENT, Caller
 from gateway.callers import Responses
-from gateway.http.errors import error_body
+from gateway.http.errors import failure
 from gateway.speaking import Speaker
 from gateway.turns import Turns
 from voicemesh.common.v1 import common_pb2
@@ -26,7 +25,6 @@ from voicemesh.ogg import OggOpus
 from voicemesh.runtime.errors import InvalidFieldError, MeshError, NoEngineError
 from voicemesh.runtime.logs import get_logger
 from voicemesh.runtime.sessions import SessionRegistry
-from voicemesh.runtime.status import reason_of, to_status
 from voicemesh.tenant import HTTP_HEADER
 
 _log = get_logger(__name__)
@@ -51,14 +49,6 @@ _MEDIA_TYPES: Final = {
     "opus": "audio/ogg",
     "aac": "audio/aac",
     "flac": "audio/flac",
-}
-_HTTP_CODES: Final = {
-    StatusCode.INVALID_ARGUMENT.value[0]: 400,
-    StatusCode.NOT_FOUND.value[0]: 404,
-    StatusCode.FAILED_PRECONDITION.value[0]: 502,
-    StatusCode.RESOURCE_EXHAUSTED.value[0]: 429,
-    StatusCode.UNAVAILABLE.value[0]: 503,
-    StatusCode.DEADLINE_EXCEEDED.value[0]: 504,
 }
 
 
@@ -261,14 +251,4 @@ async def _sse(audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _error(error: MeshError) -> Response:
-    status = to_status(error)
-    code = _HTTP_CODES.get(status.code, 500)
-    field = _FIELDS.get(error.field, error.field.removeprefix("speech."))
-    kind = {400: "invalid_request_error", 404: "invalid_request_error", 429: "rate_limit_error"}.get(
-        code, "server_error"
-    )
-    body = error_body(error.message, reason_of(status).lower(), kind, field or None)
-    headers = {}
-    if error.retry_after_ms is not None:
-        headers["retry-after"] = str(-(-error.retry_after_ms // 1000))
-    return JSONResponse(body, status_code=code, headers=headers)
+    return failure(error, _FIELDS.get(error.field, error.field.removeprefix("speech.")))

@@ -16,7 +16,7 @@ from gateway.access.caller import Caller, Priority
 from gateway.callers import OutboxCaller
 from gateway.core import events as on
 from gateway.core.values import Message
-from gateway.http import HttpEdge
+from gateway.http.edge import HttpEdge
 from gateway.turns import TurnRequest
 from tests.contract.gateway_harness import GUARD_S, VOICE, Gateway, Services, running_gateway
 from tests.contract.tts_harness import RPC_STATUS

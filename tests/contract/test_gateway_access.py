@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from gateway.access.table import METHODS, ROUTES
-from gateway.http import HttpEdge
+from gateway.http.edge import HttpEdge
 from gateway.live.api import LivePage
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
 from voicemesh import keyfile

@@ -16,7 +16,7 @@ from openfeature.provider import AbstractProvider
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
 from gateway.flags_file import WatchedFile
-from gateway.http import HttpEdge
+from gateway.http.edge import HttpEdge
 from tests.contract.gateway_harness import FORMAT, GUARD_S, VOICE, Gateway, Services, running_gateway
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh, VoiceMeshError

@@ -17,8 +17,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
-from gateway.http import HttpEdge
 from gateway.http.connections import Connections, GuardedConnection, HttpLimits
+from gateway.http.edge import HttpEdge
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
 from tests.support.certificates import Authority
 from voicemesh.gateway.v1 import gateway_pb2 as pb

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from gateway.access.caller import Caller, Priority
-from gateway.http import HttpEdge
+from gateway.http.edge import HttpEdge
 from gateway.prices import SpeechPrice
 from gateway.servicer import GatewayServicer
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.http import HttpEdge
+from gateway.http.edge import HttpEdge
 from gateway.live.api import MAX_READERS, LivePage
 from tests.contract.gateway_harness import GUARD_S, REPLY, Gateway, Services, running_gateway
 from voicemesh.common.v1 import common_pb2

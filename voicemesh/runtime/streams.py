@@ -10,8 +10,8 @@ T = TypeVar("T")
 _FIRST_S: Final = 0.5
 
 
-async def first_said(requests: AsyncIterator[Any], most_s: float = _FIRST_S) -> None:
-    """Wait until the caller of a stream that is about to be refused has sent its first message.
+async def one_more_said(requests: AsyncIterator[Any], most_s: float = _FIRST_S) -> None:
+    """Wait until the caller of a stream that is about to be refused has sent one more message.
 
     grpc.aio replaces the status by "Internal error from Core" where a caller's write meets a call that has
     just ended. Who says nothing for `most_s` is refused all the same.
