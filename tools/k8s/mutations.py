@@ -1,0 +1,389 @@
+"""For each rule, changes to real manifests that it must find: a rule that finds nothing is no rule.
+
+The check makes each change in the first of all that is built where it can be made; the rule must see it.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from k8s.objects import Doc, Manifests, name_of
+from k8s.rules import RULES, breaches
+
+Change = Callable[[list[Doc]], bool]
+"""Changes objects; False where there is nothing that it could change."""
+GONE: Final = object()
+POD: Final = ("spec", "template", "spec")
+CONTAINER: Final = (*POD, "containers", 0)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change that a rule must find."""
+
+    rule: str
+    says: str
+    change: Change
+
+
+def put(kind: str, name: str, *path: str | int, value: Any = GONE) -> Change:
+    """Return a change that sets a place of an object, or takes it away; "" is the first of its kind."""
+
+    def change(docs: list[Doc]) -> bool:
+        for doc in docs:
+            if doc["kind"] == kind and (name in ("", name_of(doc)) or _generated(doc, name)):
+                return _put(doc, path, value)
+        return False
+
+    return change
+
+
+def _generated(doc: Doc, name: str) -> bool:
+    """Say whether kustomize has put a hash behind the name."""
+    return doc["kind"] == "ConfigMap" and name_of(doc).rpartition("-")[0] == name
+
+
+def _put(place: Any, path: tuple[Any, ...], value: Any) -> bool:
+    for step, following in itertools.pairwise(path):
+        if isinstance(place, list) and len(place) <= int(step):
+            return False
+        if isinstance(place, dict) and step not in place:
+            if isinstance(following, int):
+                return False
+            place[step] = {}
+        place = place[step]
+    last = path[-1]
+    if isinstance(place, list) and last == len(place):
+        place.append(None)
+    if value is not GONE:
+        place[last] = value
+    elif isinstance(place, list) or last in place:
+        del place[last]
+    else:
+        return False
+    return True
+
+
+def add(doc: Doc) -> Change:
+    """Return a change that adds an object, in the namespace of the others."""
+
+    def change(docs: list[Doc]) -> bool:
+        docs.append(copy.deepcopy(doc))
+        return True
+
+    return change
+
+
+def without(kind: str, name: str) -> Change:
+    """Return a change that takes an object away; "" takes all of the kind."""
+
+    def change(docs: list[Doc]) -> bool:
+        found = [doc for doc in docs if doc["kind"] == kind and name in ("", name_of(doc))]
+        for doc in found:
+            docs.remove(doc)
+        return bool(found)
+
+    return change
+
+
+def _of(kind: str, name: str = "made", **rest: Any) -> Doc:
+    return {"kind": kind, "metadata": {"name": name, "namespace": "voicemesh"}, **rest}
+
+
+def _pod(*path: str | int, value: Any = GONE) -> Change:
+    return put("Deployment", "gateway", *POD, *path, value=value)
+
+
+def _container(*path: str | int, value: Any = GONE) -> Change:
+    return put("Deployment", "gateway", *CONTAINER, *path, value=value)
+
+
+def _variable(name: str, value: str, service: str = "gateway") -> Change:
+    return put("ConfigMap", f"{service}-settings", "data", name, value=value)
+
+
+def _policy(**spec: Any) -> Change:
+    labels = {"app.kubernetes.io/component": "llm"}
+    return add(
+        _of(
+            "NetworkPolicy",
+            apiVersion="networking.k8s.io/v1",
+            spec={"podSelector": {"matchLabels": labels}, **spec},
+        )
+    )
+
+
+_HPA: Final = _of(
+    "HorizontalPodAutoscaler",
+    apiVersion="autoscaling/v2",
+    spec={
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cache"},
+        "maxReplicas": 4,
+    },
+)
+_CHANGES: Final[dict[str, dict[str, Change]]] = {
+    "images-tagged": {
+        "no tag": _container("image", value="voicemesh/gateway"),
+        "no tag behind a registry with a port": _container("image", value="registry:5000/voicemesh/gateway"),
+        "latest": _container("image", value="voicemesh/gateway:latest"),
+        "a digest that is none": _container("image", value="voicemesh/gateway@sha256:abc"),
+    },
+    "images-released": {"the base's tag": _container("image", value="voicemesh/gateway:0")},
+    "resources-set": {
+        "no limit of memory": _container("resources", "limits", "memory"),
+        "no limit of CPU": _container("resources", "limits", "cpu"),
+        "no request of CPU": _container("resources", "requests", "cpu"),
+        "a request above its limit": _container("resources", "requests", "cpu", value="64"),
+        "memory that is not sure": _container("resources", "requests", "memory", value="16Mi"),
+    },
+    "probes-set": {probe: _container(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")},
+    "probes-ask-what-is-meant": {
+        "ready while it drains": _container("readinessProbe", "grpc", "service", value="voicemesh.alive"),
+        "killed while it drains": _container("livenessProbe", "grpc", "service", value="voicemesh.accepts"),
+        "a port that opens": _container("startupProbe", value={"tcpSocket": {"port": 50050}}),
+    },
+    "probe-ports-exist": {"another port": _container("livenessProbe", "grpc", "port", value=50059)},
+    "non-root": {
+        "not asked for": _pod("securityContext", "runAsNonRoot"),
+        "root": _pod("securityContext", "runAsUser", value=0),
+        "the container's own word": _container("securityContext", "runAsNonRoot", value=False),
+        "root's group": _pod("securityContext", "runAsGroup"),
+    },
+    "read-only-root": {"not asked for": _container("securityContext", "readOnlyRootFilesystem")},
+    "capabilities-dropped": {
+        "some are kept": _container("securityContext", "capabilities", "drop", value=["NET_RAW"]),
+        "one is taken": _container("securityContext", "capabilities", "add", value=["SYS_PTRACE"]),
+    },
+    "no-escalation": {
+        "not asked for": _container("securityContext", "allowPrivilegeEscalation"),
+        "privileged": _container("securityContext", "privileged", value=True),
+    },
+    "seccomp": {
+        "not asked for": _pod("securityContext", "seccompProfile"),
+        "none": _container("securityContext", "seccompProfile", value={"type": "Unconfined"}),
+    },
+    "no-service-account-token": {
+        "of the pod": _pod("automountServiceAccountToken"),
+        "of the account": put("ServiceAccount", "", "automountServiceAccountToken", value=True),
+        "the namespace's account": _pod("serviceAccountName"),
+    },
+    "pods-isolated": {
+        "the node's network": _pod("hostNetwork", value=True),
+        "a folder of the node": _pod("volumes", 0, value={"name": "tmp", "hostPath": {"path": "/tmp"}}),
+        "a port of the node": _container("ports", 0, "hostPort", value=50050),
+    },
+    "no-service-links": {"not asked for": _pod("enableServiceLinks")},
+    "namespaces-restricted": {
+        "baseline": put(
+            "Namespace", "", "metadata", "labels", "pod-security.kubernetes.io/enforce", value="baseline"
+        )
+    },
+    "emptydirs-bounded": {"no limit": _pod("volumes", 0, value={"name": "tmp", "emptyDir": {}})},
+    "a-budget-for-each": {
+        "none": without("PodDisruptionBudget", "gateway"),
+        "another's pods": put(
+            "PodDisruptionBudget",
+            "gateway",
+            *("spec", "selector", "matchLabels", "app.kubernetes.io/component"),
+            value="llm",
+        ),
+        "none may go": put("PodDisruptionBudget", "gateway", "spec", "maxUnavailable", value=0),
+        "all must stay": put(
+            "PodDisruptionBudget", "gateway", "spec", value={"minAvailable": "100%", "selector": {}}
+        ),
+    },
+    "spread": {
+        "over nothing": _pod("topologySpreadConstraints", value=[]),
+        "not over zones": _pod("topologySpreadConstraints", 0),
+        "others' pods": _pod(
+            "topologySpreadConstraints", 0, "labelSelector", value={"matchLabels": {"app": "x"}}
+        ),
+    },
+    "grace-is-enough": {
+        "Kubernetes' own": _pod("terminationGracePeriodSeconds"),
+        "a longer drain": _variable("VOICEMESH_DRAIN_GRACE_S", "900"),
+        "a hook before it": _container("lifecycle", value={"preStop": {"sleep": {"seconds": 600}}}),
+        "a notice as long as the drain": _variable("VOICEMESH_DRAIN_NOTICE_S", "900"),
+    },
+    "no-turn-is-cut-by-a-rollout": {
+        "all at once": put("Deployment", "gateway", "spec", "strategy", value={"type": "Recreate"}),
+        "one less": put(
+            "Deployment", "gateway", "spec", "strategy", "rollingUpdate", "maxUnavailable", value=1
+        ),
+    },
+    "selectors-match": {
+        "a Service of nothing": put("Service", "gateway", "spec", "selector", value={"app": "gateway"}),
+        "not its own pods": put("Deployment", "gateway", "spec", "selector", "matchLabels", "x", value="y"),
+        "all pods": put("Deployment", "gateway", "spec", "selector", value={"matchLabels": {}}),
+        "a monitor of no pod": put("PodMonitor", "", "spec", "selector", value={"matchLabels": {"x": "y"}}),
+        "a monitor of nothing": put(
+            "ServiceMonitor", "", "spec", "selector", value={"matchLabels": {"x": "y"}}
+        ),
+        "a monitor of another port": put("ServiceMonitor", "", "spec", "endpoints", 0, "port", value="other"),
+    },
+    "service-ports-lead-somewhere": {
+        "by name": put("Service", "gateway", "spec", "ports", 0, "targetPort", value="rpc"),
+        "by number": put("Service", "gateway", "spec", "ports", 0, "targetPort", value=1),
+    },
+    "monitors-reach-ports": {
+        "another port": put("PodMonitor", "", "spec", "podMetricsEndpoints", 0, "port", value="other")
+    },
+    "every-port-is-served": {
+        "one more": _container("ports", 1, value={"name": "debug", "containerPort": 6060})
+    },
+    "grpc-services-are-headless": {
+        "a proxy's address": put("Service", "gateway", "spec", "clusterIP"),
+        "pods that start": put("Service", "gateway", "spec", "publishNotReadyAddresses", value=True),
+    },
+    "named-once": {"a port": _container("ports", 1, "name", value="grpc")},
+    "api-versions-current": {
+        "one that is gone": put("PodDisruptionBudget", "gateway", "apiVersion", value="policy/v1beta1"),
+        "a kind of nobody": put("PodDisruptionBudget", "gateway", "kind", value="PodSecurityPolicy"),
+    },
+    "names-valid": {
+        "capitals": put("Service", "gateway", "metadata", "name", value="Gateway"),
+        "a digit first": put("Service", "gateway", "metadata", "name", value="0gateway"),
+        "64 letters": put("Service", "gateway", "metadata", "name", value="g" * 64),
+        "a workload of 60 letters": put("Deployment", "gateway", "metadata", "name", value="g" * 60),
+        "a long port": _container("ports", 0, "name", value="grpc-of-the-gateway"),
+        "a label": put("Deployment", "gateway", "metadata", "labels", "x", value="a b"),
+    },
+    "labels-set": {
+        "no component": put("Service", "gateway", "metadata", "labels", "app.kubernetes.io/component"),
+        "pods without": put(
+            "Deployment", "gateway", "spec", "template", "metadata", "labels", value={"app": "gateway"}
+        ),
+    },
+    "namespace-set": {"none": put("Service", "gateway", "metadata", "namespace")},
+    "references-exist": {
+        "a ConfigMap": _container("envFrom", 0, "configMapRef", "name", value="nowhere"),
+        "a Secret": put(
+            "Deployment", "llm", *CONTAINER, "env", 0, "valueFrom", "secretKeyRef", "name", value="nowhere"
+        ),
+        "a volume's": _pod("volumes", 0, value={"name": "tmp", "secret": {"secretName": "nowhere"}}),
+        "an account": _pod("serviceAccountName", value="nowhere"),
+        "a class": _pod("priorityClassName", value="nowhere"),
+        "an issuer": put("Certificate", "", "spec", "issuerRef", "name", value="nowhere"),
+        "a template": put(
+            "Rollout",
+            "",
+            *("spec", "strategy", "canary", "steps", 1, "analysis", "templates", 0, "templateName"),
+            value="nowhere",
+        ),
+    },
+    "nothing-left-over": {
+        "a ConfigMap": add(_of("ConfigMap", apiVersion="v1", data={"a": "b"})),
+        "a volume": _pod("volumes", 1, value={"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}),
+        "a mount": _container("volumeMounts", 1, value={"name": "spare", "mountPath": "/spare"}),
+    },
+    "keys-exist": {
+        "of a volume": put(
+            "Deployment",
+            "tts",
+            *(*POD, "volumes", 1, "configMap", "items"),
+            value=[{"key": "nothing.json", "path": "voices.json"}],
+        )
+    },
+    "scale-targets-exist": {
+        "KEDA, nothing": put("ScaledObject", "", "spec", "scaleTargetRef", "name", value="nowhere"),
+        "KEDA, less than its least": put("ScaledObject", "", "spec", "maxReplicaCount", value=0),
+        "KEDA, none": put("ScaledObject", "", "spec", "minReplicaCount", value=0),
+        "HPA, nothing": put("HorizontalPodAutoscaler", "", "spec", "scaleTargetRef", "name", value="nowhere"),
+        "both": put("ScaledObject", "cache", "spec", "scaleTargetRef", "name", value="gateway"),
+    },
+    "one-decides-on-replicas": {"two do": add(_HPA)},
+    "rollouts-have-their-parts": {
+        "no Service": put("Rollout", "", "spec", "strategy", "canary", "canaryService", value="nowhere"),
+        "no workload": put(
+            "Rollout", "", "spec", "workloadRef", value={"kind": "Deployment", "name": "nowhere"}
+        ),
+    },
+    "shut-by-default": {"open": without("NetworkPolicy", "default-deny")},
+    "every-edge-is-open": {
+        "at the caller": put("NetworkPolicy", "gateway", "spec", "egress", value=[]),
+        "at the callee": put("NetworkPolicy", "llm", "spec", "ingress", value=[]),
+    },
+    "no-other-edge-is-open": {
+        "another caller": _policy(
+            podSelector={}, ingress=[{"from": [{"podSelector": {}}]}], egress=[{"to": [{"podSelector": {}}]}]
+        ),
+        "no policy": without("NetworkPolicy", ""),
+    },
+    "names-can-be-looked-up": {"no DNS": put("NetworkPolicy", "gateway", "spec", "egress", value=[])},
+    "no-door-is-wide-open": {
+        "everybody": _policy(ingress=[{"ports": [{"port": 50051}]}]),
+        "every port": _policy(ingress=[{"from": [{"podSelector": {}}]}]),
+        "every namespace": _policy(
+            ingress=[{"from": [{"namespaceSelector": {}}], "ports": [{"port": 50051}]}]
+        ),
+        "the whole net": _policy(
+            egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}]
+        ),
+    },
+    "variables-known": {
+        "misspelt": _variable("VOICEMESH_GATEWAY_MAX_TURN", "9"),
+        "of another process": _variable("VOICEMESH_TTS_BUFFER_S", "9"),
+        "of nobody": _container("env", value=[{"name": "PYTHONUNBUFFERED", "value": "1"}]),
+        "what is not set before it": _container(
+            "env", value=[{"name": "VOICEMESH_LOG_TRACE_URL", "value": "$(URL)"}]
+        ),
+    },
+    "every-setting-listed": {"without": _container("envFrom", value=[])},
+    "settings-accepted": {
+        "a wrong word": _variable("VOICEMESH_LOG_LEVEL", "loud"),
+        "out of range": _variable("VOICEMESH_GATEWAY_MAX_TURNS", "0"),
+        "quotes": _variable("VOICEMESH_GATEWAY_MAX_TURNS", '"9"'),
+        "no JSON": _variable("VOICEMESH_PRICES_LLM", "{a: b}"),
+        "a voice that is none": put(
+            "ConfigMap", "tts-voices", "data", "voices.json", value='[{"name": "a b"}]'
+        ),
+        "not without a secret": put(
+            "ConfigMap", "llm-settings", "data", "VOICEMESH_LLM_PROVIDER", value="openai"
+        ),
+    },
+    "files-mounted": {
+        "nothing there": _variable("VOICEMESH_TTS_VOICES_FILE", "/etc/nowhere/voices.json", "tts"),
+        "another name": _variable("VOICEMESH_TTS_VOICES_FILE", "/etc/voicemesh/voices/voice.json", "tts"),
+    },
+    "secrets-by-reference": {
+        "a Secret": add(_of("Secret", apiVersion="v1", stringData={"password": "hunter2"})),
+        "a setting": _variable("VOICEMESH_REDIS_URL", "rediss://redis:6379/0", "cache"),
+        "in an address": _variable("VOICEMESH_LLM_ADDR", "http://me:hunter2@llm:50051"),
+        "by its name": _container("env", value=[{"name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2"}]),
+    },
+    "listens-where-asked": {
+        "in the pod alone": _variable("VOICEMESH_GATEWAY_LISTEN", "127.0.0.1:50050"),
+        "elsewhere": _variable("VOICEMESH_GATEWAY_LISTEN", "0.0.0.0:50059"),
+    },
+    "addresses-lead-somewhere": {
+        "no such Service": _variable("VOICEMESH_LLM_ADDR", "dns:///model.voicemesh.svc.cluster.local:50051"),
+        "no such port": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc.cluster.local:50059"),
+        "another namespace": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.default.svc.cluster.local:50051"),
+        "not headless": _variable(
+            "VOICEMESH_LLM_ADDR", "dns:///gateway-http.voicemesh.svc.cluster.local:8080"
+        ),
+        "half a name": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc:50051"),
+    },
+}
+MUTATIONS: Final = tuple(
+    Mutation(name, says, change) for name, changes in _CHANGES.items() for says, change in changes.items()
+)
+
+
+def blind(built: Iterable[Manifests]) -> Iterator[str]:
+    """Say which rules do not see a change that breaks them, or have none."""
+    places = sorted(built, key=lambda each: not each.where.startswith("overlays/"))
+    for name in RULES.keys() - _CHANGES.keys():
+        yield f"rule {name}: nothing in tools/k8s/mutations.py shows that it finds anything"
+    for mutation in MUTATIONS:
+        for manifests in places:
+            docs = list(copy.deepcopy(manifests.docs))
+            if mutation.change(docs):
+                changed = replace(manifests, docs=tuple(docs))
+                if not set(breaches(changed, (mutation.rule,))) - set(breaches(manifests, (mutation.rule,))):
+                    yield f"rule {mutation.rule}: does not see {mutation.says!r} in {manifests.where}"
+                break
+        else:
+            yield f"rule {mutation.rule}: {mutation.says!r} can be tried nowhere"
