@@ -18,10 +18,23 @@ from typing import Final
 from k8s.objects import Doc, Manifests, title_of
 from k8s.rules import RULES, Breach, breaches
 
-from k8s import mutations, operators, render, schemas
+from k8s import mutations, operators, render, schemas, settings_env
 
 ROOT: Final = pathlib.Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "k8s"
+ODD: Final = """\
+# A=comment
+## B=note
+C={"a": "b c", "d": [1, 2]}
+D=a=b==c
+E=#none
+F=it's "so"
+G=$HOME ${HOME} $(HOME) %20 \\n
+H=é, 中文 and 🎧
+I=
+J=[{"name": "x", "text": "'quoted'"}]
+"""
+"""What a parser may stumble over."""
 EXCEPTIONS: Final[dict[tuple[str, str], str]] = {
     ("selectors-match", "NetworkPolicy/operator"): "for pods that people start to look after the mesh",
 }
@@ -57,6 +70,7 @@ def main() -> int:
         of_rules = [pool.submit(breaches, each) for each in built]
         unseen = pool.submit(unseen_changes, built)
         wrong += typed(asked.crds, added)
+        wrong += misread(asked.kubectl)
         for done in of_versions:
             wrong += done.result()
         wrong += judged([breach for done in of_rules for breach in done.result()])
@@ -69,6 +83,20 @@ def main() -> int:
         f"{len(mutations.MUTATIONS)} changes: {len(wrong)} problems, {time.monotonic() - began_s:.1f} s"
     )
     return 1 if wrong else 0
+
+
+def misread(kubectl: str) -> list[str]:
+    """Return the files of settings that kustomize reads otherwise than they are read and written here."""
+    texts = {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+        for path in sorted(FOLDER.glob("base/*/settings.env"))
+    }
+    texts["values with marks in them"] = ODD
+    return [
+        f"{name}: kustomize reads it otherwise than tools/k8s/settings_env.py"
+        for name, text in texts.items()
+        if render.data_of(kubectl, text) != settings_env.read(text).values
+    ]
 
 
 def fit(docs: Sequence[Doc], version: str) -> list[str]:

@@ -76,6 +76,16 @@ def add(doc: Doc) -> Change:
     return change
 
 
+def both(*changes: Change) -> Change:
+    """Return a change that makes several."""
+
+    def change(docs: list[Doc]) -> bool:
+        done = [each(docs) for each in changes]
+        return all(done)
+
+    return change
+
+
 def without(kind: str, name: str) -> Change:
     """Return a change that takes an object away; "" takes all of the kind."""
 
@@ -293,7 +303,9 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "HPA, nothing": put("HorizontalPodAutoscaler", "", "spec", "scaleTargetRef", "name", value="nowhere"),
         "both": put("ScaledObject", "cache", "spec", "scaleTargetRef", "name", value="gateway"),
     },
-    "one-decides-on-replicas": {"two do": add(_HPA)},
+    "one-decides-on-replicas": {
+        "two do": both(add(_HPA), put("Deployment", "cache", "spec", "replicas", value=3))
+    },
     "rollouts-have-their-parts": {
         "no Service": put("Rollout", "", "spec", "strategy", "canary", "canaryService", value="nowhere"),
         "no workload": put(

@@ -66,6 +66,19 @@ def render_all(
         yield from pool.map(one, targets(folder).items())
 
 
+def data_of(kubectl: str, text: str) -> dict[str, str]:
+    """Return what kustomize makes of a file of variables."""
+    with tempfile.TemporaryDirectory() as made:
+        generator = {"name": "made", "envs": ["settings.env"]}
+        pathlib.Path(made, "settings.env").write_text(text, encoding="utf-8")
+        pathlib.Path(made, "kustomization.yaml").write_text(
+            yaml.safe_dump({"configMapGenerator": [generator]})
+        )
+        (found,) = parse(_kustomize(kubectl, pathlib.Path(made)))
+        data: dict[str, str] = found.get("data") or {}
+        return data
+
+
 def build(kubectl: str, folder: pathlib.Path, parts: tuple[str, ...]) -> tuple[Doc, ...]:
     """Return the objects of one folder, or of a base with components.
 

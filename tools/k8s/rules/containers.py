@@ -80,9 +80,9 @@ def probes_set(manifests: Manifests) -> Iterator[tuple[str, str]]:
         if not workload.is_lasting:
             continue
         for container in workload.serving:
-            # A service of the mesh loads and warms first; others may begin at once.
-            wanted = _PROBES if workload.service else _PROBES[1:]
-            for probe in wanted:
+            # A service of the mesh loads and warms first. What has no port serves nobody.
+            others = _PROBES[1:] if container.get("ports") else ()
+            for probe in _PROBES if workload.service else others:
                 if not container.get(probe):
                     yield workload.title, f"container {container['name']}: no {probe}"
 
