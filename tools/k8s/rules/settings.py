@@ -68,13 +68,17 @@ def variables_known(manifests: Manifests) -> Iterator[tuple[str, str]]:
 
 @rule
 def every_setting_listed(manifests: Manifests) -> Iterator[tuple[str, str]]:
-    """Every process of the mesh gets its settings.env, with all that is set in it."""
+    """Every process of the mesh gets its settings.env, and each secret of its by reference."""
     for workload, container in processes(manifests):
         named = [
             each["configMapRef"]["name"] for each in container.get("envFrom", ()) if "configMapRef" in each
         ]
         if not any(name.startswith(f"{workload.service}-settings") for name in named):
             yield workload.title, f"takes nothing of ConfigMap/{workload.service}-settings"
+        given = environments.environment_of(manifests, container).secrets
+        for setting in settings_env.settings_of(workload.service):
+            if setting.secret and setting.variable not in given:
+                yield workload.title, f"{setting.variable} comes by no secretKeyRef: nobody could set it"
 
 
 @rule
