@@ -80,6 +80,10 @@ search: $(VENV)/.setup $(VENV)/.test ## Look for new examples that break a prope
 soak: $(VENV)/.setup $(VENV)/.test ## Load a mesh of two of each and break it for so long: make soak MINUTES=60
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(ARGS)
 
+.PHONY: mesh-ha
+mesh-ha: $(VENV)/.setup $(VENV)/.test ## Run two of each behind names whose addresses change, as on Kubernetes
+	@exec $(BIN)/python -m tools.mesh_ha $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(VENV)/.setup $(VENV)/.test ## Send every service what nobody would: make fuzz ARGS="--service tts --messages 100000"
 	$(BIN)/python -m tools.fuzz $(ARGS)

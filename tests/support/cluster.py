@@ -216,6 +216,16 @@ class Cluster(Mesh):
             statuses[name] = await self.delete(name)
         return statuses
 
+    async def scale(self, service: str, count: int) -> None:
+        """Have `count` pods of a service: start some that are missing, or delete the newest."""
+        names = [name for name in self.pods if service_of(name) == service]
+        further = []
+        for _ in range(count - len(names)):
+            further.append(self.new_name(service))
+            await self.start(further[-1])
+        await asyncio.gather(*(self.published(name) for name in further))
+        await asyncio.gather(*(self.delete(name) for name in names[count:]))
+
     def new_name(self, service: str) -> str:
         """Return the name of a further process of a service."""
         number = 1 + sum(service_of(name) == service for name in self.processes)

@@ -32,7 +32,11 @@ class RedisServer:
     async def launch(self, *options: str) -> None:
         """Start it (again), with more options, and wait for nothing."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, *options, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+            *self._command,
+            *options,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in a terminal is for who started it
         )
 
     async def start(self) -> None:

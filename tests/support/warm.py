@@ -170,6 +170,8 @@ class _RunningImage:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                # A Ctrl-C in a terminal is for who started them, who ends them in order.
+                start_new_session=True,
             )  # fmt: skip
         self._lock = threading.Lock()
 
