@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what tests need of the machine and no wheel brings: Prometheus with promtool, and Chromium, from
-# Debian. Does nothing where they are there.
+# Install what tests need of the machine and no wheel brings: Prometheus with promtool, Chromium, and a Redis that
+# speaks TLS, from Debian. Does nothing where they are there.
 #
 #   tools/ci_machine.sh > missing
 #
@@ -8,7 +8,8 @@
 # Tests that need those are left out, and say so. Where it can install it must: a failure to is one of the run.
 set -euo pipefail
 
-declare -A PACKAGES=([prometheus]=prometheus [promtool]=prometheus [chromium]=chromium)
+declare -A PACKAGES=([prometheus]=prometheus [promtool]=prometheus [chromium]=chromium
+    [redis-server]=redis-server [redis-cli]=redis-server)
 
 missing() {
     local program

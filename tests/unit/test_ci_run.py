@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAMS = ["chromium", "prometheus", "promtool", "redis-cli", "redis-server"]
 SLEEPER = f"{sys.executable} -c 'import time; time.sleep(600)'"
 
 pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -56,13 +57,13 @@ def test_a_run_that_leaves_nothing_passes(tmp_path: pathlib.Path) -> None:
 
 def test_programs_that_could_be_installed_are_required(tmp_path: pathlib.Path) -> None:
     done = run(tmp_path, 'echo "required: $REQUIRED_PROGRAMS"')
-    assert "required: chromium prometheus promtool" in done.stdout
+    assert "required: chromium prometheus promtool redis-cli redis-server" in done.stdout
 
 
 def test_programs_that_are_not_to_be_had_are_not_required(tmp_path: pathlib.Path) -> None:
     done = run(tmp_path, 'echo "required: $REQUIRED_PROGRAMS"', machine="echo chromium; echo promtool")
-    assert "required: prometheus\n" in done.stdout
-    all_missing = "echo chromium; echo prometheus; echo promtool"
+    assert "required: prometheus redis-cli redis-server\n" in done.stdout
+    all_missing = "; ".join(f"echo {name}" for name in PROGRAMS)
     (tmp_path / "bare").mkdir()
     done = run(tmp_path / "bare", 'echo "required: $REQUIRED_PROGRAMS"', machine=all_missing)
     assert (done.returncode, "required: \n" in done.stdout) == (0, True)
@@ -79,8 +80,8 @@ def test_a_machine_on_which_nothing_can_be_installed_says_what_is_left_out(tmp_p
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["chromium", "prometheus", "promtool"]
-    assert "chromium prometheus promtool are left out: install chromium prometheus." in done.stderr
+    assert done.stdout.split() == PROGRAMS
+    assert "are left out: install chromium prometheus redis-server." in done.stderr
 
 
 @pytest.mark.parametrize(("works", "status"), [("install", 0), ("update", 1), ("nothing", 1)])
@@ -106,11 +107,11 @@ def test_what_root_cannot_install_fails_the_run(tmp_path: pathlib.Path, works: s
     assert (done.returncode, done.stdout) == (status, "")
     assert not policy.exists()
     if status:
-        assert "chromium prometheus could not be installed" in done.stderr
+        assert "chromium prometheus redis-server could not be installed" in done.stderr
     else:
         # Without a network for `update`, too, where the packages are known.
         assert "apt-get update failed" in done.stderr
-        assert "install --yes --no-install-recommends chromium prometheus" in done.stderr
+        assert "install --yes --no-install-recommends chromium prometheus redis-server" in done.stderr
 
 
 def test_a_failure_is_passed_on(tmp_path: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ What is wrong is said with the variable and the file at fault; what is in a file
 """
 
 import datetime as dt
+import os
 import stat
 import time
 from collections.abc import Callable
@@ -140,11 +141,17 @@ def check(files: TlsFiles, contents: tuple[bytes, bytes, bytes], now_s: float) -
 
 
 def readable_by_others(path: str) -> bool:
-    """Say whether others than its owner may read a file."""
+    """Say whether others than its owner may read a file.
+
+    The group of a file that somebody else owns may: so Kubernetes gives a Secret, which is root's, to a pod
+    that does not run as root (`fsGroup`), whatever `defaultMode` says.
+    """
     try:
-        return bool(Path(path).stat().st_mode & _OTHERS)
+        found = Path(path).stat()
     except OSError:
         return False  # reading it says what is wrong
+    given = 0 if found.st_uid == os.geteuid() else stat.S_IRGRP
+    return bool(found.st_mode & _OTHERS & ~given)
 
 
 def _read(path: str, variable: str) -> bytes:

@@ -85,7 +85,7 @@ class Certificates:
                     "others may read a private key",
                     variable=files.key_variable,
                     file=files.key,
-                    hint="chmod 600, or defaultMode: 0400 of a Kubernetes secret",
+                    hint="chmod 600, or defaultMode: 0440 of a Kubernetes secret",
                 )
         self._warn_of_expiry()
 

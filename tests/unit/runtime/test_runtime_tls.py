@@ -1,6 +1,7 @@
 """Certificate files, what is refused in them, and which process listens with which."""
 
 import datetime as dt
+import os
 import ssl
 import stat
 import time
@@ -18,7 +19,7 @@ from tests.support.certificates import DOMAIN, HOUR, Authority, Pair
 from voicemesh.runtime.errors import SettingsError
 from voicemesh.runtime.settings import ServerSettings, load
 from voicemesh.runtime.tls import ProcessTls, following_context, is_local
-from voicemesh.runtime.tls_files import TlsFiles, read
+from voicemesh.runtime.tls_files import TlsFiles, read, readable_by_others
 from voicemesh.runtime.tls_reload import Certificates
 
 
@@ -236,6 +237,26 @@ def test_a_key_that_others_may_read_is_warned_of(authority: Authority) -> None:
     with capture_logs() as logs:
         Certificates("mesh", files(pair, authority))
     assert [each["event"] for each in logs] == ["others may read a private key"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "own", "warned"),
+    [
+        (0o440, False, False),  # a Secret of Kubernetes
+        (0o640, False, False),
+        (0o460, False, True),
+        (0o444, False, True),
+        (0o440, True, True),
+        (0o400, True, False),
+    ],
+)
+def test_the_group_of_a_secret_that_is_roots_may_read_it(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, mode: int, own: bool, warned: bool
+) -> None:
+    key = authority.issue("llm").key
+    key.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: key.stat().st_uid + (not own))
+    assert readable_by_others(str(key)) is warned
 
 
 def test_a_certificate_of_another_service_is_warned_of(authority: Authority) -> None:
