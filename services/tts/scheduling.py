@@ -19,7 +19,7 @@ A leader that has time lets partners catch up for at most 2 ms from when it beca
 step that comes before its own, or arrivals whose rhythm promises one. Else nothing waits while
 anything can run.
 
-*Fair* is `services.tts.fairness`: callers within 10 ms of engine time are equal. A late work of a caller
+*Fair* is `voicemesh.fairness`: callers within 10 ms of engine time are equal. A late work of a caller
 that is L ahead is led to the engine after at most L + 10 ms for each caller that wants it, of engine time,
 and the batches in between.
 
@@ -34,7 +34,7 @@ from typing import Final, NamedTuple
 
 from services.tts.costs import Costs
 from services.tts.engines.base import Step
-from services.tts.fairness import Account, Shares
+from voicemesh.fairness import Account, Shares
 
 WAIT_NS: Final = 2_000_000
 SOON_NS: Final = 250_000_000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.tts.core.model import Done, SpeakRequest, Together, Word
-from services.tts.fairness import Account
+from voicemesh.fairness import Account
 from voicemesh.runtime.errors import MeshError
 from voicemesh.runtime.logs import concerns
 
@@ -112,16 +112,17 @@ class Job:
         self.made_samples = 0
         self.engine_us = 0
         self.account: Account | None = None
-        """Its caller's share of the engines; from `JobQueue.enter` to `JobQueue.leave`."""
+        """Its caller's share of the engines; from `LeaseQueue.enter` to `LeaseQueue.leave`."""
         self.charged_ns = 0
         """What the account was charged with for the present lease."""
         self._words_end = -1
         self._words_at = 0
         self._lease_offset = 0
 
-    def sort_key(self) -> tuple[int, int]:
-        """Earliest deadline first; in order of arrival where they are equal."""
-        return (self.deadline_ns, self.id)
+    @property
+    def caller(self) -> str:
+        """Whose it is."""
+        return self.request.caller
 
     def next_request(self) -> SpeakRequest:
         """What to ask of the next replica: the text from where the last one stopped."""

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.tts.engines.base import Step
-from services.tts.fairness import EQUAL_NS
 from services.tts.scheduling import WAIT_NS, Batch, Pause, Scheduler
 from tests.unit.tts.scripted_steps import DECODE, MS, TEXT, S, Scripted, Stream
+from voicemesh.fairness import EQUAL_NS
 
 FIRST = Step("decode", 80)
 

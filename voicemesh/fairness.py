@@ -8,7 +8,7 @@ later.
     account   |--------------- served ---------------|
     others    |------------- virtual time ------|     ^ ahead: waits until the others have as much
 
-Workers import this module: standard library only.
+Engine workers and the capacity planner import this module: standard library only.
 """
 
 from typing import Final

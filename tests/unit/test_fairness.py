@@ -1,6 +1,6 @@
 """Accounts of engine time."""
 
-from services.tts.fairness import EQUAL_NS, Shares
+from voicemesh.fairness import EQUAL_NS, Shares
 
 MS = 1_000_000
 
