@@ -10,6 +10,7 @@ import typer
 
 from voicemesh.cli import api_key, exits, inputs
 from voicemesh.cli.cache_app import cache_app
+from voicemesh.cli.capacity_app import capacity_app
 from voicemesh.cli.flags_app import flags_app
 from voicemesh.cli.keys_app import keys_app
 from voicemesh.cli.load_app import load_app
@@ -52,6 +53,7 @@ app.add_typer(flags_app)
 app.add_typer(cache_app)
 app.add_typer(keys_app)
 app.add_typer(load_app)
+app.add_typer(capacity_app)
 
 
 def _version(wanted: bool) -> None:

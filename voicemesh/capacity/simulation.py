@@ -1,0 +1,141 @@
+"""Turns that come to a simulated mesh, event by event in virtual time, and what they hear.
+
+Every turn is a measured one, drawn from the profile by the seed. Arrivals and turns are drawn apart from what
+the mesh does, so that two layouts are asked for the same (common random numbers).
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from voicemesh.capacity.events import MS, S
+from voicemesh.capacity.mesh import Behind, Layout, Mesh
+from voicemesh.capacity.profile import Profile
+from voicemesh.capacity.turns import Heard, Turn
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave."""
+
+    turns: Sequence[Heard]
+    """Those that began in the window, in that order."""
+    busy: dict[str, float]
+    """Share of time that a replica of each service worked while turns came; `worker`: slots were leased."""
+    nodes_busy: float
+    """The same of cores."""
+    at_once: float
+    """Turns at once in the mean over the whole run, each from its prompt to the end of its synthesis."""
+    sojourn_ms: float
+    """How long that was in the mean, of all turns that began."""
+    run_s: float
+    """Until the last turn had ended."""
+    ended: int
+    """Turns that began and ended, those before the window with them."""
+
+    @property
+    def ttfa_ms(self) -> list[float]:
+        """Times to first audio of turns that were not refused, in order."""
+        return sorted(turn.ttfa_ms for turn in self.turns if not turn.refused)
+
+    @property
+    def refused(self) -> float:
+        """Share of turns that were refused."""
+        return sum(turn.refused for turn in self.turns) / max(1, len(self.turns))
+
+    @property
+    def dry(self) -> float:
+        """Share of turns whose player ran dry."""
+        return sum(turn.late_chunks > 0 for turn in self.turns) / max(1, len(self.turns))
+
+    def percentile(self, percent: float) -> float:
+        """Return a percentile of the time to first audio in ms."""
+        return percentile(self.ttfa_ms, percent)
+
+    def slow_waits(self, percent: float = 95) -> dict[str, float]:
+        """Return what turns at or above a percentile waited for in the mean, in ms, the longest first."""
+        slow_ms = self.percentile(percent)
+        slow = [turn for turn in self.turns if not turn.refused and turn.ttfa_ms >= slow_ms]
+        sums: dict[str, float] = {}
+        for turn in slow:
+            for name, ms in turn.waits.items():
+                sums[name] = sums.get(name, 0.0) + ms
+        return {name: sums[name] / len(slow) for name in sorted(sums, key=lambda name: -sums[name])}
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return a percentile of sorted values, linear between the closest ranks; 0 of none."""
+    if not values:
+        return 0.0
+    place = (len(values) - 1) * percent / 100
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
+
+
+def simulate(
+    profile: Profile,
+    layout: Layout,
+    arrivals: Iterable[float],
+    *,
+    seed: int,
+    end_s: float,
+    warm_s: float = 0.0,
+    cached: float = 0.0,
+    picks: Sequence[int] | None = None,
+) -> Result:
+    """Let turns come until `end_s`, and all of them end.
+
+    Args:
+        profile: What turns take.
+        layout: What there is.
+        arrivals: When turns come, in seconds, in order.
+        seed: Of everything that is drawn here.
+        end_s: None comes from then on.
+        warm_s: Turns before that do not count.
+        cached: Share of turns that are in the cache; the profile has such turns.
+        picks: Which measured turn each one is, in order of arrival; without it they are drawn.
+
+    """
+    draw = random.Random(f"{seed} turns")  # noqa: S311 - keeps no secret
+    chance = random.Random(f"{seed} mesh")  # noqa: S311 - the same
+    mesh = Mesh(profile, layout, chance)
+    events = mesh.events
+    made, given = profile.made, profile.cached
+    behind_made = Behind.of(made)
+    behind_given = Behind.of(given) if given is not None else behind_made
+    turns: list[Heard] = []
+    coming = enumerate(arrivals)
+
+    def next_one() -> None:
+        number, at_s = next(coming, (0, end_s))
+        if at_s < end_s:
+            events.at(round(at_s * S), lambda: arrive(number))
+
+    def arrive(number: int) -> None:
+        heard = Heard(events.now_ns / MS)
+        if events.now_ns >= warm_s * S:
+            turns.append(heard)
+        hit = draw.random() < cached and given is not None
+        kind = given if hit and given is not None else made
+        drawn = draw.randrange(len(kind.turns))
+        sample = kind.turns[drawn if picks is None else picks[number % len(picks)]]
+        gateway = chance.choice(mesh.gateways)
+        if gateway.turns < layout.max_turns:
+            Turn(mesh, f"{number}", sample, behind_given if hit else behind_made, gateway, heard).begin()
+        else:
+            heard.refused = True
+        next_one()
+
+    next_one()
+    events.run()
+    span_ns = max(end_s, 1e-9) * S
+    return Result(
+        turns=turns,
+        busy=mesh.busy(span_ns),
+        nodes_busy=mesh.nodes_busy(span_ns),
+        at_once=mesh.within.total_ns() / max(events.now_ns, 1),
+        sojourn_ms=mesh.sojourn_ns / max(1, mesh.ended) / MS,
+        run_s=events.now_ns / S,
+        ended=mesh.ended,
+    )
