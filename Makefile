@@ -116,6 +116,7 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/python tools/gen_settings_docs.py --check
 	$(BIN)/python tools/gen_metrics_docs.py --check
+	$(BIN)/python tools/gen_capacity_docs.py --check
 	$(BIN)/python tools/gen_dashboard.py --check
 	$(BIN)/python tools/gen_prometheus_rule.py --check
 	$(BIN)/python tools/gen_network_policies.py --check
@@ -163,6 +164,10 @@ docs-settings: $(VENV)/.setup $(VENV)/.check ## Write docs/settings.md from the 
 .PHONY: docs-metrics
 docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the code
 	$(BIN)/python tools/gen_metrics_docs.py
+
+.PHONY: docs-capacity
+docs-capacity: $(VENV)/.setup ## Write the figures of docs/capacity.md from the measured profiles
+	$(BIN)/python tools/gen_capacity_docs.py
 
 .PHONY: network-policies
 network-policies: $(VENV)/.setup $(VENV)/.check ## Write the network policies from the table of edges

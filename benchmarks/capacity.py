@@ -13,16 +13,21 @@ and simulates the same arrivals of the same prompts. Both are shown side by side
     waits    the simulated engine: 3 slots, each held for as long as its text asks. Time is the limit and CPU
              is not, so that other work on the machine changes little
     espeak   espeak-ng: CPU is the limit, shared by the mesh and the load tool. To be run on a quiet machine
+    voices   your own: `--voices FILE` (what `VOICEMESH_TTS_VOICES` takes; the first one speaks), with the
+             settings of the environment; `--kind gpu --device "1 x L4"` where they run on one, `--slots` as
+             the engine has them, and `--full` callers, which must be enough to fill it
 
 The load tool is `voicemesh bench` on the same machine: its CPU time is a process of the simulation.
 """
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import os
 import random
 import resource
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +78,8 @@ class Scenario:
     full: int
     """Callers that fill it."""
     environment: Mapping[str, str]
+    slots: int
+    """Chunks that one replica speaks at once."""
 
     @property
     def voice(self) -> dict[str, Any]:
@@ -83,8 +90,7 @@ class Scenario:
 def scenario(name: str) -> Scenario:
     """Return one by its name."""
     environment = {
-        "VOICEMESH_LOG_LEVEL": "error",
-        "VOICEMESH_GATEWAY_MIN_TURNS": "256",
+        **_QUIET,
         "VOICEMESH_LLM_MAX_TOKENS": str(TOKENS),
         "VOICEMESH_REHEARSAL_TTFT_MS": str(TTFT_MS),
         "VOICEMESH_REHEARSAL_TOKENS_PER_S": str(TOKENS_PER_S),
@@ -92,9 +98,18 @@ def scenario(name: str) -> Scenario:
     if name == "waits":
         options = {"first_frame_ms": 150, "rtf": 0.15, "slots": 3, "char_ms": 55}
         voice: dict[str, Any] = {"name": "simulated", "engine": "simulated", "options": options}
-        return Scenario(name, [voice], TIMERS, "timers that stand for a device", 16, environment)
+        return Scenario(name, [voice], TIMERS, "timers that stand for a device", 16, environment, 3)
     voice = {"name": "espeak", "engine": "espeak", "replicas": 2}
-    return Scenario(name, [voice], CPU, "the CPU", 24, environment)
+    return Scenario(name, [voice], CPU, "the CPU", 24, environment, 1)
+
+
+def declared(path: Path, kind: str, device: str, full: int, slots: int) -> Scenario:
+    """Return that of voices of one's own, with the settings of the environment."""
+    voices = json.loads(path.read_text(encoding="utf-8"))
+    return Scenario(voices[0]["name"], voices, kind, device, full, _QUIET, slots)
+
+
+_QUIET: Final = {"VOICEMESH_LOG_LEVEL": "error", "VOICEMESH_GATEWAY_MIN_TURNS": "256"}
 
 
 # ---- measuring --------------------------------------------------------------------------------
@@ -234,21 +249,27 @@ def leases_ms(chunks: Sequence[Mapping[str, Any]], engine_ms: float) -> list[flo
     return [chunk["synthesis_ms"] + rest_ms * chunk["audio_ms"] / audio_ms for chunk in chunks]
 
 
-def by_prompt(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return turns in the order of their prompts, as many of each."""
+def by_prompt(turns: Sequence[dict[str, Any]], fastest: int) -> list[dict[str, Any]]:
+    """Return turns in the order of their prompts, as many of each: the fastest ones, or with 0 all."""
     order = {prompt: [turn for turn in turns if turn["prompt"] == prompt] for prompt in QUESTIONS}
     each = min(len(found) for found in order.values())
+    if fastest:
+        order = {prompt: sorted(found, key=_first_audio) for prompt, found in order.items()}
+        each = min(each, fastest)
     return [turn for found in order.values() for turn in found[:each]]
 
 
+def _first_audio(turn: Mapping[str, Any]) -> float:
+    return float(turn["ttfa_ms"])
+
+
 def record(
-    measuring: Measuring, of: Scenario, *, rounds: int, command: str
+    measuring: Measuring, of: Scenario, *, rounds: int, fastest: int, command: str
 ) -> tuple[profiles.Profile, float]:
     """Measure a mesh; return its profile, and the turns a second that it does at most."""
     measuring.settle(2 * len(QUESTIONS))
     alone = measuring.load("--turns", str(rounds * len(QUESTIONS)), "--concurrency", "1")
-    turns = by_prompt(alone.turns)
-    slots = of.voice.get("options", {}).get("slots", 1)
+    turns = by_prompt(alone.turns, fastest)
     curve, loaded = [], alone
     for count in (2, 6, of.full):
         loaded = measuring.load(
@@ -258,10 +279,6 @@ def record(
         print(f"  {curve[-1]}", flush=True)
     best = max(point["turns_per_s"] for point in curve)
     made = profiles.Kind(loaded.cpu_ms, [sample(turn) for turn in turns])
-    hits = measuring.load("--turns", str(rounds * len(QUESTIONS)), "--concurrency", "1", cached=True)
-    many_hits = measuring.load("--turns", str(4 * rounds * len(QUESTIONS)), "--concurrency", "4", cached=True)
-    found_again = [turn for turn in hits.turns if turn["reply_cache"] == "hit" and not turn["engine_ms"]]
-    given = profiles.Kind(many_hits.cpu_ms, [replace(sample(turn), chunks=()) for turn in found_again])
     measured = {
         "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "machine": machine.machine(),
@@ -270,6 +287,7 @@ def record(
         "busy": bool(machine.busy(machine.machine())),
         "model": f"rehearsal, {TTFT_MS} ms to its first token, {TOKENS_PER_S} tokens a second",
         "turns": len(alone.turns),
+        "kept": len(turns),
         "alone": _point(1, alone),
         "curve": curve,
     }
@@ -278,11 +296,62 @@ def record(
         kind=of.kind,
         device=of.device,
         workers=of.voice.get("replicas", 1),
-        slots=slots,
+        slots=of.slots,
+        slowdown=slowdowns(curve, alone, of) if of.kind == profiles.GPU else (),
     )
-    found = profiles.Profile(of.name, measured, engine, made, given)
+    found = profiles.Profile(of.name, measured, engine, made)
     # What engines that wait can do is known better than a loop of callers shows, who ask again a moment late.
     return found, best if of.kind == CPU else per_engine(found)
+
+
+def given(of: Scenario, audio_s: float, rounds: int) -> profiles.Kind | None:
+    """Measure turns that the cache gives; None where it gave too few.
+
+    In a mesh of its own: replies that are cut at a number of tokens are not kept. So these are longer, and
+    what comes behind the first frame counts as far as a turn of `audio_s` seconds has it.
+    """
+    environment = {
+        name: value for name, value in of.environment.items() if name != "VOICEMESH_LLM_MAX_TOKENS"
+    }
+    with (
+        prompts(QUESTIONS) as path,
+        running_mesh(VOICEMESH_TTS_VOICES=json.dumps(of.voices), **environment) as mesh,
+    ):
+        measuring = Measuring(mesh, path)
+        measuring.settle(len(QUESTIONS))
+        alone = measuring.load("--turns", str(rounds * len(QUESTIONS)), "--concurrency", "1", cached=True)
+        many = measuring.load("--turns", str(3 * rounds * len(QUESTIONS)), "--concurrency", "4", cached=True)
+    hits = [turn for turn in alone.turns if turn["reply_cache"] == "hit" and not turn["engine_ms"]]
+    if len(hits) < len(alone.turns) / 2:
+        return None
+    kind = profiles.Kind(many.cpu_ms, [replace(sample(turn), chunks=()) for turn in hits])
+    longer = statistics.fmean(turn["audio_ms"] for turn in many.turns) / 1000 / audio_s
+    path_ms = kind.path_ms
+    cpu_ms = {
+        name: min(path_ms[name], ms) + max(0.0, ms - path_ms[name]) / longer
+        for name, ms in many.cpu_ms.items()
+    }
+    return replace(kind, cpu_ms=cpu_ms)
+
+
+def slowdowns(curve: Sequence[Mapping[str, Any]], alone: Loaded, of: Scenario) -> list[float]:
+    """Return how many times longer a lease takes with 1, 2, … at once, by the points that were measured."""
+    usual_s = statistics.fmean(turn["engine_ms"] for turn in alone.turns) / 1000
+    points = [(1.0, 1.0)]
+    for point in curve:
+        # Little's law: leases at once are engine seconds in a second.
+        at_once = point["engine_s_per_s"] / of.voice.get("replicas", 1)
+        if at_once > points[-1][0]:
+            points.append((at_once, max(1.0, point["engine_s_per_s"] / point["turns_per_s"] / usual_s)))
+    most = min(of.slots, max(1, round(points[-1][0])))
+    return [_between(points, count) for count in range(1, most + 1)]
+
+
+def _between(points: Sequence[tuple[float, float]], at: float) -> float:
+    for (low, low_factor), (high, factor) in itertools.pairwise(points):
+        if low <= at <= high:
+            return low_factor + (factor - low_factor) * (at - low) / (high - low)
+    return points[-1][1]
 
 
 def _point(callers: int, loaded: Loaded) -> dict[str, Any]:
@@ -364,35 +433,56 @@ def check(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=("record", "check"))
-    parser.add_argument("scenario", choices=("waits", "espeak"))
+    parser.add_argument("scenario", choices=("waits", "espeak", "voices"))
+    parser.add_argument("--voices", type=Path, help="of voices: a file with their declarations")
+    parser.add_argument(
+        "--kind", choices=profiles.KINDS, default=CPU, help="of voices: what its engine needs"
+    )
+    parser.add_argument("--device", default="the CPU", help="of voices: what it runs on, in words")
+    parser.add_argument(
+        "--slots", type=int, default=1, help="of voices: chunks that a replica speaks at once"
+    )
+    parser.add_argument("--full", type=int, default=24, help="of voices: callers that fill it")
     parser.add_argument("--rounds", type=int, default=8, help="of all prompts, without load")
+    parser.add_argument(
+        "--fastest",
+        type=int,
+        default=0,
+        help="of each prompt: keep these alone, where other work disturbs; 0: all",
+    )
     parser.add_argument("--seconds", type=float, default=180, help="of each load that is checked")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="where the profile goes; of check, what was found as JSON")
     parser.add_argument("--profile", help="of check: the profile to simulate with, instead of a new one")
     chosen = parser.parse_args()
-    of = scenario(chosen.scenario)
-    command = f"python -m benchmarks.capacity record {of.name} --rounds {chosen.rounds}"
+    if chosen.scenario != "voices":
+        of = scenario(chosen.scenario)
+    elif chosen.voices is None:
+        parser.error("voices: name them with --voices FILE")
+    else:
+        of = declared(chosen.voices, chosen.kind, chosen.device, chosen.full, chosen.slots)
+    command = f"python -m benchmarks.capacity record {chosen.scenario} --rounds {chosen.rounds}"
+    command += f" --fastest {chosen.fastest}" if chosen.fastest else ""
     with (
         prompts(QUESTIONS) as path,
         running_mesh(VOICEMESH_TTS_VOICES=json.dumps(of.voices), **of.environment) as mesh,
     ):
         measuring = Measuring(mesh, path)
         print(machine.busy(machine.machine()) or "the machine had nothing else to do", flush=True)
-        found, best = record(measuring, of, rounds=chosen.rounds, command=command)
+        found, best = record(measuring, of, rounds=chosen.rounds, fastest=chosen.fastest, command=command)
         load = Load(1.0, 0.0)
         cpu_ms = {name: round(1000 * cpu_s(found, load, name), 1) for name in (*SERVICES, WORKER, CALLER)}
         print(f"CPU of a turn: {cpu_ms}; audio {found.made.audio_s:.1f} s, leases {found.made.lease_s:.2f} s")
         print(f"at most {best:.2f} turns/s; engines alone {per_engine(found):.2f}")
         told: dict[str, Any] = {"profile": found.name, "best_per_s": best, "measured": found.measured}
-        if chosen.what == "record":
-            assert chosen.out is not None, "--out FILE"
-            chosen.out.write_text(json.dumps(profiles.to_json(found)) + "\n", encoding="utf-8")
-            return
-        told["rows"] = check(measuring, found, best, chosen.seconds, chosen.seed)
-        told["profile_json"] = profiles.to_json(found)
+        if chosen.what == "check":
+            told["rows"] = check(measuring, found, best, chosen.seconds, chosen.seed)
+            told["profile_json"] = profiles.to_json(found)
+    if chosen.what == "record":
+        found = replace(found, cached=given(of, found.made.audio_s, chosen.rounds))
+        told = profiles.to_json(found)
     if chosen.out is not None:
-        chosen.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        chosen.out.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

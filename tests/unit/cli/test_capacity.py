@@ -37,10 +37,10 @@ def told(*arguments: str) -> dict[str, Any]:
 
 
 def test_turns_at_once_are_the_rate_times_how_long_a_turn_is(mine):
-    at_once = told("--turns", "40", "--p95", "500ms", "--profile", mine)
+    at_once = told("--turns", "4", "--p95", "500ms", "--profile", mine)
     assert at_once["asked"]["turn_s"] == pytest.approx(1.145, abs=0.001)
-    assert at_once["asked"]["turns_per_s"] == pytest.approx(40 / 1.1448, rel=1e-3)
-    by_rate = told("--rate", f"{40 / 1.1448:.6f}", "--p95", "0.5s", "--profile", mine)
+    assert at_once["asked"]["turns_per_s"] == pytest.approx(4 / 1.1448, rel=1e-3)
+    by_rate = told("--rate", f"{4 / 1.1448:.6f}", "--p95", "0.5s", "--profile", mine)
     assert by_rate["services"] == at_once["services"]
     assert by_rate["simulated"]["ttfa_ms"]["p95"] <= 500
 
@@ -61,12 +61,13 @@ def test_a_plan_is_a_table_with_what_decides_and_what_was_not_measured(mine):
 
 def test_prices_give_a_cost_and_none_gives_none(mine, tmp_path):
     free = told("--rate", "30", "--p95", "500ms", "--profile", mine)
-    assert free["cost"] == {
-        "usd_per_hour": None, "llm_usd_per_hour": None, "usd_per_1000_turns": None, "unpriced": ["nodes", "LLM"],
-    }  # fmt: skip
+    assert free["cost"].pop("unpriced") == ["nodes", "LLM"]
+    assert set(free["cost"].values()) == {None}
     prices = tmp_path / "prices.json"
     prices.write_text('{"node_cores": 2, "node_usd_per_hour": 0.1, "llm_usd_per_1000_turns": 9}')
-    paid = told("--rate", "30", "--p95", "500ms", "--profile", mine, "--prices", str(prices), "--llm-usd", "2")
+    paid = told(
+        "--rate", "30", "--p95", "500ms", "--profile", mine, "--prices", str(prices), "--llm-usd", "2"
+    )
     nodes = paid["nodes"]["replicas"]
     assert paid["cost"]["usd_per_hour"] == pytest.approx(0.1 * nodes)
     assert paid["cost"]["llm_usd_per_hour"] == pytest.approx(216)
@@ -89,14 +90,14 @@ def test_a_faster_model_and_longer_replies_are_other_turns(mine):
     assert long["profile"]["turn"]["engine_s"] > 4 * fast["profile"]["turn"]["engine_s"]
 
 
-def test_bursts_need_more_than_the_same_rate_at_random(mine, tmp_path):
-    options = ("--rate", "30", "--p95", "250ms", "--profile", mine, "--utilisation", "90%")
+def test_turns_may_come_in_bursts_or_as_they_were_recorded(mine, tmp_path):
+    options = ("--rate", "3", "--p95", "3s", "--profile", mine)
     usual, bursts = told(*options), told(*options, "--bursts", "3,5")
-    assert bursts["services"]["tts"]["replicas"] > usual["services"]["tts"]["replicas"]
+    assert bursts["simulated"]["ttfa_ms"]["p95"] > usual["simulated"]["ttfa_ms"]["p95"]
     trace = tmp_path / "trace"
     trace.write_text("\n".join(f"{place / 10}" for place in range(100)))
     even = told(*options, "--trace", str(trace))
-    assert even["services"]["tts"]["replicas"] <= usual["services"]["tts"]["replicas"]
+    assert even["simulated"]["ttfa_ms"]["p95"] <= usual["simulated"]["ttfa_ms"]["p95"]
 
 
 @pytest.mark.parametrize(
