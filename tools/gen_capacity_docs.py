@@ -53,8 +53,8 @@ def _rates(found: list[Profile]) -> list[str]:
 def _cpu(found: list[Profile]) -> list[str]:
     names = (*SERVICES, WORKER, CALLER)
     lines = [
-        "CPU of a turn in ms, of a mesh that is full, by process (`worker`: engines; `caller`: the load tool,",
-        "in no sum):",
+        "CPU of a turn in ms, of a mesh that is full, by process (`worker`: engines; `caller`: the load",
+        "tool, in no sum):",
         "",
         _row("profile", "audio", *names, "all of the mesh"),
         _rule(len(names) + 3),
