@@ -19,7 +19,7 @@ _CAME = "How turns come"
 
 @capacity_app.command(
     epilog="Examples: `voicemesh capacity --turns 10000 --p95 700ms` · `voicemesh capacity --rate 40 --p95 "
-    "1s --cached 30% --spare 1 --node-cores 8 --node-usd 0.34` · `voicemesh capacity --turns 500 --p95 700ms "
+    "1s --spare 1 --node-cores 8 --node-usd 0.34` · `voicemesh capacity --turns 500 --p95 700ms "
     "--profile mine.json` · Exit status: 0 done · 1 no number of replicas is enough · 2 wrong use"
 )
 @command
