@@ -1,12 +1,10 @@
 """Voices that are declared in a file: added, rolled, refused and removed while turns run."""
 
 import asyncio
-import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +13,7 @@ import pytest
 from services.tts.settings import TtsSettings
 from tests.contract.test_tts_process import process, serving_now
 from tests.contract.tts_harness import EOF, GUARD_S, eventually
+from tests.support.config_map import ConfigMap
 from voicemesh.common.v1 import common_pb2
 from voicemesh.tts.v1 import tts_pb2, tts_pb2_grpc
 
@@ -22,24 +21,6 @@ TEXT = "One two three four five."
 FIRST = {"name": "sim", "engine": "simulated", "replicas": 2, "options": {"rtf": 0.1, "slots": 4}}
 OTHER = {**FIRST, "options": {**FIRST["options"], "char_ms": 40}}  # type: ignore[dict-item] # a dict
 ADDED = {"name": "added", "engine": "simulated", "options": {"load_s": 0.3, "char_ms": 30}}
-
-
-class ConfigMap:
-    """A file as Kubernetes mounts it: a link through a folder that is swapped as a whole."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._versions = itertools.count()
-        self.path = root / "voices.json"
-        self.path.symlink_to("..data/voices.json")
-
-    def write(self, content: Any) -> None:
-        version = self._root / f"..version{next(self._versions)}"
-        version.mkdir()
-        (version / "voices.json").write_text(content if isinstance(content, str) else json.dumps(content))
-        fresh = self._root / "..data_tmp"
-        fresh.symlink_to(version.name)
-        fresh.rename(self._root / "..data")
 
 
 class Talk:
@@ -133,7 +114,7 @@ def states(stats: tts_pb2.GetPoolStatsResponse) -> set[tuple[str, str]]:
 
 
 async def test_voices_change_while_turns_run_and_no_turn_notices(tmp_path):
-    mounted = ConfigMap(tmp_path)
+    mounted = ConfigMap(tmp_path, "voices.json")
     mounted.write([FIRST])
     async with process(tmp_path, VOICEMESH_TTS_VOICES_FILE=str(mounted.path)) as (_, _, channel):
         await eventually(lambda: serving_now(channel))

@@ -78,6 +78,18 @@ def test_no_answer_is_no_reason_to_end_pods(name: str) -> None:
             assert int(trigger["metadata"]["desiredReplicas"]) <= fallback["replicas"]
 
 
+def test_only_what_the_mesh_shows_is_recorded_from() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    shown = set(re.findall(r"^\| `[\w.]+` \| `(\w+)` \|", page, re.MULTILINE))
+    asked: set[str] = set()
+    for group in load(RULES)["groups"]:
+        for rule in group["rules"]:
+            asked |= set(re.findall(r"(?<!:)\b(voicemesh_\w+)\b(?!:)", SERIES.sub("", rule["expr"])))
+    assert {"voicemesh_calls_active", "voicemesh_tts_queue_wait_seconds"} <= asked
+    for name in asked:
+        assert name in shown or re.sub(r"_(bucket|count|sum)$", "", name) in shown, name
+
+
 def test_everybody_asks_the_same_prometheus() -> None:
     asked = {
         trigger["metadata"]["serverAddress"]

@@ -258,8 +258,10 @@ class Relay:
         """Return who can take a late chunk at once: another replica, which makes the same samples."""
         if leg.speaker.pool.spare(job):
             return self._leg_for(0, leg, attempt=leg.request.attempt + 1)
+        own = leg.speaker.pool.spec.name
         for place, speaker in enumerate(self._speakers[1:], 1):
-            if speaker.pool.spec.hedge and speaker.pool.spare():
+            # Not the model that takes the place of this one: the turn's further chunks are of the old one.
+            if speaker.pool.spec.name != own and speaker.pool.spec.hedge and speaker.pool.spare():
                 return self._leg_for(place, leg)
         return None
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tts.core.hedging import HedgeBudget
-from services.tts.core.model import FinishedEvent, Word
+from services.tts.core.model import AudioFormat, ChunkOrder, FinishedEvent, Word
 from services.tts.core.turn import Turn
 from tests.unit.tts.speaking import nothing_yet, rest, take
 from tests.unit.tts.test_fallback import MAIN, SPARE, TEXT, Voices, contiguous, words_of
@@ -107,6 +107,23 @@ async def test_where_no_other_replica_is_free_the_next_voice_is_asked():
         assert (frame.start.voice, frame.start.is_fallback) == ("spare/en-us", True)
         assert isinstance(end, FinishedEvent)
         assert (world.stats().hedges_won, world.stats().fallback_chunks) == (1, 1)
+
+
+async def test_the_next_model_of_the_same_voice_is_not_asked_in_the_middle_of_a_turn():
+    async with practised(replicas=1) as world:
+        turn = world.speech.open_turn(world.observe)
+        turn.configure("t", "", AudioFormat(), 0)
+        world.speech.change([replace(MAIN, options={"model": "next"}), SPARE])
+        await world.health.until(lambda: "DRAINING" in {stats.state for stats in world.speech.stats()})
+        turn.add(ChunkOrder(0, TEXT))
+        world.clock.advance_ms(LATE_MS)
+        world.speech.hedges.poll()
+        before, after = world.launchers.of("main").replicas
+        assert before.last.text == TEXT
+        # Its further chunks are spoken by the model that it began with. A fallback is told to the caller.
+        assert not after.asked
+        assert world.replica("spare").last.text == TEXT
+        turn.abandon()
 
 
 @pytest.mark.parametrize("order", [{"deadline_ms": 1}, {"start_offset_samples": 5}])
