@@ -88,7 +88,7 @@ class Peers:
                 address,
                 max_message_bytes=settings.max_message_bytes,
                 credentials=tls.peer(name) if tls is not None else None,
-                watched=True,
+                watched=name not in settings.gateway_proxied,
                 pings=Pings(settings.gateway_peer_ping_ms, settings.gateway_peer_ping_timeout_ms),
                 lookup_s=settings.gateway_lookup_s,
                 tell=partial(_tell, name),

@@ -67,6 +67,9 @@ class GatewaySettings(ServerSettings):
     """Where the TTS service is."""
     cache_addr: str = "127.0.0.1:50054"
     """Where the cache service is."""
+    gateway_proxied: tuple[Literal["llm", "chunker", "tts", "cache"], ...] = ()
+    """Services behind a proxy that picks the process and asks it whether it accepts calls, as a JSON list:
+    the gateway then does not."""
     gateway_lookup_s: Annotated[float, Field(ge=0, le=3_600)] = 1.0
     """How often names in those addresses are looked up, so that new processes get turns; 0: when a
     connection ends, as gRPC does."""

@@ -11,10 +11,13 @@ import pytest
 import pytest_asyncio
 
 from tests.support.pods import PROBES, Pod, build, pods_of
+from tests.support.redis_server import redis_server
 from voicemesh.client import Frame, SpeechOptions, VoiceMesh
 
 GUARD_S = 120.0
 """Ends a test that hangs."""
+PASSWORD = "dev"
+REDIS = f"redis://mesh:{PASSWORD}@redis.voicemesh.svc.cluster.local:6379/0"
 SPEECH = SpeechOptions(max_lead_ms=0)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,6 +34,10 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pod]:
 async def running(dev: dict[str, Pod]) -> AsyncIterator[dict[str, Pod]]:
     """Start them all, and wait until each may have calls."""
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(GUARD_S):
+        redis = await stack.enter_async_context(redis_server(password=PASSWORD))
+        told = dev["cache"].environment
+        assert told["VOICEMESH_REDIS_URL"] == REDIS
+        told["VOICEMESH_REDIS_URL"] = redis.url
         for pod in dev.values():
             await pod.start()
             stack.push_async_callback(pod.process.kill)

@@ -2,7 +2,7 @@
 
 manifest                         here
 image, command                   python -m, by the component's name
-envFrom, env                     its environment; keys of Secrets that are optional are left out
+envFrom, env                     its environment; what is optional and in no Secret is left out
 0.0.0.0:PORT                     PORT of an address of 127/8 that the pod has for itself
 dns:///NAME.NAMESPACE.svc…:PORT  that of the pods behind the name
 volumes from ConfigMaps          files in a folder
@@ -10,6 +10,7 @@ probes                           asked as kubelet asks them: a plain connection 
 """
 
 import asyncio
+import base64
 import pathlib
 import re
 import subprocess
@@ -104,13 +105,39 @@ class Pod:
             await asyncio.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class Held:
+    """What ConfigMaps and Secrets hold.
+
+    Attributes:
+        objects: All that there are, of every kind.
+
+    """
+
+    objects: list[dict[str, Any]]
+
+    @property
+    def configs(self) -> dict[str, dict[str, str]]:
+        """What each ConfigMap holds, by its name."""
+        return {
+            each["metadata"]["name"]: each["data"] for each in self.objects if each["kind"] == "ConfigMap"
+        }
+
+    def secret(self, name: str, key: str) -> str | None:
+        """Return what a Secret holds; None where it is not there."""
+        for each in self.objects:
+            if each["kind"] == "Secret" and each["metadata"]["name"] == name and key in each["data"]:
+                return base64.b64decode(each["data"][key]).decode()
+        return None
+
+
 def pods_of(objects: Iterable[dict[str, Any]], folder: pathlib.Path, network: str) -> dict[str, Pod]:
-    """Return a pod of each Deployment, by component.
+    """Return a pod of each Deployment of the mesh's own, by component.
 
     `folder` is for what they mount; `network` is the beginning of their addresses, as "127.1.2.".
     """
     objects = list(objects)
-    configs = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "ConfigMap"}
+    held = Held(objects)
     pods: dict[str, Pod] = {}
     for each in objects:
         if each["kind"] == "Deployment" and each["metadata"]["labels"].get(COMPONENT) in _MODULES:
@@ -119,22 +146,24 @@ def pods_of(objects: Iterable[dict[str, Any]], folder: pathlib.Path, network: st
             (container,) = spec["containers"]
             pods[component] = Pod(component, f"{network}{len(pods) + 1}", spec, container)
     for pod in pods.values():
-        pod.environment.update(_environment(pod, configs, pods, folder / pod.component))
+        pod.environment.update(_environment(pod, held, pods, folder / pod.component))
     return pods
 
 
-def _environment(
-    pod: Pod, configs: Mapping[str, Mapping[str, str]], pods: Mapping[str, Pod], folder: pathlib.Path
-) -> dict[str, str]:
+def _environment(pod: Pod, held: Held, pods: Mapping[str, Pod], folder: pathlib.Path) -> dict[str, str]:
     told: dict[str, str] = {}
     for source in pod.container.get("envFrom", ()):
-        told.update(configs[source["configMapRef"]["name"]])
+        told.update(held.configs[source["configMapRef"]["name"]])
     for each in pod.container.get("env", ()):
         if "value" in each:
             told[each["name"]] = each["value"]
-        else:
-            assert each["valueFrom"]["secretKeyRef"]["optional"], f"{each['name']} needs a Secret"
-    mounts = _mounted(pod, configs, folder)
+            continue
+        wanted = each["valueFrom"]["secretKeyRef"]
+        value = held.secret(wanted["name"], wanted["key"])
+        assert value is not None or wanted.get("optional"), f"{each['name']} needs a Secret"
+        if value is not None:
+            told[each["name"]] = value
+    mounts = _mounted(pod, held, folder)
 
     def here(value: str) -> str:
         for path, real in mounts.items():
@@ -152,9 +181,7 @@ def _environment(
     }
 
 
-def _mounted(
-    pod: Pod, configs: Mapping[str, Mapping[str, str]], folder: pathlib.Path
-) -> dict[str, pathlib.Path]:
+def _mounted(pod: Pod, held: Held, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Write what it mounts of ConfigMaps; return where, by the path in the container."""
     volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
     mounted = {}
@@ -163,7 +190,7 @@ def _mounted(
         if config is not None:
             real = folder / mount["name"]
             real.mkdir(parents=True)
-            for name, text in configs[config["name"]].items():
+            for name, text in held.configs[config["name"]].items():
                 (real / name).write_text(text)
             mounted[mount["mountPath"]] = real
     return mounted
