@@ -178,6 +178,8 @@ def _environment(pod: Pod, held: Held, pods: Mapping[str, Pod], folder: pathlib.
         **{name: here(value) for name, value in told.items()},
         # A busy machine must not make lookups late.
         "VOICEMESH_GATEWAY_CACHE_TIMEOUT_MS": "2000",
+        "VOICEMESH_GATEWAY_HISTORY_TIMEOUT_MS": "2000",
+        "VOICEMESH_CACHE_REDIS_TIMEOUT_MS": "1500",
     }
 
 
