@@ -57,9 +57,16 @@ class Worker:
         """Serve until the socket ends."""
         heartbeat.start(self.send, self._figures)
         parser = wire.Parser()
-        while data := self._connection.recv(_READ_BYTES):
+        while data := self._received():
             for kind, request_id, payload in parser.feed(data):
                 self._command(kind, request_id, payload)
+
+    def _received(self) -> bytes:
+        """Wait for what comes; nothing once the service is gone."""
+        try:
+            return self._connection.recv(_READ_BYTES)
+        except ConnectionResetError:  # it was killed, with messages of this process that it had not read
+            return b""
 
     def _command(self, kind: int, request_id: int, payload: bytes) -> None:
         if kind == wire.LOAD:
