@@ -92,7 +92,7 @@ fuzz: $(VENV)/.setup $(VENV)/.test ## Send every service what nobody would: make
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 
 .PHONY: check
-check: check-code check-imports check-protos check-generated check-words check-secrets check-wheel ## All checks but the tests
+check: check-code check-imports check-protos check-generated check-k8s check-words check-secrets check-wheel ## All checks but the tests
 	@echo "All checks passed."
 
 .PHONY: check-code
