@@ -12,8 +12,8 @@ thinks, or an engine takes for a chunk that it has begun with, is no sign of loa
 
 Each decision is made of turns that were admitted behind the one before it: nothing is cut twice for the same
 crowd, however late its consequences show, and so the limit does not hunt. One or two outliers in a window
-decide nothing. While the limit is not used there is nothing to learn, and it stays. Before anything was cut,
-and when many trials in a row went well, it grows by a quarter at a time.
+decide nothing, but that a trial is over. While the limit is not used there is nothing to learn, and it stays.
+Before anything was cut, and when many trials in a row went well, it grows by a quarter at a time.
 
 Sans-I/O: times are passed in, in nanoseconds.
 """
@@ -32,8 +32,6 @@ _SLOW_NS: Final = 1_000_000_000
 _USED: Final = 0.7
 """A limit of which less is used need not grow."""
 _STEEP: Final = 1.25
-_TRIAL_LATE: Final = 3
-"""So many that are late end a trial, before its window is full."""
 _MOST_PATIENCE: Final = 16
 """Windows between two trials, at most: few of those let in shall be who shows that it was too many."""
 _EASY: Final = 0.6
@@ -152,8 +150,11 @@ class AdaptiveLimit:
         return sorted(window)[len(window) // 2] > 2 * self._target_ms
 
     def _failed(self, window: "deque[float]") -> bool:
-        """Say whether a window shows, full or not, that the trial was one turn too many."""
-        return sum(late_ms > self._target_ms for late_ms in window) >= _TRIAL_LATE
+        """Say whether a window shows, full or not, that the trial was one turn too many.
+
+        The first that is late decides: while the trial goes on, nearly everybody waits who is let in.
+        """
+        return any(late_ms > self._target_ms for late_ms in window)
 
     def _decide(self, turns: float, now_ns: int, waiting: int = 0) -> None:
         late_ms = max(_high(self._first), _high(self._later))

@@ -51,7 +51,7 @@ def test_engines_without_a_model_in_front_of_them() -> None:
 
         # Whoever is one too many waits for a sixth of what a slot takes, more than whole turns wait alone.
         waits = mesh.waits(40, 90)
-        assert sum(wait > 1.25 * 151 for wait in waits) <= 0.15 * len(waits)
+        assert sum(wait > 1.25 * 151 for wait in waits) <= 0.05 * len(waits)
         assert len(waits) / 50 >= 0.9 * capacity(mesh)
 
 
@@ -125,6 +125,22 @@ def test_it_is_back_when_replicas_are() -> None:
     assert refused <= 0.05 * begun
 
 
+def test_it_is_back_though_some_are_always_late() -> None:
+    begun = refused = 0
+    for seed in SEEDS:
+        mesh = Mesh(seed=seed, slots=16, outlier_share=0.02)
+        per_s = 0.6 * capacity(mesh)
+        mesh.load(per_s, 0, 180)
+        mesh.at(20_000, lambda mesh=mesh: setattr(mesh, "slots", 4))  # type: ignore[misc]
+        mesh.at(60_000, lambda mesh=mesh: setattr(mesh, "slots", 16))  # type: ignore[misc]
+        mesh.run(180_000)
+
+        assert mesh.refusals(30, 60) > 0
+        begun += mesh.begun(120, 180)
+        refused += mesh.refusals(120, 180)
+    assert refused <= 0.05 * begun
+
+
 def test_turns_from_the_cache_take_little() -> None:
     mesh = Mesh(cached_share=1.0, start=8, least=8)
     mesh.load(200, 0, 10)  # forty at a time, in eight places
@@ -166,7 +182,7 @@ def test_a_trial_that_fails_costs_one_place_and_the_next_one_comes_later() -> No
     for _ in range(4):
         waits.append(window(0))
         assert own.turns == held + 1
-        assert window(150) == 3
+        assert window(150) == 1
         assert own.turns == held
     assert waits == [WINDOW, 2 * WINDOW, 4 * WINDOW, 8 * WINDOW]
 
