@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final
 
 from benchmarks.attribution import holds
-from voicemesh.client import Chunk, Event, Frame, TurnReport, TurnStarted, VoiceMeshError
+from voicemesh.client import Chunk, Degraded, Event, Frame, TurnReport, TurnStarted, VoiceMeshError
 from voicemesh.client import TextDelta as Text
 
 _LEAST_SAMPLES: Final = 12
@@ -46,6 +46,7 @@ class Seen:
         report: The account of it, if there was any.
         error: Why it failed, if it did.
         cut: True where the caller interrupted it, or left.
+        anew_behind_audio: True where it was asked anew at another gateway though some of it had been heard.
         began_s: When it began, in seconds since the start.
         ended_s: When it ended.
 
@@ -58,8 +59,21 @@ class Seen:
     report: TurnReport | None = None
     error: VoiceMeshError | None = None
     cut: bool = False
+    anew_behind_audio: bool = False
     began_s: float = 0.0
     ended_s: float = 0.0
+
+    def take(self, event: Event) -> None:
+        """Take an event. Where the client asks another gateway, what came before is void."""
+        if isinstance(event, Degraded) and event.what == "gateway":
+            self.anew_behind_audio |= bool(self.frames)
+            self.events.clear()
+        self.events.append(event)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it ought to have come: an interrupt behind the end drops what is still on its way."""
+        return self.report is not None and self.report.outcome == "completed" and not self.cut
 
     @property
     def frames(self) -> list[Frame]:
@@ -119,6 +133,8 @@ def _of_its_order(seen: Seen) -> list[tuple[str, str]]:
     found = []
     if sum(isinstance(event, TurnStarted) for event in seen.events) > 1:
         found.append(("order", "it began twice"))
+    if seen.anew_behind_audio:
+        found.append(("order", "it was asked anew behind its first audio"))
     heard = 0
     begun: dict[int, int] = {}
     for frame in seen.frames:
@@ -140,15 +156,13 @@ def _of_its_order(seen: Seen) -> list[tuple[str, str]]:
 def _of_its_text(seen: Seen) -> list[tuple[str, str]]:
     if not seen.expected:
         return []
-    whole = seen.report is not None and seen.report.outcome == "completed"
-    if seen.text == seen.expected if whole else seen.expected.startswith(seen.text):
+    if seen.text == seen.expected if seen.whole else seen.expected.startswith(seen.text):
         return []
-    return [("text", f"{seen.text!r} is not {'' if whole else 'the beginning of '}{seen.expected!r}")]
+    return [("text", f"{seen.text!r} is not {'' if seen.whole else 'the beginning of '}{seen.expected!r}")]
 
 
 def _of_its_audio(seen: Seen, references: Mapping[str, bytes]) -> list[tuple[str, str]]:
     found = []
-    whole = seen.report is not None and seen.report.outcome == "completed"
     audio: dict[int, bytearray] = {}
     for frame in seen.frames:
         audio.setdefault(frame.chunk_index, bytearray()).extend(frame.audio)
@@ -157,7 +171,7 @@ def _of_its_audio(seen: Seen, references: Mapping[str, bytes]) -> list[tuple[str
         reference, made = references.get(text), bytes(audio.get(index, b""))
         if reference is None:
             continue
-        if whole or (index < last and made):
+        if seen.whole or (index < last and made):
             if made != reference:
                 found.append(("audio", _difference(index, text, made, reference)))
         elif not reference.startswith(made):

@@ -166,7 +166,7 @@ class Callers:
         error: VoiceMeshError | None = None
         try:
             async for event in turn:
-                seen.events.append(event)
+                seen.take(event)
                 if cut_at and self._is_time(seen, event, cut_at) and not seen.cut:
                     seen.cut = True
                     if seen.sort == LEFT:

@@ -11,6 +11,7 @@ from tests.support.openai_server import Request
 from voicemesh.client import (
     AudioFormat,
     Chunk,
+    Degraded,
     Event,
     Frame,
     TextDelta,
@@ -32,6 +33,7 @@ EVENTS: tuple[Event, ...] = (
     Frame("t", 1, 0, 0, 4, b"ijkl", 2),
 )
 LAST = len(EVENTS) - 1
+ANEW = Degraded("t", "gateway", "asked again at another one")
 LOST = VoiceMeshError("UNAVAILABLE", "SERVICE_UNAVAILABLE", "gone", reached=False)
 
 
@@ -75,6 +77,24 @@ def test_what_was_cut_is_a_beginning(count):
 )
 def test_what_is_lost_doubled_or_spoilt_is_found(turn, rule):
     assert rule in rules(turn)
+
+
+def test_an_interrupt_behind_the_end_drops_what_is_on_its_way():
+    assert rules(seen(*EVENTS[:LAST], cut=True)) == set()
+    assert rules(seen(*EVENTS[:LAST])) == {"audio"}
+
+
+def taken(*events: Event) -> Seen:
+    turn = seen()
+    turn.events = []
+    for event in events:
+        turn.take(event)
+    return turn
+
+
+def test_what_another_gateway_begins_anew_is_void_unless_it_was_heard():
+    assert rules(taken(*EVENTS[:5], ANEW, *EVENTS)) == set()
+    assert rules(taken(*EVENTS[:6], ANEW, *EVENTS)) == {"order"}
 
 
 def test_stages_that_do_not_add_up_are_found():
