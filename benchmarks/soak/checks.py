@@ -72,7 +72,7 @@ class Seen:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it ought to have come: an interrupt behind the end drops what is still on its way."""
+        """Whether all of it ought to have come: an interrupt behind the end drops what is on its way."""
         return self.report is not None and self.report.outcome == "completed" and not self.cut
 
     @property
