@@ -60,7 +60,11 @@ def main() -> int:
         return 0
     began_s = time.monotonic()
     built: list[Manifests] = []
-    wrong: list[str] = []
+    wrong = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in sorted(FOLDER.rglob("*.yaml"))
+        for text in render.keys_twice(path.read_text(encoding="utf-8"))
+    ]
     for each in render.render_all(asked.kubectl, FOLDER):
         if isinstance(each, Manifests):
             built.append(each)

@@ -4,6 +4,7 @@ Everything of the namespace is shut in both directions; each pod is then allowed
 for it. With `--check` nothing is written: it fails if a file is not what the table gives.
 """
 
+import functools
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -106,6 +107,14 @@ def files() -> dict[pathlib.Path, str]:
         raise SystemExit(f"{PAGE.relative_to(ROOT)}: has no {BEGIN} … {END}")
     texts[PAGE] = f"{before}{BEGIN}\n{table()}{END}{after}"
     return texts
+
+
+@functools.cache
+def specs() -> dict[str, Any]:
+    """Return the spec of every policy that is made, by the policy's name."""
+    listed = [text for path, text in files().items() if path != PAGE]
+    found = [each for text in listed for each in yaml.safe_load_all(text)]
+    return {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "NetworkPolicy"}
 
 
 def table() -> str:

@@ -114,6 +114,10 @@ def _variable(name: str, value: str, service: str = "gateway") -> Change:
     return put("ConfigMap", f"{service}-settings", "data", name, value=value)
 
 
+def _volume(**source: Any) -> Change:
+    return _pod("volumes", 0, value={"name": "tmp", **source})
+
+
 def _policy(**spec: Any) -> Change:
     labels = {"app.kubernetes.io/component": "llm"}
     return add(
@@ -138,9 +142,16 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "no tag": _container("image", value="voicemesh/gateway"),
         "no tag behind a registry with a port": _container("image", value="registry:5000/voicemesh/gateway"),
         "latest": _container("image", value="voicemesh/gateway:latest"),
+        "latest of a kind": _container("image", value="voicemesh/gateway:latest-cuda"),
+        "a branch": _container("image", value="voicemesh/gateway:dev"),
+        "half a version": _container("image", value="docker.io/library/redis:7.2"),
         "a digest that is none": _container("image", value="voicemesh/gateway@sha256:abc"),
+        "of a volume": _volume(image={"reference": "voicemesh/models:latest"}),
     },
-    "images-released": {"the base's tag": _container("image", value="voicemesh/gateway:0")},
+    "images-released": {
+        "the base's tag": _container("image", value="voicemesh/gateway:0"),
+        "of a volume": _volume(image={"reference": "voicemesh/models:0"}),
+    },
     "resources-set": {
         "no limit of memory": _container("resources", "limits", "memory"),
         "no limit of CPU": _container("resources", "limits", "cpu"),
@@ -181,16 +192,23 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
     },
     "pods-isolated": {
         "the node's network": _pod("hostNetwork", value=True),
-        "a folder of the node": _pod("volumes", 0, value={"name": "tmp", "hostPath": {"path": "/tmp"}}),
+        "a folder of the node": _volume(hostPath={"path": "/tmp"}),
+        "a disk in no claim": _volume(ephemeral={"volumeClaimTemplate": {"spec": {}}}),
+        "a driver": _volume(csi={"driver": "host.example"}),
+        "a node by its name": _pod("nodeName", value="first"),
+        "other names": _pod("hostAliases", value=[{"ip": "192.0.2.1", "hostnames": ["llm"]}]),
         "a port of the node": _container("ports", 0, "hostPort", value=50050),
     },
     "no-service-links": {"not asked for": _pod("enableServiceLinks")},
     "namespaces-restricted": {
         "baseline": put(
             "Namespace", "", "metadata", "labels", "pod-security.kubernetes.io/enforce", value="baseline"
-        )
+        ),
+        "of long ago": put(
+            "Namespace", "", "metadata", "labels", "pod-security.kubernetes.io/enforce-version", value="v1.20"
+        ),
     },
-    "emptydirs-bounded": {"no limit": _pod("volumes", 0, value={"name": "tmp", "emptyDir": {}})},
+    "emptydirs-bounded": {"no limit": _volume(emptyDir={})},
     "a-budget-for-each": {
         "none": without("PodDisruptionBudget", "gateway"),
         "another's pods": put(
@@ -365,6 +383,7 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
     "secrets-by-reference": {
         "a Secret": add(_of("Secret", apiVersion="v1", stringData={"password": "hunter2"})),
         "a setting": _variable("VOICEMESH_REDIS_URL", "rediss://redis:6379/0", "cache"),
+        "as bytes": put("ConfigMap", "gateway-settings", "binaryData", value={"a": "aHVudGVyMg=="}),
         "in an address": _variable("VOICEMESH_LLM_ADDR", "http://me:hunter2@llm:50051"),
         "by its name": _container("env", value=[{"name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2"}]),
     },
@@ -380,6 +399,72 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
             "VOICEMESH_LLM_ADDR", "dns:///gateway-http.voicemesh.svc.cluster.local:8080"
         ),
         "half a name": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc:50051"),
+    },
+}
+_CHANGES |= {
+    "pods-apart": {
+        "a container by hand": _pod("ephemeralContainers", value=[{"name": "x", "image": "x:1.2.3"}]),
+        "one room for processes": _pod("shareProcessNamespace", value=True),
+        "other name servers": _pod("dnsPolicy", value="None"),
+        "all of proc": _container("securityContext", "procMount", value="Unmasked"),
+        "no AppArmor": _pod("securityContext", "appArmorProfile", value={"type": "Unconfined"}),
+        "root's files": _pod("securityContext", "supplementalGroups", value=[0]),
+        "as it was said once": put(
+            "Deployment",
+            "gateway",
+            *("spec", "template", "metadata", "annotations"),
+            value={"container.apparmor.security.beta.kubernetes.io/gateway": "unconfined"},
+        ),
+    },
+    "mounts-follow": {
+        "a token": _volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
+        "a part": put("Deployment", "tts", *CONTAINER, "volumeMounts", 1, "subPath", value="voices.json"),
+    },
+    "every-process-is-known": {
+        "another name": _container("name", value="main"),
+        "another component": put(
+            "Deployment",
+            "gateway",
+            *("spec", "template", "metadata", "labels", "app.kubernetes.io/component"),
+            value="door",
+        ),
+        "one beside it": _pod("containers", 1, value={"name": "more", "image": "voicemesh/llm:1.2.3"}),
+        "another command": _container("command", value=["sh", "-c", "true"]),
+    },
+    "secrets-found-by-key": {
+        "misspelt": put(
+            "Deployment", "cache", *CONTAINER, "env", 1, "valueFrom", "secretKeyRef", "key", value="redis"
+        ),
+    },
+    "variables-once": {"twice": _container("env", 1, value={"name": "OMP_NUM_THREADS", "value": "9"})},
+    "services-stay-inside": {
+        "a balancer": put("Service", "gateway-http", "spec", "type", value="LoadBalancer"),
+        "an address": put("Service", "gateway", "spec", "externalIPs", value=["192.0.2.1"]),
+        "another name": add(_of("Service", apiVersion="v1", spec={"type": "ExternalName"})),
+        "nothing": put("Service", "gateway", "spec", "selector"),
+    },
+    "analyses-ask-prometheus": {
+        "pods of its own": put(
+            "AnalysisTemplate", "", "spec", "metrics", 0, "provider", value={"job": {"spec": {}}}
+        ),
+    },
+    "policies-of-the-table": {
+        "one more": _policy(ingress=[{"from": [{"ipBlock": {"cidr": "0.0.0.0/1"}}], "ports": [{"port": 1}]}]),
+        "one that is wider": put(
+            "NetworkPolicy", "llm", "spec", "ingress", 0, "from", 0, value={"namespaceSelector": {}}
+        ),
+    },
+    "some-are-there": {
+        "none": put("Deployment", "gateway", "spec", "replicas", value=0),
+        "one that stands still": put("Deployment", "gateway", "spec", "paused", value=True),
+        "all at once": put("PodDisruptionBudget", "gateway", "spec", "maxUnavailable", value="100%"),
+        "both at once": put("PodDisruptionBudget", "gateway", "spec", "maxUnavailable", value=2),
+        "a canary less": put("Rollout", "", "spec", "strategy", "canary", "maxUnavailable", value=1),
+    },
+    "processes-are-given-time": {
+        "three seconds": _container("livenessProbe", "periodSeconds", value=0.5),
+        "a hook": _container("lifecycle", value={"preStop": {"exec": {"command": ["sleep", "600"]}}}),
+        "no share": _container("resources", "limits", "cpu", value="0"),
     },
 }
 MUTATIONS: Final = tuple(

@@ -119,6 +119,22 @@ def parse(text: str) -> tuple[Doc, ...]:
     return tuple(doc for doc in yaml.load_all(text, Loader=_Loader) if doc)
 
 
+def keys_twice(text: str) -> Iterator[str]:
+    """Yield the keys that stand twice in one mapping: kustomize takes the last, and says nothing."""
+    waiting: list[Any] = list(yaml.compose_all(text, Loader=_Loader))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.value in seen:
+                    yield f"line {key.start_mark.line + 1}: {key.value!r} stands there twice"
+                seen.add(key.value)
+                waiting.append(value)
+
+
 def named_in_docs(page: pathlib.Path) -> list[str]:
     """Return what a page names in code spans: what the platform brings is documented there."""
     return _SPAN.findall(page.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from k8s.objects import matches, quantity, texts
+from k8s.render import keys_twice
 
 from tests.unit.k8s.sample import deployment, manifests
 
@@ -57,3 +58,17 @@ def test_a_container_that_starts_first_and_stays_serves() -> None:
 
 def test_texts_are_found_at_any_depth() -> None:
     assert list(texts({"a": ["x", {"b": "y"}], "c": 1})) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("written", "lines"),
+    [
+        ("a: {b: 1}\nc: {b: 1}\n", []),
+        ("- {a: 1}\n- {a: 1}\n", []),
+        ("a: 1\nb: 2\na: 1\n", [3]),
+        ("a:\n  - b: 1\n    b: 2\n", [3]),
+        ("a: 1\n---\na: 1\nb: {c: 1, c: 2}\n", [4]),
+    ],
+)
+def test_a_key_that_stands_twice_is_found(written: str, lines: list[int]) -> None:
+    assert [int(each.split()[1].rstrip(":")) for each in keys_twice(written)] == lines

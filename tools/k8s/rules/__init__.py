@@ -1,6 +1,6 @@
 """Rules of our own for the manifests: one function each, which says what breaks it and where."""
 
-from k8s.rules import containers, names, network, pods, references, scaling, services, settings
+from k8s.rules import containers, names, network, pods, references, scaling, services, settings, shut
 from k8s.rules.registry import RULES, Breach, Rule, breaches
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "scaling",
     "services",
     "settings",
+    "shut",
 ]

@@ -1,13 +1,16 @@
 """Rules for each container."""
 
+import re
 from collections.abc import Iterator
 
-from k8s.objects import Doc, Manifests, Workload, ports_of, quantity
+from k8s.objects import MESH, Doc, Manifests, Workload, ports_of, quantity
 from k8s.rules.registry import rule
 from voicemesh.runtime.health import ACCEPTS, ALIVE
 
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-_FLOATING = ("latest", "main", "master", "stable", "edge", "nightly")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_VERSION = re.compile(r"(^|[^0-9.])\d+\.\d+\.\d+($|[^0-9.])")
+_OF_BASE = "0"
 
 
 def _containers(manifests: Manifests) -> Iterator[tuple[Workload, Doc, str]]:
@@ -22,20 +25,31 @@ def _security(workload: Workload, container: Doc, key: str) -> object:
     return own.get(key, (workload.pod.get("securityContext") or {}).get(key))
 
 
+def _images(manifests: Manifests) -> Iterator[tuple[Workload, str, str]]:
+    """Yield every image, of containers and of volumes."""
+    for workload, container, where in _containers(manifests):
+        yield workload, where, str(container.get("image", ""))
+    for workload in manifests.workloads:
+        for volume in workload.pod.get("volumes", ()):
+            if "image" in volume:
+                yield workload, f"volume {volume['name']}", str(volume["image"].get("reference", ""))
+
+
 @rule
 def images_tagged(manifests: Manifests) -> Iterator[tuple[str, str]]:
-    """Every image has a tag or a digest, and no tag that moves."""
-    for workload, container, where in _containers(manifests):
-        image = str(container.get("image", ""))
+    """Every image has a digest, or a whole version in its tag, as `1.2.3`: none that moves."""
+    for workload, where, image in _images(manifests):
         name, _, digest = image.partition("@")
-        tag = name.rpartition("/")[2].partition(":")[2]
-        if digest:
-            if not digest.startswith("sha256:") or len(digest) != len("sha256:") + 64:
+        base, _, tag = name.rpartition("/")[2].partition(":")
+        if not base:
+            yield workload.title, f"{where}: {image!r} names no image"
+        elif digest:
+            if not _DIGEST.fullmatch(digest):
                 yield workload.title, f"{where}: {image!r} has a digest that is none"
         elif not tag:
             yield workload.title, f"{where}: {image!r} has no tag: it would be another image tomorrow"
-        elif tag in _FLOATING:
-            yield workload.title, f"{where}: {image!r} has a tag that moves"
+        elif not _VERSION.search(tag) and (tag != _OF_BASE or not name.startswith(f"{MESH}/")):
+            yield workload.title, f"{where}: {image!r} has no whole version in its tag: it may move"
 
 
 @rule
@@ -43,12 +57,9 @@ def images_released(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """An overlay takes no image with the tag 0, which stands in the base for the one that a release sets."""
     if not manifests.where.startswith("overlays/"):
         return
-    for workload, container, where in _containers(manifests):
-        if str(container.get("image", "")).endswith(":0"):
-            yield (
-                workload.title,
-                f"{where}: {container['image']!r} is the base's: name it in components/release",
-            )
+    for workload, where, image in _images(manifests):
+        if image.endswith(f":{_OF_BASE}"):
+            yield workload.title, f"{where}: {image!r} is the base's: name it in components/release"
 
 
 @rule

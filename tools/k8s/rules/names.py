@@ -8,14 +8,11 @@ from k8s.objects import COMPONENT_LABEL, MESH, NAME_LABEL, Manifests, name_of, t
 from k8s.rules.registry import rule
 
 VERSIONS: Final = {
-    "ClusterRole": "rbac.authorization.k8s.io/v1",
-    "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
     "ConfigMap": "v1",
     "CronJob": "batch/v1",
     "DaemonSet": "apps/v1",
     "Deployment": "apps/v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
-    "Ingress": "networking.k8s.io/v1",
     "Job": "batch/v1",
     "LimitRange": "v1",
     "Namespace": "v1",
@@ -24,8 +21,6 @@ VERSIONS: Final = {
     "PodDisruptionBudget": "policy/v1",
     "PriorityClass": "scheduling.k8s.io/v1",
     "ResourceQuota": "v1",
-    "Role": "rbac.authorization.k8s.io/v1",
-    "RoleBinding": "rbac.authorization.k8s.io/v1",
     "Secret": "v1",
     "Service": "v1",
     "ServiceAccount": "v1",
@@ -33,7 +28,6 @@ VERSIONS: Final = {
     # What operators bring; `operators` has their types.
     "AnalysisTemplate": "argoproj.io/v1alpha1",
     "Certificate": "cert-manager.io/v1",
-    "ClusterIssuer": "cert-manager.io/v1",
     "Issuer": "cert-manager.io/v1",
     "PodMonitor": "monitoring.coreos.com/v1",
     "PrometheusRule": "monitoring.coreos.com/v1",
@@ -42,10 +36,9 @@ VERSIONS: Final = {
     "ServiceMonitor": "monitoring.coreos.com/v1",
     "TriggerAuthentication": "keda.sh/v1alpha1",
 }
-"""Kind to the version that is current in all that is checked against. What is not here is looked at first."""
-CLUSTER_WIDE: Final = frozenset(
-    {"ClusterIssuer", "ClusterRole", "ClusterRoleBinding", "Namespace", "PriorityClass"}
-)
+"""Kind to the version that is current in all that is checked against. What is not here is looked at first:
+the mesh needs no right in the cluster, and opens nothing to the outside."""
+CLUSTER_WIDE: Final = frozenset({"Namespace", "PriorityClass"})
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SERVICE: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")

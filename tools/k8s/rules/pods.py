@@ -10,17 +10,15 @@ from k8s.rules.registry import rule
 _VOLUMES: Final = frozenset(
     {
         "configMap",
-        "csi",
         "downwardAPI",
         "emptyDir",
-        "ephemeral",
         "image",
         "persistentVolumeClaim",
         "projected",
         "secret",
     }
 )
-"""What Pod Security `restricted` allows."""
+"""What Pod Security `restricted` allows, but for disks that are in no claim, and so in no quota, here."""
 _CLOSING_S: Final = 5.0
 """What a process may take to close behind its drain; see `voicemesh/cli/up.py`."""
 _SPREAD: Final = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
@@ -44,7 +42,7 @@ def no_service_account_token(manifests: Manifests) -> Iterator[tuple[str, str]]:
 def pods_isolated(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """No pod shares anything with its node, nor mounts what Pod Security `restricted` forbids."""
     for workload in manifests.workloads:
-        for key in ("hostNetwork", "hostPID", "hostIPC", "hostUsers"):
+        for key in ("hostNetwork", "hostPID", "hostIPC", "hostUsers", "hostAliases", "nodeName"):
             if workload.pod.get(key):
                 yield workload.title, f"{key} is set"
         for volume in workload.pod.get("volumes", ()):
@@ -73,6 +71,9 @@ def namespaces_restricted(manifests: Manifests) -> Iterator[tuple[str, str]]:
                 f"Namespace/{doc['metadata']['name']}",
                 "pod-security.kubernetes.io/enforce is not restricted",
             )
+        # Of an old version, `restricted` lets through what came later.
+        if labels.get("pod-security.kubernetes.io/enforce-version", "latest") != "latest":
+            yield f"Namespace/{doc['metadata']['name']}", "enforces `restricted` of one version alone"
 
 
 @rule
@@ -84,7 +85,7 @@ def emptydirs_bounded(manifests: Manifests) -> Iterator[tuple[str, str]]:
                 yield workload.title, f"volume {volume['name']} has no sizeLimit"
 
 
-def _replicas(manifests: Manifests, workload: Workload) -> int:
+def replicas_of(manifests: Manifests, workload: Workload) -> int:
     """Return how many pods there are at least, by whoever decides it."""
     for doc in manifests.of_kind("HorizontalPodAutoscaler", "ScaledObject"):
         target = doc["spec"]["scaleTargetRef"]
@@ -109,7 +110,7 @@ def a_budget_for_each(manifests: Manifests) -> Iterator[tuple[str, str]]:
         if len(own) != 1:
             yield workload.title, f"has {len(own)} PodDisruptionBudgets; one must select its pods"
         for budget in own:
-            spec, replicas = budget["spec"], _replicas(manifests, workload)
+            spec, replicas = budget["spec"], replicas_of(manifests, workload)
             least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
             if most in (0, "0%") or least == "100%" or (isinstance(least, int) and least >= replicas):
                 yield (

@@ -120,6 +120,8 @@ def secrets_by_reference(manifests: Manifests) -> Iterator[tuple[str, str]]:
             for name in doc.get(key) or {}:
                 yield title_of(doc), f"{key}.{name} is in the manifests for all to read"
     for doc in manifests.of_kind("ConfigMap"):
+        for name in doc.get("binaryData") or {}:
+            yield title_of(doc), f"binaryData.{name}: nobody could read what it is"
         for name, value in (doc.get("data") or {}).items():
             if name in _SECRETS or (name.startswith("VOICEMESH_") and _holds_secret("", value)):
                 yield title_of(doc), f"{name}: a secret; it comes by secretKeyRef"
