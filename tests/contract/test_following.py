@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.certificates import Authority
+from tests.support.loopback import free_block
 from tests.support.zone import Zone
 from voicemesh.addresses import Name
 from voicemesh.following import FollowingChannel, LookupFailed, Moved, News
@@ -30,12 +29,12 @@ from voicemesh.runtime.tls_reload import Certificates
 GUARD_S = 60.0
 HOST = "llm.voicemesh"
 LOOKUP_S = 0.05
-_blocks = itertools.count()
 
 
 def new_addresses(count: int) -> list[str]:
-    """Return addresses of this machine that no other test of this run has."""
-    return [f"127.{64 + os.getpid() % 128}.{next(_blocks) % 250}.{n}" for n in range(1, count + 1)]
+    """Return addresses of this machine that no other test has."""
+    block = free_block()
+    return [f"{block}.{n}" for n in range(1, count + 1)]
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import random
 import signal
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from tests.support.loopback import free_block
 from tests.support.pods import PROBES, Pod, build, pods_of
 from tests.support.redis_server import redis_server
 from voicemesh.client import Frame, SpeechOptions, VoiceMesh
@@ -26,8 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pod]:
     """Make the pods of `dev`, on addresses that no other test has."""
-    network = f"127.{os.getpid() % 200 + 20}.{random.SystemRandom().randrange(1, 255)}."
-    return pods_of(build("k8s/overlays/dev"), tmp_path_factory.mktemp("pods"), network)
+    return pods_of(build("k8s/overlays/dev"), tmp_path_factory.mktemp("pods"), f"{free_block()}.")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -10,7 +10,6 @@ Linux has all addresses of 127.0.0.0/8; elsewhere they must be made first.
 
 import asyncio
 import contextlib
-import os
 import pathlib
 import shutil
 import socket
@@ -22,6 +21,7 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.support.loopback import free_block
 from tests.support.manifests import Manifest, manifest_of
 from tests.support.mesh import SERVICES, Mesh, MeshProcess, Own, service_of
 from tests.support.zone import Zone
@@ -264,10 +264,9 @@ def manifests(*, probe_s: float | None = None) -> dict[str, Manifest]:
 
 
 def _free_block(manifests: Mapping[str, Manifest]) -> str:
-    """Return three numbers of addresses that nobody has: tests run beside each other, on the same ports."""
+    """Return three numbers of addresses that nobody has: not even what a run that was killed has left."""
     while True:
-        second, third = os.urandom(2)
-        block = f"127.{second % 190 + 64}.{third}"
+        block = free_block()
         try:
             for manifest in manifests.values():
                 with socket.socket() as probe:

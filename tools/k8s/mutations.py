@@ -400,8 +400,6 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
         "half a name": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc:50051"),
     },
-}
-_CHANGES |= {
     "pods-apart": {
         "a container by hand": _pod("ephemeralContainers", value=[{"name": "x", "image": "x:1.2.3"}]),
         "one room for processes": _pod("shareProcessNamespace", value=True),

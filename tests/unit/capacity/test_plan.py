@@ -47,8 +47,7 @@ def test_utilisation_asks_for_the_fewest_replicas_and_says_of_what():
     assert found.gpus == 0
 
 
-@pytest.mark.parametrize("kind", [CPU, "timers"])
-@pytest.mark.parametrize("utilisation", [0.3, 0.9])
+@pytest.mark.parametrize(("kind", "utilisation"), [("timers", 0.3), (CPU, 0.9)])
 def test_nothing_is_busier_than_was_allowed_and_the_objective_is_kept(kind, utilisation):
     found = plan(
         measured(kind=kind, workers=2, slots=1),
@@ -61,10 +60,10 @@ def test_nothing_is_busier_than_was_allowed_and_the_objective_is_kept(kind, util
 
 def test_a_tighter_objective_takes_more_of_what_slow_turns_wait_for():
     easy = plan(measured(slots=1), wanted(rate_per_s=8.0, utilisation=0.9, objective_ms=3000))
-    tight = plan(measured(slots=1), wanted(rate_per_s=8.0, utilisation=0.9, objective_ms=250))
+    tight = plan(measured(slots=1), wanted(rate_per_s=8.0, utilisation=0.9, objective_ms=400))
     assert replicas(tight)["tts"] > replicas(easy)["tts"]
     assert {service.name: service.because for service in tight.services}["tts"] == LATENCY
-    assert tight.result.percentile(95) <= 250
+    assert tight.result.percentile(95) <= 400
 
 
 def test_places_of_turns_can_decide():

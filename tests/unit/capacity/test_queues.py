@@ -92,7 +92,7 @@ def test_a_device_is_slower_with_more_at_once():
     assert result.run_s == pytest.approx(0.05 + 0.075 + 0.05, rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     busy=st.floats(0.1, 1.3),
@@ -129,7 +129,7 @@ def test_nothing_is_lost_and_littles_law_holds(seed, busy, slots, replicas, core
     assert [turn.ttfa_ms for turn in again.turns] == [turn.ttfa_ms for turn in result.turns]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_more_replicas_are_never_slower_for_the_same_turns(seed):
     of = profile(exponential(80.0, 500), slots=2)
     rate_per_s = 0.9 * 2 / of.made.lease_s
