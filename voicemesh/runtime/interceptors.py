@@ -131,9 +131,10 @@ def _guard_stream(
                         try:
                             await context.write(response)
                         except grpc.aio.InternalError:
-                            # The peer went away while the message was on its way: no failure of ours,
-                            # and nobody is left to tell.
-                            return
+                            # The peer went away while the message was on its way: no failure of ours, and
+                            # nobody is left to tell. To return would have gRPC send a status, and log that
+                            # it cannot.
+                            raise asyncio.CancelledError from None
         except grpc.aio.AbortError:
             raise
         except asyncio.CancelledError:
