@@ -235,6 +235,13 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "a hook before it": _container("lifecycle", value={"preStop": {"sleep": {"seconds": 600}}}),
         "a notice as long as the drain": _variable("VOICEMESH_DRAIN_NOTICE_S", "900"),
     },
+    "deadline-is-enough": {
+        "a shorter one": put("Deployment", "gateway", "spec", "progressDeadlineSeconds", value=90),
+        "Kubernetes' own": both(
+            put("Deployment", "tts", "spec", "progressDeadlineSeconds"),
+            put("Deployment", "tts", *CONTAINER, "startupProbe", "failureThreshold", value=600),
+        ),
+    },
     "no-turn-is-cut-by-a-rollout": {
         "all at once": put("Deployment", "gateway", "spec", "strategy", value={"type": "Recreate"}),
         "one less": put(
@@ -292,6 +299,7 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
         "a volume's": _pod("volumes", 0, value={"name": "tmp", "secret": {"secretName": "nowhere"}}),
         "an account": _pod("serviceAccountName", value="nowhere"),
+        "an account that pages speak of": _pod("serviceAccountName", value="publishNotReadyAddresses"),
         "a class": _pod("priorityClassName", value="nowhere"),
         "an issuer": put("Certificate", "", "spec", "issuerRef", "name", value="nowhere"),
         "a template": put(
@@ -299,6 +307,14 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
             "",
             *("spec", "strategy", "canary", "steps", 1, "analysis", "templates", 0, "templateName"),
             value="nowhere",
+        ),
+    },
+    "secrets-have-commands": {
+        "another key": put(
+            "Deployment", "redis", *CONTAINER, "env", 0, "valueFrom", "secretKeyRef", "key", value="password"
+        ),
+        "another file": put(
+            "Deployment", "gateway", *POD, "volumes", 0, "secret", "items", 0, "key", value="key.json"
         ),
     },
     "nothing-left-over": {
@@ -323,6 +339,32 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
     },
     "one-decides-on-replicas": {
         "two do": both(add(_HPA), put("Deployment", "cache", "spec", "replicas", value=3))
+    },
+    "quotas-have-room": {
+        **{
+            f"little {name}": put("ResourceQuota", "", "spec", "hard", name, value=value)
+            for name, value in {
+                "pods": "90",
+                "requests.cpu": "44",
+                "limits.cpu": "144",
+                "requests.memory": "32Gi",
+                "persistentvolumeclaims": "0",
+            }.items()
+        },
+        "a GPU": both(
+            put("ResourceQuota", "", "spec", "hard", "requests.nvidia.com/gpu", value="0"),
+            put("Deployment", "tts", *CONTAINER, "resources", "limits", "nvidia.com/gpu", value=1),
+        ),
+        "a balancer with ports of nodes": both(
+            put("ResourceQuota", "", "spec", "hard", "services.nodeports", value="0"),
+            put("Service", "gateway-http", "spec", "type", value="LoadBalancer"),
+        ),
+    },
+    "limits-within-range": {
+        "memory": put("LimitRange", "", "spec", "limits", 0, "max", value={"cpu": "8", "memory": "256Mi"})
+    },
+    "priorities-for-all": {
+        "none": put("Deployment", "cache", *POD, "priorityClassName"),
     },
     "rollouts-have-their-parts": {
         "no Service": put("Rollout", "", "spec", "strategy", "canary", "canaryService", value="nowhere"),
@@ -386,6 +428,17 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "as bytes": put("ConfigMap", "gateway-settings", "binaryData", value={"a": "aHVudGVyMg=="}),
         "in an address": _variable("VOICEMESH_LLM_ADDR", "http://me:hunter2@llm:50051"),
         "by its name": _container("env", value=[{"name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2"}]),
+    },
+    "caches-share-a-redis": {
+        "they may go without": put(
+            *("Deployment", "cache", *CONTAINER, "env"),
+            value=[
+                {
+                    "name": "VOICEMESH_REDIS_URL",
+                    "valueFrom": {"secretKeyRef": {"name": "voicemesh-redis", "key": "k", "optional": True}},
+                }
+            ],
+        )
     },
     "listens-where-asked": {
         "in the pod alone": _variable("VOICEMESH_GATEWAY_LISTEN", "127.0.0.1:50050"),

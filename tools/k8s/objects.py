@@ -102,12 +102,14 @@ class Manifests:
         where: The folder, as people write it: "overlays/cpu".
         docs: Its objects.
         platform: Names of what the platform brings.
+        secrets: Secrets and keys of them that commands in the documentation make.
 
     """
 
     where: str
     docs: tuple[Doc, ...]
     platform: frozenset[str] = frozenset()
+    secrets: frozenset[tuple[str, str]] = frozenset()
 
     def of_kind(self, *kinds: str) -> Iterator[Doc]:
         """Yield the objects of these kinds."""

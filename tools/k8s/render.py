@@ -14,8 +14,24 @@ import yaml
 from k8s.objects import MESH, Doc, Manifests
 
 _SPAN: Final = re.compile(r"`([^`\s]+)`")
+_SECRET: Final = re.compile(r"create secret generic (\S+)(.*)")
+_KEY: Final = re.compile(r"--from-(?:literal=([\w.-]+)=|file=(\S+))")
 BEHIND: Final = "voicemesh/behind"
 """Annotation of a component: others that must stand before it, apart by spaces."""
+
+
+EXAMPLE: Final = "overlays/of-your-own (k8s/README.md)"
+_ELSEWHERE: Final = re.compile(r"https://\S+//k8s(/\S+)\?ref=TAG")
+COMBINATIONS: Final = (
+    ("overlays/cpu", "keda", "quotas"),
+    ("overlays/cpu", "hpa", "quotas", "canary"),
+    ("overlays/cpu", "least-request", "keys"),
+    ("overlays/dev", "observability", "mtls", "redis-tls"),
+    ("overlays/gpu", "models-image", "observability", "keda", "quotas", "quotas-gpu"),
+    ("overlays/production", "canary"),
+    ("overlays/production", "coqui", "gpu", "quotas-gpu", "release"),
+)
+"""What the documentation says of components that go together: an overlay, and what comes behind it."""
 
 
 class RenderError(Exception):
@@ -29,6 +45,11 @@ def targets(folder: pathlib.Path) -> dict[str, tuple[str, ...]]:
         found[f"overlays/{overlay.name}"] = (f"overlays/{overlay.name}",)
     for component in sorted((folder / "components").iterdir()):
         found[f"components/{component.name}"] = ("base", *_chain(component))
+    for overlay_, *components in COMBINATIONS:
+        found[" + ".join((overlay_, *components))] = (
+            overlay_,
+            *(f"components/{each}" for each in components),
+        )
     return found
 
 
@@ -54,16 +75,18 @@ def render_all(
     """
     pages = (folder / "README.md", *sorted((folder.parent / "docs").glob("kubernetes*.md")))
     platform = frozenset(name for page in pages for name in named_in_docs(page))
+    secrets = frozenset(made for page in pages for made in made_in_docs(page))
 
     def one(item: tuple[str, tuple[str, ...]]) -> Manifests | RenderError:
         where, parts = item
         try:
-            return Manifests(where, build(kubectl, folder, parts), platform)
+            docs = build(kubectl, folder, parts) if parts else example(kubectl, folder)
+            return Manifests(where, docs, platform, secrets)
         except RenderError as error:
             return error.__class__(f"{where}: {error}")
 
     with concurrent.futures.ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        yield from pool.map(one, targets(folder).items())
+        yield from pool.map(one, (*targets(folder).items(), (EXAMPLE, ())))
 
 
 def data_of(kubectl: str, text: str) -> dict[str, str]:
@@ -88,17 +111,35 @@ def build(kubectl: str, folder: pathlib.Path, parts: tuple[str, ...]) -> tuple[D
     """
     if len(parts) == 1:
         return parse(_kustomize(kubectl, folder / parts[0]))
+    whole: dict[str, Any] = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": MESH,
+        "resources": [f"ABOVE/{parts[0]}"],
+        "components": [f"ABOVE/{part}" for part in parts[1:]],
+    }
+    return _build_text(kubectl, folder, yaml.safe_dump(whole))
+
+
+def example(kubectl: str, folder: pathlib.Path) -> tuple[Doc, ...]:
+    """Return the objects of the overlay that the README shows, with this checkout in the place of GitHub.
+
+    Raises:
+        RenderError: It does not build.
+
+    """
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    shown = text.partition("```yaml\n# our-mesh/kustomization.yaml\n")[2].partition("```")[0]
+    return _build_text(kubectl, folder, _ELSEWHERE.sub(r"ABOVE\1", shown))
+
+
+def _build_text(kubectl: str, folder: pathlib.Path, kustomization: str) -> tuple[Doc, ...]:
+    """Return the objects of a kustomization, in which ABOVE is the folder."""
     with tempfile.TemporaryDirectory() as made:
         # Kustomize takes no absolute paths.
         above = os.path.relpath(folder.resolve(), pathlib.Path(made).resolve())
-        whole: dict[str, Any] = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "namespace": MESH,
-            "resources": [f"{above}/{parts[0]}"],
-            "components": [f"{above}/{part}" for part in parts[1:]],
-        }
-        pathlib.Path(made, "kustomization.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+        text = kustomization.replace("ABOVE", above)
+        pathlib.Path(made, "kustomization.yaml").write_text(text, encoding="utf-8")
         return parse(_kustomize(kubectl, pathlib.Path(made)))
 
 
@@ -138,6 +179,13 @@ def keys_twice(text: str) -> Iterator[str]:
 def named_in_docs(page: pathlib.Path) -> list[str]:
     """Return what a page names in code spans: what the platform brings is documented there."""
     return _SPAN.findall(page.read_text(encoding="utf-8"))
+
+
+def made_in_docs(page: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """Yield Secret and key of what the commands of a page make."""
+    for name, options in _SECRET.findall(page.read_text(encoding="utf-8").replace("\\\n", " ")):
+        for literal, file in _KEY.findall(options):
+            yield name, literal or file.partition("=")[0].rpartition("/")[2]
 
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

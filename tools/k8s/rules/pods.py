@@ -154,6 +154,28 @@ def grace_is_enough(manifests: Manifests) -> Iterator[tuple[str, str]]:
             yield workload.title, f"terminationGracePeriodSeconds is {given_s:g}; it needs {wanted_s:g}"
 
 
+@rule
+def deadline_is_enough(manifests: Manifests) -> Iterator[tuple[str, str]]:
+    """A rollout is not given up while a pod may still start: a canary that loads slowly would be aborted."""
+    for workload in manifests.workloads:
+        if not workload.service or workload.kind not in ("Deployment", "Rollout"):
+            continue
+        spec = workload.doc["spec"]
+        wanted_s = max(map(_start_s, workload.serving)) + spec.get("minReadySeconds", 0)
+        given_s = spec.get("progressDeadlineSeconds", 600)
+        if given_s <= wanted_s:
+            yield (
+                workload.title,
+                f"progressDeadlineSeconds is {given_s}; a pod may take {wanted_s} to be available",
+            )
+
+
+def _start_s(container: Doc) -> int:
+    probe = container.get("startupProbe") or {}
+    tries: int = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+    return int(probe.get("initialDelaySeconds", 0)) + tries if probe else 0
+
+
 def _pre_stop_s(container: Doc) -> float:
     hook = (container.get("lifecycle") or {}).get("preStop") or {}
     return float((hook.get("sleep") or {}).get("seconds", 0))

@@ -16,6 +16,10 @@ _KEYS: Final = {
 """What names an object in the environment of a container, and its kind."""
 
 
+_OF_PLATFORM: Final = ("RuntimeClass", "Secret")
+"""Kinds of what a platform may bring; all else is made here."""
+
+
 @rule
 def references_exist(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """What is named is there, or the documentation says that the platform brings it."""
@@ -23,8 +27,33 @@ def references_exist(manifests: Manifests) -> Iterator[tuple[str, str]]:
     there = {(doc["kind"], name_of(doc)) for doc in manifests.docs} | made
     for doc in manifests.docs:
         for kind, name in sorted(set(named_by(doc))):
-            if (kind, name) not in there and name not in manifests.platform:
+            brought = kind in _OF_PLATFORM and name in manifests.platform
+            if (kind, name) not in there and not brought:
                 yield title_of(doc), f"names {kind}/{name}: it is neither here nor in docs/kubernetes.md"
+
+
+@rule
+def secrets_have_commands(manifests: Manifests) -> Iterator[tuple[str, str]]:
+    """For each key of a Secret that an overlay must be given, a command in the documentation makes it."""
+    made = {each["spec"]["secretName"] for each in manifests.of_kind("Certificate")}
+    made |= {name_of(each) for each in manifests.of_kind("Secret")}
+    for workload in manifests.workloads if manifests.where.startswith("overlays/") else ():
+        wanted = {
+            (source["secretKeyRef"]["name"], source["secretKeyRef"]["key"])
+            for container in workload.containers
+            for source in (entry.get("valueFrom") or {} for entry in container.get("env", ()))
+            if "secretKeyRef" in source and not source["secretKeyRef"].get("optional")
+        } | {
+            (volume["secret"]["secretName"], item["key"])
+            for volume in workload.pod.get("volumes", ())
+            for item in (volume.get("secret") or {}).get("items", ())
+        }
+        for name, key in sorted(wanted - manifests.secrets):
+            if name not in made:
+                yield (
+                    workload.title,
+                    f"needs {key!r} of Secret/{name}: no command in docs/kubernetes*.md makes it",
+                )
 
 
 def named_by(doc: Doc) -> Iterator[tuple[str, str]]:

@@ -2,16 +2,25 @@
 
 from collections.abc import Iterator
 
-from k8s.objects import Doc, Manifests, title_of
+from k8s.objects import Doc, Manifests, Workload, title_of
 from k8s.rules.registry import rule
 
 
-def _bounds(doc: Doc) -> tuple[int, int]:
+def bounds(doc: Doc) -> tuple[int, int]:
     """Return the fewest and the most pods that a scaler keeps."""
     spec = doc["spec"]
     if doc["kind"] == "ScaledObject":
         return int(spec.get("minReplicaCount", 0)), int(spec.get("maxReplicaCount", 100))
     return int(spec.get("minReplicas", 1)), int(spec["maxReplicas"])
+
+
+def most_of(manifests: Manifests, workload: Workload) -> int:
+    """Return how many pods of a workload there may be, by whoever decides it."""
+    for doc in manifests.of_kind("HorizontalPodAutoscaler", "ScaledObject"):
+        target = doc["spec"]["scaleTargetRef"]
+        if (target.get("kind", "Deployment"), target["name"]) == (workload.kind, workload.name):
+            return bounds(doc)[1]
+    return int(workload.doc["spec"].get("replicas", 1))
 
 
 @rule
@@ -29,7 +38,7 @@ def scale_targets_exist(manifests: Manifests) -> Iterator[tuple[str, str]]:
         if target in taken:
             yield title_of(doc), f"scales {'/'.join(target)}, which {taken[target]} scales, too"
         taken[target] = title_of(doc)
-        low, high = _bounds(doc)
+        low, high = bounds(doc)
         if low > high:
             yield title_of(doc), f"keeps at least {low} and at most {high} pods"
         if low < 1:

@@ -12,6 +12,7 @@ import opentelemetry.sdk.environment_variables
 from k8s import environments, settings_env
 from k8s.objects import MESH, Doc, Manifests, Workload, namespace_of, title_of
 from k8s.rules.registry import rule
+from k8s.rules.scaling import most_of
 from voicemesh.secret_variables import is_secret
 
 _TELEMETRY: Final = frozenset(
@@ -144,6 +145,18 @@ def secrets_by_reference(manifests: Manifests) -> Iterator[tuple[str, str]]:
 def _holds_secret(name: str, value: str) -> bool:
     """Say whether it is a secret: by the name, as an address with a password, as a declaration with a key."""
     return is_secret(name, value) or '"api_key":' in value or '"headers":' in value
+
+
+@rule
+def caches_share_a_redis(manifests: Manifests) -> Iterator[tuple[str, str]]:
+    """Several cache pods of an overlay wait for a Redis: each alone would have histories of its own."""
+    if not manifests.where.startswith("overlays/"):
+        return
+    for workload, container in processes(manifests):
+        if workload.service == "cache" and most_of(manifests, workload) > 1:
+            found = environments.environment_of(manifests, container)
+            if "VOICEMESH_REDIS_URL" not in found.values or "VOICEMESH_REDIS_URL" in found.optional:
+                yield workload.title, "there may be several, and VOICEMESH_REDIS_URL may be missing"
 
 
 @rule
