@@ -23,9 +23,8 @@ BEHIND: Final = "voicemesh/behind"
 EXAMPLE: Final = "overlays/of-your-own (k8s/README.md)"
 _ELSEWHERE: Final = re.compile(r"https://\S+//k8s(/\S+)\?ref=TAG")
 COMBINATIONS: Final = (
-    ("overlays/cpu", "keda", "quotas"),
     ("overlays/cpu", "hpa", "quotas", "canary"),
-    ("overlays/cpu", "least-request", "keys"),
+    ("overlays/cpu", "least-request", "keys", "keda", "quotas", "canary"),
     ("overlays/dev", "observability", "mtls", "redis-tls"),
     ("overlays/gpu", "models-image", "observability", "keda", "quotas", "quotas-gpu"),
     ("overlays/production", "canary"),
