@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import operator
 import pathlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,11 @@ from tests.support.mesh import Own, running_mesh_with
 from voicemesh.client import SpeechOptions, VoiceMesh
 
 UNPACED: Final = SpeechOptions(max_lead_ms=0, policy="sentence")
+ONE_STREAM: Final = SpeechOptions(max_lead_ms=0, policy="sentence", cache=False)
+"""What is kept for others may be asked for on a stream of its own: docs/rollout.md."""
 FIXED: Final = "This sentence is always the same. So is the one that follows it."
-GUARD_S: Final = 60.0
+GUARD_S: Final = 180.0
+"""Ends a test that hangs; a busy machine takes a minute to start the workers of a model."""
 
 
 def declared(char_ms: int) -> list[dict[str, Any]]:
@@ -30,9 +34,9 @@ class Listener:
         self.models: set[tuple[str, ...]] = set()
         """Which model spoke each chunk of a turn, of every turn so far."""
 
-    async def turn(self, text: str) -> tuple[float, ...]:
+    async def turn(self, text: str, speech: SpeechOptions = UNPACED) -> tuple[float, ...]:
         """Have a text spoken; return the milliseconds of each of its chunks."""
-        recording = await self._client.say(text, speech=UNPACED).collect()
+        recording = await self._client.say(text, speech=speech).collect()
         assert recording.report.outcome == "completed"
         assert not recording.report.degraded
         return tuple(round(chunk.audio_ms) for chunk in recording.report.chunks)
@@ -41,7 +45,8 @@ class Listener:
         """Speak what nobody has spoken yet, of equal length."""
         while True:
             number = next(self._numbers)
-            heard = await self.turn(f"Sentence {number:06d} comes first. Sentence {number:06d} ends.")
+            text = f"Sentence {number:06d} comes first. Sentence {number:06d} ends."
+            heard = await self.turn(text, ONE_STREAM)
             # 0.7 and 0.8 s of the old model, 1.1 and 1.4 s of the new one.
             self.models.add(tuple("new" if chunk_ms > 950 else "old" for chunk_ms in heard))
 
@@ -51,9 +56,9 @@ class Listener:
         return recording.report.chunks[0].cache
 
     async def until_other(self, known: tuple[float, ...]) -> tuple[float, ...]:
-        """Ask for the fixed text until it sounds otherwise; return how."""
+        """Ask for the fixed text until all of it sounds otherwise, and not one of its chunks; return how."""
         async with asyncio.timeout(GUARD_S):
-            while (heard := await self.turn(FIXED)) == known:
+            while any(map(operator.eq, heard := await self.turn(FIXED), known)):
                 pass
         return heard
 
@@ -109,5 +114,5 @@ async def test_a_model_is_rolled_out_and_back_without_a_restart(tmp_path: pathli
             # What the old model had spoken is there again.
             assert await listener.cached() in ("memory", "shared")
         assert {name: each.process.pid for name, each in mesh.processes.items()} == pids
-    # One model from end to end: no turn has a chunk of each.
+    # One model from end to end: no stream has a chunk of each.
     assert listener.models == {("old", "old"), ("new", "new")}
