@@ -23,6 +23,8 @@ from voicemesh.runtime.logs import get_logger
 _log = get_logger(__name__)
 _ARRIVING: Final = (h11.IDLE, h11.SEND_BODY)
 _TELL_S: Final = 10.0
+_LATE_S: Final = 2.0
+"""How long what has not arrived may still take once the process is about to end: it would be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,14 @@ class Connections:
     """Those that were ended, by why; not told of yet."""
     shaking: set["asyncio.Task[None]"] = field(default_factory=set)
     """Handshakes that go on."""
+    ending: bool = False
+    """Whether nobody is taken in any more."""
     _telling: asyncio.TimerHandle | None = None
 
     def enter(self, address: str) -> bool:
-        """Take one in; False where there is no place."""
+        """Take one in; False where there is no place, or nobody is answered any more."""
+        if self.ending:
+            return False
         if self.total >= self.limits.connections or (
             address and self.by_address[address] >= self.limits.address_connections
         ):
@@ -67,8 +73,9 @@ class Connections:
         if not self.by_address[address]:
             del self.by_address[address]
 
-    def close(self) -> None:
-        """Let nobody in any more who is about to."""
+    def end(self) -> None:
+        """Let nobody in any more, also who is about to: nothing was asked there."""
+        self.ending = True
         for task in tuple(self.shaking):
             task.cancel()
 
@@ -227,8 +234,17 @@ class GuardedConnection(H11Protocol):
             self._stall = None
         super().resume_writing()
 
+    def hurry(self) -> None:
+        """Give a request that is still to arrive little time."""
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._await_request()
+
     def _await_request(self) -> None:
-        self._arrival = self.loop.call_later(self._all.limits.request_s, self._cut, "slow requests")
+        longest_s = self._all.limits.request_s
+        if self._all.ending:
+            longest_s = min(longest_s, _LATE_S)
+        self._arrival = self.loop.call_later(longest_s, self._cut, "slow requests")
 
     def _arrived(self) -> None:
         if self._arrival is not None:

@@ -125,7 +125,7 @@ class HttpEdge:
             ws="none",
         )
         config.load()
-        self._server = _Server(config)
+        self._server = _Server(config, self._connections)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -157,7 +157,7 @@ class HttpEdge:
             await asyncio.wait({self._task}, timeout=_CLOSE_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._connections.close()
+        self._connections.end()
         self._connections.tell()
         self._socket.close()
         if self._path:
@@ -194,7 +194,28 @@ class HttpEdge:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: `run()` has those."""
+    """uvicorn without its signal handlers: `run()` has those. It waits for nobody who has asked nothing.
+
+    Args:
+        config: As uvicorn's.
+        guarded: What its connections may take.
+
+    """
+
+    def __init__(self, config: uvicorn.Config, guarded: Connections) -> None:
+        super().__init__(config)
+        self._guarded = guarded
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close connections on which nothing is answered, and wait for the others.
+
+        uvicorn closes those that it knows, once. One that was taken in and is told of later, or whose
+        handshake ends later, would stay, and be answered as often as it asks.
+        """
+        self._guarded.end()
+        for connection in tuple(self.server_state.connections):
+            cast("GuardedConnection", connection).hurry()
+        await super().shutdown(sockets)
 
     def capture_signals(self) -> Any:
         """Leave the signals alone."""

@@ -119,6 +119,11 @@ async def edge_at(
             await edge.close()
 
 
+def answers(edge: HttpEdge) -> bool:
+    """Say whether a request, or the head of one, is being answered."""
+    return any(getattr(each, "cycle", None) is not None for each in edge._server.server_state.connections)
+
+
 async def closed(reader: asyncio.StreamReader) -> bytes:
     """Return what comes before the end of a connection, however it ends."""
     try:
@@ -250,6 +255,47 @@ async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(
         assert getattr(connection, "scheme") == "https"  # noqa: B009 - of uvicorn's protocol
         writer.close()
         await until(lambda: edge._connections.total == 0)
+
+
+async def test_a_handshake_that_would_end_during_the_drain_does_not_hold_it_up(
+    socket_folder: pathlib.Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.http.connections._LATE_S", 3600)
+    caller = ssl.create_default_context(cafile=str(authority.path))
+    async with edge_at(socket_folder, HttpLimits(request_s=3600), spoken_by(authority)) as (edge, port):
+        # One that is answered during the drain, so that it lasts.
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=caller, server_hostname="localhost"
+        )
+        writer.write(REQUESTS["half a body"])
+        await until(lambda: answers(edge))
+        late, late_writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: edge._connections.total == 2)
+        draining = asyncio.ensure_future(edge.drain())
+        await until(lambda: edge._socket.fileno() == -1)
+        with contextlib.suppress(OSError):
+            await late_writer.start_tls(caller, server_hostname="localhost")
+        writer.write(b" " * 49)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        await draining
+        assert edge._connections.total == 0
+        assert await closed(late) == b""
+        for each in (writer, late_writer):
+            each.close()
+
+
+async def test_the_drain_does_not_wait_long_for_what_does_not_arrive(
+    socket_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.http.connections._LATE_S", 0.05)
+    async with edge_at(socket_folder, HttpLimits(request_s=3600)) as (edge, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUESTS["half a body"])
+        await until(lambda: answers(edge))
+        await edge.drain()
+        assert await closed(reader) == b""
+        assert edge._connections.cut == {"slow requests": 1}
+        writer.close()
 
 
 async def test_a_reader_that_stops_to_read_over_http_is_cut_off() -> None:
