@@ -41,7 +41,10 @@ async def look_up(name: Name) -> frozenset[str]:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, found, error)
 
-    threading.Thread(target=work, name=f"look up {name.host}", daemon=True).start()
+    try:
+        threading.Thread(target=work, name=f"look up {name.host}", daemon=True).start()
+    except RuntimeError as error:  # the machine gives no more threads
+        raise OSError(f"{name.host}: {error}") from None
     return await answer
 
 
@@ -52,7 +55,7 @@ def _tried(
         return find(name), None
     except OSError as error:
         return None, error
-    except (UnicodeError, ValueError) as error:  # a name that cannot be one
+    except Exception as error:  # noqa: BLE001 - a name that cannot be one, or any other answer: who asked waits
         return None, OSError(f"{name.host}: {error}")
 
 

@@ -29,6 +29,7 @@ class _Version:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.in_flight = 0
+        self.replaced = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -115,6 +116,7 @@ class RotatingChannel(grpc.aio.Channel):
                 break
             await new.channel.close(None)  # it changed again meanwhile
         old, self.version = self.version, new
+        old.replaced.set()
         draining = asyncio.get_running_loop().create_task(_drain(old), name="old connections")
         self._draining.add(draining)
         draining.add_done_callback(self._draining.discard)
@@ -163,13 +165,24 @@ class RotatingChannel(grpc.aio.Channel):
         return self.version.channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Wait for another state of the channel in use."""
-        await self.version.channel.wait_for_state_change(last_observed_state)
+        """Wait for another state of the channel in use, or until another one is."""
+        version = self.version
+        changed = asyncio.ensure_future(version.channel.wait_for_state_change(last_observed_state))
+        replaced = asyncio.ensure_future(version.replaced.wait())
+        try:
+            await asyncio.wait({changed, replaced}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (changed, replaced):
+                waiting.cancel()
+            # A channel that was closed behind its back is an error to who waits for it.
+            (error, _) = await asyncio.gather(changed, replaced, return_exceptions=True)
+        if isinstance(error, Exception) and not version.replaced.is_set():
+            raise error
 
     async def channel_ready(self) -> None:
         """Wait until the channel in use is connected."""
-        self.use()
-        await self.version.channel.channel_ready()
+        while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+            await self.wait_for_state_change(state)
 
     def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
         """Return the method."""

@@ -264,6 +264,19 @@ async def test_a_name_that_stands_for_nothing_at_first_is_found_when_it_does(lab
     assert len(set(pod.called)) == 1
 
 
+async def test_who_waits_for_a_connection_is_told_of_one_of_another_version(lab: Lab) -> None:
+    (one,) = new_addresses(1)
+    await lab.pod(one)
+    channel = await lab.channel()
+    ready = asyncio.ensure_future(channel.channel_ready())
+    changed = asyncio.ensure_future(channel.wait_for_state_change(grpc.ChannelConnectivity.TRANSIENT_FAILURE))
+    await until(lambda: bool(lab.news))
+    lab.zone.set(HOST, [one])
+    async with asyncio.timeout(GUARD_S):
+        await asyncio.gather(ready, changed)
+    assert await asked(channel) == one
+
+
 async def test_certificates_are_for_the_name_whatever_the_addresses(lab: Lab, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("llm", dns=(HOST,))
@@ -283,6 +296,18 @@ async def test_certificates_are_for_the_name_whatever_the_addresses(lab: Lab, tm
     assert await stream.where() == one
     lab.zone.set(HOST, [one, two])
     await lab.follows(channel, {one, two})
+    # Who has no certificate for the name gets no call at its address.
+    (three,) = new_addresses(1)
+    stranger = authority.issue("llm", dns=("other.voicemesh",), file="stranger")
+    theirs = {**inside, "tls_cert": str(stranger.cert), "tls_key": str(stranger.key)}
+    impostor = await lab.pod(three, ProcessTls("llm", ServerSettings.model_validate(theirs)))
+    lab.zone.set(HOST, [one, two, three])
+    await until(lambda: any(isinstance(each, Moved) and three in each.addresses for each in lab.news))
+    moved = channel.version
+    await until(lambda: channel.version is not moved or len(lab.news) > 2)
+    assert set(await shares(channel, 12)) == {one, two}
+    assert not impostor.called
+    assert not impostor.watched
     # New certificates make a new version too, to the same addresses.
     authority.issue("gateway")
     before, connections = channel.version, len(set(first.called))
@@ -300,6 +325,22 @@ async def test_long_answers_come_over_tcp_and_both_families_count(lab: Lab) -> N
     name = Name(HOST, 1, "127.0.0.1", lab.zone.port)
     assert await look_up(name) == {*many, "::1"}
     assert lab.zone.asked[HOST] == 3  # one of them twice
+
+
+async def test_what_cannot_be_asked_is_an_error_of_the_lookup(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_long = "a" * 64 + ".voicemesh"
+    for name in (Name(too_long, 1), Name(too_long, 1, "127.0.0.1", lab.zone.port)):
+        with pytest.raises(OSError, match="aaa"):
+            await look_up(name)
+
+    def no_more(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", no_more)
+    with pytest.raises(OSError, match="can't start new thread"):
+        await look_up(Name(HOST, 1))
 
 
 async def test_the_machines_own_names_are_looked_up_as_the_machine_does() -> None:
