@@ -16,6 +16,7 @@ from tests.support.certificates import Authority
 from tests.support.loopback import free_block
 from tests.support.zone import Zone
 from voicemesh.addresses import Name
+from voicemesh.client import connecting
 from voicemesh.following import FollowingChannel, LookupFailed, Moved, News
 from voicemesh.lookups import look_up
 from voicemesh.runtime.channels import open_channel
@@ -355,3 +356,13 @@ async def test_nobody_waits_for_a_lookup_that_hangs(lab: Lab) -> None:
             await look_up(name)
     with pytest.raises(OSError, match="timed out"):
         await look_up(name)
+
+
+@pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
+async def test_a_proxy_is_asked_for_the_name_over_tls(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    tls, options = grpc.ssl_channel_credentials(), connecting.channel_options(5)
+    for credentials in (tls, None):
+        async with connecting.open_channel("gateway.example:50050", options, credentials, 5) as channel:
+            follows = isinstance(channel, FollowingChannel)
+            assert follows is (credentials is None or not proxy)

@@ -282,3 +282,27 @@ async def test_a_misspelled_setting_is_named_and_the_process_goes_on(socket_fold
     (said,) = [line for line in tiny.logged() if line["event"] == "unknown setting"]
     assert (said["level"], said["variable"]) == ("warning", "VOICEMESH_TINY_LIMT")
     assert "VOICEMESH_TINY_LIMIT" in said["hint"]
+
+
+def test_nothing_is_looked_through_when_the_process_exits(socket_folder: pathlib.Path) -> None:
+    code = (
+        "import atexit, gc, runpy\n"
+        "atexit.register(lambda: print(gc.get_freeze_count()))\n"
+        "runpy.run_module('tests.contract.tiny_service', run_name='__main__')"
+    )
+    variables = {
+        "VOICEMESH_TINY_EVENTS": str(socket_folder / "events"),
+        "VOICEMESH_TINY_LISTEN": f"unix:{socket_folder}/tiny.sock",
+        "VOICEMESH_TINY_START": "fail",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert int(ended.stdout) > 0

@@ -1,9 +1,15 @@
 """The connection to a gateway, or to all gateways behind a name."""
 
+import os
+from typing import Final
+
 import grpc
 
 from voicemesh.addresses import name_of
 from voicemesh.following import OPTIONS, FollowingChannel, Options
+
+_PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Variables in which gRPC finds a proxy."""
 
 
 def channel_options(stall_s: float) -> Options:
@@ -33,7 +39,8 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """Open a channel, in plain text without `credentials`; a name is looked up every `lookup_s` seconds.
 
-    With 0 it is looked up when a connection ends, as gRPC does.
+    With 0 it is looked up when a connection ends, as gRPC does; so it is over TLS through a proxy, which can
+    be asked for a name and for no list of addresses.
     """
 
     def make(target: str = address, further: Options = ()) -> grpc.aio.Channel:
@@ -41,6 +48,7 @@ def open_channel(
             return grpc.aio.insecure_channel(target, options=(*options, *further))
         return grpc.aio.secure_channel(target, credentials, options=(*options, *further))
 
-    if lookup_s and (name := name_of(address)) is not None:
+    proxied = credentials is not None and any(os.environ.get(variable) for variable in _PROXIES)
+    if lookup_s and not proxied and (name := name_of(address)) is not None:
         return FollowingChannel(address, name, make, every_s=lookup_s, shares=credentials is None)
     return make()

@@ -11,6 +11,7 @@ to their end. The same signal once more cuts all of that: calls that still run a
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import stat
@@ -171,6 +172,10 @@ def run(
     except SettingsError as error:
         _complain(service, f"wrong settings\n{error}")
         return EXIT_SETTINGS
+    finally:
+        # Python looks through all that it holds before it exits: seconds, on a machine that is busy, in which
+        # whoever waits for the end of the process may lose patience. Nothing here depends on it.
+        gc.freeze()
 
 
 async def _serve(
