@@ -43,6 +43,11 @@ def relay(name: str, line: str) -> None:
         )
 
 
+def say(text: str) -> None:
+    """Print a line, with the time that logs have, too."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
 def show(cluster: Cluster) -> None:
     """Print the pods, and which of them are told."""
     for service in SERVICES:
@@ -52,7 +57,8 @@ def show(cluster: Cluster) -> None:
                 state = "ready" if pod.ready else "not ready"
                 listed = "in DNS" if pod.address in told else "not in DNS"
                 where = f"{cluster.address(pod.name):<20} pid {pod.process.process.pid:<8}"
-                print(f"  {pod.name:<11} {where} {state}, {listed}")
+                again = f", started again {pod.restarts} times" if pod.restarts else ""
+                print(f"  {pod.name:<11} {where} {state}, {listed}{again}")
     sys.stdout.flush()
 
 
@@ -67,20 +73,18 @@ async def obey(cluster: Cluster, line: str) -> None:
             return
         case ["roll", service] if service in SERVICES:
             statuses = await cluster.roll(service)
-            print(
-                f"rolled {service} in {time.monotonic() - began_s:.1f} s, exit statuses {statuses}",
-                flush=True,
-            )
+            say(f"rolled {service} in {time.monotonic() - began_s:.1f} s, exit statuses {statuses}")
         case ["scale", service, count] if service in SERVICES and count.isdecimal():
             await cluster.scale(service, int(count))
-            print(f"{service}: {count} after {time.monotonic() - began_s:.1f} s", flush=True)
+            say(f"{service}: {count} after {time.monotonic() - began_s:.1f} s")
         case ["delete", name] if name in cluster.pods:
-            print(f"{name} ended with {await cluster.delete(name)}", flush=True)
+            say(f"{name} ended with {await cluster.delete(name)}")
         case ["kill", name] if name in cluster.pods:
-            await cluster.pods[name].process.kill()
-            print(f"{name} was killed", flush=True)
+            say(f"{name} is killed")
+            if await cluster.kill(name):
+                say(f"{name} is ready again after {time.monotonic() - began_s:.1f} s")
         case _:
-            print(f"{line!r} is no command, or names nothing that is there; {_HELP}", flush=True)
+            say(f"{line!r} is no command, or names nothing that is there; {_HELP}")
 
 
 async def read_commands(cluster: Cluster) -> None:
@@ -114,6 +118,7 @@ async def run(options: argparse.Namespace) -> int:
             block=options.block,
             told=relay,
             patient=False,
+            restarts=True,
         ) as (cluster, _):
             kept = f"answers are kept for {options.dns_ttl_s} s"
             print(f"names are looked up at 127.0.0.1:{cluster.zone.port}, {kept}")
@@ -138,6 +143,8 @@ async def run(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run it as the arguments say."""
+    # gRPC's own notes about connections are not for people; processes have this from here.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -73,6 +73,26 @@ async def test_pods_come_and_go_behind_names_and_nobody_hears_it() -> None:
             }
             victims = tuple(next(name for name in pods.pods if service_of(name) == each) for each in BEHIND)
             nothing_was_heard(await under_turns(pods, patient, victims, signal.SIGKILL), whole)
+        await comes_back(pods, "chunker")
+        for pod in pods.pods.values():
+            assert "unknown setting" not in [line["event"] for line in pod.process.logs], pod.name
+
+
+async def comes_back(pods: Cluster, service: str) -> None:
+    """Kill a process as kubelet would find it, and see it start again in the same pod."""
+    pods.restarts = True
+    name = next(name for name in pods.pods if service_of(name) == service)
+    pod, process = pods.pods[name], pods.pods[name].process
+    address = pod.address
+    assert await pods.kill(name)
+    assert pods.pods[name] is pod
+    assert pod.process is not process
+    assert (pod.restarts, pod.address, pod.ready) == (1, address, True)
+    # Asked to end while it waits to be started once more, it does not come back.
+    await pod.process.kill()
+    await pods.delete(name)
+    assert name not in pods.pods
+    assert pod.restarts == 1
 
 
 async def shared(pods: Cluster) -> None:

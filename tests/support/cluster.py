@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -32,6 +32,8 @@ HTTP_PORT: Final = 8080
 HEALTH_PORT: Final = 50060
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _HIGHEST: Final = 250
+_BACK_OFF_S: Final = 10.0
+_MOST_BACK_OFF_S: Final = 300.0
 
 
 @dataclass
@@ -43,7 +45,10 @@ class Pod:
     process: MeshProcess
     ready: bool = False
     """As its last probe said."""
-    deleted: bool = False
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is deleted, or asked to end with all others."""
+    restarts: int = 0
+    """How often its process was started again."""
     watching: "asyncio.Task[None] | None" = None
 
 
@@ -62,9 +67,12 @@ class Cluster(Mesh):
         manifests: Of each service.
         told: Is given every line that a process writes, and its name; None: they are kept.
         patient: As for any mesh.
+        restarts: As the attribute.
 
     Attributes:
         pods: Those that run, by name.
+        restarts: Whether a process that ends by itself, or is killed, is started again in its pod, as kubelet
+            does: at once, and then after 10 s, 20 s, … 5 minutes.
 
     """
 
@@ -79,6 +87,7 @@ class Cluster(Mesh):
         manifests: Mapping[str, Manifest],
         told: Callable[[str, str], None] | None = None,
         patient: bool = True,
+        restarts: bool = False,
     ) -> None:
         self.zone = zone
         self.pods: dict[str, Pod] = {}
@@ -87,6 +96,7 @@ class Cluster(Mesh):
         self._given = 0
         self._addresses: dict[str, str] = {}
         self._lines_to = told
+        self.restarts = restarts
         names = {
             f"VOICEMESH_{service.upper()}_ADDR": self.target(service)
             for service in SERVICES
@@ -114,6 +124,7 @@ class Cluster(Mesh):
 
     async def _spawn(self, name: str) -> MeshProcess:
         if (before := self.pods.pop(name, None)) is not None:
+            before.leaving.set()
             await self._gone(before)
         if name in self.processes:
             self._addresses.pop(name, None)  # what comes back is another pod
@@ -140,19 +151,44 @@ class Cluster(Mesh):
                 }
             ),
         }
-        process = await super()._spawn(name)
-        if self._lines_to is not None:
-            lines_to = self._lines_to
-            process.told = lambda line: lines_to(name, line)
+        process = await self._started(name)
         self.pods[name] = pod = Pod(name, host, process)
         pod.watching = asyncio.create_task(self._watch(pod), name=f"probe {name}")
         self._publish(service)
         return process
 
+    async def _started(self, name: str) -> MeshProcess:
+        process = await super()._spawn(name)
+        if self._lines_to is not None:
+            lines_to = self._lines_to
+            process.told = lambda line: lines_to(name, line)
+        return process
+
     # ------------------------------------------------------------ what kubelet and the control plane do
 
     async def _watch(self, pod: Pod) -> None:
-        """Ask a pod again and again whether it is ready; tell its address accordingly, until it has ended."""
+        """Tell the address of a pod as long as it is ready, until it has ended and is not started again."""
+        while True:
+            await self._probe(pod)
+            pod.ready = False
+            if not self.restarts or pod.leaving.is_set():
+                break
+            self._publish(service_of(pod.name))
+            pause_s = min(_MOST_BACK_OFF_S, _BACK_OFF_S * 2 ** (pod.restarts - 1)) if pod.restarts else 0.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pod.leaving.wait(), pause_s)
+            if pod.leaving.is_set():
+                break
+            pod.process = self.processes[pod.name] = await self._started(pod.name)
+            pod.restarts += 1
+            if pod.leaving.is_set():  # whoever asked it to end has asked the process before
+                await pod.process.stop()
+        if self.pods.get(pod.name) is pod:
+            del self.pods[pod.name]
+        self._publish(service_of(pod.name))
+
+    async def _probe(self, pod: Pod) -> None:
+        """Ask a pod again and again whether it is ready; tell its address if so, until its process ends."""
         service = service_of(pod.name)
         manifest = self._manifests[service]
         ended = asyncio.create_task(pod.process.process.wait())
@@ -175,16 +211,13 @@ class Cluster(Mesh):
         finally:
             ended.cancel()
             await asyncio.gather(ended, return_exceptions=True)
-        if self.pods.get(pod.name) is pod:
-            del self.pods[pod.name]
-        self._publish(service)
 
     def _publish(self, service: str) -> None:
         early = self._manifests[service].early
         told = [
             pod.address
             for pod in self.pods.values()
-            if service_of(pod.name) == service and (early or (pod.ready and not pod.deleted))
+            if service_of(pod.name) == service and (early or (pod.ready and not pod.leaving.is_set()))
         ]
         self.zone.set(host_of(service), told)
 
@@ -194,10 +227,21 @@ class Cluster(Mesh):
         while pod.address not in self.zone.get(host) or not pod.ready:  # noqa: ASYNC110 - a probe's time
             await asyncio.sleep(0.01)
 
+    async def kill(self, name: str) -> bool:
+        """Kill the process of a pod; say whether it was started again, once the pod is ready or deleted."""
+        pod = self.pods[name]
+        restarts = pod.restarts
+        await pod.process.kill()
+        while self.restarts and not pod.leaving.is_set():
+            if pod.restarts > restarts and pod.ready:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
     async def delete(self, name: str) -> int:
         """Delete a pod: its address is told no more, and it is asked to end; return its exit status."""
         pod = self.pods[name]
-        pod.deleted = True
+        pod.leaving.set()
         self._publish(service_of(name))
         status = await pod.process.stop()
         await self._gone(pod)
@@ -241,6 +285,8 @@ class Cluster(Mesh):
         front = [pod for pod in running if service_of(pod.name) == "gateway"]
         statuses: dict[str, int] = {}
         for group in (front, [pod for pod in running if pod not in front]):
+            for pod in group:
+                pod.leaving.set()
             ended = await asyncio.gather(*(pod.process.stop() for pod in group))
             statuses |= {pod.name: status for pod, status in zip(group, ended, strict=True)}
         await asyncio.gather(*(self._gone(pod) for pod in running))
@@ -287,11 +333,13 @@ async def running_cluster(
     block: str = "",
     told: Callable[[str, str], None] | None = None,
     patient: bool = True,
+    restarts: bool = False,
     lookup_s: float = 1.0,
 ) -> AsyncIterator[tuple[Cluster, VoiceMesh]]:
     """Run a mesh of pods; give it, and a client that looks the gateways up.
 
-    Answers of the name server are kept for `ttl_s` seconds; `probe_s` is for the manifests' own.
+    Answers of the name server are kept for `ttl_s` seconds; `probe_s` is for the manifests' own. The rest is
+    as for `Cluster`.
     """
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vm-"))
     async with contextlib.AsyncExitStack() as stack:
@@ -306,6 +354,7 @@ async def running_cluster(
             manifests=manifests(probe_s=probe_s),
             told=told,
             patient=patient,
+            restarts=restarts,
         )
         stack.push_async_callback(pods.stop)
         await pods.start()

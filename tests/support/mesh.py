@@ -150,7 +150,11 @@ class Mesh:
             **(_PATIENT if patient else {}),
             "VOICEMESH_HTTP_LISTEN": f"unix:{folder}/http.sock",
             **{f"VOICEMESH_{name.upper()}_LISTEN": self.address(name) for name in SERVICES},
-            **{f"VOICEMESH_{name.upper()}_ADDR": f"unix:{paths}" for name, paths in reached.items()},
+            **{
+                f"VOICEMESH_{name.upper()}_ADDR": f"unix:{paths}"
+                for name, paths in reached.items()
+                if name != "gateway"
+            },
             "VOICEMESH_EXIT_WITH_STDIN": "true",
             **{name: value.replace("{folder}", str(folder)) for name, value in environment.items()},
         }
