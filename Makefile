@@ -124,8 +124,8 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_k8s_settings.py --check
 
 .PHONY: check-k8s
-check-k8s: $(VENV)/.setup $(VENV)/.check $(KUBECTL) $(CRDS)/.done ## Build and check all manifests of k8s/
-	$(BIN)/python tools/check_k8s.py --kubectl $(KUBECTL) --crds $(CRDS)
+check-k8s: $(VENV)/.setup $(VENV)/.check $(KUBECTL) $(CRDS)/.done ## Build and check all manifests of k8s/, or your own: OVERLAYS="FOLDER …"
+	$(BIN)/python tools/check_k8s.py --kubectl $(KUBECTL) --crds $(CRDS) $(OVERLAYS)
 
 .PHONY: check-words
 check-words: $(VENV)/.setup

@@ -1,9 +1,10 @@
 """Check the manifests in k8s/: that all of them build, fit the schemas, and keep the rules of `k8s.rules`.
 
-    python tools/check_k8s.py --kubectl PROGRAM --crds FOLDER [--rules]
+    python tools/check_k8s.py --kubectl PROGRAM --crds FOLDER [--rules] [OVERLAY ...]
 
-Each overlay is built, and each component over the base. What is the same in several is validated once. Each
-schema and each rule is also shown something that it must refuse.
+With folders, these overlays of a platform's own are built and held to the same, and nothing else is. Else
+each overlay of k8s/ is built, and each component over the base. What is the same in several is so once.
+Each schema and each rule is also shown something that it must refuse.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Final
 from k8s.objects import Doc, Manifests, title_of
 from k8s.rules import RULES, Breach, breaches
 
-from k8s import mutations, operators, render, schemas, settings_env
+from k8s import mutations, operators, own, render, schemas, settings_env, traps
 
 ROOT: Final = pathlib.Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "k8s"
@@ -53,11 +54,14 @@ def main() -> int:
     parser.add_argument("--kubectl", default="kubectl", help="the program that builds")
     parser.add_argument("--crds", type=pathlib.Path, required=True, help="where the types of operators are")
     parser.add_argument("--rules", action="store_true", help="list the rules, and do nothing else")
+    parser.add_argument("overlays", nargs="*", type=pathlib.Path, help="folders of a platform's own")
     asked = parser.parse_args()
     if asked.rules:
         for rule in RULES.values():
             print(f"{rule.name}: {rule.says}")
         return 0
+    if asked.overlays:
+        return check_own(asked.kubectl, asked.crds, asked.overlays)
     began_s = time.monotonic()
     built: list[Manifests] = []
     wrong = [
@@ -71,25 +75,58 @@ def main() -> int:
         else:
             wrong.append(str(each))
     different = {schemas.key_of(doc): doc for each in built for doc in each.docs}
-    own = [doc for doc in different.values() if schemas.is_built_in(doc)]
+    plain = [doc for doc in different.values() if schemas.is_built_in(doc)]
     added = [doc for doc in different.values() if operators.is_known(doc)]
     with concurrent.futures.ProcessPoolExecutor() as pool:
-        of_versions = [pool.submit(fit, own, version) for version in schemas.VERSIONS]
+        of_versions = [pool.submit(fit, plain, version) for version in schemas.VERSIONS]
         of_rules = [pool.submit(breaches, each) for each in built]
         unseen = pool.submit(unseen_changes, built)
+        trapped = pool.submit(unfound_traps, asked.kubectl)
         wrong += typed(asked.crds, added)
         wrong += misread(asked.kubectl)
         for done in of_versions:
             wrong += done.result()
         wrong += judged([breach for done in of_rules for breach in done.result()])
         wrong += unseen.result()
+        wrong += trapped.result()
     for line in wrong:
         print(line)
     print(
-        f"{len(built)} builds of k8s/, {len(own)} + {len(added)} different objects against Kubernetes "
+        f"{len(built)} builds of k8s/, {len(plain)} + {len(added)} different objects against Kubernetes "
         f"{', '.join(schemas.VERSIONS)} and {len(operators.PACKAGES)} operators, {len(RULES)} rules with "
-        f"{len(mutations.MUTATIONS)} changes: {len(wrong)} problems, {time.monotonic() - began_s:.1f} s"
+        f"{len(mutations.MUTATIONS)} changes and {len(traps.TRAPS)} traps: "
+        f"{len(wrong)} problems, {time.monotonic() - began_s:.1f} s"
     )
+    return 1 if wrong else 0
+
+
+def check_own(kubectl: str, crds: pathlib.Path, paths: Sequence[pathlib.Path]) -> int:
+    """Check overlays of a platform's own; return the exit status."""
+    wrong: list[str] = []
+    for path in paths:
+        try:
+            manifests = own.overlay(kubectl, path)
+        except render.RenderError as error:
+            wrong.append(f"{path}: {error}")
+            continue
+        found = [str(each) for each in own.found(manifests) if (each.rule, each.title) not in EXCEPTIONS]
+        built_in = [doc for doc in manifests.docs if schemas.is_built_in(doc)]
+        typed_ = [doc for doc in manifests.docs if operators.is_known(doc)]
+        found += [f"{path}: {text}" for text in schemas.problems(built_in)]
+        found += [
+            f"{path}: {title_of(typed_[number])}: {text} [{typed_[number]['apiVersion']}]"
+            for number, text in operators.problems(crds, typed_)
+        ]
+        wrong += found
+        unknown = sorted({doc["kind"] for doc in manifests.docs if doc not in built_in and doc not in typed_})
+        brought = ", ".join("/".join(each) for each in own.needed(manifests))
+        print(f"{path}: {len(manifests.docs)} objects, {len(found)} problems")
+        if brought:
+            print(f"{path}: needs what is not in it, some of it only if you use it: {brought}")
+        if unknown:
+            print(f"{path}: no schema is known here of {', '.join(unknown)}")
+    for line in wrong:
+        print(line)
     return 1 if wrong else 0
 
 
@@ -148,6 +185,11 @@ def spoilt(doc: Doc) -> Doc:
 def unseen_changes(built: Sequence[Manifests]) -> list[str]:
     """Return which rules do not see what breaks them."""
     return list(mutations.blind(built))
+
+
+def unfound_traps(kubectl: str) -> list[str]:
+    """Return the traps of overlays that no rule sees."""
+    return list(traps.unfound(kubectl, FOLDER))
 
 
 def judged(found: Sequence[Breach]) -> list[str]:

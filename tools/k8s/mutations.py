@@ -336,6 +336,7 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "KEDA, none": put("ScaledObject", "", "spec", "minReplicaCount", value=0),
         "HPA, nothing": put("HorizontalPodAutoscaler", "", "spec", "scaleTargetRef", "name", value="nowhere"),
         "both": put("ScaledObject", "cache", "spec", "scaleTargetRef", "name", value="gateway"),
+        "KEDA and HPA": both(put("ScaledObject", "cache", "spec", "minReplicaCount", value=2), add(_HPA)),
     },
     "one-decides-on-replicas": {
         "two do": both(add(_HPA), put("Deployment", "cache", "spec", "replicas", value=3))
@@ -438,6 +439,13 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
                     "valueFrom": {"secretKeyRef": {"name": "voicemesh-redis", "key": "k", "optional": True}},
                 }
             ],
+        )
+    },
+    "no-proxy-before-tls": {
+        "both": both(
+            _variable("VOICEMESH_GATEWAY_PROXIED", '["tts"]'),
+            _variable("VOICEMESH_TTS_ADDR", "127.0.0.1:15053"),
+            _variable("VOICEMESH_TLS_CA", "/etc/voicemesh/tls/ca.crt"),
         )
     },
     "listens-where-asked": {

@@ -103,6 +103,7 @@ class Manifests:
         docs: Its objects.
         platform: Names of what the platform brings.
         secrets: Secrets and keys of them that commands in the documentation make.
+        own: Whether it is an overlay of a platform's own.
 
     """
 
@@ -110,6 +111,12 @@ class Manifests:
     docs: tuple[Doc, ...]
     platform: frozenset[str] = frozenset()
     secrets: frozenset[tuple[str, str]] = frozenset()
+    own: bool = False
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether it is what a cluster is given, and no part of that."""
+        return self.own or self.where.startswith("overlays/")
 
     def of_kind(self, *kinds: str) -> Iterator[Doc]:
         """Yield the objects of these kinds."""

@@ -6,7 +6,7 @@ import pathlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import yaml
@@ -101,14 +101,16 @@ def data_of(kubectl: str, text: str) -> dict[str, str]:
         return data
 
 
-def build(kubectl: str, folder: pathlib.Path, parts: tuple[str, ...]) -> tuple[Doc, ...]:
-    """Return the objects of one folder, or of a base with components.
+def build(
+    kubectl: str, folder: pathlib.Path, parts: tuple[str, ...], further: Mapping[str, Any] | None = None
+) -> tuple[Doc, ...]:
+    """Return the objects of one folder, or of a base with components and what `further` says.
 
     Raises:
         RenderError: It does not build.
 
     """
-    if len(parts) == 1:
+    if len(parts) == 1 and not further:
         return parse(_kustomize(kubectl, folder / parts[0]))
     whole: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -116,6 +118,7 @@ def build(kubectl: str, folder: pathlib.Path, parts: tuple[str, ...]) -> tuple[D
         "namespace": MESH,
         "resources": [f"ABOVE/{parts[0]}"],
         "components": [f"ABOVE/{part}" for part in parts[1:]],
+        **(further or {}),
     }
     return _build_text(kubectl, folder, yaml.safe_dump(whole))
 

@@ -55,11 +55,14 @@ def images_tagged(manifests: Manifests) -> Iterator[tuple[str, str]]:
 @rule
 def images_released(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """An overlay takes no image with the tag 0, which stands in the base for the one that a release sets."""
-    if not manifests.where.startswith("overlays/"):
+    if not manifests.is_applied:
         return
     for workload, where, image in _images(manifests):
         if image.endswith(f":{_OF_BASE}"):
-            yield workload.title, f"{where}: {image!r} is the base's: name it in components/release"
+            yield (
+                workload.title,
+                f"{where}: {image!r} is the base's: components/release names it, behind what changes it",
+            )
 
 
 @rule

@@ -27,7 +27,7 @@ def references_exist(manifests: Manifests) -> Iterator[tuple[str, str]]:
     there = {(doc["kind"], name_of(doc)) for doc in manifests.docs} | made
     for doc in manifests.docs:
         for kind, name in sorted(set(named_by(doc))):
-            brought = kind in _OF_PLATFORM and name in manifests.platform
+            brought = (manifests.own or kind in _OF_PLATFORM) and name in manifests.platform
             if (kind, name) not in there and not brought:
                 yield title_of(doc), f"names {kind}/{name}: it is neither here nor in docs/kubernetes.md"
 
@@ -37,7 +37,7 @@ def secrets_have_commands(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """For each key of a Secret that an overlay must be given, a command in the documentation makes it."""
     made = {each["spec"]["secretName"] for each in manifests.of_kind("Certificate")}
     made |= {name_of(each) for each in manifests.of_kind("Secret")}
-    for workload in manifests.workloads if manifests.where.startswith("overlays/") else ():
+    for workload in manifests.workloads if manifests.is_applied else ():
         wanted = {
             (source["secretKeyRef"]["name"], source["secretKeyRef"]["key"])
             for container in workload.containers

@@ -1,5 +1,6 @@
 """Rules for what the processes of the mesh are told: known names, values that they take, secrets apart."""
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from k8s import environments, settings_env
 from k8s.objects import MESH, Doc, Manifests, Workload, namespace_of, title_of
 from k8s.rules.registry import rule
 from k8s.rules.scaling import most_of
+from voicemesh.runtime.tls import is_local
 from voicemesh.secret_variables import is_secret
 
 _TELEMETRY: Final = frozenset(
@@ -150,13 +152,36 @@ def _holds_secret(name: str, value: str) -> bool:
 @rule
 def caches_share_a_redis(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """Several cache pods of an overlay wait for a Redis: each alone would have histories of its own."""
-    if not manifests.where.startswith("overlays/"):
+    if not manifests.is_applied:
         return
     for workload, container in processes(manifests):
         if workload.service == "cache" and most_of(manifests, workload) > 1:
             found = environments.environment_of(manifests, container)
             if "VOICEMESH_REDIS_URL" not in found.values or "VOICEMESH_REDIS_URL" in found.optional:
                 yield workload.title, "there may be several, and VOICEMESH_REDIS_URL may be missing"
+
+
+@rule
+def no_proxy_before_tls(manifests: Manifests) -> Iterator[tuple[str, str]]:
+    """No gateway speaks TLS to a proxy beside it: the proxy would need the gateway's key, and has none."""
+    for workload, container in processes(manifests):
+        told = environments.environment_of(manifests, container).values
+        for service in _listed(told.get("VOICEMESH_GATEWAY_PROXIED", "")):
+            address = told.get(f"VOICEMESH_{service.upper()}_ADDR", "")
+            if told.get("VOICEMESH_TLS_CA") and is_local(address):
+                yield (
+                    workload.title,
+                    f"the proxy at {address} speaks no TLS, and services want it: `mtls` or `least-request`",
+                )
+
+
+def _listed(value: str) -> list[str]:
+    """Return the names in a setting that is a list; none where it is no list, which another rule says."""
+    try:
+        found = json.loads(value or "[]")
+    except ValueError:
+        return []
+    return [str(each) for each in found] if isinstance(found, list) else []
 
 
 @rule
