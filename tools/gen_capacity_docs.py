@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voicemesh.capacity import profile as profiles
 from voicemesh.capacity.demand import Load, is_stand_in, per_core, per_engine, turn_s
-from voicemesh.capacity.profile import CALLER, SERVICES, WORKER, Profile
+from voicemesh.capacity.profile import CALLER, GPU, SERVICES, WORKER, Profile
 from voicemesh.capacity.simulation import percentile
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "capacity.md"
@@ -18,7 +18,8 @@ _LOAD = Load(1.0, 0.0)
 
 def figures(found: list[Profile]) -> str:
     """Return what stands between the marks."""
-    parts = (_rates(found), _cpu(found), _curves(found), [_floors(found)])
+    caveats = [f"- `{profile.name}`: {caveat}." for profile in found for caveat in profile.caveats]
+    parts = (*([caveats] if caveats else []), _rates(found), _cpu(found), _curves(found), [_floors(found)])
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
@@ -44,7 +45,7 @@ def _rates(found: list[Profile]) -> list[str]:
                 f"{core:.1f}",
                 f"{core * turn_s(profile, _LOAD):.0f}",
                 f"{per_engine(profile):.2f} a TTS process{stand_in}",
-                "not measured",
+                f"{per_engine(profile) / engine.workers:.2f}" if engine.kind == GPU else "not measured",
             )
         )
     return lines

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_LOW = 0.1
+"""Between bursts, of the mean rate."""
+_LEAST_S = 0.001
 _MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -31,9 +34,8 @@ def bursty(rate_per_s: float, peak: float, burst_s: float, chance: random.Random
         chance: Draws.
 
     """
-    low = 0.1
-    calm_s = burst_s * (peak - 1) / (1 - low)
-    rates, lengths = (peak * rate_per_s, low * rate_per_s), (burst_s, calm_s)
+    calm_s = cycle_s(peak, burst_s) - burst_s
+    rates, lengths = (peak * rate_per_s, _LOW * rate_per_s), (burst_s, calm_s)
     # The chance to begin within a burst is the share of time that is one.
     state = 0 if chance.random() < burst_s / (burst_s + calm_s) else 1
     begin_s = 0.0
@@ -43,6 +45,11 @@ def bursty(rate_per_s: float, peak: float, burst_s: float, chance: random.Random
         while (at_s := at_s + chance.expovariate(rates[state])) < end_s:
             yield at_s
         begin_s, state = end_s, 1 - state
+
+
+def cycle_s(peak: float, burst_s: float) -> float:
+    """Return how long a burst and the calm behind it are in the mean, in seconds."""
+    return burst_s + burst_s * (peak - 1) / (1 - _LOW)
 
 
 def trace(times_s: list[float], rate_per_s: float) -> Iterator[float]:
@@ -68,8 +75,8 @@ def read_trace(path: Path) -> list[float]:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     times_s = _of_bench(path, text) if text.lstrip().startswith("{") else _of_lines(path, text)
-    if len(times_s) < 2 or max(times_s) <= min(times_s):
-        raise ValueError(f"{path}: has no two moments at which a turn began")
+    if len(times_s) < 2 or max(times_s) - min(times_s) < _LEAST_S:
+        raise ValueError(f"{path}: has no two moments at which a turn began, a millisecond apart or more")
     return sorted(times_s)
 
 

@@ -8,11 +8,23 @@ MS: Final = 1_000_000
 S: Final = 1000 * MS
 
 
-class Events:
-    """What is to happen, and when. Times are in nanoseconds from the start of the simulation."""
+class TooLargeError(ValueError):
+    """A simulation has taken as many steps as it may."""
 
-    def __init__(self) -> None:
+
+class Events:
+    """What is to happen, and when. Times are in nanoseconds from the start of the simulation.
+
+    Args:
+        most: So many things may happen; None: any number. It counts and knows no clock, so that what is too
+            large is so on every machine.
+
+    """
+
+    def __init__(self, most: int | None = None) -> None:
         self.now_ns = 0
+        self.most = most
+        self.happened = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -26,9 +38,12 @@ class Events:
         self.at(self.now_ns + round(wait_ns), do)
 
     def run(self) -> None:
-        """Go on until nothing is left to happen."""
-        heap = self._heap
+        """Go on until nothing is left to happen. Raises TooLargeError."""
+        heap, most = self._heap, self.most
         while heap:
+            if most is not None and self.happened >= most:
+                raise TooLargeError
+            self.happened += 1
             self.now_ns, _, do = heapq.heappop(heap)
             do()
 

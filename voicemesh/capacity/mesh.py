@@ -73,13 +73,14 @@ class Mesh:
         profile: What turns take.
         layout: What there is.
         chance: With which replica each gateway begins.
+        events: Virtual time.
 
     """
 
     profile: Profile
     layout: Layout
     chance: random.Random
-    events: Events = field(default_factory=Events)
+    events: Events
     nodes: list[Node] = field(init=False)
     processes: dict[str, list[Process]] = field(init=False)
     pods: list[TtsPod] = field(init=False)

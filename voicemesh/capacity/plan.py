@@ -7,15 +7,16 @@ fewest replicas that are busy for no more than the target ──> simulate ─�
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from voicemesh.capacity.arrivals import poisson
 from voicemesh.capacity.demand import NODES, Load, Need, deciding, needs, turn_s
+from voicemesh.capacity.events import TooLargeError
 from voicemesh.capacity.mesh import Layout
-from voicemesh.capacity.profile import GPU, SERVICES, Profile, TurnSample
+from voicemesh.capacity.profile import CPU, GPU, SERVICES, Profile, TurnSample
 from voicemesh.capacity.simulation import Result, simulate
-from voicemesh.capacity.turns import QUEUE
+from voicemesh.capacity.turns import ENGINE, QUEUE
 
 LATENCY: Final = "latency"
 """Why there are more than utilisation asks for."""
@@ -28,6 +29,9 @@ _LEAST_SOJOURNS: Final = 6
 """and it is as long as so many turns, so that what waits has time to show."""
 _WARM: Final = 0.25
 """Of a simulation, that does not count."""
+_MOST_REPLICAS: Final = 10_000
+MOST_STEPS: Final = 4_000_000
+"""Of all simulations of a plan in sum: half a minute or so. A count, so that every machine plans the same."""
 
 Arrivals = Callable[[float, random.Random], Iterator[float]]
 """Gives the moments of arrivals at a mean rate."""
@@ -57,7 +61,12 @@ class Wanted:
     max_turns: int = 256
     """Turns that a gateway runs at once."""
     arrivals: Arrivals = poisson
+    least_s: float = 0.0
+    """So long arrivals need to show all that they do: some bursts and the calm behind them, or a trace."""
+    peak: float = 1.0
+    """So many times their mean rate they keep for a while: where the search begins."""
     seed: int = 1
+    most_steps: int = MOST_STEPS
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ class Plan:
     """The percentile where nothing is waited for."""
     simulated: int = field(default=1)
     """Layouts that were tried."""
+    cut_short: bool = False
+    """True where fewer replicas may do, and the search had no steps left to try them."""
 
     @property
     def at_once(self) -> float:
@@ -103,7 +114,8 @@ def plan(profile: Profile, wanted: Wanted) -> Plan:
 
     Raises:
         UnreachableError: No number of them does.
-        ValueError: The profile has no turns from the cache, and some were asked for.
+        ValueError: The profile has no turns from the cache, and some were asked for; or there is too much to
+            simulate.
 
     """
     if wanted.cached and profile.cached is None:
@@ -116,7 +128,17 @@ def plan(profile: Profile, wanted: Wanted) -> Plan:
     least = {
         name: deciding(of, wanted.utilisation).replicas(wanted.utilisation) for name, of in asked.items()
     }
-    search = _Search(profile, wanted, asked, dict(least))
+    if sum(least.values()) > _MOST_REPLICAS:
+        name = max(least, key=lambda each: least[each])
+        raise ValueError(
+            f"this takes {least[name]:,} {name}, and no more than {_MOST_REPLICAS:,} replicas are planned in "
+            "all: ask for a part of the load, or for more turns in a gateway (--max-turns)"
+        )
+    begin = {
+        name: max(least[name], *(_at_peak(need, wanted.peak).replicas(1.0) for need in of))
+        for name, of in asked.items()
+    }
+    search = _Search(profile, wanted, asked, begin)
     result = search.up(floor_ms)
     result = search.down(least, result)
     counts, tried = search.counts, search.tried
@@ -132,7 +154,12 @@ def plan(profile: Profile, wanted: Wanted) -> Plan:
         result,
         floor_ms,
         tried,
+        search.cut_short,
     )
+
+
+def _at_peak(need: Need, peak: float) -> Need:
+    return replace(need, units=need.units * peak)
 
 
 class _Search:
@@ -146,12 +173,22 @@ class _Search:
         self._asked = asked
         self.counts = counts
         self.tried = 0
+        self.cut_short = False
+        self._steps_left = wanted.most_steps
 
     def up(self, floor_ms: float) -> Result:
         """Have more of what slow turns wait for until the objective is kept."""
         wanted, least = self._wanted, dict(self.counts)
-        while not self._keeps(result := self._try(self.counts)):
-            name = _tight(result, self._asked, self.counts, wanted.percent)
+        last_ms: float | None = None
+        while True:
+            try:
+                result = self._try(self.counts)
+            except TooLargeError:
+                raise self._too_large(last_ms, floor_ms) from None
+            if self._keeps(result):
+                return result
+            last_ms = result.percentile(wanted.percent)
+            name = _tight(result, self._profile, self._asked, self.counts, wanted.percent)
             self.counts[name] += max(1, round(self.counts[name] * _STEP))
             if self.counts[name] > _FAR * least[name] + _FAR:
                 raise UnreachableError(
@@ -159,7 +196,6 @@ class _Search:
                     f"times the {name} that {wanted.utilisation:.0%} utilisation asks for; without any "
                     f"waiting it would be {floor_ms:.0f} ms"
                 )
-        return result
 
     def down(self, least: Mapping[str, int], result: Result) -> Result:
         """Give back what was more than it took."""
@@ -167,7 +203,12 @@ class _Search:
             low_count, high = low, self.counts[name]
             while low_count < high:
                 middle = (low_count + high) // 2
-                tried = self._try({**self.counts, name: middle})
+                try:
+                    tried = self._try({**self.counts, name: middle})
+                except TooLargeError:
+                    self.cut_short = True
+                    self.counts[name] = high
+                    return result
                 if self._keeps(tried):
                     high, result = middle, tried
                 else:
@@ -180,8 +221,27 @@ class _Search:
         return result.percentile(wanted.percent) <= wanted.objective_ms and not result.refused
 
     def _try(self, counts: Mapping[str, int]) -> Result:
+        result = _try(self._profile, self._wanted, counts, self._steps_left)
+        self._steps_left -= result.steps
         self.tried += 1
-        return _try(self._profile, self._wanted, counts)
+        return result
+
+    def _too_large(self, last_ms: float | None, floor_ms: float) -> ValueError:
+        wanted = self._wanted
+        if last_ms is not None:
+            return UnreachableError(
+                f"gave up at {self.tried} layouts, the last with a p{wanted.percent:g} of {last_ms:.0f} ms: "
+                f"{wanted.objective_ms:g} ms is close to the {floor_ms:.0f} ms of who waits for nobody, or "
+                "the load is too large to simulate so often. Allow more time, or ask for a part of the load"
+            )
+        what = f"{wanted.rate_per_s:g} turns a second"
+        if wanted.least_s:
+            what += f" for the {_span_s(self._profile, wanted):,.0f} s that the arrivals need"
+        return ValueError(
+            f"{what} with {self._profile.made.audio_s:.0f} s of audio each are more than is simulated. Ask "
+            "for a part of the load, as a tenth, and take so many times its replicas; of long bursts ask for "
+            "their rate itself, without --bursts"
+        )
 
 
 def floor(profile: Profile, wanted: Wanted) -> float:
@@ -208,11 +268,21 @@ def layout_of(wanted: Wanted, counts: Mapping[str, int]) -> Layout:
     )
 
 
-def _try(profile: Profile, wanted: Wanted, counts: Mapping[str, int]) -> Result:
+def _span_s(profile: Profile, wanted: Wanted) -> float:
+    """Return for how long turns come to a simulation."""
     made = profile.made
-    # What is not heard is made as fast as engines can: turns end sooner than they are listened to.
-    usual_s = sum(turn.alone_ms + turn.lease_ms for turn in made.turns) / len(made.turns) / 1000
-    end_s = max(_SAMPLE / wanted.rate_per_s, _LEAST_SOJOURNS * usual_s)
+    # What is not heard is made as fast as text and engines come: turns end sooner than they are listened to.
+    usual_s = sum(
+        turn.alone_ms + max(turn.lease_ms, *(chunk.asked_ms + chunk.lease_ms for chunk in turn.chunks))
+        if turn.chunks
+        else turn.alone_ms
+        for turn in made.turns
+    ) / (len(made.turns) * 1000)
+    return max(_SAMPLE / wanted.rate_per_s, _LEAST_SOJOURNS * usual_s, wanted.least_s / (1 - _WARM))
+
+
+def _try(profile: Profile, wanted: Wanted, counts: Mapping[str, int], most_steps: int) -> Result:
+    end_s = _span_s(profile, wanted)
     chance = random.Random(f"{wanted.seed} arrivals")  # noqa: S311 - keeps no secret
     return simulate(
         profile,
@@ -222,14 +292,24 @@ def _try(profile: Profile, wanted: Wanted, counts: Mapping[str, int]) -> Result:
         end_s=end_s,
         warm_s=_WARM * end_s,
         cached=wanted.cached,
+        most_steps=most_steps,
     )
 
 
-def _tight(result: Result, asked: Mapping[str, list[Need]], counts: Mapping[str, int], percent: float) -> str:
+def _tight(
+    result: Result,
+    profile: Profile,
+    asked: Mapping[str, list[Need]],
+    counts: Mapping[str, int],
+    percent: float,
+) -> str:
     """Return what there should be more of: what slow turns waited for most, or where they were refused."""
     for name in result.slow_waits(percent):
         if name == QUEUE:
             return "tts"
+        if name == ENGINE:
+            # A device has others' leases; an engine that works waits for the cores of its node.
+            return NODES if profile.engine.kind == CPU else "tts"
         if name in SERVICES:
             # A process waits for its own event loop, or with others for the cores of its node.
             own = max(need.busy(counts[name]) for need in asked[name] if need.resource == "CPU")

@@ -142,6 +142,27 @@ class Profile:
         return bool(self.measured.get("busy"))
 
     @property
+    def caveats(self) -> list[str]:
+        """What is to be known of how it was measured, before anybody buys machines by it: in words."""
+        told, machine = [], self.measured.get("machine", {})
+        if self.busy:
+            load, cpus = machine.get("load_1m"), machine.get("cpus")
+            of = f" ({load} processes wanted its {cpus} CPUs)" if load and cpus else ""
+            told.append(
+                f"no quiet measurement: the machine had other work{of}. CPU and engine time of a turn are "
+                "too high, by how much is not known"
+            )
+        turns, kept = self.measured.get("turns"), self.measured.get("kept")
+        if isinstance(turns, int) and isinstance(kept, int) and kept < turns:
+            alone = self.measured.get("alone", {}).get("ttfa_p95_ms")
+            of = f"; p95 of all of them was {alone:.0f} ms" if isinstance(alone, (int, float)) else ""
+            told.append(
+                f"times on the way to the first audio are those of the fastest {kept} of {turns} turns "
+                f"without load{of}. They leave out what is slow at times, on a quiet machine too: too low"
+            )
+        return told
+
+    @property
     def floor_ms(self) -> list[float]:
         """Times to first audio of turns that wait for nobody, in order."""
         return sorted(turn.alone_ms for turn in self.made.turns)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from voicemesh.capacity.events import MS, S
+from voicemesh.capacity.events import MS, Events, S
 from voicemesh.capacity.mesh import Behind, Layout, Mesh
 from voicemesh.capacity.profile import Profile
 from voicemesh.capacity.turns import Heard, Turn
@@ -32,6 +32,8 @@ class Result:
     """Until the last turn had ended."""
     ended: int
     """Turns that began and ended, those before the window with them."""
+    steps: int
+    """Things that happened: what it took to find out."""
 
     @property
     def ttfa_ms(self) -> list[float]:
@@ -83,6 +85,7 @@ def simulate(
     warm_s: float = 0.0,
     cached: float = 0.0,
     picks: Sequence[int] | None = None,
+    most_steps: int | None = None,
 ) -> Result:
     """Let turns come until `end_s`, and all of them end.
 
@@ -95,12 +98,16 @@ def simulate(
         warm_s: Turns before that do not count.
         cached: Share of turns that are in the cache; the profile has such turns.
         picks: Which measured turn each one is, in order of arrival; without it they are drawn.
+        most_steps: It is not to take more than so many; None: as many as it takes.
+
+    Raises:
+        TooLargeError: It takes more.
 
     """
     draw = random.Random(f"{seed} turns")  # noqa: S311 - keeps no secret
     chance = random.Random(f"{seed} mesh")  # noqa: S311 - the same
-    mesh = Mesh(profile, layout, chance)
-    events = mesh.events
+    events = Events(most_steps)
+    mesh = Mesh(profile, layout, chance, events)
     made, given = profile.made, profile.cached
     behind_made = Behind.of(made)
     behind_given = Behind.of(given) if given is not None else behind_made
@@ -138,4 +145,5 @@ def simulate(
         sojourn_ms=mesh.sojourn_ns / max(1, mesh.ended) / MS,
         run_s=events.now_ns / S,
         ended=mesh.ended,
+        steps=events.happened,
     )

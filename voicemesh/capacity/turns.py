@@ -19,7 +19,10 @@ from voicemesh.capacity.profile import CALLER, CPU, WORKER, TurnSample
 from voicemesh.capacity.sharing import Process, Server
 
 QUEUE: Final = "tts_queue"
-"""The wait for an engine, among the waits of a turn; the others are named after processes."""
+"""The wait for an engine, among the waits of a turn,"""
+ENGINE: Final = "engine"
+"""and what its first frame took longer than alone, as others use the engine or its cores, too. The other
+waits are named after processes."""
 _WITH_CHUNKS: Final = ("llm", "chunker", "cache")
 """Whose other work comes as chunks are asked for;"""
 _WITH_FRAMES: Final = ("gateway", "tts", CALLER)
@@ -77,7 +80,10 @@ class Turn:
         self._pod = mesh.pods[picked["tts"]]
         self._plays_until_ns = 0
         self._deadlines: list[int] = []
-        self._begun: set[int] = set()
+        self._on_its_way_ms = 0.0
+        """Of audio that was asked for, and of which nothing was heard."""
+        self._each_ms = sample.audio_ms / max(1, len(sample.chunks))
+        self._leased_ns = 0
         self._submitted = 0
         self._answered = 0
         self._admitted = False
@@ -139,15 +145,11 @@ class Turn:
 
     def _came(self) -> None:
         """Have one more chunk asked for: it is due when what is in hand and on its way has been heard."""
-        on_its_way_ms = sum(
-            chunk.audio_ms
-            for place, chunk in enumerate(self._sample.chunks[: len(self._deadlines)])
-            if place not in self._begun
-        )
-        due_ns = max(self._events.now_ns, self._plays_until_ns) + round(on_its_way_ms * MS)
+        due_ns = max(self._events.now_ns, self._plays_until_ns) + round(self._on_its_way_ms * MS)
+        self._on_its_way_ms += self._sample.chunks[len(self._deadlines)].audio_ms
         self._deadlines.append(due_ns)
         for name in _WITH_CHUNKS:
-            self._also(name, self._sample.audio_ms / len(self._sample.chunks), 1, 0.0)
+            self._also(name, self._each_ms, 1, 0.0)
         self._submit()
 
     def _submit(self) -> None:
@@ -163,7 +165,8 @@ class Turn:
 
         def leased() -> None:
             if place == 0:
-                self._heard.waits[QUEUE] = (self._events.now_ns - came_ns) / MS
+                self._leased_ns = self._events.now_ns
+                self._heard.waits[QUEUE] = (self._leased_ns - came_ns) / MS
 
         job = Job(
             id=next(self._mesh.jobs),
@@ -195,8 +198,9 @@ class Turn:
         if self._pod.engine.kind != CPU:
             self._also(WORKER, chunk.audio_ms, pieces, rest_ms)
         now_ns = self._events.now_ns
-        self._begun.add(place)
+        self._on_its_way_ms -= chunk.audio_ms
         if place == 0:
+            self._heard.waits[ENGINE] = max(0.0, (now_ns - self._leased_ns) / MS - chunk.first_ms)
             path = self._sample.path_ms
             self._way(
                 [

@@ -11,13 +11,13 @@ from typing import Any, Final
 from rich.text import Text
 
 from voicemesh.capacity import profile as profiles
-from voicemesh.capacity.arrivals import bursty, poisson, read_trace, trace
+from voicemesh.capacity.arrivals import bursty, cycle_s, poisson, read_trace, trace
 from voicemesh.capacity.demand import NODES, Load, cpu_s, is_stand_in, per_core, per_engine, turn_s
 from voicemesh.capacity.plan import Arrivals, Plan, Service, UnreachableError, Wanted, plan
 from voicemesh.capacity.prices import Cost, Prices, check, cost_of, read_prices
 from voicemesh.capacity.profile import GPU, SERVICES, WORKER, Profile
 from voicemesh.capacity.stretch import stretched, with_model
-from voicemesh.capacity.turns import QUEUE
+from voicemesh.capacity.turns import ENGINE, QUEUE
 from voicemesh.cli.console import console_for, print_table, table_of
 from voicemesh.cli.exits import DONE, FAILED, Failure, usage
 
@@ -25,6 +25,9 @@ _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s)")
 _PERCENT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
 _MOST_RATE: Final = 100_000.0
 _BURST_S: Final = 10.0
+_BURSTS: Final = 3
+"""So many, with the calm behind them, show what bursts do."""
+_LONGEST_MS: Final = 3_600_000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,8 @@ def _wanted(options: CapacityOptions, profile: Profile) -> Wanted:
     if match is None or not float(match[1]):
         raise ValueError(f"--p95: must be a time like 300ms or 0.8s, and is {options.p95!r}")
     objective_ms = float(match[1]) * (1000 if match[2] == "s" else 1)
+    if objective_ms > _LONGEST_MS:
+        raise ValueError(f"--p95: must be no more than {_LONGEST_MS / 1000:g}s, and is {options.p95!r}")
     cached = _share("--cached", options.cached, 0, 100)
     utilisation = _share("--utilisation", options.utilisation, 1, 98)
     load = Load(1.0, cached)
@@ -131,6 +136,7 @@ def _wanted(options: CapacityOptions, profile: Profile) -> Wanted:
     cores = _prices(options).node_cores or profile.measured["machine"].get("cpus")
     if not cores:
         raise ValueError("--node-cores: the profile does not say how many cores its machine has")
+    arrivals, least_s, peak = _arrivals(options, rate_per_s)
     return Wanted(
         rate_per_s=rate_per_s,
         objective_ms=objective_ms,
@@ -139,7 +145,9 @@ def _wanted(options: CapacityOptions, profile: Profile) -> Wanted:
         cached=cached,
         cores=float(cores),
         max_turns=options.max_turns,
-        arrivals=_arrivals(options),
+        arrivals=arrivals,
+        least_s=least_s,
+        peak=peak,
         seed=options.seed,
     )
 
@@ -172,7 +180,8 @@ def _prices(options: CapacityOptions) -> Prices:
     return given.over(read_prices(options.prices) if options.prices is not None else Prices())
 
 
-def _arrivals(options: CapacityOptions) -> Arrivals:
+def _arrivals(options: CapacityOptions, rate_per_s: float) -> tuple[Arrivals, float, float]:
+    """Return how turns come, how many seconds show all of it, and how many times the mean rate they keep."""
     if options.bursts and options.trace is not None:
         raise ValueError("--bursts and --trace exclude each other")
     if options.trace is not None:
@@ -181,7 +190,7 @@ def _arrivals(options: CapacityOptions) -> Arrivals:
         def as_recorded(rate_per_s: float, _chance: random.Random) -> Iterator[float]:
             return trace(times_s, rate_per_s)
 
-        return as_recorded
+        return as_recorded, len(times_s) / rate_per_s, 1.0
     if options.bursts:
         factor, _, seconds = options.bursts.partition(",")
         try:
@@ -196,8 +205,8 @@ def _arrivals(options: CapacityOptions) -> Arrivals:
         def in_bursts(rate_per_s: float, chance: random.Random) -> Iterator[float]:
             return bursty(rate_per_s, peak, burst_s, chance)
 
-        return in_bursts
-    return poisson
+        return in_bursts, _BURSTS * cycle_s(peak, burst_s), peak
+    return poisson, 0.0, 1.0
 
 
 # ---- the plan as JSON -------------------------------------------------------------------------
@@ -222,6 +231,7 @@ def _profile_json(profile: Profile) -> dict[str, Any]:
         "stand_in": is_stand_in(profile),
         "measured": {key: profile.measured[key] for key in ("at", "machine", "command")},
         "busy": profile.busy,
+        "caveats": profile.caveats,
         "turn": {
             "audio_s": round(profile.made.audio_s, 3),
             "cpu_ms": {name: round(cpu_s(profile, load, name) * 1000, 3) for name in (*SERVICES, WORKER)},
@@ -277,7 +287,7 @@ def _rounded(usd: float | None) -> float | None:
 
 # ---- the plan as a table ----------------------------------------------------------------------
 
-_WAITS: Final = {QUEUE: "an engine"}
+_WAITS: Final = {QUEUE: "an engine", ENGINE: "others on the engine"}
 
 
 def _print(found: Plan, cost: Cost) -> None:
@@ -332,8 +342,7 @@ def _about(profile: Profile) -> list[str]:
         f"takes {1000 / per_core(profile, load):.0f} ms of CPU and {profile.made.lease_s:.2f} s of engines"
     )
     lines = [about]
-    if profile.busy:
-        lines.append(f"  {profile.name} was measured on a machine that had other work: it is pessimistic")
+    lines += [f"  {profile.name}: {caveat}" for caveat in profile.caveats]
     if is_stand_in(profile):
         lines.append(
             f"  the engine of {profile.name} only waits, as if it were a device: its figures are nobody's"
@@ -354,6 +363,8 @@ def remarks(found: Plan, cost: Cost) -> list[str]:
         lines.append(
             f"without a price, and in no sum: {', '.join(f'{name} ({what[name]})' for name in cost.unpriced)}"
         )
+    if found.cut_short:
+        lines.append("the search ended before it had tried fewer of everything: fewer replicas may do")
     if found.result.dry > 0.01:
         lines.append(f"the players of {found.result.dry:.1%} of turns ran dry behind their first audio")
     if found.profile.made.lease_s > found.profile.made.audio_s:
