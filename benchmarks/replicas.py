@@ -204,7 +204,7 @@ async def keeps_up(
                 )
                 steps.tell(kept=not why)
                 if why:
-                    found = replace(found, next_missed=True, because=why)
+                    found = replace(found, next_missed=True, because=f"{rate:.2f}/s: {why}")
                 else:
                     turns = summary["turns"] + 1  # and the one that warms
                     cpu_ms = {name: 1000 * seconds / turns for name, seconds in used.items()}
