@@ -18,6 +18,7 @@ from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvid
 from gateway.flags_file import WatchedFile
 from gateway.http.edge import HttpEdge
 from tests.contract.gateway_harness import FORMAT, GUARD_S, VOICE, Gateway, Services, running_gateway
+from tests.support.config_map import ConfigMap
 from voicemesh.chunker.v1 import chunker_pb2
 from voicemesh.client import SpeechOptions, TurnReport, VoiceMesh, VoiceMeshError
 from voicemesh.common.v1 import common_pb2
@@ -366,6 +367,23 @@ def test_a_gateway_that_starts_with_a_broken_file_uses_the_newest_good_version(
     watched.apply()
     assert (watched.keys, watched.problem) == (frozenset(ALL), "")
     assert not watched.changed()
+
+
+def test_a_config_map_that_is_made_behind_the_gateway_is_followed(tmp_path: pathlib.Path) -> None:
+    """As `k8s/components/flags` mounts it: it may be missing when the pod starts."""
+    mounted = ConfigMap(tmp_path, "flags.json")
+    watched = WatchedFile(mounted.path)
+    assert (watched.keys, watched.problem) == (frozenset(), "is not there")
+    for flags in (ALL, {MODEL: flag("small")}, ALL):
+        mounted.write({"flags": flags})
+        assert watched.changed()
+        watched.apply()
+        assert (watched.keys, watched.problem) == (frozenset(flags), "")
+    mounted.write("{")
+    assert watched.changed()
+    watched.apply()
+    assert watched.keys == frozenset(ALL)
+    assert watched.problem
 
 
 def test_what_cannot_be_read_in_one_moment_is_read_in_the_next(tmp_path: pathlib.Path) -> None:

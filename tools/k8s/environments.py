@@ -125,19 +125,17 @@ def named_in(values: Mapping[str, str]) -> set[str]:
 
 
 def mounted(manifests: Manifests, workload: Workload, container: Doc) -> dict[str, dict[str, str] | None]:
-    """Return path → name → content of what a container mounts; None for what is no ConfigMap."""
+    """Return path → name → content of what a container mounts; None for what no ConfigMap of theirs is."""
     volumes = {volume["name"]: volume for volume in workload.pod.get("volumes", ())}
     found: dict[str, dict[str, str] | None] = {}
     for mount in container.get("volumeMounts", ()):
         source = (volumes.get(mount["name"]) or {}).get("configMap")
-        if source is None:
+        if source is None or manifests.find("ConfigMap", source["name"]) is None:
             found[mount["mountPath"]] = None
             continue
         data = _data(manifests, source["name"])
-        items = source.get("items")
-        found[mount["mountPath"]] = (
-            {each["path"]: data[each["key"]] for each in items} if items else dict(data)
-        )
+        items = source.get("items") or [{"key": key, "path": key} for key in data]
+        found[mount["mountPath"]] = {each["path"]: data[each["key"]] for each in items if each["key"] in data}
     return found
 
 

@@ -27,7 +27,8 @@ _HINTS: Final = {
 
 TLS_HINT: Final = (
     "--tls-ca FILE names the authority, --tls believes public ones, and --tls-cert and --tls-key show a "
-    "certificate of yours; docs/tls.md"
+    "certificate of yours, --tls-server-name NAME is the name in theirs where that is not the address; who "
+    "speaks plain text wants none of these, nor VOICEMESH_CLIENT_TLS and its like; docs/tls.md"
 )
 """What to do where the two sides do not agree about TLS."""
 

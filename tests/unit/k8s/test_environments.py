@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from k8s.environments import environment_of, named_in
+from k8s.environments import environment_of, mounted, named_in
+from k8s.objects import Workload
 
-from tests.unit.k8s.sample import config, manifests
+from tests.unit.k8s.sample import config, deployment, manifests
 
 
 def _secret(name: str, *, optional: bool = False) -> dict[str, Any]:
@@ -65,3 +66,16 @@ def test_what_kubernetes_would_not_make_anything_of_is_told() -> None:
 
 def test_declarations_name_variables() -> None:
     assert named_in({"X": '[{"api_key_env": "GROQ_API_KEY", "name": "NOT_THIS"}]'}) == {"GROQ_API_KEY"}
+
+
+def test_of_what_is_mounted_the_files_that_the_manifests_have_are_known() -> None:
+    items = [{"key": "X", "path": "x"}, {"key": "Z", "path": "z"}]
+    volumes = [
+        {"name": "here", "configMap": {"name": "a", "items": items}},
+        {"name": "yours", "configMap": {"name": "b", "optional": True, "items": items}},
+    ]
+    made = deployment("gateway", 50050, volumes=volumes)
+    container = {"volumeMounts": [{"name": "here", "mountPath": "/a"}, {"name": "yours", "mountPath": "/b"}]}
+    there = manifests(config("a", X="1", Q="2"))
+    found = mounted(there, Workload(made, made["spec"]["template"]), container)
+    assert found == {"/a": {"x": "1"}, "/b": None}

@@ -73,6 +73,17 @@ def test_a_secret_that_the_platform_brings_is_documented() -> None:
     assert not _texts("references-exist", *there, platform=frozenset({"voicemesh-llm"}))
 
 
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_config_map_of_yours_is_documented_and_may_be_missing(optional: bool) -> None:
+    volume = {"name": "flags", "configMap": {"name": "gateway-flags", "optional": optional}}
+    made = deployment("gateway", 50050, volumes=[volume])
+    account = {"kind": "ServiceAccount", "metadata": metadata("gateway", "gateway")}
+    there = (made, config("gateway-settings-abc"), account)
+    assert len(_texts("references-exist", *there)) == 1
+    documented = _texts("references-exist", *there, platform=frozenset({"gateway-flags"}))
+    assert len(documented) == (0 if optional else 1)
+
+
 @pytest.mark.parametrize(
     ("least", "most", "replicas", "allowed"),
     [

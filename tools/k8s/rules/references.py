@@ -17,7 +17,7 @@ _KEYS: Final = {
 
 
 _OF_PLATFORM: Final = ("RuntimeClass", "Secret")
-"""Kinds of what a platform may bring; all else is made here."""
+"""Kinds of what a platform may bring, beside ConfigMaps that may be missing; all else is made here."""
 
 
 @rule
@@ -27,7 +27,8 @@ def references_exist(manifests: Manifests) -> Iterator[tuple[str, str]]:
     there = {(doc["kind"], name_of(doc)) for doc in manifests.docs} | made
     for doc in manifests.docs:
         for kind, name in sorted(set(named_by(doc))):
-            brought = (manifests.own or kind in _OF_PLATFORM) and name in manifests.platform
+            missing = kind == "ConfigMap" and name in optional_maps(doc)
+            brought = (manifests.own or missing or kind in _OF_PLATFORM) and name in manifests.platform
             if (kind, name) not in there and not brought:
                 yield title_of(doc), f"names {kind}/{name}: it is neither here nor in docs/kubernetes.md"
 
@@ -75,6 +76,13 @@ def named_by(doc: Doc) -> Iterator[tuple[str, str]]:
     if doc["kind"] == "StatefulSet" and doc["spec"].get("serviceName"):
         yield "Service", doc["spec"]["serviceName"]
     yield from _of_pod(doc)
+
+
+def optional_maps(doc: Doc) -> set[str]:
+    """Return the ConfigMaps that an object mounts if they are there."""
+    template = (doc.get("spec") or {}).get("template") if isinstance(doc.get("spec"), dict) else None
+    maps = [each.get("configMap") or {} for each in ((template or {}).get("spec") or {}).get("volumes", ())]
+    return {each["name"] for each in maps if each.get("optional") is True}
 
 
 def _of_pod(doc: Doc) -> Iterator[tuple[str, str]]:
