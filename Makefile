@@ -83,7 +83,8 @@ soak: $(VENV)/.setup $(VENV)/.test ## Load a mesh of two of each and break it fo
 
 .PHONY: mesh-ha
 mesh-ha: $(VENV)/.setup $(VENV)/.test ## Run two of each behind names whose addresses change, as on Kubernetes
-	@exec $(BIN)/python -m tools.mesh_ha $(ARGS)
+	@# gRPC's own notes about connections are not for people, and it asks this when it is imported.
+	@exec env GRPC_VERBOSITY=NONE $(BIN)/python -m tools.mesh_ha $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.setup $(VENV)/.test ## Send every service what nobody would: make fuzz ARGS="--service tts --messages 100000"

@@ -57,7 +57,7 @@ def show(cluster: Cluster) -> None:
                 state = "ready" if pod.ready else "not ready"
                 listed = "in DNS" if pod.address in told else "not in DNS"
                 where = f"{cluster.address(pod.name):<20} pid {pod.process.process.pid:<8}"
-                again = f", started again {pod.restarts} times" if pod.restarts else ""
+                again = f", restarts {pod.restarts}" if pod.restarts else ""
                 print(f"  {pod.name:<11} {where} {state}, {listed}{again}")
     sys.stdout.flush()
 
@@ -143,8 +143,6 @@ async def run(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run it as the arguments say."""
-    # gRPC's own notes about connections are not for people; processes have this from here.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
