@@ -118,7 +118,7 @@ class Peers:
             ),
         )
         self.histories = Patience(
-            settings.gateway_history_timeout_ms / 1000,
+            max(settings.gateway_history_timeout_ms, settings.gateway_cache_timeout_ms) / 1000,
             Breaker(
                 clock,
                 settings.gateway_cache_breaker_s,

@@ -139,7 +139,7 @@ class GatewaySettings(ServerSettings):
     gateway_cache_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Longest that a turn waits for an answer of the cache, but for its session's history."""
     gateway_history_timeout_ms: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Longest that it waits for that, which nobody else has: a reply without it forgets what was said."""
+    """Longest that it waits for that, which nobody else has: this, or the former where that is more."""
     gateway_cache_breaker_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
     """How long the cache is left alone after it failed; doubles, up to 30 times this, while it fails."""
     gateway_shared_cache: Literal["none", "audio", "all"] = "none"

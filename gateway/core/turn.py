@@ -473,7 +473,7 @@ class TurnEngine:
             ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if spec.prompt else 0,
             attribution=attribution,
             leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
-            total_us=(self._ended_ns - received_ns) // 1000,
+            total_us=(max(self._ended_ns, self._marks.first_frame_sent_ns) - received_ns) // 1000,
             audio_us=speech.player.samples * 1_000_000 // spec.sample_rate_hz,
             underruns=speech.player.underruns,
             underrun_us=speech.player.underrun_ns // 1000,

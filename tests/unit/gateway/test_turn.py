@@ -360,6 +360,7 @@ def test_the_report_waits_until_the_first_frame_was_handed_over() -> None:
     assert not script.of(do.Finish)
     script.on(on.FirstFrameSent(), after_ms=7)
     assert script.report.attribution.ttfa_us == 7000
+    assert script.report.total_us == 7000, "no turn ends before it is heard"
 
 
 def test_leading_silence_and_underruns_are_counted() -> None:
