@@ -124,9 +124,18 @@ class Caller:
         await self.call.write(pb.ConverseRequest(prompt=pb.Prompt(turn_id=turn_id, parts=parts)))
 
     async def end_of(self, turn_id: str) -> Heard:
-        while await self.ended.get() != turn_id:
+        while await self._next_end() != turn_id:
             pass
         return self.turns[turn_id]
+
+    async def _next_end(self) -> str:
+        ended = asyncio.create_task(self.ended.get())
+        await asyncio.wait({ended, self.reader}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            ended.cancel()
+            self.reader.result()  # why nothing comes any more
+            raise AssertionError("the stream ended before its turn")
+        return ended.result()
 
     async def close(self) -> None:
         await self.call.done_writing()

@@ -224,6 +224,8 @@ async def running_lab() -> AsyncIterator[Lab]:
             "VOICEMESH_TTS_HEDGE_PERCENT": "0",
             "VOICEMESH_REDIS_URL": f"unix://{redis_behind.path}",
             "VOICEMESH_CACHE_REDIS_TIMEOUT_MS": "2000",
+            # What is slow on purpose, on a busy machine, is not to be taken for what hangs.
+            "VOICEMESH_GATEWAY_PEER_PING_TIMEOUT_MS": "20000",
         }
         proxied = ("llm", "chunker", "tts", "cache")
         mesh = await stack.enter_async_context(running_mesh_with(environment, own=own, proxied=proxied))
