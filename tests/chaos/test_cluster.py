@@ -100,7 +100,7 @@ async def shared(pods: Cluster) -> None:
     while True:
         before = answered(pods)
         while (now := answered(pods)).total() < before.total() + 60:  # noqa: ASYNC110 - what processes log
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # other processes write it: there is no event
         new = now - before
         by_service = {
             service: [new[name] for name in pods.pods if service_of(name) == service] for service in SERVICES

@@ -4,19 +4,27 @@ The check makes each change in the first of all that is built where it can be ma
 """
 
 import copy
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from k8s.objects import Doc, Manifests, name_of
+from k8s.changes import (
+    CONTAINER,
+    POD,
+    Change,
+    add,
+    both,
+    container,
+    of,
+    pod,
+    policy,
+    put,
+    variable,
+    volume,
+    without,
+)
+from k8s.objects import Manifests
 from k8s.rules import RULES, Breach, breaches
-
-Change = Callable[[list[Doc]], bool]
-"""Changes objects; False where there is nothing that it could change."""
-GONE: Final = object()
-POD: Final = ("spec", "template", "spec")
-CONTAINER: Final = (*POD, "containers", 0)
 
 
 @dataclass(frozen=True)
@@ -28,108 +36,7 @@ class Mutation:
     change: Change
 
 
-def put(kind: str, name: str, *path: str | int, value: Any = GONE) -> Change:
-    """Return a change that sets a place of an object, or takes it away; "" is the first of its kind."""
-
-    def change(docs: list[Doc]) -> bool:
-        for doc in docs:
-            if doc["kind"] == kind and (name in ("", name_of(doc)) or _generated(doc, name)):
-                return _put(doc, path, value)
-        return False
-
-    return change
-
-
-def _generated(doc: Doc, name: str) -> bool:
-    """Say whether kustomize has put a hash behind the name."""
-    return doc["kind"] == "ConfigMap" and name_of(doc).rpartition("-")[0] == name
-
-
-def _put(place: Any, path: tuple[Any, ...], value: Any) -> bool:
-    for step, following in itertools.pairwise(path):
-        if isinstance(place, list) and len(place) <= int(step):
-            return False
-        if isinstance(place, dict) and step not in place:
-            if isinstance(following, int):
-                return False
-            place[step] = {}
-        place = place[step]
-    last = path[-1]
-    if isinstance(place, list) and last == len(place):
-        place.append(None)
-    if value is not GONE:
-        place[last] = value
-    elif isinstance(place, list) or last in place:
-        del place[last]
-    else:
-        return False
-    return True
-
-
-def add(doc: Doc) -> Change:
-    """Return a change that adds an object, in the namespace of the others."""
-
-    def change(docs: list[Doc]) -> bool:
-        docs.append(copy.deepcopy(doc))
-        return True
-
-    return change
-
-
-def both(*changes: Change) -> Change:
-    """Return a change that makes several."""
-
-    def change(docs: list[Doc]) -> bool:
-        done = [each(docs) for each in changes]
-        return all(done)
-
-    return change
-
-
-def without(kind: str, name: str) -> Change:
-    """Return a change that takes an object away; "" takes all of the kind."""
-
-    def change(docs: list[Doc]) -> bool:
-        found = [doc for doc in docs if doc["kind"] == kind and name in ("", name_of(doc))]
-        for doc in found:
-            docs.remove(doc)
-        return bool(found)
-
-    return change
-
-
-def _of(kind: str, name: str = "made", **rest: Any) -> Doc:
-    return {"kind": kind, "metadata": {"name": name, "namespace": "voicemesh"}, **rest}
-
-
-def _pod(*path: str | int, value: Any = GONE) -> Change:
-    return put("Deployment", "gateway", *POD, *path, value=value)
-
-
-def _container(*path: str | int, value: Any = GONE) -> Change:
-    return put("Deployment", "gateway", *CONTAINER, *path, value=value)
-
-
-def _variable(name: str, value: str, service: str = "gateway") -> Change:
-    return put("ConfigMap", f"{service}-settings", "data", name, value=value)
-
-
-def _volume(**source: Any) -> Change:
-    return _pod("volumes", 0, value={"name": "tmp", **source})
-
-
-def _policy(**spec: Any) -> Change:
-    labels = {"app.kubernetes.io/component": "llm"}
-    return add(
-        _of(
-            "NetworkPolicy",
-            apiVersion="networking.k8s.io/v1",
-            spec={"podSelector": {"matchLabels": labels}, **spec},
-        )
-    )
-
-
-_HPA: Final = _of(
+_HPA: Final = of(
     "HorizontalPodAutoscaler",
     apiVersion="autoscaling/v2",
     spec={
@@ -139,67 +46,67 @@ _HPA: Final = _of(
 )
 _CHANGES: Final[dict[str, dict[str, Change]]] = {
     "images-tagged": {
-        "no tag": _container("image", value="voicemesh/gateway"),
-        "no tag behind a registry with a port": _container("image", value="registry:5000/voicemesh/gateway"),
-        "latest": _container("image", value="voicemesh/gateway:latest"),
-        "latest of a kind": _container("image", value="voicemesh/gateway:latest-cuda"),
-        "a branch": _container("image", value="voicemesh/gateway:dev"),
-        "half a version": _container("image", value="docker.io/library/redis:7.2"),
-        "a digest that is none": _container("image", value="voicemesh/gateway@sha256:abc"),
-        "of a volume": _volume(image={"reference": "voicemesh/models:latest"}),
+        "no tag": container("image", value="voicemesh/gateway"),
+        "no tag behind a registry with a port": container("image", value="registry:5000/voicemesh/gateway"),
+        "latest": container("image", value="voicemesh/gateway:latest"),
+        "latest of a kind": container("image", value="voicemesh/gateway:latest-cuda"),
+        "a branch": container("image", value="voicemesh/gateway:dev"),
+        "half a version": container("image", value="docker.io/library/redis:7.2"),
+        "a digest that is none": container("image", value="voicemesh/gateway@sha256:abc"),
+        "of a volume": volume(image={"reference": "voicemesh/models:latest"}),
     },
     "images-released": {
-        "the base's tag": _container("image", value="voicemesh/gateway:0"),
-        "of a volume": _volume(image={"reference": "voicemesh/models:0"}),
+        "the base's tag": container("image", value="voicemesh/gateway:0"),
+        "of a volume": volume(image={"reference": "voicemesh/models:0"}),
     },
     "resources-set": {
-        "no limit of memory": _container("resources", "limits", "memory"),
-        "no limit of CPU": _container("resources", "limits", "cpu"),
-        "no request of CPU": _container("resources", "requests", "cpu"),
-        "a request above its limit": _container("resources", "requests", "cpu", value="64"),
-        "memory that is not sure": _container("resources", "requests", "memory", value="16Mi"),
+        "no limit of memory": container("resources", "limits", "memory"),
+        "no limit of CPU": container("resources", "limits", "cpu"),
+        "no request of CPU": container("resources", "requests", "cpu"),
+        "a request above its limit": container("resources", "requests", "cpu", value="64"),
+        "memory that is not sure": container("resources", "requests", "memory", value="16Mi"),
     },
-    "probes-set": {probe: _container(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")},
+    "probes-set": {probe: container(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")},
     "probes-ask-what-is-meant": {
-        "ready while it drains": _container("readinessProbe", "grpc", "service", value="voicemesh.alive"),
-        "killed while it drains": _container("livenessProbe", "grpc", "service", value="voicemesh.accepts"),
-        "a port that opens": _container("startupProbe", value={"tcpSocket": {"port": 50050}}),
+        "ready while it drains": container("readinessProbe", "grpc", "service", value="voicemesh.alive"),
+        "killed while it drains": container("livenessProbe", "grpc", "service", value="voicemesh.accepts"),
+        "a port that opens": container("startupProbe", value={"tcpSocket": {"port": 50050}}),
     },
-    "probe-ports-exist": {"another port": _container("livenessProbe", "grpc", "port", value=50059)},
+    "probe-ports-exist": {"another port": container("livenessProbe", "grpc", "port", value=50059)},
     "non-root": {
-        "not asked for": _pod("securityContext", "runAsNonRoot"),
-        "root": _pod("securityContext", "runAsUser", value=0),
-        "the container's own word": _container("securityContext", "runAsNonRoot", value=False),
-        "root's group": _pod("securityContext", "runAsGroup"),
+        "not asked for": pod("securityContext", "runAsNonRoot"),
+        "root": pod("securityContext", "runAsUser", value=0),
+        "the container's own word": container("securityContext", "runAsNonRoot", value=False),
+        "root's group": pod("securityContext", "runAsGroup"),
     },
-    "read-only-root": {"not asked for": _container("securityContext", "readOnlyRootFilesystem")},
+    "read-only-root": {"not asked for": container("securityContext", "readOnlyRootFilesystem")},
     "capabilities-dropped": {
-        "some are kept": _container("securityContext", "capabilities", "drop", value=["NET_RAW"]),
-        "one is taken": _container("securityContext", "capabilities", "add", value=["SYS_PTRACE"]),
+        "some are kept": container("securityContext", "capabilities", "drop", value=["NET_RAW"]),
+        "one is taken": container("securityContext", "capabilities", "add", value=["SYS_PTRACE"]),
     },
     "no-escalation": {
-        "not asked for": _container("securityContext", "allowPrivilegeEscalation"),
-        "privileged": _container("securityContext", "privileged", value=True),
+        "not asked for": container("securityContext", "allowPrivilegeEscalation"),
+        "privileged": container("securityContext", "privileged", value=True),
     },
     "seccomp": {
-        "not asked for": _pod("securityContext", "seccompProfile"),
-        "none": _container("securityContext", "seccompProfile", value={"type": "Unconfined"}),
+        "not asked for": pod("securityContext", "seccompProfile"),
+        "none": container("securityContext", "seccompProfile", value={"type": "Unconfined"}),
     },
     "no-service-account-token": {
-        "of the pod": _pod("automountServiceAccountToken"),
+        "of the pod": pod("automountServiceAccountToken"),
         "of the account": put("ServiceAccount", "", "automountServiceAccountToken", value=True),
-        "the namespace's account": _pod("serviceAccountName"),
+        "the namespace's account": pod("serviceAccountName"),
     },
     "pods-isolated": {
-        "the node's network": _pod("hostNetwork", value=True),
-        "a folder of the node": _volume(hostPath={"path": "/tmp"}),
-        "a disk in no claim": _volume(ephemeral={"volumeClaimTemplate": {"spec": {}}}),
-        "a driver": _volume(csi={"driver": "host.example"}),
-        "a node by its name": _pod("nodeName", value="first"),
-        "other names": _pod("hostAliases", value=[{"ip": "192.0.2.1", "hostnames": ["llm"]}]),
-        "a port of the node": _container("ports", 0, "hostPort", value=50050),
+        "the node's network": pod("hostNetwork", value=True),
+        "a folder of the node": volume(hostPath={"path": "/tmp"}),
+        "a disk in no claim": volume(ephemeral={"volumeClaimTemplate": {"spec": {}}}),
+        "a driver": volume(csi={"driver": "host.example"}),
+        "a node by its name": pod("nodeName", value="first"),
+        "other names": pod("hostAliases", value=[{"ip": "192.0.2.1", "hostnames": ["llm"]}]),
+        "a port of the node": container("ports", 0, "hostPort", value=50050),
     },
-    "no-service-links": {"not asked for": _pod("enableServiceLinks")},
+    "no-service-links": {"not asked for": pod("enableServiceLinks")},
     "namespaces-restricted": {
         "baseline": put(
             "Namespace", "", "metadata", "labels", "pod-security.kubernetes.io/enforce", value="baseline"
@@ -208,7 +115,7 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
             "Namespace", "", "metadata", "labels", "pod-security.kubernetes.io/enforce-version", value="v1.20"
         ),
     },
-    "emptydirs-bounded": {"no limit": _volume(emptyDir={})},
+    "emptydirs-bounded": {"no limit": volume(emptyDir={})},
     "a-budget-for-each": {
         "none": without("PodDisruptionBudget", "gateway"),
         "another's pods": put(
@@ -223,17 +130,17 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
     },
     "spread": {
-        "over nothing": _pod("topologySpreadConstraints", value=[]),
-        "not over zones": _pod("topologySpreadConstraints", 0),
-        "others' pods": _pod(
+        "over nothing": pod("topologySpreadConstraints", value=[]),
+        "not over zones": pod("topologySpreadConstraints", 0),
+        "others' pods": pod(
             "topologySpreadConstraints", 0, "labelSelector", value={"matchLabels": {"app": "x"}}
         ),
     },
     "grace-is-enough": {
-        "Kubernetes' own": _pod("terminationGracePeriodSeconds"),
-        "a longer drain": _variable("VOICEMESH_DRAIN_GRACE_S", "900"),
-        "a hook before it": _container("lifecycle", value={"preStop": {"sleep": {"seconds": 600}}}),
-        "a notice as long as the drain": _variable("VOICEMESH_DRAIN_NOTICE_S", "900"),
+        "Kubernetes' own": pod("terminationGracePeriodSeconds"),
+        "a longer drain": variable("VOICEMESH_DRAIN_GRACE_S", "900"),
+        "a hook before it": container("lifecycle", value={"preStop": {"sleep": {"seconds": 600}}}),
+        "a notice as long as the drain": variable("VOICEMESH_DRAIN_NOTICE_S", "900"),
     },
     "deadline-is-enough": {
         "a shorter one": put("Deployment", "gateway", "spec", "progressDeadlineSeconds", value=90),
@@ -266,13 +173,13 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "another port": put("PodMonitor", "", "spec", "podMetricsEndpoints", 0, "port", value="other")
     },
     "every-port-is-served": {
-        "one more": _container("ports", 1, value={"name": "debug", "containerPort": 6060})
+        "one more": container("ports", 1, value={"name": "debug", "containerPort": 6060})
     },
     "grpc-services-are-headless": {
         "a proxy's address": put("Service", "gateway", "spec", "clusterIP"),
         "pods that start": put("Service", "gateway", "spec", "publishNotReadyAddresses", value=True),
     },
-    "named-once": {"a port": _container("ports", 1, "name", value="grpc")},
+    "named-once": {"a port": container("ports", 1, "name", value="grpc")},
     "api-versions-current": {
         "one that is gone": put("PodDisruptionBudget", "gateway", "apiVersion", value="policy/v1beta1"),
         "a kind of nobody": put("PodDisruptionBudget", "gateway", "kind", value="PodSecurityPolicy"),
@@ -282,7 +189,7 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "a digit first": put("Service", "gateway", "metadata", "name", value="0gateway"),
         "64 letters": put("Service", "gateway", "metadata", "name", value="g" * 64),
         "a workload of 60 letters": put("Deployment", "gateway", "metadata", "name", value="g" * 60),
-        "a long port": _container("ports", 0, "name", value="grpc-of-the-gateway"),
+        "a long port": container("ports", 0, "name", value="grpc-of-the-gateway"),
         "a label": put("Deployment", "gateway", "metadata", "labels", "x", value="a b"),
     },
     "labels-set": {
@@ -293,14 +200,14 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
     },
     "namespace-set": {"none": put("Service", "gateway", "metadata", "namespace")},
     "references-exist": {
-        "a ConfigMap": _container("envFrom", 0, "configMapRef", "name", value="nowhere"),
+        "a ConfigMap": container("envFrom", 0, "configMapRef", "name", value="nowhere"),
         "a Secret": put(
             "Deployment", "llm", *CONTAINER, "env", 0, "valueFrom", "secretKeyRef", "name", value="nowhere"
         ),
-        "a volume's": _pod("volumes", 0, value={"name": "tmp", "secret": {"secretName": "nowhere"}}),
-        "an account": _pod("serviceAccountName", value="nowhere"),
-        "an account that pages speak of": _pod("serviceAccountName", value="publishNotReadyAddresses"),
-        "a class": _pod("priorityClassName", value="nowhere"),
+        "a volume's": pod("volumes", 0, value={"name": "tmp", "secret": {"secretName": "nowhere"}}),
+        "an account": pod("serviceAccountName", value="nowhere"),
+        "an account that pages speak of": pod("serviceAccountName", value="publishNotReadyAddresses"),
+        "a class": pod("priorityClassName", value="nowhere"),
         "an issuer": put("Certificate", "", "spec", "issuerRef", "name", value="nowhere"),
         "a template": put(
             "Rollout",
@@ -318,9 +225,9 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
     },
     "nothing-left-over": {
-        "a ConfigMap": add(_of("ConfigMap", apiVersion="v1", data={"a": "b"})),
-        "a volume": _pod("volumes", 1, value={"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}),
-        "a mount": _container("volumeMounts", 1, value={"name": "spare", "mountPath": "/spare"}),
+        "a ConfigMap": add(of("ConfigMap", apiVersion="v1", data={"a": "b"})),
+        "a volume": pod("volumes", 1, value={"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}),
+        "a mount": container("volumeMounts", 1, value={"name": "spare", "mountPath": "/spare"}),
     },
     "keys-exist": {
         "of a volume": put(
@@ -379,39 +286,39 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "at the callee": put("NetworkPolicy", "llm", "spec", "ingress", value=[]),
     },
     "no-other-edge-is-open": {
-        "another caller": _policy(
+        "another caller": policy(
             podSelector={}, ingress=[{"from": [{"podSelector": {}}]}], egress=[{"to": [{"podSelector": {}}]}]
         ),
         "no policy": without("NetworkPolicy", ""),
     },
     "names-can-be-looked-up": {"no DNS": put("NetworkPolicy", "gateway", "spec", "egress", value=[])},
     "no-door-is-wide-open": {
-        "everybody": _policy(ingress=[{"ports": [{"port": 50051}]}]),
-        "every port": _policy(ingress=[{"from": [{"podSelector": {}}]}]),
-        "every namespace": _policy(
+        "everybody": policy(ingress=[{"ports": [{"port": 50051}]}]),
+        "every port": policy(ingress=[{"from": [{"podSelector": {}}]}]),
+        "every namespace": policy(
             ingress=[{"from": [{"namespaceSelector": {}}], "ports": [{"port": 50051}]}]
         ),
-        "the whole net": _policy(
+        "the whole net": policy(
             egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}]
         ),
     },
     "variables-known": {
-        "misspelt": _variable("VOICEMESH_GATEWAY_MAX_TURN", "9"),
-        "of another process": _variable("VOICEMESH_TTS_BUFFER_S", "9"),
-        "of nobody": _container("env", value=[{"name": "PYTHONUNBUFFERED", "value": "1"}]),
-        "what is not set before it": _container(
+        "misspelt": variable("VOICEMESH_GATEWAY_MAX_TURN", "9"),
+        "of another process": variable("VOICEMESH_TTS_BUFFER_S", "9"),
+        "of nobody": container("env", value=[{"name": "PYTHONUNBUFFERED", "value": "1"}]),
+        "what is not set before it": container(
             "env", value=[{"name": "VOICEMESH_LOG_TRACE_URL", "value": "$(URL)"}]
         ),
     },
     "every-setting-listed": {
-        "without": _container("envFrom", value=[]),
+        "without": container("envFrom", value=[]),
         "no way for a secret": put("Deployment", "llm", *CONTAINER, "env", value=[]),
     },
     "settings-accepted": {
-        "a wrong word": _variable("VOICEMESH_LOG_LEVEL", "loud"),
-        "out of range": _variable("VOICEMESH_GATEWAY_MAX_TURNS", "0"),
-        "quotes": _variable("VOICEMESH_GATEWAY_MAX_TURNS", '"9"'),
-        "no JSON": _variable("VOICEMESH_PRICES_LLM", "{a: b}"),
+        "a wrong word": variable("VOICEMESH_LOG_LEVEL", "loud"),
+        "out of range": variable("VOICEMESH_GATEWAY_MAX_TURNS", "0"),
+        "quotes": variable("VOICEMESH_GATEWAY_MAX_TURNS", '"9"'),
+        "no JSON": variable("VOICEMESH_PRICES_LLM", "{a: b}"),
         "a voice that is none": put(
             "ConfigMap", "tts-voices", "data", "voices.json", value='[{"name": "a b"}]'
         ),
@@ -420,15 +327,15 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
     },
     "files-mounted": {
-        "nothing there": _variable("VOICEMESH_TTS_VOICES_FILE", "/etc/nowhere/voices.json", "tts"),
-        "another name": _variable("VOICEMESH_TTS_VOICES_FILE", "/etc/voicemesh/voices/voice.json", "tts"),
+        "nothing there": variable("VOICEMESH_TTS_VOICES_FILE", "/etc/nowhere/voices.json", "tts"),
+        "another name": variable("VOICEMESH_TTS_VOICES_FILE", "/etc/voicemesh/voices/voice.json", "tts"),
     },
     "secrets-by-reference": {
-        "a Secret": add(_of("Secret", apiVersion="v1", stringData={"password": "hunter2"})),
-        "a setting": _variable("VOICEMESH_REDIS_URL", "rediss://redis:6379/0", "cache"),
+        "a Secret": add(of("Secret", apiVersion="v1", stringData={"password": "hunter2"})),
+        "a setting": variable("VOICEMESH_REDIS_URL", "rediss://redis:6379/0", "cache"),
         "as bytes": put("ConfigMap", "gateway-settings", "binaryData", value={"a": "aHVudGVyMg=="}),
-        "in an address": _variable("VOICEMESH_LLM_ADDR", "http://me:hunter2@llm:50051"),
-        "by its name": _container("env", value=[{"name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2"}]),
+        "in an address": variable("VOICEMESH_LLM_ADDR", "http://me:hunter2@llm:50051"),
+        "by its name": container("env", value=[{"name": "AWS_SECRET_ACCESS_KEY", "value": "hunter2"}]),
     },
     "caches-share-a-redis": {
         "they may go without": put(
@@ -443,31 +350,31 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
     },
     "no-proxy-before-tls": {
         "both": both(
-            _variable("VOICEMESH_GATEWAY_PROXIED", '["tts"]'),
-            _variable("VOICEMESH_TTS_ADDR", "127.0.0.1:15053"),
-            _variable("VOICEMESH_TLS_CA", "/etc/voicemesh/tls/ca.crt"),
+            variable("VOICEMESH_GATEWAY_PROXIED", '["tts"]'),
+            variable("VOICEMESH_TTS_ADDR", "127.0.0.1:15053"),
+            variable("VOICEMESH_TLS_CA", "/etc/voicemesh/tls/ca.crt"),
         )
     },
     "listens-where-asked": {
-        "in the pod alone": _variable("VOICEMESH_GATEWAY_LISTEN", "127.0.0.1:50050"),
-        "elsewhere": _variable("VOICEMESH_GATEWAY_LISTEN", "0.0.0.0:50059"),
+        "in the pod alone": variable("VOICEMESH_GATEWAY_LISTEN", "127.0.0.1:50050"),
+        "elsewhere": variable("VOICEMESH_GATEWAY_LISTEN", "0.0.0.0:50059"),
     },
     "addresses-lead-somewhere": {
-        "no such Service": _variable("VOICEMESH_LLM_ADDR", "dns:///model.voicemesh.svc.cluster.local:50051"),
-        "no such port": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc.cluster.local:50059"),
-        "another namespace": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.default.svc.cluster.local:50051"),
-        "not headless": _variable(
+        "no such Service": variable("VOICEMESH_LLM_ADDR", "dns:///model.voicemesh.svc.cluster.local:50051"),
+        "no such port": variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc.cluster.local:50059"),
+        "another namespace": variable("VOICEMESH_LLM_ADDR", "dns:///llm.default.svc.cluster.local:50051"),
+        "not headless": variable(
             "VOICEMESH_LLM_ADDR", "dns:///gateway-http.voicemesh.svc.cluster.local:8080"
         ),
-        "half a name": _variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc:50051"),
+        "half a name": variable("VOICEMESH_LLM_ADDR", "dns:///llm.voicemesh.svc:50051"),
     },
     "pods-apart": {
-        "a container by hand": _pod("ephemeralContainers", value=[{"name": "x", "image": "x:1.2.3"}]),
-        "one room for processes": _pod("shareProcessNamespace", value=True),
-        "other name servers": _pod("dnsPolicy", value="None"),
-        "all of proc": _container("securityContext", "procMount", value="Unmasked"),
-        "no AppArmor": _pod("securityContext", "appArmorProfile", value={"type": "Unconfined"}),
-        "root's files": _pod("securityContext", "supplementalGroups", value=[0]),
+        "a container by hand": pod("ephemeralContainers", value=[{"name": "x", "image": "x:1.2.3"}]),
+        "one room for processes": pod("shareProcessNamespace", value=True),
+        "other name servers": pod("dnsPolicy", value="None"),
+        "all of proc": container("securityContext", "procMount", value="Unmasked"),
+        "no AppArmor": pod("securityContext", "appArmorProfile", value={"type": "Unconfined"}),
+        "root's files": pod("securityContext", "supplementalGroups", value=[0]),
         "as it was said once": put(
             "Deployment",
             "gateway",
@@ -476,30 +383,30 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
     },
     "mounts-follow": {
-        "a token": _volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
+        "a token": volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
         "a part": put("Deployment", "tts", *CONTAINER, "volumeMounts", 1, "subPath", value="voices.json"),
     },
     "every-process-is-known": {
-        "another name": _container("name", value="main"),
+        "another name": container("name", value="main"),
         "another component": put(
             "Deployment",
             "gateway",
             *("spec", "template", "metadata", "labels", "app.kubernetes.io/component"),
             value="door",
         ),
-        "one beside it": _pod("containers", 1, value={"name": "more", "image": "voicemesh/llm:1.2.3"}),
-        "another command": _container("command", value=["sh", "-c", "true"]),
+        "one beside it": pod("containers", 1, value={"name": "more", "image": "voicemesh/llm:1.2.3"}),
+        "another command": container("command", value=["sh", "-c", "true"]),
     },
     "secrets-found-by-key": {
         "misspelt": put(
             "Deployment", "cache", *CONTAINER, "env", 1, "valueFrom", "secretKeyRef", "key", value="redis"
         ),
     },
-    "variables-once": {"twice": _container("env", 1, value={"name": "OMP_NUM_THREADS", "value": "9"})},
+    "variables-once": {"twice": container("env", 1, value={"name": "OMP_NUM_THREADS", "value": "9"})},
     "services-stay-inside": {
         "a balancer": put("Service", "gateway-http", "spec", "type", value="LoadBalancer"),
         "an address": put("Service", "gateway", "spec", "externalIPs", value=["192.0.2.1"]),
-        "another name": add(_of("Service", apiVersion="v1", spec={"type": "ExternalName"})),
+        "another name": add(of("Service", apiVersion="v1", spec={"type": "ExternalName"})),
         "nothing": put("Service", "gateway", "spec", "selector"),
     },
     "analyses-ask-prometheus": {
@@ -508,7 +415,7 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         ),
     },
     "policies-of-the-table": {
-        "one more": _policy(ingress=[{"from": [{"ipBlock": {"cidr": "0.0.0.0/1"}}], "ports": [{"port": 1}]}]),
+        "one more": policy(ingress=[{"from": [{"ipBlock": {"cidr": "0.0.0.0/1"}}], "ports": [{"port": 1}]}]),
         "one that is wider": put(
             "NetworkPolicy", "llm", "spec", "ingress", 0, "from", 0, value={"namespaceSelector": {}}
         ),
@@ -521,9 +428,9 @@ _CHANGES: Final[dict[str, dict[str, Change]]] = {
         "a canary less": put("Rollout", "", "spec", "strategy", "canary", "maxUnavailable", value=1),
     },
     "processes-are-given-time": {
-        "three seconds": _container("livenessProbe", "periodSeconds", value=0.5),
-        "a hook": _container("lifecycle", value={"preStop": {"exec": {"command": ["sleep", "600"]}}}),
-        "no share": _container("resources", "limits", "cpu", value="0"),
+        "three seconds": container("livenessProbe", "periodSeconds", value=0.5),
+        "a hook": container("lifecycle", value={"preStop": {"exec": {"command": ["sleep", "600"]}}}),
+        "no share": container("resources", "limits", "cpu", value="0"),
     },
 }
 MUTATIONS: Final = tuple(

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from k8s.mutations import MUTATIONS, blind, put
+from k8s.changes import put
+from k8s.mutations import MUTATIONS, blind
 from k8s.objects import Doc
 from k8s.rules import RULES, breaches
 
