@@ -1,37 +1,49 @@
-"""Turns a second within the objective with one and two replicas of each service, and a turn's CPU by service.
+"""Turns a second with one and two replicas of each stateless service, and a turn's CPU by service.
 
-    .venv/bin/python -m benchmarks.replicas [--seconds 6] [--objective-ms 800] [--within-s 240] [--json FILE]
+    .venv/bin/python -m benchmarks.replicas [--within-s 290] [--turns 150] [--objective-ms 800] [--json FILE]
         [one two-of-llm ...]
 
-Pods are those of `k8s/base` with its settings, found by name. Turns arrive at random (`voicemesh bench
---rate`), at a rate that grows by 1.4 until the p95 of the time to first audio misses the objective, a turn
-fails, or fewer get through than come; then once at the mean of the last two. Where the first rate is too much
-already, it is halved. The highest rate that was kept counts; `kept` says whether the next one was missed
-(`yes`), or time was up before that (`at least`). CPU is user and system time of every process of a service,
-with its workers, over the turns of that rate. No reply is found in the cache, as all prompts differ. What the
-load tool takes of the same cores is printed beside it.
+Pods are those of `k8s/base` with its settings, found by name, with a Redis. Turns are those of
+`benchmarks.capacity record espeak`: the same questions, model and voice, no reply and no audio from a cache,
+and nobody refused. So the row `one` can be held beside its figures.
 
-Loads begin for no longer than `--within-s`, divided among the layouts, but for the first of each: a slow
-machine measures less, and a layout of which nothing was found out has a row that says why.
+    full     callers who ask again when their turn has ended; more of them until no more turns end in a
+             second. What ends in the middle of such a run is what the layout does; CPU is of its best run
+    kept     then turns that come at random, at 95% of that, else at 85, 70 and 50%: the first rate at which
+             no turn fails, p95 of the time to first audio keeps the objective, and no backlog grows. Nothing
+             above 95% is tried: for some seconds a queue hides what is too much
+    good/s   of that rate: turns that were heard within the objective in a second of the window
+
+The window of a rate is from an arrival to another, `--turns` later, behind 2 s of arrivals in which it fills.
+Only turns that came in the window count, whenever they end. CPU is user and system time of every process of a
+service, with its workers, over the turns of the run, warm-up too. The load tool has its own column, without
+its start. `cores` is what mesh and load tool used together; `others` what else this machine did meanwhile
+(Redis, this command's probes, strangers): where it is not near 0 the row is of them too.
+
+Loads begin for no longer than `--within-s`, divided among the layouts; but the first callers and the first
+rate of each are tried whatever the time, so that a slow machine takes longer, and finds out less. What could
+not be found out is said in its row.
 """
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import pathlib
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import psutil
 
+from benchmarks.capacity import QUESTIONS, Loaded, scenario
+from benchmarks.meshes import prompts
+from benchmarks.replica_figures import Found, Growing, Used, head, missed, row, window
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.mesh import SERVICES, service_of
 from tests.support.redis_server import redis_server
+from voicemesh.cli import machine
 
 STATELESS: Final = ("llm", "chunker", "tts", "gateway")
 LAYOUTS: Final = {
@@ -39,32 +51,21 @@ LAYOUTS: Final = {
     **{f"two-of-{service}": (f"{service}-2",) for service in STATELESS},
     "two": tuple(f"{service}-2" for service in SERVICES),
 }
-_GROWTH: Final = 1.4
-_LEAST_TURNS: Final = 20
-_LOWEST: Final = 0.25
-"""Turns a second; what is below is nothing."""
-_SLACK_S: Final = 15.0
-"""A load takes so much longer than its turns come, with the start of the load tool and the last turn."""
-_LOAD: Final = "load tool"
-_THROUGH: Final = 0.85
+SHARES: Final = (0.95, 0.85, 0.7, 0.5)
+"""Of what a layout does at most, that are tried as rates."""
+_CALLERS: Final = 16
+"""At first."""
+_WAVES: Final = 6
+"""Turns of each caller, at least: the first and the last wave are not counted."""
+_FILLS_S: Final = 2.0
+_STARTS_S: Final = 2.0
+"""A load takes so much longer than its turns, with the start of the load tool and the last turn."""
+_SLACK_S: Final = 30.0
+"""So much later than its guard a load tool is killed."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What one layout kept up with."""
-
-    layout: str
-    turns_per_s: float | None = None
-    """None: no rate was kept."""
-    ttfa_p95_ms: float | None = None
-    cpu_ms: dict[str, float] = field(default_factory=dict)
-    """A turn's, by service."""
-    turns: int = 0
-    """That this is from."""
-    next_missed: bool = False
-    """Whether a higher rate was tried, and was too much."""
-    because: str = ""
-    """Why the next rate was missed, or nothing was measured."""
+class LoadError(Exception):
+    """A load tool that did not say what it measured."""
 
 
 def cpu_s(cluster: Cluster) -> dict[str, float]:
@@ -78,179 +79,192 @@ def cpu_s(cluster: Cluster) -> dict[str, float]:
     return taken
 
 
-async def bench(
-    cluster: Cluster, rate: float, seconds: float, prompts: str, within_s: float
-) -> tuple[dict[str, Any], float]:
-    """Load it; return what `voicemesh bench` says, and the CPU that it took.
+def busy_s() -> float:
+    """Return the seconds of CPU that the machine has worked."""
+    times = psutil.cpu_times()
+    idle = sum(getattr(times, name, 0.0) for name in ("idle", "iowait"))
+    twice = sum(getattr(times, name, 0.0) for name in ("guest", "guest_nice"))
+    return float(sum(times) - idle - twice)
+
+
+async def bench(cluster: Cluster, path: str, arguments: Sequence[str], guard_s: float) -> tuple[Loaded, Used]:
+    """Load it; return what came of it, and what that took.
+
+    The load ends by itself behind `guard_s`, with what it has measured until then.
 
     Raises:
-        TimeoutError: It took longer than `within_s`.
+        LoadError: The tool did not tell.
 
     """
+    before, busy, children, loop = cpu_s(cluster), busy_s(), os.times(), asyncio.get_running_loop()
+    began_s = loop.time()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "voicemesh.cli", "bench", "--json", "--addr", cluster.target("gateway"),
-        "--rate", f"{rate:g}", "--turns", str(turns_of(rate, seconds)), "--prompts", prompts, "--warmup", "1",
+        "--prompts", path, "--no-cache", "--duration-guard", f"{max(1.0, guard_s):.1f}", *arguments,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    before = os.times()
     try:
-        async with asyncio.timeout(within_s):
+        # The guard begins behind the warm-up.
+        async with asyncio.timeout(2 * max(1.0, guard_s) + _SLACK_S):
             out, _ = await process.communicate()
+    except TimeoutError:
+        raise LoadError("the load tool did not end") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    after = os.times()
-    took_s = after.children_user + after.children_system - before.children_user - before.children_system
-    result: dict[str, Any] = json.loads(out)
-    return result, took_s
+    took_s, ended = loop.time() - began_s, os.times()
+    used = Used(
+        {name: seconds - before[name] for name, seconds in cpu_s(cluster).items()},
+        ended.children_user + ended.children_system - children.children_user - children.children_system,
+        busy_s() - busy,
+        took_s,
+    )
+    try:
+        result: dict[str, Any] = json.loads(out)
+    except ValueError:
+        raise LoadError(f"the load tool ended with {process.returncode}") from None
+    return Loaded(result, {}, 0.0), used
 
 
-def turns_of(rate: float, seconds: float) -> int:
-    """Return how many turns a rate is measured by."""
-    return max(_LEAST_TURNS, round(rate * seconds))
+@dataclass
+class Measuring:
+    """One layout under measurement.
 
+    Args:
+        cluster: Its pods.
+        path: File with the prompts.
+        turns: That are counted of each load, at least.
+        objective_ms: For p95 of the time to first audio.
+        until_s: When no load may begin any more, of the loop's clock.
+        found: What is filled in.
 
-def through(result: Mapping[str, Any]) -> float:
-    """Return how many of the turns that came got through while they came: ended, over begun.
-
-    A run has to end, and its last turns with it: what counts is the rate at which turns ended, beside the one
-    at which they came, between the first and the last of each.
     """
-    runs = [turn["run"] for turn in result["turns"] if turn["outcome"] == "completed"]
-    if len(runs) < 2:
-        return 0.0
-    due, ended = ([run[name] for run in runs] for name in ("due_s", "ended_s"))
-    spans = [max(times) - min(times) for times in (due, ended)]
-    return min(1.0, spans[0] / spans[1]) if spans[1] else 1.0
+
+    cluster: Cluster
+    path: str
+    turns: int
+    objective_ms: float
+    until_s: float
+    found: Found
+    start_s: float = 0.0
+    """CPU that the start of a load tool takes."""
+
+    def left_s(self) -> float:
+        """Return how much time is left."""
+        return self.until_s - asyncio.get_running_loop().time()
+
+    def rate_s(self, per_s: float) -> float:
+        """Return how long turns of a rate come."""
+        return _FILLS_S + (self.turns + 1) / per_s + _STARTS_S
+
+    async def warm(self) -> None:
+        """Have nothing cold in what counts, and learn what a start of the load tool takes."""
+        starts = []
+        for _ in range(2):
+            _, used = await bench(self.cluster, self.path, ("--turns", "1"), _SLACK_S)
+            starts.append(used.tool_s)
+        self.start_s = min(starts)
+
+    async def fill(self, growing: Growing) -> None:
+        """Have more and more callers ask, until that does no more; at least as many as at first."""
+        per_s = 0.0
+        while (callers := growing.next) is not None:
+            turns = max(self.turns, _WAVES * callers)
+            if per_s and self.left_s() < (turns + callers) / per_s + _STARTS_S + self.rate_s(per_s):
+                return
+            arguments = ("--concurrency", str(callers), "--turns", str(turns), "--warmup", str(callers))
+            loaded, used = await bench(self.cluster, self.path, arguments, max(self.left_s(), _SLACK_S))
+            if (failed := loaded.result["summary"]["errors"]) or len(loaded.turns) < self.turns / 2:
+                why = f"{failed} turns failed" if failed else f"time was up behind {len(loaded.turns)} turns"
+                self.found.because = f"{callers} callers: {why}"
+                self.told({"callers": callers, "missed": why})
+                return
+            per_s = loaded.per_s
+            cpu_ms = used.per_turn_ms(len(loaded.turns) + callers, self.start_s)
+            self.found.full(callers, per_s, loaded.ttfa(95), cpu_ms, used.others())
+            self.told(
+                {
+                    "callers": callers,
+                    "turns": len(loaded.turns),
+                    "turns_per_s": round(per_s, 3),
+                    "ttfa_p95_ms": round(loaded.ttfa(95), 1),
+                    "cpu_ms": cpu_ms,
+                    "others": round(used.others(), 2),
+                }
+            )
+            growing.tell(per_s)
+            self.found.grew = growing.grew
+
+    async def keep(self) -> None:
+        """Have turns come at rates that grow less, until one is kept."""
+        most_per_s = self.found.most_per_s
+        if most_per_s is None:
+            return
+        for share in SHARES:
+            rate = share * most_per_s
+            fills, lasts_s = round(rate * _FILLS_S), self.rate_s(rate)
+            if share < SHARES[0] and self.left_s() < lasts_s:
+                self.found.because += "; then time was up"
+                return
+            arguments = ("--rate", f"{rate:.4f}", "--arrivals", "poisson", "--warmup", "4")
+            turns = ("--turns", str(fills + self.turns + 1))
+            loaded, _ = await bench(self.cluster, self.path, (*arguments, *turns), lasts_s + _SLACK_S)
+            if len(loaded.result["turns"]) < fills + 3:
+                self.found.because = f"{rate:.1f}/s: no turn of the window ended"
+                return
+            found = window(loaded.result["turns"], fills, self.objective_ms)
+            why = missed(loaded.result, found, self.objective_ms)
+            self.told({"rate_per_s": round(rate, 3), **asdict(found), "missed": why})
+            if not why:
+                self.found.kept_per_s, self.found.good_per_s = found.asked_per_s, found.good_per_s
+                self.found.kept_p95_ms, self.found.because = found.ttfa_p95_ms, ""
+                return
+            self.found.because = f"{found.asked_per_s:.1f}/s: {why}"
+
+    def told(self, load: dict[str, Any]) -> None:
+        """Keep what became of a load, and say it."""
+        self.found.loads.append(load)
+        print(f"  {self.found.layout}: {load}", file=sys.stderr, flush=True)
 
 
-def missed(result: Mapping[str, Any], objective_ms: float) -> str:
-    """Return why a rate was too much; "": it was kept."""
-    summary = result["summary"]
-    if summary["errors"]:
-        return f"{summary['errors']} turns failed"
-    if (p95_ms := summary["ttfa_ms"]["p95"]) > objective_ms:
-        return f"p95 of {p95_ms:.0f} ms"
-    if (share := through(result)) < _THROUGH:
-        return f"turns ended at {share:.0%} of the rate at which they came"
-    return ""
-
-
-class Steps:
-    """Which rate is tried next."""
-
-    def __init__(self, first: float) -> None:
-        self.kept: float | None = None
-        self.too_much: float | None = None
-        self._refined = False
-        self._next: float | None = first
-
-    @property
-    def next(self) -> float | None:
-        """Turns a second; None: all is known."""
-        return self._next
-
-    def tell(self, *, kept: bool) -> None:
-        """Say what became of it."""
-        assert self._next is not None
-        if kept:
-            self.kept = self._next
-        else:
-            self.too_much = self._next
-        if self.too_much is None:
-            self._next *= _GROWTH
-        elif self.kept is None:
-            self._next = self.too_much / 2 if self.too_much / 2 >= _LOWEST else None
-        elif self._refined:
-            self._next = None
-        else:
-            self._refined, self._next = True, (self.kept + self.too_much) / 2
-
-
-async def keeps_up(
-    layout: str, first: float, options: argparse.Namespace, prompts: str, until_s: float
-) -> Kept:
-    """Load one layout more and more, until a moment of the loop's clock; at least with the first rate."""
-    loop = asyncio.get_running_loop()
-    found, steps, tried = Kept(layout, because="time was up"), Steps(first), 0
+async def measure(
+    layout: str, callers: int, options: argparse.Namespace, path: str, until_s: float
+) -> tuple[Found, int]:
+    """Measure one layout; return what was found out, and with how many callers another one may begin."""
+    found, growing = Found(layout), Growing(callers)
+    environment = dict(scenario("espeak").environment)
     async with (
         redis_server() as redis,
-        running_cluster({"VOICEMESH_REDIS_URL": redis.url}, replicas=LAYOUTS[layout], patient=False) as (
-            cluster,
-            _,
-        ),
+        running_cluster(
+            {**environment, "VOICEMESH_REDIS_URL": redis.url}, replicas=LAYOUTS[layout], patient=False
+        ) as (cluster, _),
     ):
-        with contextlib.suppress(TimeoutError):
-            # Nothing is cold in what counts.
-            await bench(cluster, 4, 5, prompts, max(_SLACK_S, until_s - loop.time()))
-            while (rate := steps.next) is not None:
-                left_s, lasts_s = until_s - loop.time(), turns_of(rate, options.seconds) / rate
-                if tried and left_s < lasts_s:
-                    break
-                tried += 1
-                before = cpu_s(cluster)
-                result, load_s = await bench(
-                    cluster, rate, options.seconds, prompts, max(left_s, lasts_s) + _SLACK_S
-                )
-                used = {name: seconds - before[name] for name, seconds in cpu_s(cluster).items()}
-                why = missed(result, options.objective_ms)
-                summary = result["summary"]
-                print(
-                    f"  {layout}: {rate:.2f}/s, {summary['turns']} turns: "
-                    f"p95 {summary['ttfa_ms']['p95']:.0f} ms, {through(result):.0%} through: {why or 'kept'}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                steps.tell(kept=not why)
-                if why:
-                    found = replace(found, next_missed=True, because=f"{rate:.2f}/s: {why}")
-                else:
-                    turns = summary["turns"] + 1  # and the one that warms
-                    cpu_ms = {name: 1000 * seconds / turns for name, seconds in used.items()}
-                    cpu_ms[_LOAD] = 1000 * load_s / turns
-                    found = replace(
-                        found,
-                        turns_per_s=rate,
-                        ttfa_p95_ms=summary["ttfa_ms"]["p95"],
-                        cpu_ms=cpu_ms,
-                        turns=summary["turns"],
-                    )
-    return found
+        measuring = Measuring(cluster, path, options.turns, options.objective_ms, until_s, found)
+        try:
+            await measuring.warm()
+            await measuring.fill(growing)
+            await measuring.keep()
+        except LoadError as error:
+            found.because = str(error)
+    return found, growing.callers
 
 
-def row(kept: Kept, columns: Sequence[str]) -> str:
-    """Return a row of the table."""
-    if kept.turns_per_s is None:
-        return f"{kept.layout:<16} not measured: {kept.because}"
-    cells = " ".join(f"{kept.cpu_ms.get(name, 0.0):>9.1f}" for name in columns)
-    until = "yes" if kept.next_missed else "at least"
-    return (
-        f"{kept.layout:<16} {kept.turns_per_s:>8.2f} {until:>9} {kept.ttfa_p95_ms:>7.0f} "
-        f"{kept.turns:>6} {'':<21} {cells}"
-    )
-
-
-async def run(options: argparse.Namespace) -> list[Kept]:
+async def run(options: argparse.Namespace) -> list[Found]:
     """Measure the layouts that were asked for."""
     found = []
-    columns = (*SERVICES, _LOAD)
-    with tempfile.TemporaryDirectory() as folder:
-        prompts = pathlib.Path(folder) / "prompts.txt"
-        prompts.write_text("".join(f"What is the {n}th thing to know about tides?\n" for n in range(2000)))
-        head = " ".join(f"{name:>9}" for name in columns)
-        print(f"{'':<16} {'turns/s':>8} {'kept':>9} {'p95 ms':>7} {'turns':>6}  CPU of a turn in ms: {head}")
+    with prompts(QUESTIONS) as path:
+        print(*head(), sep="\n", flush=True)
         loop = asyncio.get_running_loop()
         layouts = options.layouts or list(LAYOUTS)
-        ends_s, first = loop.time() + options.within_s, options.from_rate
+        ends_s, callers = loop.time() + options.within_s, _CALLERS
         for place, layout in enumerate(layouts):
             # What one layout leaves, others have.
             until_s = loop.time() + (ends_s - loop.time()) / (len(layouts) - place)
-            kept = await keeps_up(layout, first, options, str(prompts), until_s)
-            # One more of something keeps about what was kept without: that is a good beginning.
-            first = kept.turns_per_s or first
-            found.append(kept)
-            print(row(kept, columns), flush=True)
+            # One more of something is full with about as many callers as what was full without.
+            each, callers = await measure(layout, callers, options, path, until_s)
+            found.append(each)
+            print(*row(each), sep="\n", flush=True)
     return found
 
 
@@ -259,21 +273,24 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("layouts", nargs="*", choices=[*LAYOUTS, []], help="all of them where none is named")
-    parser.add_argument("--seconds", type=float, default=6.0, help="how long each rate is kept")
-    parser.add_argument("--from-rate", type=float, default=4.0, help="turns a second at first")
+    parser.add_argument("--turns", type=int, default=150, help="that are counted of each load, at least")
     parser.add_argument("--objective-ms", type=float, default=800.0, help="p95 of the time to first audio")
-    parser.add_argument("--within-s", type=float, default=240.0, help="how long all of it may take")
+    parser.add_argument("--within-s", type=float, default=290.0, help="how long all of it may take")
     parser.add_argument("--json", type=pathlib.Path, help="where the figures are written, too")
     options = parser.parse_args()
+    on = machine.machine()
+    print(machine.busy(on) or "the machine had nothing else to do", flush=True)
     found = asyncio.run(run(options))
     if options.json:
         figures = {
             "cores": len(os.sched_getaffinity(0)),
+            "machine": on,
+            "versions": machine.versions(),
             "objective_ms": options.objective_ms,
             "layouts": [asdict(each) for each in found],
         }
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0
+    return 0 if all(each.kept_per_s is not None for each in found) else 1
 
 
 if __name__ == "__main__":
