@@ -63,11 +63,13 @@ class Callers:
     Args:
         client: The mesh.
         cache: Whether audio may come from the cache; leases and followers are then among what is restarted.
+        asking: Whether every turn is one call that asks the model, and so a call of each service.
 
     """
 
-    def __init__(self, client: VoiceMesh, *, cache: bool = True) -> None:
+    def __init__(self, client: VoiceMesh, *, cache: bool = True, asking: bool = False) -> None:
         self.counts = Counts()
+        self._asking = asking
         self._client = client
         self._speech = SpeechOptions(policy="sentence", max_lead_ms=0, cache=cache)
         self._references: dict[str, bytes] = {}
@@ -86,7 +88,7 @@ class Callers:
         """Keep `count` turns running for as long as `while_running` takes; return what became of them."""
         self._stopped.clear()
         callers = [
-            asyncio.create_task(self._talk(n) if n % 3 == 0 else self._call(n), name=f"caller {n}")
+            asyncio.create_task(self._call(n) if n % 3 or self._asking else self._talk(n), name=f"caller {n}")
             for n in range(count)
         ]
         try:
@@ -100,7 +102,7 @@ class Callers:
         for text, prompt in itertools.cycle(zip(TEXTS, PROMPTS, strict=True)):
             if self._stopped.is_set():
                 return
-            if number % 2:
+            if number % 2 and not self._asking:
                 await self._judge(text, self._client.say(text, speech=self._speech))
             else:
                 await self._judge(prompt, self._client.ask(prompt, speech=self._speech, reply_cache=False))
