@@ -19,23 +19,28 @@ _MAX_CHARS: Final = 200
 
 
 class Openers:
-    """The first chunks of the last replies, by kind: what is alike in what makes replies begin alike."""
+    """The first chunks of the last replies, by kind: what is alike in what makes replies begin alike.
+
+    A kind is known by its hash: there may be a long system prompt in it, and a thousand of those are not to be
+    kept. Two kinds with the same one cost a lookup in vain.
+    """
 
     def __init__(self) -> None:
-        self._kinds: OrderedDict[Hashable, deque[str]] = OrderedDict()
+        self._kinds: OrderedDict[int, deque[str]] = OrderedDict()
 
     def note(self, kind: Hashable, text: str) -> None:
         """Note how a reply began."""
         if len(text) > _MAX_CHARS:
             return
-        self._kinds.setdefault(kind, deque(maxlen=_LAST)).append(text)
-        self._kinds.move_to_end(kind)
+        known_by = hash(kind)
+        self._kinds.setdefault(known_by, deque(maxlen=_LAST)).append(text)
+        self._kinds.move_to_end(known_by)
         if len(self._kinds) > _MAX_KINDS:
             self._kinds.popitem(last=False)
 
     def usual(self, kind: Hashable) -> str:
         """Return how replies of this kind usually begin; "" where they begin differently."""
-        ((text, count),) = Counter(self._kinds.get(kind, ())).most_common(1) or [("", 0)]
+        ((text, count),) = Counter(self._kinds.get(hash(kind), ())).most_common(1) or [("", 0)]
         return text if count >= _USUAL else ""
 
 

@@ -15,6 +15,7 @@ from gateway.core.values import TurnSpec
 from gateway.driver import Caller
 from gateway.live import alerts, view
 from gateway.live.audio import KeptAudio
+from gateway.live.begun import Begun
 from gateway.live.feed import Feed
 from gateway.live.lately import Lately
 from gateway.live.series import PARTS, Series
@@ -66,7 +67,7 @@ class Live:
         self._rows: OrderedDict[TurnName, tuple[int, dict[str, Any]]] = OrderedDict()
         self._told: Lately[dict[str, Any]] = Lately(clock, FIGURES_S)
         self._of_turns: Lately[list[alerts.Alert]] = Lately(clock, FIGURES_S)
-        self._begun: OrderedDict[TurnName, TurnBegun] = OrderedDict()
+        self._begun = Begun(settings.gateway_max_turns, settings.gateway_remembered_turns)
         self._prompts: OrderedDict[TurnName, str] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -119,9 +120,7 @@ class Live:
             self.audio.forget_old()
 
     def _begins(self, turn: TurnBegun) -> None:
-        self._begun[turn.tenant, turn.turn_id] = turn
-        if len(self._begun) > self._settings.gateway_remembered_turns + self._settings.gateway_max_turns:
-            self._begun.popitem(last=False)
+        self._begun.begins(turn)
         self.feed.publish("turn", lambda: view.running(turn))
 
     def _ends(self, turn: TurnEnded) -> None:
@@ -130,7 +129,7 @@ class Live:
         if turn.outcome == DISCARDED:
             self._prompts.pop(name, None)
             return  # a draft: it is as if it had never been
-        begun = self._begun.get(name)
+        begun = self._begun.ends(turn)
         self._series.add(view.figures(turn))
         # Without its report: what is forgotten for want of room must not be held by an event that told of it.
         slim = replace(turn, message=b"")
@@ -161,7 +160,7 @@ class Live:
             "windows": list(WINDOWS),
             "running": [view.running(turn) for turn in reversed(running[-ROWS:])],
             "ended": [
-                self._row(turn, self._begun.get((turn.tenant, turn.turn_id)))
+                self._row(turn, self._begun.of((turn.tenant, turn.turn_id)))
                 for turn in self._record.recent(limit=ROWS, include_refused=True)
             ],
         }
@@ -173,7 +172,7 @@ class Live:
             return None
         name = tenant, turn_id
         texts = self._settings.gateway_live_text
-        told = view.whole(turn, self._begun.get(name), self._prompts.get(name, ""), texts=texts)
+        told = view.whole(turn, self._begun.of(name), self._prompts.get(name, ""), texts=texts)
         recording = self.audio.find(*name)
         return {**told, "hear": recording is not None, "hear_cut": recording is not None and recording.cut}
 

@@ -111,6 +111,32 @@ async def test_it_says_as_loudly_that_redis_is_back_as_that_it_is_gone(unix_addr
         assert await warned(running, len(events)) == events
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, payload: bytes = b"", flags: int = 0) -> bytes:
+    """Return an HTTP/2 frame of the connection."""
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + bytes(4) + payload
+
+
+async def test_a_connection_that_is_given_up_is_no_line_of_the_log(unix_address: str) -> None:
+    """A peer gives one up whose process stood still; gRPC would tell of that between the lines."""
+    settings_frame, ack, go_away = frame(4), frame(4, flags=1), (11).to_bytes(8, "big") + b"ping_timeout"
+    async with process(VOICEMESH_CACHE_LISTEN=unix_address, GRPC_VERBOSITY="") as running:
+        await logged(running, "serving")
+        reader, writer = await asyncio.open_unix_connection(unix_address.removeprefix("unix:"))
+        try:
+            writer.write(PREFACE + settings_frame)
+            await reader.readexactly(9)  # its settings begin: the connection is one
+            writer.write(ack + frame(7, go_away))
+            while await reader.read(1000):
+                pass  # it takes leave
+        finally:
+            writer.close()
+        running.send_signal(signal.SIGTERM)
+        assert (await logged(running, "stopped"))["exit_status"] == 0  # every line up to it is JSON
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -12,9 +12,13 @@ from voicemesh.llm.v1 import llm_pb2
 from voicemesh.tts.v1 import tts_pb2
 
 VOICE: Final = "sim"
+CHAR_MS: Final = 1
+"""Audio for a character, in milliseconds: no text may take as long to be heard as a call may take to end."""
+MOST_CHARS: Final = 4_100
+"""What one turn may say, for the same reason: at the slowest speed that is 16 s."""
 VOICES: Final = (
     '[{"name": "sim", "engine": "simulated", "language": "en", "replicas": 2,'
-    ' "options": {"first_frame_ms": 0, "rtf": 0, "char_ms": 10, "slots": 8}}]'
+    f' "options": {{"first_frame_ms": 0, "rtf": 0, "char_ms": {CHAR_MS}, "slots": 8}}}}]'
 )
 """What the fuzzed mesh speaks with: an engine that costs nothing."""
 
@@ -222,7 +226,7 @@ GATEWAY: Final = Grammar(
         "channel": ("", "", "", "", "c1"),
         "channel_join": (0, 0, 0, 1, 2),
         "listen_only": (False, False, False, True),
-        "max_lead_ms": (0, 0, 0, 60_000),
+        "max_lead_ms": (0, 0, 0, 200, 60_000),
         "played_ms": (0, 20, 100, 1000),
         "traceparent": _TRACEPARENTS,
         "cache_tags": ("tag",),

@@ -14,7 +14,7 @@ import psutil
 
 from tests.fuzz import http
 from tests.fuzz.calls import Tally, perform
-from tests.fuzz.grammars import GRAMMARS, VOICE, VOICES
+from tests.fuzz.grammars import GRAMMARS, MOST_CHARS, VOICE, VOICES
 from tests.fuzz.plans import Plan
 from tests.support.mesh import Mesh, MeshProcess, running_mesh
 from voicemesh.cache.v1 import cache_pb2, cache_pb2_grpc
@@ -46,6 +46,8 @@ SETTINGS: Final = {
     # Half a text, a draft that nobody confirms: what ends by time ends within that of a call.
     "VOICEMESH_GATEWAY_TEXT_IDLE_S": "2",
     "VOICEMESH_GATEWAY_DRAFT_S": "2",
+    # What is paced by who listens: a text at whose end a call's deadline has passed is no call that hangs.
+    "VOICEMESH_GATEWAY_MAX_TEXT_CHARS": str(MOST_CHARS),
     "VOICEMESH_GATEWAY_MAX_TURNS": "100000",
 }
 

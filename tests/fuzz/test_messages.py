@@ -7,8 +7,9 @@ import pytest
 from google.protobuf.message import DecodeError, Message
 
 from tests.fuzz.calls import names_field
-from tests.fuzz.grammars import GRAMMARS
+from tests.fuzz.grammars import CHAR_MS, GRAMMARS, MOST_CHARS
 from tests.fuzz.messages import Maker, class_of, kinds_within, mutated
+from tests.fuzz.plans import GUARD_S, Plan
 from voicemesh.gateway.v1 import gateway_pb2
 from voicemesh.tts.v1 import tts_pb2
 
@@ -32,6 +33,43 @@ def test_every_method_manner_and_end_comes_up(service: str) -> None:
     assert {plan.manner for plan in plans} == {"orderly", "wild", "shuffled", "random", "broken"}
     assert {plan.end for plan in plans} == {"half-close", "cancel", "vanish"}
     assert {plan.hurried for plan in plans} == {True, False}
+
+
+def test_no_call_asks_for_more_than_can_be_heard_before_its_deadline() -> None:
+    """A turn goes at the pace of who listens: else a long text at a slow speed is taken for one that hangs."""
+    asked: Counter[str] = Counter()
+    for seed in range(3_000):
+        plan = GRAMMARS["gateway"].plan(random.Random(seed))
+        longest_s = heard_s(plan)
+        asked["long"] += longest_s > 5
+        assert longest_s < GUARD_S - 15, str(plan)  # a busy machine has some of it, too
+    assert asked["long"]  # some are paced all the same
+
+
+def heard_s(plan: Plan) -> float:
+    """Return how long it takes at most to hear what a call of the gateway has said."""
+    longest_s, chars, speed = 0.0, 0, 1.0
+    for message in plan.messages:
+        if isinstance(message, gateway_pb2.ConverseRequest):
+            event = message.WhichOneof("event")
+            if event == "configure":
+                speed = speed_of(message.configure.speech)
+            elif event == "text":
+                chars = min(MOST_CHARS, chars + len(message.text.text))
+                longest_s = max(longest_s, chars * CHAR_MS / speed / 1000)
+            if event in ("prompt", "interrupt") or (event == "text" and message.text.last):
+                chars = 0
+        elif isinstance(message, gateway_pb2.SpeakRequest):
+            longest_s = min(MOST_CHARS, len(message.text)) * CHAR_MS / speed_of(message.speech) / 1000
+        elif isinstance(message, gateway_pb2.SpeakBatchRequest):
+            texts = sorted((len(text) for text in set(message.texts) if len(text) <= MOST_CHARS), reverse=True)
+            at_once = [sum(texts[place::4]) for place in range(4)]
+            longest_s = max(at_once) * CHAR_MS / speed_of(message.speech) / 1000
+    return longest_s
+
+
+def speed_of(speech: gateway_pb2.SpeechOptions) -> float:
+    return speech.speed if 0.25 <= speech.speed <= 4 else 1.0  # others are refused
 
 
 def test_every_field_of_a_request_is_set_at_some_time() -> None:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from gateway.access.local import is_local_name
 from gateway.live.api import follow
 from gateway.live.audio import KeptAudio, span_of, wav_header
+from gateway.live.begun import Begun
 from gateway.live.feed import Feed
 from gateway.live.lately import Lately
 from gateway.live.series import MOST_STACKS, PARTS, STEP_S, STEPS, Series, TurnFigures, evenly, rank, stack_at
 from gateway.live.view import without_texts
+from gateway.record import REFUSED, TurnBegun, TurnEnded
 from voicemesh.common.v1 import common_pb2
 from voicemesh.runtime.clock import ManualClock
 from voicemesh.stages import STAGES
@@ -100,6 +102,64 @@ async def test_a_quiet_stream_says_that_it_is_there() -> None:
     await anext(reader)
     assert (await anext(reader)).startswith(b":")
     feed.close()
+
+
+# ---------------------------------------------------------------- how turns began
+
+
+def begins(turn_id: str, voice: str = "v") -> TurnBegun:
+    return TurnBegun(
+        tenant="t", turn_id=turn_id, session_id="", trace_id="", voice=voice, kind="text", began_unix_us=1
+    )
+
+
+def ends(turn_id: str, outcome: str = "completed") -> TurnEnded:
+    return TurnEnded(
+        tenant="t",
+        turn_id=turn_id,
+        sequence=1,
+        began_unix_us=1,
+        outcome=outcome,
+        ttfa_us=0,
+        total_us=0,
+        trace_id="",
+        message=b"",
+    )
+
+
+def test_how_turns_began_is_kept_of_those_that_run_and_of_those_with_a_report() -> None:
+    begun = Begun(most_running=10_000, most_ended=3)
+    for number in range(100):
+        begun.begins(begins(f"{number}"))
+        assert begun.ends(ends(f"{number}")) == begins(f"{number}")
+    assert len(begun) == 3  # however many may run: none of these does any more
+    assert begun.of(("t", "99")) == begins("99")
+    assert begun.of(("t", "96")) is None
+
+
+def test_more_turns_than_may_run_are_such_whose_end_was_lost() -> None:
+    begun = Begun(most_running=2, most_ended=3)
+    for number in range(5):
+        begun.begins(begins(f"{number}"))
+    assert len(begun) == 2
+    assert begun.ends(ends("0")) is None
+    assert begun.ends(ends("4")) == begins("4")
+
+
+def test_a_refusal_under_the_id_of_a_turn_that_runs_does_not_end_it() -> None:
+    begun = Begun(most_running=2, most_ended=3)
+    begun.begins(begins("a"))
+    assert begun.ends(ends("a", REFUSED)) is None
+    assert begun.ends(ends("a")) == begins("a")
+
+
+def test_an_id_that_comes_again_is_the_last_one_to_be_forgotten() -> None:
+    begun = Begun(most_running=2, most_ended=2)
+    for turn_id, voice in (("a", "v"), ("b", "v"), ("a", "w"), ("c", "v")):
+        begun.begins(begins(turn_id, voice))
+        begun.ends(ends(turn_id))
+    assert begun.of(("t", "a")) == begins("a", "w")
+    assert begun.of(("t", "b")) is None
 
 
 # ---------------------------------------------------------------- figures

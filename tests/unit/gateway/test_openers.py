@@ -1,3 +1,5 @@
+import sys
+
 from gateway.core import actions as do
 from gateway.core import events as on
 from gateway.openers import _MAX_KINDS, Foresight, Openers
@@ -28,6 +30,15 @@ def test_what_is_remembered_is_bounded() -> None:
     for kind in range(_MAX_KINDS):
         openers.note(kind, "Well,")
     assert openers.usual("kind") == ""
+
+
+def test_nothing_of_a_kind_itself_is_kept() -> None:
+    prompt = "Be brief. " * 3_000  # as a caller may send with each of its turns
+    openers = Openers()
+    counted = sys.getrefcount(prompt)
+    for tenant in range(10):
+        openers.note((tenant, prompt), "Sure,")
+    assert sys.getrefcount(prompt) == counted
 
 
 def test_a_right_guess_is_in_hand_and_a_wrong_one_is_looked_up() -> None:
