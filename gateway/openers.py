@@ -21,8 +21,8 @@ _MAX_CHARS: Final = 200
 class Openers:
     """The first chunks of the last replies, by kind: what is alike in what makes replies begin alike.
 
-    A kind is known by its hash: there may be a long system prompt in it, and a thousand of those are not to be
-    kept. Two kinds with the same one cost a lookup in vain.
+    A kind is known by its hash: there may be a long system prompt in it, and a thousand of those are not to
+    be kept. Two kinds with the same one cost a lookup in vain.
     """
 
     def __init__(self) -> None:

@@ -36,7 +36,7 @@ def test_every_method_manner_and_end_comes_up(service: str) -> None:
 
 
 def test_no_call_asks_for_more_than_can_be_heard_before_its_deadline() -> None:
-    """A turn goes at the pace of who listens: else a long text at a slow speed is taken for one that hangs."""
+    """A turn goes at the pace of who listens: a long text at a slow speed looks as if it hung."""
     asked: Counter[str] = Counter()
     for seed in range(3_000):
         plan = GRAMMARS["gateway"].plan(random.Random(seed))
@@ -62,7 +62,9 @@ def heard_s(plan: Plan) -> float:
         elif isinstance(message, gateway_pb2.SpeakRequest):
             longest_s = min(MOST_CHARS, len(message.text)) * CHAR_MS / speed_of(message.speech) / 1000
         elif isinstance(message, gateway_pb2.SpeakBatchRequest):
-            texts = sorted((len(text) for text in set(message.texts) if len(text) <= MOST_CHARS), reverse=True)
+            texts = sorted(
+                (len(text) for text in set(message.texts) if len(text) <= MOST_CHARS), reverse=True
+            )
             at_once = [sum(texts[place::4]) for place in range(4)]
             longest_s = max(at_once) * CHAR_MS / speed_of(message.speech) / 1000
     return longest_s
