@@ -59,7 +59,13 @@ async def once(lab: Lab, service: str, seed: str, number: int) -> int:
 
 async def one(lab: Lab, service: str, seed: str, arguments: argparse.Namespace) -> Round:
     """Fuzz one service and print what came of it."""
-    began_s = time.monotonic()
+    began_s, shown = time.monotonic(), set[str]()
+
+    def show(faults: list[str]) -> None:
+        for fault in faults:
+            if fault not in shown and len(shown) < arguments.show:
+                shown.add(fault)
+                print(f"  WRONG: {fault}", flush=True)
 
     def told(found: Round) -> None:
         used = found.used[-1]
@@ -69,6 +75,7 @@ async def one(lab: Lab, service: str, seed: str, arguments: argparse.Namespace) 
             f"{len(found.all_faults)} faults",
             flush=True,
         )
+        show(found.all_faults)  # at once: a run that takes long may be cut short
 
     found = await lab.fuzz(
         service, seed, arguments.messages, at_once=arguments.at_once, batch=arguments.batch, told=told
@@ -82,8 +89,7 @@ async def one(lab: Lab, service: str, seed: str, arguments: argparse.Namespace) 
     for end, count in found.tally.ends.most_common():
         print(f"  {count:8} {end}")
     faults = faults_of(found)
-    for fault in faults[: arguments.show]:
-        print(f"  WRONG: {fault}")
+    show(faults)
     print(f"{service}: {len(faults)} faults", flush=True)
     return found
 

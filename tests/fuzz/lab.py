@@ -49,6 +49,8 @@ SETTINGS: Final = {
     # What is paced by who listens: a text at whose end a call's deadline has passed is no call that hangs.
     "VOICEMESH_GATEWAY_MAX_TEXT_CHARS": str(MOST_CHARS),
     "VOICEMESH_GATEWAY_MAX_TURNS": "100000",
+    # A service that gets no turn on a busy machine is not away: that would be told to all who ask.
+    "VOICEMESH_GATEWAY_PEER_PING_TIMEOUT_MS": "20000",
 }
 
 

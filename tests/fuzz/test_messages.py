@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 from google.protobuf.message import DecodeError, Message
 
-from tests.fuzz.calls import names_field
+from tests.fuzz import http
+from tests.fuzz.calls import Tally, names_field
 from tests.fuzz.grammars import CHAR_MS, GRAMMARS, MOST_CHARS
 from tests.fuzz.messages import Maker, class_of, kinds_within, mutated
 from tests.fuzz.plans import GUARD_S, Plan
@@ -120,3 +121,29 @@ def test_accidents_leave_messages_and_what_is_none() -> None:
 )
 def test_a_field_that_is_named_must_be_there(path: str, is_one: bool) -> None:
     assert names_field(gateway_pb2.ConverseRequest.DESCRIPTOR, path) is is_one
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_right"),
+    [
+        (503, b'{"error": {"message": "m", "type": "t", "code": "c", "param": null}}', True),
+        (500, b'{"error": {"message": "m", "type": "t", "code": "c", "param": null}}', False),
+        (503, b"away", False),
+    ],
+)
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_a_mesh_that_lacks_something_may_say_so_whoever_asks(
+    status: int, body: bytes, *, is_right: bool, vanishes: bool
+) -> None:
+    wire = b"HTTP/1.1 %d S\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+    asked = http.Requests(
+        "speech", (), () if vanishes else ("POST",), () if vanishes else ("/v1/x",), vanishes
+    )
+    # Who goes away reads no more than the beginning.
+    assert (not http.judge(asked, wire, Tally())) is (is_right or (vanishes and status != 500))
+
+
+def test_a_probe_is_told_what_it_asks_for() -> None:
+    wire = b'HTTP/1.1 503 S\r\nContent-Length: 24\r\n\r\n{"status":"not serving"}'
+    assert not http.judge(http.Requests("path", (), ("GET",), ("/healthz?x",)), wire, Tally())
+    assert http.judge(http.Requests("path", (), ("GET",), ("/v1/voices",)), wire, Tally())

@@ -25,6 +25,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from voicemesh.runtime import health, logs, settings
+from voicemesh.runtime.allocator import keep_few_heaps
 from voicemesh.runtime.calls import CallInterceptor
 from voicemesh.runtime.clock import Clock, SystemClock
 from voicemesh.runtime.errors import DrainingError, MeshError, SettingsError
@@ -167,6 +168,7 @@ def run(
     try:
         loaded = settings.load(settings_type)
         logs.configure(service, level=loaded.log_level, fmt=loaded.log_format, trace_url=loaded.log_trace_url)
+        keep_few_heaps()
         listen, metrics_listen = listen_of(loaded), metrics_of(loaded)
         return asyncio.run(_serve(service, full_name, loaded, listen, metrics_listen, build))
     except SettingsError as error:
