@@ -5,6 +5,8 @@ import http.client
 import io
 import json
 import random
+import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -200,29 +202,31 @@ async def perform(path: str, plan: Requests, tally: Tally, name: str = "") -> li
     return faults
 
 
-async def answer_of(path: str, parts: tuple[bytes, ...], patience_s: float | None = None) -> bytes:
+async def answer_of(path: str, parts: Iterable[bytes], patience_s: float | None = None) -> bytes:
     """Send the parts to a unix socket; return what comes until the other side ends, or for so long."""
-    reader, writer = await asyncio.open_unix_connection(path)
+    loop = asyncio.get_running_loop()
     answered = bytearray()
+    # No stream of asyncio: one that cannot send any more reads nothing of the answer that says why.
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.setblocking(False)
+        await loop.sock_connect(wire, path)
 
-    async def read() -> None:
-        while part := await reader.read(65_536):
-            answered.extend(part)
+        async def read() -> None:
+            while part := await loop.sock_recv(wire, 65_536):
+                answered.extend(part)
 
-    reading = asyncio.ensure_future(read())
-    try:
-        for part in parts:
-            writer.write(part)
-            await asyncio.sleep(0)
-            try:
-                await writer.drain()
-            except OSError:
-                break  # it was refused before all was sent
-        await asyncio.wait({reading}, timeout=patience_s)
-    finally:
-        writer.transport.abort()
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        reading = asyncio.ensure_future(read())
+        try:
+            for part in parts:
+                try:
+                    await loop.sock_sendall(wire, part)
+                except OSError:
+                    break  # it was refused before all was sent
+                await asyncio.sleep(0)
+            await asyncio.wait({reading}, timeout=patience_s)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
     return bytes(answered)
 
 

@@ -198,8 +198,9 @@ class Lab:
         except (TimeoutError, AssertionError, VoiceMeshError, grpc.aio.AioRpcError) as error:
             found.faults.append(f"{service} does not do its work any more: {error!r}")
         else:
-            if answer != self._reference.setdefault(service, answer):
-                found.faults.append(f"{service} answers otherwise than at first: {str(answer)[:200]}")
+            first = self._reference.setdefault(service, answer)
+            if answer != first:
+                found.faults.append(f"{service} answers otherwise than at first: {otherwise(answer, first)}")
         for each in self.mesh.processes.values():
             found.faults += complaints_of(each)
         with contextlib.suppress(TimeoutError):
@@ -225,6 +226,19 @@ class Lab:
                 counts = await cache_pb2_grpc.CacheServiceStub(channel).GetStats(cache_pb2.GetStatsRequest())
                 return f"{counts.active_leases} leases" if counts.active_leases else ""
         return ""
+
+
+def otherwise(answer: Any, first: Any) -> str:
+    """Return in words how an answer differs from the first one."""
+    if isinstance(answer, (tuple, list)) and len(answer) == len(first):
+        place = next(place for place, part in enumerate(answer) if part != first[place])
+        return f"[{place}] {otherwise(answer[place], first[place])}"
+    if isinstance(answer, (str, bytes)):
+        pairs = enumerate(zip(answer, first, strict=False))
+        at = next((at for at, (one, other) in pairs if one != other), min(len(answer), len(first)))
+        shown, was = answer[at : at + 100], first[at : at + 100]
+        return f"{len(answer)} long, was {len(first)}; at {at} {shown!r}, was {was!r}"
+    return f"{str(answer)[:200]}, was {str(first)[:200]}"
 
 
 def process_of(service: str) -> str:

@@ -1,7 +1,12 @@
 """The fuzzer itself: what it makes, and what it would notice."""
 
+import pathlib
 import random
+import socket
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError, Message
@@ -9,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from tests.fuzz import http
 from tests.fuzz.calls import Tally, names_field
 from tests.fuzz.grammars import CHAR_MS, GRAMMARS, MOST_CHARS
+from tests.fuzz.lab import otherwise
 from tests.fuzz.messages import Maker, class_of, kinds_within, mutated
 from tests.fuzz.plans import GUARD_S, Plan
 from voicemesh.gateway.v1 import gateway_pb2
@@ -147,3 +153,39 @@ def test_a_probe_is_told_what_it_asks_for() -> None:
     wire = b'HTTP/1.1 503 S\r\nContent-Length: 24\r\n\r\n{"status":"not serving"}'
     assert not http.judge(http.Requests("path", (), ("GET",), ("/healthz?x",)), wire, Tally())
     assert http.judge(http.Requests("path", (), ("GET",), ("/v1/voices",)), wire, Tally())
+
+
+async def test_an_answer_that_came_before_all_was_sent_is_read(tmp_path: pathlib.Path) -> None:
+    path, refused = str(tmp_path / "http.sock"), threading.Event()
+
+    def refuse(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        refused.set()
+
+    def parts() -> Iterator[bytes]:
+        yield b"POST / HTTP/1.1\r\n"
+        assert refused.wait(GUARD_S)  # nothing is read meanwhile
+        yield b"X: y\r\n"
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        refusing = threading.Thread(target=refuse, args=(listening,))
+        refusing.start()
+        assert (await http.answer_of(path, parts())).startswith(b"HTTP/1.1 400")
+        refusing.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "said"),
+    [
+        (("a", b"\1\2\3"), ("a", b"\1\4"), "[1] 3 long, was 2; at 1 b'\\x02\\x03', was b'\\x04'"),
+        ("one", "one more", "3 long, was 8; at 3 '', was ' more'"),
+        ([1], [1, 2], "[1], was [1, 2]"),
+    ],
+)
+def test_an_answer_that_is_another_is_told_by_where_it_differs(answer: Any, first: Any, said: str) -> None:
+    assert otherwise(answer, first) == said
