@@ -35,10 +35,11 @@ def _attributes(chunk: ChunkAccount) -> dict[str, str | int | float]:
         names.CHUNK_SYNTHESIS_MS: chunk.synthesis_us / 1000,
         names.CHUNK_AUDIO_MS: chunk.audio_us / 1000,
         names.CHUNK_FIRST_FRAME_MS: chunk.first_frame_us / 1000,
-        names.CHUNK_UNDERRUN_MS: chunk.underrun_us / 1000,
     }
     if chunk.slack_us is not None:
         attributes[names.CHUNK_SLACK_MS] = chunk.slack_us / 1000
+    if chunk.underrun_us:
+        attributes[names.CHUNK_UNDERRUN_MS] = chunk.underrun_us / 1000
     if chunk.underrun_cause:
         attributes[names.CHUNK_UNDERRUN_CAUSE] = chunk.underrun_cause
     return attributes

@@ -1,7 +1,7 @@
 """What stays of a turn: its report, its span, one line in the log."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from opentelemetry.trace import Span
@@ -259,43 +259,7 @@ class Recorder:
     def _end_span(self, report: TurnReport, told: pb.TurnReport, span: Span) -> None:
         if not span.is_recording():
             return
-        attribution = report.attribution
-        span.set_attributes(
-            {
-                names.OUTCOME: report.outcome,
-                names.TTFT_MS: report.ttft_us / 1000,
-                names.TTFA_MS: attribution.ttfa_us / 1000,
-                names.TOTAL_MS: report.total_us / 1000,
-                names.LEADING_SILENCE_MS: report.leading_silence_us / 1000,
-                names.AUDIO_MS: report.audio_us / 1000,
-                names.UNDERRUNS: report.underruns,
-                names.UNDERRUN_MS: report.underrun_us / 1000,
-                names.CHUNK_COUNT: len(report.chunks),
-                names.CHARACTERS: report.characters,
-                names.ENGINE_MS: report.engine_us / 1000,
-                names.SAVED_USD: told.cost.saved_usd,
-                names.REPLY_CACHE: report.reply_cache,
-                names.UNATTRIBUTED_MS: attribution.unattributed_us / 1000,
-                names.HEAD_START_MS: report.head_start_us / 1000,
-                **{
-                    names.stage_ms(stage): duration_us / 1000
-                    for stage, duration_us in attribution.stages.items()
-                },
-            }
-        )
-        for hop, late_us in attribution.hops.items():
-            span.set_attribute(names.hop_ms(hop), late_us / 1000)
-        if told.provider:
-            span.set_attribute(names.PROVIDER, told.provider)
-        if report.prompt_variant:
-            span.set_attribute(names.PROMPT_VARIANT, report.prompt_variant)
-        if told.cost.unpriced:
-            # Without a price there is no cost: a sum over spans must not take it for free.
-            span.set_attribute(names.UNPRICED, list(told.cost.unpriced))
-        else:
-            span.set_attribute(names.COST_USD, told.cost_usd)
-        if report.degraded:
-            span.set_attribute(names.DEGRADED, list(report.degraded))
+        span.set_attributes(_attributes(report, told))
         add_chunk_events(span, report)
         if report.error is not None:
             note_error(span, reason_of(told.error))
@@ -313,3 +277,40 @@ class Recorder:
 def _names(report: TurnReport) -> dict[str, str]:
     """Return what a line of the log is found by."""
     return {"turn_id": report.turn_id, "session_id": report.session_id, "tenant": report.tenant}
+
+
+def _attributes(report: TurnReport, told: pb.TurnReport) -> dict[str, str | int | float | Sequence[str]]:
+    """Return what the span of a turn says at its end: set at once, which costs less than one by one."""
+    attribution = report.attribution
+    attributes: dict[str, str | int | float | Sequence[str]] = {
+        names.OUTCOME: report.outcome,
+        names.TTFT_MS: report.ttft_us / 1000,
+        names.TTFA_MS: attribution.ttfa_us / 1000,
+        names.TOTAL_MS: report.total_us / 1000,
+        names.LEADING_SILENCE_MS: report.leading_silence_us / 1000,
+        names.AUDIO_MS: report.audio_us / 1000,
+        names.UNDERRUNS: report.underruns,
+        names.UNDERRUN_MS: report.underrun_us / 1000,
+        names.CHUNK_COUNT: len(report.chunks),
+        names.CHARACTERS: report.characters,
+        names.ENGINE_MS: report.engine_us / 1000,
+        names.SAVED_USD: told.cost.saved_usd,
+        names.REPLY_CACHE: report.reply_cache,
+        names.UNATTRIBUTED_MS: attribution.unattributed_us / 1000,
+        **{names.stage_ms(stage): duration_us / 1000 for stage, duration_us in attribution.stages.items()},
+        **{names.hop_ms(hop): late_us / 1000 for hop, late_us in attribution.hops.items()},
+    }
+    if report.head_start_us:
+        attributes[names.HEAD_START_MS] = report.head_start_us / 1000
+    if told.provider:
+        attributes[names.PROVIDER] = told.provider
+    if report.prompt_variant:
+        attributes[names.PROMPT_VARIANT] = report.prompt_variant
+    if told.cost.unpriced:
+        # Without a price there is no cost: a sum over spans must not take it for free.
+        attributes[names.UNPRICED] = list(told.cost.unpriced)
+    else:
+        attributes[names.COST_USD] = told.cost_usd
+    if report.degraded:
+        attributes[names.DEGRADED] = list(report.degraded)
+    return attributes

@@ -45,17 +45,16 @@ class TracedRoundTrips:
 
 
 def note_tally(span: Span, tally: Tally) -> None:
-    """Write the counts of a stream to its span."""
+    """Write the counts of a stream to its span: of what there was none it says nothing."""
     if not span.is_recording():
         return
-    span.set_attributes(
-        {
-            names.CACHE_MEMORY_HITS: tally.memory_hits,
-            names.CACHE_REDIS_HITS: tally.redis_hits,
-            names.CACHE_SIMILAR_HITS: tally.similar_hits,
-            names.CACHE_MISSES: tally.misses,
-            names.CACHE_GRANTED: tally.granted,
-            names.CACHE_FOLLOWED: tally.following,
-            names.CACHE_ERRORS: tally.errors,
-        }
-    )
+    counts = {
+        names.CACHE_MEMORY_HITS: tally.memory_hits,
+        names.CACHE_REDIS_HITS: tally.redis_hits,
+        names.CACHE_SIMILAR_HITS: tally.similar_hits,
+        names.CACHE_MISSES: tally.misses,
+        names.CACHE_GRANTED: tally.granted,
+        names.CACHE_FOLLOWED: tally.following,
+        names.CACHE_ERRORS: tally.errors,
+    }
+    span.set_attributes({name: count for name, count in counts.items() if count})

@@ -1,8 +1,12 @@
-"""One span for each chunk, below the span of its call; below that one for each replica that had it.
+"""One span for each chunk, below the span of its call; below that its leases, where they say more.
 
-Synthesize ── text_to_speech {engine} ── lease {engine}     one a lease: of one that was lost,
+Synthesize ── text_to_speech {engine} ── lease {engine}     of one that was lost,
                                │         lease {engine}     of the one that went on, of a hedge
+                               │         lease {engine}     of one that speaks for another voice
                                └ links <──> voicemesh.tts.batch, a trace of its own
+
+A lease that went well and was the only one is in the chunk's own span: the replica, the wait for it, the time
+of its engine. A span of its own would say the same once more, for each chunk of each turn.
 """
 
 import time
@@ -33,6 +37,8 @@ class ChunkSpan:
     def __init__(self, telemetry: Telemetry, parent: Span, order: ChunkOrder, speaker: Speaker) -> None:
         self._telemetry = telemetry
         self._lost = self._heard = False
+        self._moved = False
+        self._first: LeaseSpan | None = None
         engine = speaker.pool.spec.engine
         self.traced = parent.is_recording()
         if not self.traced:
@@ -59,14 +65,14 @@ class ChunkSpan:
             name = names.RESUMED if self._heard else names.RETRIED
             self._span.add_event(name, {names.TTS_REPLICA: replica})
             self._lost = False
-        self._span.set_attribute(names.TTS_QUEUE_MS, queue_us / 1000)
-        self._span.set_attribute(names.TTS_REPLICA, replica)
+        self._span.set_attributes({names.TTS_QUEUE_MS: queue_us / 1000, names.TTS_REPLICA: replica})
 
     def first_frame(self, start: Start) -> None:
         """See `ChunkObserver`."""
         self._heard = True
-        self._span.set_attribute(names.TTS_SYNTHESIS_MS, start.synthesis_us / 1000)
-        self._span.set_attribute(names.TTS_VOICE, start.voice)
+        self._span.set_attributes(
+            {names.TTS_SYNTHESIS_MS: start.synthesis_us / 1000, names.TTS_VOICE: start.voice}
+        )
 
     def lost(self, replica: str, reason: str) -> None:
         """See `ChunkObserver`."""
@@ -76,6 +82,7 @@ class ChunkSpan:
     def fell_back(self, voice: str, reason: str) -> None:
         """See `ChunkObserver`."""
         self._lost = False  # this one does not go on with what the last one lost: it begins at a word
+        self._moved = True
         self._span.add_event(names.FAILED_OVER, {names.TTS_VOICE: voice, names.REASON: reason})
 
     def hedged(self, replica: str) -> None:
@@ -84,14 +91,19 @@ class ChunkSpan:
 
     def watch(self, speaker: Speaker, replica: str) -> "LeaseSpan":
         """See `ChunkObserver`."""
-        return LeaseSpan(self._telemetry, self._span, speaker, replica)
+        lease = LeaseSpan(self._telemetry, self._span, speaker, replica)
+        if self._first is not None:
+            self._first.show()
+        if self._first is not None or self._moved:
+            lease.show()
+        self._first = self._first or lease
+        return lease
 
     def ended(self, event: FinishedEvent | FailedEvent, audio_ms: float) -> None:
         """See `ChunkObserver`."""
         if not self.traced:
             return
-        self._span.set_attribute(names.AUDIO_MS, audio_ms)
-        self._span.set_attribute(names.ENGINE_MS, event.engine_us / 1000)
+        self._span.set_attributes({names.AUDIO_MS: audio_ms, names.ENGINE_MS: event.engine_us / 1000})
         if isinstance(event, FailedEvent):
             end_span(self._span, event.error, rpc=False)
             return
@@ -101,18 +113,33 @@ class ChunkSpan:
 
 
 class LeaseSpan:
-    """Watches one lease: the time that a replica, a process of its own, had the chunk."""
+    """Watches one lease: the time that a replica, a process of its own, had the chunk.
+
+    It becomes a span when `show` is called, and where the replica is lost; else it leaves nothing.
+    """
 
     def __init__(self, telemetry: Telemetry, chunk: Span, speaker: Speaker, replica: str) -> None:
         self._telemetry = telemetry
         self._chunk = chunk
-        self._span = chunk
-        if chunk.is_recording():
-            self._span = telemetry.child_span(
-                f"{names.LEASE_SPAN} {speaker.pool.spec.engine}",
-                chunk,
-                attributes={names.TTS_REPLICA: replica, names.TTS_VOICE: speaker.name},
-            )
+        self._speaker = speaker
+        self._replica = replica
+        self._span: Span | None = None
+        self._began_ns = time.time_ns()
+        self._ended_ns: int | None = None
+        self._end: JobEnd | None = None
+
+    def show(self) -> None:
+        """Make it a span, from when it began on."""
+        if self._span is not None or not self._chunk.is_recording():
+            return
+        self._span = self._telemetry.child_span(
+            f"{names.LEASE_SPAN} {self._speaker.pool.spec.engine}",
+            self._chunk,
+            start_time=self._began_ns,
+            attributes={names.TTS_REPLICA: self._replica, names.TTS_VOICE: self._speaker.name},
+        )
+        if self._ended_ns is not None:
+            self._end_span(self._span)
 
     def together(self, together: Together, others: Sequence[LeaseObserver]) -> None:
         """Record what it was advanced together with: a span with a link to each chunk's, and from each."""
@@ -140,13 +167,18 @@ class LeaseSpan:
 
     def end(self, lost: str = "", end: JobEnd | None = None) -> None:
         """See `LeaseObserver`."""
-        if self._span is self._chunk:
-            return  # nobody sees it
+        if lost:
+            self.show()
+        self._ended_ns, self._end = time.time_ns(), end
+        if self._span is None:
+            return
         if lost:
             self._span.set_attribute(names.REASON, lost)
             note_error(self._span, "REPLICA_LOST")
-            self._span.end()
-            return
+        self._end_span(self._span)
+
+    def _end_span(self, span: Span) -> None:
+        end = self._end
         if end is not None and end.cancelled:
-            self._span.add_event(names.CANCELLED)
-        end_span(self._span, end.error if end is not None else None, rpc=False)
+            span.add_event(names.CANCELLED, timestamp=self._ended_ns)
+        end_span(span, end.error if end is not None else None, rpc=False, at_ns=self._ended_ns)

@@ -52,7 +52,11 @@ EDGES: dict[str, tuple[Edge, ...]] = {
     "slow_llm": (*ASKED, *spoken("espeak")),
     "interrupted": (*ASKED, *spoken("simulated")),
     "failed": (*ASKED, *SECOND),
-    "lost_replica": (*spoken("simulated"), ((TURN), (GATEWAY, CHUNK))),
+    "lost_replica": (
+        *spoken("simulated"),
+        ((TTS, "text_to_speech simulated"), (TTS, "lease simulated")),
+        (TURN, (GATEWAY, CHUNK)),
+    ),
     "other_voice": (
         (TURN, (GATEWAY, SYNTHESIZE)),
         ((GATEWAY, SYNTHESIZE), (TTS, SYNTHESIZE)),
@@ -367,7 +371,7 @@ def test_a_batch_and_its_chunks_are_linked_both_ways(run: Run) -> None:
     assert met == {report.trace_id for report in run.reports["batched"]}
 
 
-def test_every_replica_that_had_a_chunk_is_a_span(run: Run) -> None:
+def test_of_several_replicas_that_had_a_chunk_each_is_a_span(run: Run) -> None:
     alone = [span for span in run.traces("lost_replica")[0] if span.name == "lease simulated"]
     assert {span.failed for span in alone} == {True, False}, "another replica goes on"
     for spans in run.traces("lost_replica"):
@@ -381,6 +385,16 @@ def test_every_replica_that_had_a_chunk_is_a_span(run: Run) -> None:
         leases = sorted((s for s in spans if s.name.startswith("lease")), key=lambda span: span.start_ns)
         voices = [span.attributes[names.TTS_VOICE] for span in leases]
         assert any(voice.startswith("espeak") for voice in voices)
+
+
+def test_a_replica_that_had_a_chunk_alone_is_in_the_span_of_the_chunk(run: Run) -> None:
+    for sort in ("asked", "retried", "slow_llm"):
+        for spans in run.traces(sort):
+            assert not [span.name for span in spans if span.name.startswith(names.LEASE_SPAN)]
+            for span in spans:
+                if span.name.startswith(names.TEXT_TO_SPEECH):
+                    assert span.attributes[names.TTS_REPLICA]
+                    assert span.attributes[names.TTS_QUEUE_MS] >= 0
 
 
 def test_the_root_says_what_a_collector_keeps_traces_by(run: Run) -> None:

@@ -48,7 +48,6 @@ def spoken(engine: str) -> tuple[Edge, ...]:
         (TURN, (GATEWAY, SYNTHESIZE)),
         ((GATEWAY, SYNTHESIZE), (TTS, SYNTHESIZE)),
         ((TTS, SYNTHESIZE), chunk),
-        (chunk, (TTS, f"{names.LEASE_SPAN} {engine}")),
     )
 
 

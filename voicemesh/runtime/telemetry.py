@@ -182,10 +182,13 @@ def trace_id_of(span: Span) -> str:
     return format_trace_id(span.get_span_context().trace_id)
 
 
-def end_span(span: Span, error: BaseException | None = None, *, rpc: bool = True) -> None:
+def end_span(
+    span: Span, error: BaseException | None = None, *, rpc: bool = True, at_ns: int | None = None
+) -> None:
     """End `span`; with `error`, as failed, with its reason or type and its status (never its text).
 
     A cancellation is marked as one and is no failure. The status is that of an RPC: none with `rpc=False`.
+    `at_ns` is when it ended, in nanoseconds since 1970; None for now.
     """
     if not span.is_recording():
         return
@@ -197,7 +200,7 @@ def end_span(span: Span, error: BaseException | None = None, *, rpc: bool = True
             span.add_event(names.CANCELLED)
         else:
             note_error(span, error.reason if isinstance(error, MeshError) else type(error).__name__)
-    span.end()
+    span.end(at_ns)
 
 
 def note_error(span: Span, error_type: str) -> None:
