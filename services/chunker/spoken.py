@@ -232,15 +232,21 @@ class SpokenChunker:
 
     def _place(self, chunk: Chunk, now_ns: int) -> Chunk:
         """Return the chunk as it stands in the source."""
-        runs = self._take_runs(chunk.text_offset, chunk.text_offset + chunk.text_length)
-        begin, last = runs[0].source_offset, runs[-1]
-        end = last.source_offset + last.source_length
+        spoken_end = chunk.text_offset + chunk.text_length
+        begin = self._take_verbatim(chunk.text_offset, spoken_end)
+        runs: list[TextRun] = []
+        if begin >= 0:
+            end = begin + chunk.text_length
+        else:
+            runs = self._take_runs(chunk.text_offset, spoken_end)
+            begin, last = runs[0].source_offset, runs[-1]
+            end = last.source_offset + last.source_length
         arrived_ns = self._now_ns
         for covered, when in reversed(self._arrivals):
             if covered < end:
                 break
             arrived_ns = when
-        plain = len(runs) == 1 and runs[0].spoken_length == runs[0].source_length
+        plain = not runs or (len(runs) == 1 and runs[0].spoken_length == runs[0].source_length)
         return Chunk(
             index=chunk.index - self._silent,
             text=chunk.text,
@@ -250,6 +256,31 @@ class SpokenChunker:
             held_ns=max(chunk.held_ns, now_ns - arrived_ns),
             alignment=() if plain else tuple(runs),
         )
+
+    def _take_verbatim(self, begin: int, end: int) -> int:
+        """Forget the spoken text up to `end`, if it is said as it stands from `begin` on, as most chunks are.
+
+        Returns:
+            Where it stands in the source; -1 where it is more than one run, which is for `_take_runs`.
+
+        """
+        runs = self._runs
+        run = runs[0]
+        while run.spoken_offset + run.spoken_length <= begin:
+            runs.popleft()
+            run = runs[0]
+        count = end - run.spoken_offset
+        if count > run.spoken_length or run.spoken_length != run.source_length:
+            return -1
+        source = run.source_offset + begin - run.spoken_offset
+        if count == run.spoken_length:
+            runs.popleft()
+        else:
+            run.spoken_offset = end
+            run.spoken_length -= count
+            run.source_offset += count
+            run.source_length -= count
+        return source
 
     def _take_runs(self, begin: int, end: int) -> list[TextRun]:
         """Return the runs of the spoken text from `begin` to `end`, and forget them."""
