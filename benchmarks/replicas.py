@@ -53,7 +53,7 @@ LAYOUTS: Final = {
 }
 SHARES: Final = (0.95, 0.85, 0.7, 0.5)
 """Of what a layout does at most, that are tried as rates."""
-_CALLERS: Final = 16
+_CALLERS: Final = 20
 """At first."""
 _WAVES: Final = 6
 """Turns of each caller, at least: the first and the last wave are not counted."""
