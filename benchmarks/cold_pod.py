@@ -37,6 +37,7 @@ from tests.support.cluster import Cluster, running_cluster
 from tests.support.mesh import SERVICES, MeshProcess, service_of
 from tests.support.rolling import REPLICAS, VOICE, Callers
 from voicemesh.cli import machine
+from voicemesh.client import GenerationOptions
 
 METHODS: Final = {
     "llm": "Generate",
@@ -215,14 +216,11 @@ def spread(values_s: Sequence[float | None]) -> str:
 
 async def run(options: argparse.Namespace) -> list[Cold]:
     """Measure every service that was asked for."""
-    environment = {
-        "VOICEMESH_TTS_VOICES": json.dumps([VOICE]),
-        "VOICEMESH_LOG_LEVEL": "debug",
-        "VOICEMESH_LLM_MAX_TOKENS": "16",
-    }
+    environment = {"VOICEMESH_TTS_VOICES": json.dumps([VOICE]), "VOICEMESH_LOG_LEVEL": "debug"}
     found = []
     async with running_cluster(environment, replicas=REPLICAS, ttl_s=options.dns_ttl_s) as (cluster, client):
-        callers = Callers(client, asking=True)
+        # Ended by its words and not by its length: so it is the same where another process goes on with it.
+        callers = Callers(client, asking=GenerationOptions(stop=("You want",)))
         await callers.learn()
         measuring = Measuring(cluster, callers, options)
         print(HEAD, flush=True)

@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.loopback import free_block
 from tests.support.manifests import Manifest, manifest_of
-from tests.support.mesh import SERVICES, Mesh, MeshProcess, Own, service_of
+from tests.support.mesh import AT_ONCE, SERVICES, Mesh, MeshProcess, Own, service_of
 from tests.support.zone import Zone
 from voicemesh.client import VoiceMesh
 
@@ -194,7 +194,8 @@ class Cluster(Mesh):
         ended = asyncio.create_task(pod.process.process.wait())
         request = health_pb2.HealthCheckRequest(service=manifest.probed)
         try:
-            async with grpc.aio.insecure_channel(f"{pod.address}:{HEALTH_PORT}") as channel:
+            # kubelet connects anew for each probe: no refusal before makes a later one wait.
+            async with grpc.aio.insecure_channel(f"{pod.address}:{HEALTH_PORT}", options=AT_ONCE) as channel:
                 check = health_pb2_grpc.HealthStub(channel).Check
                 while not ended.done():
                     try:

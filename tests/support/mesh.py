@@ -36,7 +36,7 @@ _PATIENT = {
     "VOICEMESH_GATEWAY_START_TURNS": "256",
 }
 _KEPT_LINES = 200
-_AT_ONCE = tuple((f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max"))
+AT_ONCE = tuple((f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max"))
 """A process that takes long to listen is tried again soon: gRPC waits longer each time, up to minutes."""
 
 
@@ -175,8 +175,8 @@ class Mesh:
         """Open a channel to a process, which finds it soon after it has begun to listen."""
         tls = self.tls.get(service_of(name))
         if tls is None:
-            return grpc.aio.insecure_channel(self.address(name), options=_AT_ONCE)
-        options = (*_AT_ONCE, *tls.options(self.address(name)))
+            return grpc.aio.insecure_channel(self.address(name), options=AT_ONCE)
+        options = (*AT_ONCE, *tls.options(self.address(name)))
         return grpc.aio.secure_channel(self.address(name), tls.credentials(), options=options)
 
     async def start(self, *names: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.support.mesh import SERVICES, Mesh, running_mesh_with, service_of
-from voicemesh.client import Frame, SpeechOptions, VoiceMesh, VoiceMeshError
+from voicemesh.client import Frame, GenerationOptions, SpeechOptions, VoiceMesh, VoiceMeshError
 from voicemesh.client.turn import Turn
 
 REPLICAS: Final = tuple(f"{name}-b" for name in SERVICES)
@@ -63,11 +63,13 @@ class Callers:
     Args:
         client: The mesh.
         cache: Whether audio may come from the cache; leases and followers are then among what is restarted.
-        asking: Whether every turn is one call that asks the model, and so a call of each service.
+        asking: Given, every turn asks the model so, in a call of its own, and is a call of each service.
 
     """
 
-    def __init__(self, client: VoiceMesh, *, cache: bool = True, asking: bool = False) -> None:
+    def __init__(
+        self, client: VoiceMesh, *, cache: bool = True, asking: GenerationOptions | None = None
+    ) -> None:
         self.counts = Counts()
         self._asking = asking
         self._client = client
@@ -81,8 +83,7 @@ class Callers:
             turn = self._client.say(text, speech=self._speech)
             self._references[text] = await self._audio(turn)
         for prompt in PROMPTS:
-            turn = self._client.ask(prompt, speech=self._speech, reply_cache=False)
-            self._references[prompt] = await self._audio(turn)
+            self._references[prompt] = await self._audio(self._ask(prompt))
 
     async def run(self, count: int, while_running: Callable[[], Awaitable[None]]) -> Counts:
         """Keep `count` turns running for as long as `while_running` takes; return what became of them."""
@@ -105,7 +106,11 @@ class Callers:
             if number % 2 and not self._asking:
                 await self._judge(text, self._client.say(text, speech=self._speech))
             else:
-                await self._judge(prompt, self._client.ask(prompt, speech=self._speech, reply_cache=False))
+                await self._judge(prompt, self._ask(prompt))
+
+    def _ask(self, prompt: str) -> Turn:
+        generation = self._asking or GenerationOptions()
+        return self._client.ask(prompt, speech=self._speech, generation=generation, reply_cache=False)
 
     async def _talk(self, number: int) -> None:
         session = f"caller-{number}"
