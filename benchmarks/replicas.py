@@ -234,19 +234,23 @@ async def measure(
     """Measure one layout; return what was found out, and with how many callers another one may begin."""
     found, growing = Found(layout), Growing(callers)
     environment = dict(scenario("espeak").environment)
-    async with (
-        redis_server() as redis,
-        running_cluster(
-            {**environment, "VOICEMESH_REDIS_URL": redis.url}, replicas=LAYOUTS[layout], patient=False
-        ) as (cluster, _),
-    ):
-        measuring = Measuring(cluster, path, options.turns, options.objective_ms, until_s, found)
-        try:
+    try:
+        async with (
+            redis_server() as redis,
+            running_cluster(
+                {**environment, "VOICEMESH_REDIS_URL": redis.url}, replicas=LAYOUTS[layout], patient=False
+            ) as (cluster, _),
+        ):
+            measuring = Measuring(cluster, path, options.turns, options.objective_ms, until_s, found)
             await measuring.warm()
             await measuring.fill(growing)
             await measuring.keep()
-        except LoadError as error:
-            found.because = str(error)
+    except LoadError as error:
+        found.because = str(error)
+    except AssertionError as error:
+        if "is not ready" not in str(error):  # within a minute
+            raise
+        found.because = str(error).partition(":")[0]
     return found, growing.callers
 
 
