@@ -12,7 +12,9 @@ from voicemesh.runtime.streams import Outbox
 Item = tuple[Any, Callable[[], None] | None]
 """A response, and what to call when it is handed to the caller's connection."""
 
-_LIMIT: Final = 64
+LIMIT: Final = 16
+"""Responses that wait for a caller: about three seconds of audio, and no more is made meanwhile. One that
+reads takes each as it comes."""
 _KEPT: Final = frozenset({"turn_started", "turn_completed", "turn_failed"})
 """Events that an interrupt leaves in the queue: how turns begin and end is always told."""
 
@@ -85,7 +87,7 @@ class OutboxCaller:
 
     def __init__(self, wrap: Callable[[str, ProtoMessage], Any], outbox: Outbox[Item] | None = None) -> None:
         self._wrap = wrap
-        self.outbox = outbox if outbox is not None else Outbox[Item](_LIMIT)
+        self.outbox = outbox if outbox is not None else Outbox[Item](LIMIT)
 
     def send(self, event: str, message: ProtoMessage, on_sent: Callable[[], None] | None = None) -> None:
         """Queue an event, without waiting."""
@@ -102,6 +104,14 @@ class OutboxCaller:
     async def room(self) -> None:
         """Wait until the caller has read enough."""
         await self.outbox.room()
+
+    def full(self) -> bool:
+        """Say whether `room` would wait."""
+        return self.outbox.full
+
+    async def eased(self) -> None:
+        """Wait until the caller has read half of what it may leave."""
+        await self.outbox.eased()
 
 
 def _is_kept(response: Any) -> bool:

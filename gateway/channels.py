@@ -66,6 +66,13 @@ class Channel:
     async def room(self) -> None:
         """Return at once: a turn of a channel keeps to the pace of playback, and waits for no listener."""
 
+    def full(self) -> bool:
+        """Say that it never is."""
+        return False
+
+    async def eased(self) -> None:
+        """Return at once."""
+
     def join(self, listener: "Listener", *, beginning: bool) -> None:
         """Take a listener in, at the present or at the beginning of the present turn."""
         present = self._log.present

@@ -73,6 +73,12 @@ class Caller(Protocol):
     async def room(self) -> None:
         """Wait until the caller has read enough."""
 
+    def full(self) -> bool:
+        """Say whether `room` would wait."""
+
+    async def eased(self) -> None:
+        """Wait until the caller has read half of what it may leave."""
+
 
 class TurnDriver:
     """Runs one turn from `start` to `finished`.
@@ -147,8 +153,13 @@ class TurnDriver:
         self._deadline_ns = clock.now_ns() + round(timeout_s * 1e9) if timeout_s is not None else None
         self._links: list[Link[Any, Any]] = []
         self._abandoned = False
+        self._behind = False
+        """True while the caller does not take what it is sent."""
         self._actions: deque[do.Action] = deque()
         self._acting = False
+        self._uncrowded = asyncio.Event()
+        """Cleared while no further chunks are wanted."""
+        self._uncrowded.set()
         self._timer: asyncio.TimerHandle | None = None
         self._chunking = Chunking(
             spec.turn_id,
@@ -157,7 +168,7 @@ class TurnDriver:
             new_link=lambda: self._link("chunker", CHUNKER_METHOD, peers.chunker.Chunk),
             read=self._start,
             handle=self.handle,
-            room=caller.room,
+            room=self._room_for_chunks,
             revised=peers.hear_chunker,
         )
         self._cache = CacheLink(
@@ -267,6 +278,8 @@ class TurnDriver:
                 self._execute(self._actions.popleft())
         finally:
             self._acting = False
+        if not self._uncrowded.is_set() and (self.ended or not self._engine.speech.crowded):
+            self._uncrowded.set()
 
     def _execute(self, action: do.Action) -> None:
         match action:
@@ -343,6 +356,15 @@ class TurnDriver:
         elif isinstance(action, do.EmitDegraded):
             self._span.add_event(names.DEGRADED, {names.DEGRADED: action.what})
         self._caller.send(field, message, on_sent)
+        if not self._behind and self._caller.full():
+            self._behind = True
+            self.handle(on.CallerBehind(behind=True))
+            self._session.spawn(self._catch_up(), name=f"caller of turn {self.spec.turn_id}")
+
+    async def _catch_up(self) -> None:
+        await self._caller.eased()
+        self._behind = False
+        self.handle(on.CallerBehind(behind=False))
 
     # ------------------------------------------------------------ links
 
@@ -401,6 +423,12 @@ class TurnDriver:
         loop.call_later(_TTS_AHEAD_S, self._open, self._synthesis.open_ahead)
         if self.spec.audio_cache:
             loop.call_later(_TTS_AHEAD_S, self._open, self._look_ahead)
+
+    async def _room_for_chunks(self) -> None:
+        await self._caller.room()
+        while self._engine.speech.crowded and not self.ended:
+            self._uncrowded.clear()
+            await self._uncrowded.wait()
 
     async def _room_for_text(self) -> None:
         await self._caller.room()

@@ -98,7 +98,7 @@ class Floor:
         self._standby = turns.standby(session, remaining_s)
         self.priority = priority_of(configure.priority, "configure.priority")
         if not turns.door.pressed:
-            self._standby.prepare()
+            self._standby.prepare_first()
         self._turn: TurnDriver | None = None
         self._leader: Member | None = None
         self._draft: _Draft | None = None

@@ -1,5 +1,6 @@
 """The gRPC edge: streams of requests to conversations, and their responses back."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -37,55 +38,59 @@ class GatewayServicer(GatewayServiceServicer):
         self, request_iterator: AsyncIterator[pb.ConverseRequest], context: Any
     ) -> AsyncIterator[pb.ConverseResponse]:
         """Carry any number of turns, one after another."""
-        session = self._sessions.open()
-        try:
-            conversation = Conversation(self._turns, self._channels, session, context)
-        except MeshError:
-            await one_more_said(request_iterator)
-            raise
-        responses = Responses(conversation.caller.outbox)
-        reader = session.spawn(conversation.read(request_iterator), name="converse")
-        drainer = session.spawn(conversation.drain(), name="drain converse")
-        try:
-            with self._streams.place(context, responses, conversation):
+        with contextlib.ExitStack() as held:
+            try:
+                stream = held.enter_context(self._streams.place(context))
+                session = self._sessions.open()
+                conversation = Conversation(self._turns, self._channels, session, context)
+            except MeshError:
+                await one_more_said(request_iterator)
+                raise
+            responses = Responses(conversation.caller.outbox)
+            stream.carry(responses, conversation)
+            reader = session.spawn(conversation.read(request_iterator), name="converse")
+            drainer = session.spawn(conversation.drain(), name="drain converse")
+            try:
                 async for response in responses:
                     yield response
-        finally:
-            # The first await here may be cancelled (see voicemesh.runtime.sessions): do nothing but tell.
-            reader.cancel()
-            drainer.cancel()
-            conversation.abandon()
+            finally:
+                # The first await here may be cancelled (see voicemesh.runtime.sessions): do nothing but tell.
+                reader.cancel()
+                drainer.cancel()
+                conversation.abandon()
 
     async def Speak(self, request: pb.SpeakRequest, context: Any) -> AsyncIterator[pb.SpeakResponse]:
         """Speak one text."""
         received_ns = self._turns.clock.now_ns()
-        limits.check(request)
-        tenant = tenancy.caller_of(context).tenant
-        speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
-        responses = Responses(speaker.outbox)
-        try:
-            with self._streams.place(context, responses):
+        with self._streams.place(context) as stream:
+            limits.check(request)
+            tenant = tenancy.caller_of(context).tenant
+            speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
+            responses = Responses(speaker.outbox)
+            stream.carry(responses)
+            try:
                 await speaker.speak(request, received_ns)
                 async for response in responses:
                     yield response
-        finally:
-            speaker.abandon()
+            finally:
+                speaker.abandon()
 
     async def SpeakBatch(
         self, request: pb.SpeakBatchRequest, context: Any
     ) -> AsyncIterator[pb.SpeakBatchResponse]:
         """Speak many texts."""
-        tenant = tenancy.caller_of(context).tenant
-        speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
-        responses = Responses(speaker.outbox)
-        try:
-            with self._streams.place(context, responses):
+        with self._streams.place(context) as stream:
+            tenant = tenancy.caller_of(context).tenant
+            speaker = Speaker(self._turns, self._sessions.open(), tenant, context.time_remaining())
+            responses = Responses(speaker.outbox)
+            stream.carry(responses)
+            try:
                 await self._turns.peers.known(context.time_remaining())
                 speaker.speak_batch(request)
                 async for response in responses:
                     yield response
-        finally:
-            speaker.abandon()
+            finally:
+                speaker.abandon()
 
     async def ListVoices(self, request: pb.ListVoicesRequest, context: Any) -> pb.ListVoicesResponse:  # noqa: ARG002
         """Say what can speak."""

@@ -201,6 +201,9 @@ class GatewaySettings(ServerSettings):
     """Calls that one gRPC connection may have open; who opens more waits."""
     gateway_max_caller_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """Streams that one caller may have open, by key or, without keys, by address; then RESOURCE_EXHAUSTED."""
+    gateway_caller_streams_per_s: Annotated[float, Field(ge=0, le=1_000_000)] = 100.0
+    """Streams that one caller may open in a second, ten seconds' worth at once; then RESOURCE_EXHAUSTED.
+    A Converse stream carries any number of turns. 0: no limit."""
     gateway_configure_s: Annotated[float, Field(ge=0, le=3_600)] = 30.0
     """How long a Converse stream may be open before its `configure`; 0: no limit."""
     gateway_idle_s: Annotated[float, Field(ge=0, le=86_400)] = 3_600.0

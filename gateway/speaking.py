@@ -11,7 +11,7 @@ from google.protobuf.message import Message as ProtoMessage
 from gateway.access.caller import CURRENT, Priority
 from gateway.access.caller import Caller as Who
 from gateway.admission.door import Place
-from gateway.callers import Item, OutboxCaller
+from gateway.callers import LIMIT, Item, OutboxCaller
 from gateway.choosing import Choice
 from gateway.core import events as on
 from gateway.driver import TurnDriver
@@ -28,7 +28,6 @@ from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.status import RemoteError
 from voicemesh.runtime.streams import Outbox
 
-_OUTBOX_LIMIT: Final = 64
 _MAX_TEXTS: Final = 1000
 _AT_ONCE: Final = 4
 """Texts of a batch that are spoken at the same time."""
@@ -62,7 +61,7 @@ class Speaker:
     """
 
     def __init__(self, turns: Turns, session: Session, tenant: str, timeout_s: float | None) -> None:
-        self.outbox: Outbox[Item] = Outbox(_OUTBOX_LIMIT)
+        self.outbox: Outbox[Item] = Outbox(LIMIT)
         self._turns = turns
         self._session = session
         self._tenant = tenant

@@ -16,6 +16,9 @@ from voicemesh.runtime.telemetry import Telemetry
 
 LlmLink = Link[llm_pb2.GenerateRequest, llm_pb2.GenerateResponse]
 METHOD: Final = "voicemesh.llm.v1.LlmService/Generate"
+_SOON_S: Final = 0.02
+"""How long behind `configure` a stream is opened: who asks at once is as fast with one of the turn's own, and
+for who has left again by then nothing was opened."""
 _AFTER_TURN_S: Final = 0.05
 """How long behind a turn the next stream is opened: a caller that has asked its last is gone by then."""
 
@@ -85,6 +88,10 @@ class Standby:
         # Behind its time it is let go, and none is opened in its place.
         self._set_timer(min(left_s, self._peers.llm_moves.lasts_s()), self._renew)
 
+    def prepare_first(self) -> None:
+        """Open a stream a moment behind `configure`."""
+        self._set_timer(_SOON_S, self.prepare)
+
     def prepare_soon(self) -> None:
         """Open a stream a moment behind the end of a turn."""
         if not self._closed and self._link is None:
@@ -98,7 +105,7 @@ class Standby:
     def take(self) -> LlmLink | None:
         """Return the stream that stands by, for good; None where there is none."""
         link, self._link = self._link, None
-        if link is not None and self._timer is not None:
+        if self._timer is not None:  # one that was about to be opened is the next turn's
             self._timer.cancel()
         return link
 

@@ -138,7 +138,7 @@ class Turns:
         return len(self._running)
 
     def standby(self, session: Session, remaining_s: Callable[[], float | None]) -> Standby:
-        """Return where a caller's stream to the LLM service stands by; `prepare` opens the first."""
+        """Return where a caller's stream to the LLM service stands by; `prepare_first` opens the first."""
         return Standby(self.peers, session, self._telemetry, self.settings.gateway_standby_s, remaining_s)
 
     def admit(self, who: Who, wanted: Priority, *, draft: bool = False, in_flight: bool = False) -> Place:

@@ -21,19 +21,32 @@ KeyName = tuple[str, str]
 
 
 class Bucket:
-    """What is left of a minute's worth. Never more than that; less than nothing where something is owed."""
+    """What is left of a minute's worth. Never more than that; less than nothing where something is owed.
 
-    __slots__ = ("_at_ns", "_left", "_per_min")
+    Args:
+        per_min: What a minute brings.
+        now_ns: Now: it is full.
+        most: What it holds, where that is no minute's worth.
 
-    def __init__(self, per_min: float, now_ns: int) -> None:
+    """
+
+    __slots__ = ("_at_ns", "_left", "_most", "_per_min")
+
+    def __init__(self, per_min: float, now_ns: int, most: float | None = None) -> None:
         self._per_min = per_min
-        self._left = per_min
+        self._most = per_min if most is None else most
+        self._left = self._most
         self._at_ns = now_ns
+
+    @property
+    def most(self) -> float:
+        """What it holds."""
+        return self._most
 
     def left(self, now_ns: int) -> float:
         """Return what is left."""
         elapsed_s = (now_ns - self._at_ns) / 1e9
-        self._left = min(self._per_min, self._left + elapsed_s * self._per_min / _MINUTE_S)
+        self._left = min(self._most, self._left + elapsed_s * self._per_min / _MINUTE_S)
         self._at_ns = now_ns
         return self._left
 
@@ -43,7 +56,7 @@ class Bucket:
 
     def wait_ms(self, amount: float, now_ns: int) -> int:
         """Return in how many milliseconds `amount` will be there; 0 where it is."""
-        missing = min(amount, self._per_min) - self.left(now_ns)
+        missing = min(amount, self._most) - self.left(now_ns)
         return 0 if missing <= 0 else max(1, round(missing * _MINUTE_S * 1000 / self._per_min))
 
 

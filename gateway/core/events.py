@@ -295,6 +295,13 @@ class PlaybackReported:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerBehind:
+    """The caller does not take what waits for it, or took enough of it again."""
+
+    behind: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The time of the last `SetTimer` came."""
 
@@ -306,5 +313,7 @@ EngineEvent = FrameMade | WordsTimed | ChunkSpoken | ChunkUnspeakable
 LookupEvent = AudioFound | AudioMissing | AudioGranted | AudioFollowing
 FollowEvent = AudioPart | AudioSealed | AudioGranted | AudioLost
 AudioEvent = LookupEvent | FollowEvent | EngineEvent | SpeechFailed
-CallerEvent = FirstFrameSent | Interrupted | Confirmed | Discarded | PlaybackReported | TimerFired
+CallerEvent = (
+    FirstFrameSent | Interrupted | Confirmed | Discarded | PlaybackReported | CallerBehind | TimerFired
+)
 Event = CacheEvent | TextEvent | ChunkerEvent | AudioEvent | CallerEvent

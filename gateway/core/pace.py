@@ -21,6 +21,8 @@ _LEAST_WRITTEN_CHARS: Final = 40
 LEAST_BEGIN_MS: Final = 500
 """Less is not odd: a busy machine may be so late. It is also what an engine is taken to need of which
 nothing is known."""
+_MS_PER_CHAR: Final = 65
+"""Estimate of speech whose audio is not there yet, of an unknown voice: about 15 characters a second."""
 _MOST_CHARS_PER_S: Final = 100_000.0
 _SPREAD_CHARS: Final = 30
 """With chunks of lengths closer together, nothing is known of how the time grows with the length."""
@@ -38,6 +40,11 @@ class Pace:
     """Further milliseconds for each character."""
     writer_chars_per_s: float = 0.0
     """How fast the model writes, in characters a second; 0: unknown."""
+
+    @property
+    def likely_ms_per_char(self) -> float:
+        """The same, of a voice of which nothing is known: a guess."""
+        return self.ms_per_char or _MS_PER_CHAR
 
     def begin_ms(self, chars: int) -> int:
         """Return after how many milliseconds it is odd that an engine has not begun with a chunk."""

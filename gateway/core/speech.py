@@ -13,6 +13,7 @@ from gateway.core import events as on
 from gateway.core.attribution import ChunkMarks
 from gateway.core.failovers import Failovers
 from gateway.core.heard import SpokenChunk
+from gateway.core.lead import beyond_ms
 from gateway.core.outgoing import Outgoing
 from gateway.core.pace import PaceMeter
 from gateway.core.playback import LeadingSilence, Player
@@ -28,8 +29,8 @@ MAX_CHUNKS_AHEAD = 3
 """Chunks that may be looked up or spoken at once: the head, and those that will follow it."""
 DRAFT_CHUNKS_AHEAD = 1
 """The same for a draft: most drafts are replaced, and the first chunk is what the caller will wait for."""
-MS_PER_CHAR = 65
-"""Estimate of speech whose audio is not there yet, of an unknown voice: about 15 characters a second."""
+_CROWD = 16
+"""Chunks that wait, behind which no more are wanted for now."""
 
 
 class Speech:
@@ -65,10 +66,12 @@ class Speech:
         self._meter = meter or PaceMeter()
         self.pace = self._meter.pace()
         """What is known of the voice."""
-        self._samples_per_char = round(self._ms_per_char * spec.sample_rate_hz / 1000)
+        self._samples_per_char = round(self.pace.likely_ms_per_char * spec.sample_rate_hz / 1000)
         self._engine_free_ns = 0
         self.refused: Exception | None = None
         """Why nothing can be spoken at all: the turn fails by it."""
+        self.caller_behind = False
+        """True while the caller does not take what it has: nothing further is made for it."""
         self.wake_ns = 0
         """When `advance` is to be called though nothing happens; 0: never."""
 
@@ -93,10 +96,6 @@ class Speech:
         """Marks of the chunk that the turn's first frame belongs to, once there is one."""
         return self._out.first_marks
 
-    @property
-    def _ms_per_char(self) -> float:
-        return self.pace.ms_per_char or MS_PER_CHAR
-
     def left_ms(self, now_ns: int) -> float:
         """Milliseconds of audio in hand, and of all chunks that are not sent yet, as far as is known."""
         unsent = sum(self._unsent_ms(progress) for progress in self._out.open)
@@ -106,6 +105,11 @@ class Speech:
     def idle(self) -> bool:
         """True while every chunk so far is done."""
         return not self._out.open and not self._behind
+
+    @property
+    def crowded(self) -> bool:
+        """True while so many chunks wait that no further ones are wanted."""
+        return len(self._out.chunks) - self._out.sent_whole >= _CROWD
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -230,11 +234,11 @@ class Speech:
             if progress.state is not State.WAITING:
                 running.append(progress)
                 continue
-            ahead_ms = self.player.in_hand_ms(now_ns) + sum(self._unsent_ms(p) for p in running)
-            lead_ms = self._spec.max_lead_ms
-            if lead_ms and ahead_ms >= lead_ms:
-                if not running:
-                    self.wake_ns = now_ns + round((ahead_ms - lead_ms + 1) * 1e6)
+            unsent_ms = sum(self._unsent_ms(p) for p in running)
+            too_far_ms = beyond_ms(self._spec.max_lead_ms, unsent_ms, self.player, now_ns)
+            if self.caller_behind or too_far_ms >= 0:
+                if not (running or self.caller_behind):
+                    self.wake_ns = now_ns + round((too_far_ms + 1) * 1e6)
                 return
             running.append(progress)
             if progress.marks.cut_ns < now_ns:
@@ -242,7 +246,7 @@ class Speech:
             if self._spec.audio_cache:
                 progress.state = State.LOOKING_UP
                 progress.marks.looked_up_ns = self._clock.now_ns()
-                due_ms = int(ahead_ms) + self._spec.patience_ms
+                due_ms = int(self.player.in_hand_ms(now_ns) + unsent_ms) + self._spec.patience_ms
                 begin_ms = self.pace.begin_ms(len(progress.chunk.text))
                 self._act(do.LookUpAudio(progress.chunk.index, progress.chunk.said, due_ms, begin_ms))
             else:
@@ -254,7 +258,7 @@ class Speech:
         made_ms = progress.made_samples * 1000 / self._spec.sample_rate_hz
         if progress.state is State.DONE:
             return made_ms - sent_ms
-        return max(made_ms, len(progress.chunk.text) * self._ms_per_char) - sent_ms
+        return max(made_ms, len(progress.chunk.text) * self.pace.likely_ms_per_char) - sent_ms
 
     def _ask_engine(self, now_ns: int) -> None:
         """Have spoken what the cache has not, in order: a lookup that is out holds up those behind it."""

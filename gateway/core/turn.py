@@ -42,7 +42,7 @@ class TurnEngine:
     """One turn.
 
     `clock` stamps events when they are taken, and what goes out; `meter` learns of the voice, `writer` of
-    the model; `again` says whether streams are opened anew, as in `Failovers`.
+    the model; `again` says whether streams are opened anew, as in `Failovers`. `speech` is its audio side.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TurnEngine:
         self._clock = clock
         self._marks = TurnMarks(received_ns=spec.received_ns)
         self.failovers = Failovers(spec.received_ns, again)
-        self._speech = Speech(spec, clock, self._act, self._degrade, meter, self.failovers)
+        self.speech = Speech(spec, clock, self._act, self._degrade, meter, self.failovers)
         self._writer = writer or WriterMeter()
         self._actions: list[do.Action] = []
         self._history = spec.remembered
@@ -131,7 +131,7 @@ class TurnEngine:
         elif isinstance(event, on.ChunkerEvent):
             self._on_chunker(event, now_ns)
         elif isinstance(event, on.AudioEvent):
-            self._news_of_audio = self._speech.handle(event, now_ns)
+            self._news_of_audio = self.speech.handle(event, now_ns)
         else:
             self._on_caller(event, now_ns)
         if not self._outcome:
@@ -152,9 +152,9 @@ class TurnEngine:
             case on.FirstFrameSent():
                 self._marks.first_frame_sent_ns = now_ns
             case on.PlaybackReported(played_ms):
-                before_ms = self._speech.player.in_hand_ms(now_ns)
-                self._speech.player.report(played_ms, now_ns)
-                differs_ms = abs(self._speech.player.in_hand_ms(now_ns) - before_ms)
+                before_ms = self.speech.player.in_hand_ms(now_ns)
+                self.speech.player.report(played_ms, now_ns)
+                differs_ms = abs(self.speech.player.in_hand_ms(now_ns) - before_ms)
                 self._news_of_audio = differs_ms >= NEWS_MS
             case on.Interrupted() | on.Discarded() if self._draft:
                 self._discard(now_ns)
@@ -167,6 +167,8 @@ class TurnEngine:
                 self._confirm(received_ns, now_ns)
             case on.Confirmed() | on.Discarded():
                 pass  # it is no draft, or none any more
+            case on.CallerBehind(behind):
+                self.speech.caller_behind = behind
             case on.TimerFired():
                 self._timer_ns = 0  # `_advance` looks at the time
 
@@ -176,7 +178,7 @@ class TurnEngine:
         self._marks.received_ns = received_ns
         self._actions += self._held
         self._held.clear()
-        self._speech.release(received_ns, now_ns)
+        self.speech.release(received_ns, now_ns)
 
     def _discard(self, now_ns: int) -> None:
         self._stop()
@@ -215,7 +217,7 @@ class TurnEngine:
                 self._cut_already = bool(chunks)
                 self._on_text(on.TextArrived(text), now_ns)
                 self._on_text(on.TextEnded(), now_ns)
-                self._speech.add_cut(chunks, now_ns)
+                self.speech.add_cut(chunks, now_ns)
             case on.ReplyMissing(server_us, detail):
                 marks.reply_answered_ns, marks.reply_us = now_ns, server_us
                 self._reply_cache = "miss"
@@ -226,9 +228,8 @@ class TurnEngine:
 
     def _ask(self, now_ns: int) -> None:
         """Put the conversation together and look for its reply."""
-        if self.spec.prompt is None:
-            raise RuntimeError("a turn of the caller's own words asks nobody")
         spec, prompt = self.spec, self.spec.prompt
+        assert prompt is not None, "a turn of the caller's own words asks nobody"
         beside = (*with_system(spec.system_prompt, ()), prompt)
         self._history = fitted(self._history, spec.budget, beside, asking=True)
         self._messages = (*with_system(spec.system_prompt, self._history), prompt)
@@ -296,7 +297,7 @@ class TurnEngine:
             self._act(do.FeedChunker(event.text))
         if self.spec.prompt is not None:
             self._act(do.EmitText(event.text))
-        in_hand_ms = self._speech.player.in_hand_ms(now_ns)
+        in_hand_ms = self.speech.player.in_hand_ms(now_ns)
         if self._llm_running and (join_ms := self._patience.news(in_hand_ms)) is not None:
             self._act(do.TellPatience(join_ms))
 
@@ -311,12 +312,12 @@ class TurnEngine:
     def _on_chunker(self, event: on.ChunkerEvent, now_ns: int) -> None:
         match event:
             case on.ChunkCut(chunk):
-                self._speech.add(chunk, self._text.marks(chunk, now_ns))
+                self.speech.add(chunk, self._text.marks(chunk, now_ns))
             case on.ChunksEnded():
                 self._chunks_ended = True
-                self._keep_reply(self._speech.chunks)
+                self._keep_reply(self.speech.chunks)
             case on.ChunkerLost(error, anew) if self.failovers.allows("chunker", error, now_ns):
-                self._act(do.RestartChunker(*self._text.told(), self._speech.chunks, anew))
+                self._act(do.RestartChunker(*self._text.told(), self.speech.chunks, anew))
                 self._news_of_audio = True  # the next stream was told nothing of the player
                 if self._text_ended:
                     self._act(do.EndChunker())
@@ -337,7 +338,7 @@ class TurnEngine:
     # ------------------------------------------------------------ the end
 
     def _advance(self, now_ns: int) -> None:
-        speech = self._speech
+        speech = self.speech
         if self._draft and (self._error or now_ns >= self._draft_ends_ns):
             self._discard(now_ns)  # its confirmation begins the turn anew
             return
@@ -371,7 +372,7 @@ class TurnEngine:
         return self._text_at_ns + self.spec.text_idle_ms * 1_000_000
 
     def _set_timer(self) -> None:
-        due_ns = [due for due in (self._speech.wake_ns, self._idle_ends_ns) if due]
+        due_ns = [due for due in (self.speech.wake_ns, self._idle_ends_ns) if due]
         if self._draft:
             due_ns.append(self._draft_ends_ns)
         wanted_ns = min(due_ns, default=0)
@@ -386,7 +387,7 @@ class TurnEngine:
 
     def _stop(self) -> None:
         self._stop_llm()
-        self._speech.stop()
+        self.speech.stop()
 
     def _degrade(self, what: str, detail: str) -> None:
         if what not in self._degraded:
@@ -403,7 +404,7 @@ class TurnEngine:
         self._heard = self._text.text
         if played_ms is not None:
             played_samples = round(played_ms * self.spec.sample_rate_hz / 1000)
-            self._heard = heard_text(self._heard, self._speech.spoken, played_samples)
+            self._heard = heard_text(self._heard, self.speech.spoken, played_samples)
         if self.spec.keep_history:
             self._save_history()
 
@@ -416,7 +417,7 @@ class TurnEngine:
             return  # the first one said what was heard
         self._interrupted = True
         played_samples = round(self._played_ms(played_ms, now_ns) * self.spec.sample_rate_hz / 1000)
-        heard = heard_text(self._text.text, self._speech.spoken, played_samples)
+        heard = heard_text(self._text.text, self.speech.spoken, played_samples)
         amends = self.spec.keep_history and self._outcome == "completed" and len(heard) < len(self._heard)
         if amends and self._history and self._history[-1].role == "assistant":
             said = (Message("assistant", (heard,)),) if heard.strip() else ()
@@ -433,7 +434,7 @@ class TurnEngine:
 
     def _played_ms(self, told_ms: int | None, now_ns: int) -> float:
         """Return how much was heard: what the caller says, but no more than was sent; else the estimate."""
-        player = self._speech.player
+        player = self.speech.player
         return player.played_ms(now_ns) if told_ms is None else min(float(told_ms), player.audio_ms)
 
     def _save_history(self) -> None:
@@ -453,16 +454,15 @@ class TurnEngine:
     def _maybe_finish(self) -> None:
         if not self._outcome or self._saving:
             return
-        on_its_way = self._speech.first_marks is not None and not self._marks.first_frame_sent_ns
+        on_its_way = self.speech.first_marks is not None and not self._marks.first_frame_sent_ns
         if on_its_way and self._outcome != "interrupted":
             return  # the first frame is not handed over yet: the report would not know its time
         self.finished = True
         self._act(do.Finish(self._report()))
 
     def _report(self) -> TurnReport:
-        spec, marks, speech = self.spec, self._marks, self._speech
+        spec, marks, speech = self.spec, self._marks, self.speech
         first = speech.first_marks if marks.first_frame_sent_ns else None
-        received_ns = marks.received_ns
         attribution = attribute(marks, first) if first is not None else Attribution()
         return TurnReport(
             turn_id=spec.turn_id,
@@ -470,10 +470,10 @@ class TurnEngine:
             tenant=spec.tenant,
             outcome=self._outcome,
             text=self._text.text,
-            ttft_us=max(0, marks.first_text_ns - received_ns) // 1000 if spec.prompt else 0,
+            ttft_us=max(0, marks.first_text_ns - marks.received_ns) // 1000 if spec.prompt else 0,
             attribution=attribution,
             leading_silence_us=speech.silence.samples * 1_000_000 // spec.sample_rate_hz if first else 0,
-            total_us=(max(self._ended_ns, self._marks.first_frame_sent_ns) - received_ns) // 1000,
+            total_us=(max(self._ended_ns, self._marks.first_frame_sent_ns) - marks.received_ns) // 1000,
             audio_us=speech.player.samples * 1_000_000 // spec.sample_rate_hz,
             underruns=speech.player.underruns,
             underrun_us=speech.player.underrun_ns // 1000,

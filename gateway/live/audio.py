@@ -142,6 +142,8 @@ class _Overheard:
         self._recording = recording
         self.drop = caller.drop
         self.room = caller.room
+        self.full = caller.full
+        self.eased = caller.eased
 
     def send(self, event: str, message: ProtoMessage, on_sent: Callable[[], None] | None = None) -> None:
         """Pass an event on."""

@@ -11,17 +11,20 @@ from typing import Any
 import grpc
 import pytest
 import uvicorn
+from google.rpc import error_details_pb2
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
+from gateway.callers import Responses
 from gateway.http.connections import Connections, GuardedConnection, HttpLimits
 from gateway.http.edge import HttpEdge
 from tests.contract.gateway_harness import GUARD_S, Gateway, Services, running_gateway
 from tests.support.certificates import Authority
 from voicemesh.gateway.v1 import gateway_pb2 as pb
+from voicemesh.runtime.status import from_rpc_error
 from voicemesh.runtime.tls import following_context
 from voicemesh.runtime.tls_files import TlsFiles
 from voicemesh.runtime.tls_reload import Certificates
@@ -62,12 +65,15 @@ async def test_who_reads_nothing_loses_the_call_and_its_place(socket_folder: pat
         for _ in range(8):
             await call.write(pb.ConverseRequest(text=pb.TextInput(text=text, last=True)))
 
+        def carried() -> list[Responses]:
+            return [stream.responses for stream in gateway.streams._open if stream.responses is not None]
+
         def stuck() -> bool:
-            return any(stream.responses.writing for stream in gateway.streams._open)
+            return any(responses.writing for responses in carried())
 
         seen = -1
-        while not stuck() or seen != (taken := sum(s.responses.taken for s in gateway.streams._open)):
-            seen = sum(s.responses.taken for s in gateway.streams._open)
+        while not stuck() or seen != (taken := sum(responses.taken for responses in carried())):
+            seen = sum(responses.taken for responses in carried())
             await asyncio.sleep(0.1)
         assert taken
         gateway.streams.look()
@@ -89,6 +95,35 @@ async def test_a_callers_streams_are_so_many(socket_folder: pathlib.Path) -> Non
         for call in calls:
             call.cancel()
         await until(lambda: not len(gateway.streams))
+        async for _ in gateway.stub.Speak(pb.SpeakRequest(text="Hello.")):
+            pass
+
+
+async def test_who_opens_streams_and_drops_them_is_refused_before_anything_is_done(
+    socket_folder: pathlib.Path,
+) -> None:
+    async with gateway_at(socket_folder, gateway_caller_streams_per_s=0.2) as gateway:
+        converse: Any = gateway.stub.Converse
+        for _ in range(2):
+            dropped = converse()
+            await until(lambda: len(gateway.streams) == 1)
+            dropped.cancel()
+            await until(lambda: not len(gateway.streams))
+        refused = converse()
+        await refused.write(pb.ConverseRequest(configure=pb.Configure()))
+        for call in (refused, gateway.stub.Speak(pb.SpeakRequest(text="Hello."))):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                async for _ in call:
+                    pass
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            error = from_rpc_error(raised.value, "gateway")
+            assert error.reason == "TOO_MANY_CALLS"
+            info = error_details_pb2.ErrorInfo()
+            assert any(detail.Unpack(info) for detail in error.status.details)
+            assert info.metadata["limit"] == "streams_per_s"
+            assert error.retry_after_ms
+            assert 1000 <= error.retry_after_ms <= 5000
+        gateway.services.clock.jump(5)
         async for _ in gateway.stub.Speak(pb.SpeakRequest(text="Hello.")):
             pass
 

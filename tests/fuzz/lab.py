@@ -51,6 +51,7 @@ SETTINGS: Final = {
     "VOICEMESH_GATEWAY_MAX_TURNS": "100000",
     # A service that gets no turn on a busy machine is not away: that would be told to all who ask.
     "VOICEMESH_GATEWAY_PEER_PING_TIMEOUT_MS": "20000",
+    "VOICEMESH_GATEWAY_CALLER_STREAMS_PER_S": "0",
 }
 
 

@@ -96,6 +96,40 @@ async def test_a_caller_that_stops_reading_and_leaves_gives_its_place_back(stub:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_for_who_reads_nothing_little_is_said_even_of_what_is_cached(
+    small_mesh: Mesh, stub: GatewayServiceStub
+) -> None:
+    unpaced = pb.SpeechOptions(max_lead_ms=0)
+    sentence = "So it went on, and on, and there was no end to it. "
+    async for _ in stub.Speak(pb.SpeakRequest(text=4 * sentence, speech=unpaced)):
+        pass
+    # Twenty minutes, nearly all of which the cache has as soon as its first chunks were spoken.
+    # gRPC would take megabytes of it for somebody who reads nothing.
+    takes_little = [("grpc.http2.lookahead_bytes", 65_536), ("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(small_mesh.address("gateway"), options=takes_little) as channel:
+        unread = GatewayServiceStub(channel)
+        call = unread.Speak(pb.SpeakRequest(text=400 * sentence, turn_id="unread", speech=unpaced))
+        await call.read()
+        for number in range(3):  # what others have said meanwhile
+            async for _ in stub.Speak(pb.SpeakRequest(text=f"{number}. {LONG}", speech=unpaced)):
+                pass
+        call.cancel()
+    while not (report := await explained(stub, "unread")):  # noqa: ASYNC110 - of another process
+        await asyncio.sleep(0.02)
+    assert report.audio_us < 25_000_000
+
+
+async def explained(stub: GatewayServiceStub, turn_id: str) -> pb.TurnReport | None:
+    """Return the report of a turn; None while it has none."""
+    try:
+        return (await stub.ExplainTurn(pb.ExplainTurnRequest(turn_id=turn_id))).report
+    except grpc.aio.AioRpcError as error:
+        if from_rpc_error(error, "gateway").reason != "UNKNOWN_TURN":
+            raise
+        return None
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_message_that_is_no_protobuf_ends_the_call_with_a_typed_error(small_mesh: Mesh) -> None:
     async with grpc.aio.insecure_channel(small_mesh.address("gateway")) as channel:
         anything: Any = channel

@@ -66,6 +66,17 @@ class Outbox(Generic[T]):
         """
         return self._push(item)
 
+    @property
+    def full(self) -> bool:
+        """True while `room` waits."""
+        return len(self._items) >= self._limit and not self._closed
+
+    async def eased(self) -> None:
+        """Wait until half of it is free, or the outbox is closed."""
+        while 2 * len(self._items) > self._limit and not self._closed:
+            self._writable.clear()
+            await self._writable.wait()
+
     async def room(self) -> None:
         """Wait until there is room, or the outbox is closed."""
         while len(self._items) >= self._limit and not self._closed:

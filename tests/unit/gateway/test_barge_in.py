@@ -37,7 +37,7 @@ def run(seed: int) -> str:
     llm_out, speech_out = world.llm_out, set(world.speech_out)
     was_ended, was_finished = script.engine.ended, script.engine.finished
     told_ms = draw.choice((None, 0, draw.randint(0, 4000), 10**6))
-    player_ms = script.engine._speech.player.played_ms(script.clock.now_ns())
+    player_ms = script.engine.speech.player.played_ms(script.clock.now_ns())
     played = round(min(player_ms if told_ms is None else told_ms, world.samples * 1000 / RATE) * RATE / 1000)
     expected = world.heard(played)
     before = said(script)

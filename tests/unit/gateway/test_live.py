@@ -315,6 +315,12 @@ class Listener:
     async def room(self) -> None:
         pass
 
+    def full(self) -> bool:
+        return False
+
+    async def eased(self) -> None:
+        pass
+
 
 def spoken(kept: KeptAudio, turn_id: str, audio: bytes, tenant: str = "") -> None:
     caller = kept.listen(Listener(), tenant, turn_id, RATE_HZ)

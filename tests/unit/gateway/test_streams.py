@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.access.caller import CURRENT, Caller
+from gateway.admission.rates import MOST_KEYS
 from gateway.callers import Responses
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
@@ -66,7 +68,8 @@ def streams(clock: ManualClock) -> Streams:
 
 async def test_a_stream_that_is_not_configured_ends(streams: Streams, clock: ManualClock) -> None:
     stream = Stream()
-    with streams.place(Context(), stream.responses, stream.talk):
+    with streams.place(Context()) as place:
+        place.carry(stream.responses, stream.talk)
         clock.advance_ms(29_999)
         streams.look()
         assert not stream.talk.errors
@@ -85,7 +88,8 @@ async def test_a_stream_is_idle_when_nothing_is_heard_or_told(
 ) -> None:
     stream = Stream()
     stream.talk.configured = True
-    with streams.place(Context(), stream.responses, stream.talk):
+    with streams.place(Context()) as place:
+        place.carry(stream.responses, stream.talk)
         for _ in range(4):
             clock.advance_ms(99_000)
             if alive == "heard":
@@ -106,7 +110,8 @@ async def test_who_takes_nothing_is_cut_off_and_who_waits_for_words_is_not(
     slow, waiting = Stream(), Stream()
 
     async def serve(stream: Stream) -> None:
-        with streams.place(Context(), stream.responses):
+        with streams.place(Context()) as place:
+            place.carry(stream.responses)
             await stream.take()
             stream.responses.writing = stream is slow
             await asyncio.Event().wait()
@@ -128,7 +133,7 @@ async def test_who_takes_nothing_is_cut_off_and_who_waits_for_words_is_not(
 
 async def test_a_caller_has_so_many_streams_and_others_have_theirs(streams: Streams) -> None:
     def hold(peer: str) -> Any:
-        place = streams.place(Context(peer), Stream().responses)
+        place = streams.place(Context(peer))
         place.__enter__()
         return place
 
@@ -136,6 +141,7 @@ async def test_a_caller_has_so_many_streams_and_others_have_theirs(streams: Stre
     with pytest.raises(TooManyCallsError, match="2 streams open") as raised:
         hold("ipv4:10.0.0.1:3")
     assert raised.value.retry_after_ms == 1000
+    assert raised.value.limit == "streams"
     # A key counts wherever it comes from.
     token = CURRENT.set(Caller("acme", "shop"))
     places += [hold("ipv4:10.0.0.1:4"), hold("ipv4:10.0.0.3:1")]
@@ -153,9 +159,60 @@ async def test_without_limits_nobody_looks(clock: ManualClock) -> None:
     settings = GatewaySettings(gateway_configure_s=0, gateway_idle_s=0, gateway_slow_reader_s=0)
     streams, stream = Streams(settings, clock), Stream()
     await streams.watch()
-    with streams.place(Context(), stream.responses, stream.talk):
+    with streams.place(Context()) as place:
+        place.carry(stream.responses, stream.talk)
         await stream.take()
         streams.look()
         clock.advance_ms(1e9)
         streams.look()
         assert not stream.talk.errors
+
+
+def opened(streams: Streams, peer: str = "ipv4:10.0.0.1:1") -> bool:
+    """Open a stream and drop it; return whether it was let in."""
+    try:
+        with streams.place(Context(peer)):
+            return True
+    except TooManyCallsError:
+        return False
+
+
+async def test_who_opens_and_drops_streams_opens_so_many_a_second(clock: ManualClock) -> None:
+    streams = Streams(GatewaySettings(gateway_caller_streams_per_s=20), clock)
+    # Ten seconds' worth at once, and then as many as there are for each second.
+    assert [opened(streams) for _ in range(201)] == [True] * 200 + [False]
+    with pytest.raises(TooManyCallsError, match="CALLER_STREAMS_PER_S") as raised:
+        streams.place(Context("ipv4:10.0.0.1:9")).__enter__()
+    assert (raised.value.limit, raised.value.retry_after_ms) == ("streams_per_s", 1000)
+    assert opened(streams, "ipv4:10.0.0.2:1"), "another one's streams are its own"
+    clock.advance_ms(1000)
+    assert sum(opened(streams) for _ in range(500)) == 20, "who is refused pays nothing for it"
+    clock.advance_ms(3_600_000)
+    assert sum(opened(streams) for _ in range(500)) == 200, "no more is saved than that"
+
+
+async def test_a_flood_is_told_once_in_a_while(clock: ManualClock) -> None:
+    streams = Streams(GatewaySettings(gateway_caller_streams_per_s=0.1), clock)
+    assert opened(streams), "however few they are, one may be opened"
+    assert not any(opened(streams) for _ in range(50))
+    with capture_logs() as logs:
+        streams.look()
+        streams.look()
+    assert [(line["event"], line["streams"]) for line in logs] == [("streams were refused", 50)]
+
+
+async def test_the_rates_of_callers_who_were_here_longest_ago_are_forgotten(clock: ManualClock) -> None:
+    streams = Streams(GatewaySettings(gateway_caller_streams_per_s=0.1), clock)
+    assert opened(streams, "ipv4:10.0.0.1:1")
+    for number in range(MOST_KEYS - 1):
+        assert opened(streams, f"ipv4:{number}:1")
+    assert not opened(streams, "ipv4:10.0.0.1:1")
+    assert opened(streams, "ipv4:one more:1")
+    assert len(streams._rates) == MOST_KEYS
+    assert not opened(streams, "ipv4:10.0.0.1:1"), "it was here a moment ago"
+
+
+async def test_without_a_rate_none_is_kept(clock: ManualClock) -> None:
+    streams = Streams(GatewaySettings(gateway_caller_streams_per_s=0), clock)
+    assert all(opened(streams) for _ in range(5_000))
+    assert not streams._rates

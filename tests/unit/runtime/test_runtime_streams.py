@@ -132,6 +132,33 @@ async def test_a_push_goes_over_the_limit_and_room_waits_until_it_is_kept_again(
     await room
 
 
+async def test_a_full_outbox_is_eased_when_half_of_it_is_read() -> None:
+    outbox = Outbox[int](4)
+    full = []
+    for item in range(4):
+        outbox.push(item)
+        full.append(outbox.full)
+    assert full == [False, False, False, True]
+    eased = asyncio.create_task(outbox.eased())
+    for _ in range(2):
+        await settled()
+        assert not eased.done()
+        await anext(outbox)
+    await eased
+    assert not outbox.full
+
+
+async def test_the_end_eases_an_outbox() -> None:
+    outbox = Outbox[int](1)
+    outbox.push(1)
+    eased = asyncio.create_task(outbox.eased())
+    await settled()
+    assert not eased.done()
+    outbox.close()
+    await eased
+    assert not outbox.full
+
+
 async def test_a_writer_that_is_cancelled_leaves_nothing() -> None:
     outbox = Outbox[int](1)
     outbox.push(0)
