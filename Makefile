@@ -119,6 +119,7 @@ check-generated: $(VENV)/.setup $(VENV)/.check
 	$(BIN)/python tools/gen_settings_docs.py --check
 	$(BIN)/python tools/gen_metrics_docs.py --check
 	$(BIN)/python tools/gen_capacity_docs.py --check
+	$(BIN)/python tools/gen_capacity_pods.py --check
 	$(BIN)/python tools/gen_dashboard.py --check
 	$(BIN)/python tools/gen_prometheus_rule.py --check
 	$(BIN)/python tools/gen_network_policies.py --check
@@ -172,8 +173,9 @@ docs-metrics: $(VENV)/.setup ## Write the tables of docs/metrics.md from the cod
 	$(BIN)/python tools/gen_metrics_docs.py
 
 .PHONY: docs-capacity
-docs-capacity: $(VENV)/.setup ## Write the figures of docs/capacity.md from the measured profiles
+docs-capacity: $(VENV)/.setup $(VENV)/.check ## Write the figures of docs/capacity.md, and what plans know of k8s/
 	$(BIN)/python tools/gen_capacity_docs.py
+	$(BIN)/python tools/gen_capacity_pods.py
 
 .PHONY: network-policies
 network-policies: $(VENV)/.setup $(VENV)/.check ## Write the network policies from the table of edges

@@ -58,6 +58,28 @@ def turn_s(profile: Profile, load: Load) -> float:
     return of(profile.made) * (1 - load.cached) + given_s * load.cached + profile.made.audio_s
 
 
+def cores_of(profile: Profile, load: Load, name: str) -> float:
+    """Return how many cores the pods of a service use in the mean, in sum."""
+    workers = cpu_s(profile, load, WORKER) if name == "tts" else 0.0
+    return load.rate_per_s * (cpu_s(profile, load, name) + workers)
+
+
+def counted(profile: Profile, load: Load) -> Mapping[str, float]:
+    """Return what the autoscaler counts of each service in the mean, in sum: docs/scaling.md says what."""
+    turns = profile.made.turns
+    written_ms = sum(turn.llm_ms + (turn.chunks[-1].asked_ms if turn.chunks else 0.0) for turn in turns)
+    made_per_s = load.rate_per_s * (1 - load.cached)
+    streams = made_per_s * written_ms / len(turns) / 1000
+    turns_at_once = load.rate_per_s * turn_s(profile, load)
+    return {
+        "gateway": turns_at_once,
+        "llm": streams,
+        "chunker": streams,
+        "tts": made_per_s * profile.made.lease_s / (profile.engine.workers * profile.engine.units()),
+        "cache": turns_at_once,
+    }
+
+
 def needs(profile: Profile, load: Load, *, cores: float, max_turns: int) -> Mapping[str, list[Need]]:
     """Return what each service needs, and nodes: of several, whichever asks for more replicas decides."""
     found = {name: [Need("CPU", load.rate_per_s * cpu_s(profile, load, name), 1.0)] for name in SERVICES}
@@ -97,6 +119,8 @@ __all__ = [
     "NODES",
     "Load",
     "Need",
+    "cores_of",
+    "counted",
     "cpu_s",
     "deciding",
     "is_stand_in",

@@ -25,6 +25,7 @@ class Events:
         self.now_ns = 0
         self.most = most
         self.happened = 0
+        self._ended = False
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -37,10 +38,14 @@ class Events:
         """Have `do` called in so many nanoseconds."""
         self.at(self.now_ns + round(wait_ns), do)
 
+    def end(self) -> None:
+        """Have nothing happen any more."""
+        self._ended = True
+
     def run(self) -> None:
         """Go on until nothing is left to happen. Raises TooLargeError."""
         heap, most = self._heap, self.most
-        while heap:
+        while heap and not self._ended:
             if most is not None and self.happened >= most:
                 raise TooLargeError
             self.happened += 1

@@ -24,6 +24,7 @@ CALLER: Final = "caller"
 PROCESSES: Final = (*SERVICES, WORKER, CALLER)
 CPU, GPU, TIMERS = "cpu", "gpu", "timers"
 KINDS: Final = (CPU, GPU, TIMERS)
+_REHEARSAL: Final = "rehearsal"
 _MAX_BYTES: Final = 64 * 1024 * 1024
 _MOST_TURNS: Final = 100_000
 _MOST_CHUNKS: Final = 1000
@@ -54,6 +55,8 @@ class TurnSample:
     path_ms: Mapping[str, float]
     """What each process did on the way to the first frame, by its name in `PROCESSES`."""
     chunks: Sequence[ChunkSample]
+    ttft_ms: float | None = None
+    """Of `llm_ms`, until the model's first token; None where nobody wrote it down."""
 
     @property
     def alone_ms(self) -> float:
@@ -133,6 +136,10 @@ class Profile:
     """Turns for which everything was done."""
     cached: Kind | None = None
     """Turns whose reply and audio were in the cache; None where none were measured."""
+    model: str = ""
+    """Who wrote the words, as the mesh names it; "" where nobody wrote it down."""
+    tokens_per_s: float | None = None
+    """What it wrote behind its first token; None likewise."""
     text: str = field(default="", compare=False)
     """Where it was read from."""
 
@@ -146,8 +153,11 @@ class Profile:
         """What is to be known of how it was measured, before anybody buys machines by it: in words."""
         told, machine = [], self.measured.get("machine", {})
         if self.busy:
+            others = self.measured.get("others")
             load, cpus = machine.get("load_1m"), machine.get("cpus")
             of = f" ({load} processes wanted its {cpus} CPUs)" if load and cpus else ""
+            if isinstance(others, (int, float)):
+                of = f" ({others:.0%} of its CPUs)"
             told.append(
                 f"no quiet measurement: the machine had other work{of}. CPU and engine time of a turn are "
                 "too high, by how much is not known"
@@ -160,7 +170,18 @@ class Profile:
                 f"times on the way to the first audio are those of the fastest {kept} of {turns} turns "
                 f"without load{of}. They leave out what is slow at times, on a quiet machine too: too low"
             )
+        cached = self.measured.get("cached", {})
+        if cached.get("busy"):
+            told.append(
+                f"turns from the cache are the fastest {cached['kept']} of {cached['turns']}, while other "
+                f"work had {cached['others']:.0%} of the CPUs: their times and CPU are rough"
+            )
         return told
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether the words were the rehearsal model's, whose times are like no provider's."""
+        return self.model.startswith(_REHEARSAL)
 
     @property
     def floor_ms(self) -> list[float]:
@@ -217,12 +238,15 @@ def read(text: str, where: str) -> Profile:
     for key in ("at", "command"):
         reader.string(measured.get(key), f"measured.{key}")
     reader.mapping(measured.get("machine"), "measured.machine")
+    model = reader.mapping(top.get("model", {}), "model")
     return Profile(
         name=reader.string(top.get("name"), "name"),
         measured=measured,
         engine=reader.engine(top.get("engine")),
         made=reader.kind(top.get("made"), "made"),
         cached=reader.kind(top["cached"], "cached") if top.get("cached") is not None else None,
+        model=reader.string(model["name"], "model.name") if model.get("name") else "",
+        tokens_per_s=reader.maybe(model, "tokens_per_s", "model.tokens_per_s", least=0.01),
         text=where,
     )
 
@@ -256,6 +280,10 @@ class _Reader:
         if not numeric or not math.isfinite(value) or not least <= value <= most:
             raise self._wrong(field, f"must be a number from {least:g} to {most:g}")
         return float(value)
+
+    def maybe(self, found: Mapping[str, Any], key: str, field: str, least: float = 0.0) -> float | None:
+        """Read a number that may be missing."""
+        return None if found.get(key) is None else self.number(found[key], field, least)
 
     def whole(self, value: Any, field: str, most: int) -> int:
         if not isinstance(value, int):
@@ -304,6 +332,7 @@ class _Reader:
             hold_ms=self.number(found.get("hold_ms"), f"{field}.hold_ms"),
             path_ms=self.by_process(found.get("path_ms"), f"{field}.path_ms"),
             chunks=tuple(self.chunk(chunk, f"{field}.chunks[{at}]") for at, chunk in enumerate(chunks)),
+            ttft_ms=self.maybe(found, "ttft_ms", f"{field}.ttft_ms"),
         )
 
     def chunk(self, value: Any, field: str) -> ChunkSample:
@@ -324,6 +353,7 @@ def to_json(profile: Profile) -> dict[str, Any]:
             "cpu_ms": {name: round(ms, 3) for name, ms in of.cpu_ms.items()},
             "turns": [
                 {
+                    **({} if turn.ttft_ms is None else {"ttft_ms": round(turn.ttft_ms, 3)}),
                     "llm_ms": round(turn.llm_ms, 3),
                     "hold_ms": round(turn.hold_ms, 3),
                     "path_ms": {name: round(ms, 3) for name, ms in turn.path_ms.items()},
@@ -344,6 +374,7 @@ def to_json(profile: Profile) -> dict[str, Any]:
         "format": FORMAT,
         "name": profile.name,
         "measured": dict(profile.measured),
+        "model": {"name": profile.model, "tokens_per_s": profile.tokens_per_s},
         "engine": {
             "voice": engine.voice,
             "kind": engine.kind,

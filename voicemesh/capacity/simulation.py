@@ -4,9 +4,11 @@ Every turn is a measured one, drawn from the profile by the seed. Arrivals and t
 the mesh does, so that two layouts are asked for the same (common random numbers).
 """
 
+import itertools
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from voicemesh.capacity.events import MS, Events, S
 from voicemesh.capacity.mesh import Behind, Layout, Mesh
@@ -34,6 +36,8 @@ class Result:
     """Turns that began and ended, those before the window with them."""
     steps: int
     """Things that happened: what it took to find out."""
+    missed: bool = False
+    """True where it ended early, as its objective was missed for certain; `turns` are those heard by then."""
 
     @property
     def ttfa_ms(self) -> list[float]:
@@ -65,6 +69,15 @@ class Result:
         return {name: sums[name] / len(slow) for name in sorted(sums, key=lambda name: -sums[name])}
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a simulation need not go on without."""
+
+    percent: float
+    ms: float
+    """The percentile of the time to first audio is to be no more, and no turn refused."""
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return a percentile of sorted values, linear between the closest ranks; 0 of none."""
     if not values:
@@ -86,6 +99,7 @@ def simulate(
     cached: float = 0.0,
     picks: Sequence[int] | None = None,
     most_steps: int | None = None,
+    objective: Objective | None = None,
 ) -> Result:
     """Let turns come until `end_s`, and all of them end.
 
@@ -99,6 +113,7 @@ def simulate(
         cached: Share of turns that are in the cache; the profile has such turns.
         picks: Which measured turn each one is, in order of arrival; without it they are drawn.
         most_steps: It is not to take more than so many; None: as many as it takes.
+        objective: It ends as soon as this is missed whatever else comes; None: it goes on to its end.
 
     Raises:
         TooLargeError: It takes more.
@@ -112,33 +127,43 @@ def simulate(
     behind_made = Behind.of(made)
     behind_given = Behind.of(given) if given is not None else behind_made
     turns: list[Heard] = []
-    coming = enumerate(arrivals)
+    times_ns = [round(at_s * S) for at_s in itertools.takewhile(lambda at_s: at_s < end_s, arrivals)]
+    coming = enumerate(times_ns)
+    counted = sum(at_ns >= warm_s * S for at_ns in times_ns)
+    verdict = _Verdict(events, objective, counted) if objective is not None else None
 
     def next_one() -> None:
-        number, at_s = next(coming, (0, end_s))
-        if at_s < end_s:
-            events.at(round(at_s * S), lambda: arrive(number))
+        number, at_ns = next(coming, (0, None))
+        if at_ns is not None:
+            events.at(at_ns, lambda: arrive(number))
 
     def arrive(number: int) -> None:
         heard = Heard(events.now_ns / MS)
+        told: Callable[[], None] = _nothing
         if events.now_ns >= warm_s * S:
             turns.append(heard)
+            if verdict is not None:
+                told = partial(verdict.told, heard)
         hit = draw.random() < cached and given is not None
         kind = given if hit and given is not None else made
         drawn = draw.randrange(len(kind.turns))
         sample = kind.turns[drawn if picks is None else picks[number % len(picks)]]
         gateway = chance.choice(mesh.gateways)
         if gateway.turns < layout.max_turns:
-            Turn(mesh, f"{number}", sample, behind_given if hit else behind_made, gateway, heard).begin()
+            behind = behind_given if hit else behind_made
+            Turn(mesh, f"{number}", sample, behind, gateway, heard, told).begin()
         else:
             heard.refused = True
-        next_one()
+            told()
+        if verdict is None or not verdict.missed:
+            next_one()
 
     next_one()
     events.run()
     span_ns = max(end_s, 1e-9) * S
+    missed = verdict is not None and verdict.missed
     return Result(
-        turns=turns,
+        turns=[heard for heard in turns if heard.refused or heard.ttfa_ms] if missed else turns,
         busy=mesh.busy(span_ns),
         nodes_busy=mesh.nodes_busy(span_ns),
         at_once=mesh.within.total_ns() / max(events.now_ns, 1),
@@ -146,4 +171,28 @@ def simulate(
         run_s=events.now_ns / S,
         ended=mesh.ended,
         steps=events.happened,
+        missed=missed,
     )
+
+
+class _Verdict:
+    """Whether an objective is missed already: with so many late turns no others can make up for them."""
+
+    def __init__(self, events: Events, objective: Objective, turns: int) -> None:
+        self.missed = False
+        self._events = events
+        self._objective_ms = objective.ms
+        # Their percentile lies between these two ranks, so it is late where the lower one is.
+        self._left = turns - int((turns - 1) * objective.percent / 100)
+
+    def told(self, heard: Heard) -> None:
+        """Take a turn that counts."""
+        if heard.ttfa_ms > self._objective_ms:
+            self._left -= 1
+        if heard.refused or self._left <= 0:
+            self.missed = True
+            self._events.end()
+
+
+def _nothing() -> None:
+    """Take a turn that does not count."""

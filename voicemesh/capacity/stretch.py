@@ -1,4 +1,4 @@
-"""Profiles of turns that are longer than those that were measured, or that ask another model."""
+"""Profiles of turns that are longer than those that were measured."""
 
 from dataclasses import replace
 
@@ -17,19 +17,6 @@ def stretched(profile: Profile, audio_s: float) -> Profile:
     if cached is not None:
         cached = Kind(_cpu_ms(cached, factor), cached.turns)
     return replace(profile, made=made, cached=cached)
-
-
-def with_model(profile: Profile, llm_ms: float) -> Profile:
-    """Return `profile` with a model that takes so long for the words of a first chunk, in the mean.
-
-    It varies as the one that was measured does.
-    """
-    made = profile.made
-    usual_ms = sum(turn.llm_ms for turn in made.turns) / len(made.turns)
-    turns = [
-        replace(turn, llm_ms=turn.llm_ms * llm_ms / usual_ms if usual_ms else llm_ms) for turn in made.turns
-    ]
-    return replace(profile, made=replace(made, turns=turns))
 
 
 def _cpu_ms(kind: Kind, factor: float) -> dict[str, float]:

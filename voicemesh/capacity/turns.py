@@ -58,11 +58,19 @@ class Turn:
         behind: What it costs behind its first frame.
         gateway: Its gateway.
         heard: Is filled.
+        told: Called when it is known when the turn was heard, or that it was refused.
 
     """
 
     def __init__(
-        self, mesh: Mesh, name: str, sample: TurnSample, behind: Behind, gateway: Gateway, heard: Heard
+        self,
+        mesh: Mesh,
+        name: str,
+        sample: TurnSample,
+        behind: Behind,
+        gateway: Gateway,
+        heard: Heard,
+        told: Callable[[], None],
     ) -> None:
         self._mesh = mesh
         self._events = mesh.events
@@ -71,6 +79,7 @@ class Turn:
         self._behind = behind
         self._gateway = gateway
         self._heard = heard
+        self._told = told
         self._began_ns = self._events.now_ns
         picked = {each: gateway.pick(each, len(mesh.processes[each])) for each in PICKED}
         self._servers: dict[str, Server] = {
@@ -183,6 +192,7 @@ class Turn:
         if place == 0:
             self._heard.refused = True
             self._end()
+            self._told()
             return False
         self._heard.late_chunks += 1
         self._events.after(0, self._spoken)
@@ -216,17 +226,21 @@ class Turn:
 
     def _also(self, name: str, audio_ms: float, pieces: int, over_ms: float) -> None:
         """Have a process do what so much audio costs it beyond the way to the first frame."""
+        if name == CALLER and not self._mesh.layout.callers_too:
+            return  # somebody else's CPU, and nobody waits for it
         work_ns = self._behind.share_ms(name, audio_ms) * MS / pieces
         if work_ns <= 0:
             return
         server: Server | Process = self._pod.workers[0].own if name == WORKER else self._servers[name]
-        for piece in range(pieces):
+        server.run(work_ns, _nothing)
+        for piece in range(1, pieces):
             self._events.after(over_ms * MS * piece / pieces, lambda: server.run(work_ns, _nothing))
 
     # ---- ends ---------------------------------------------------------------------------------
 
     def _first_frame(self) -> None:
         self._heard.ttfa_ms = (self._events.now_ns - self._began_ns) / MS
+        self._told()
 
     def _spoken(self) -> None:
         self._answered += 1

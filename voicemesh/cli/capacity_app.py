@@ -13,6 +13,7 @@ capacity_app = typer.Typer(rich_markup_mode="markdown")
 """Without a name: its command is one of `app`."""
 
 _ASKED = "What is asked for"
+_MODEL = "Your model"
 _HAVE = "What there is"
 _CAME = "How turns come"
 
@@ -20,7 +21,8 @@ _CAME = "How turns come"
 @capacity_app.command(
     epilog="Examples: `voicemesh capacity --turns 10000 --p95 700ms` · `voicemesh capacity --rate 40 --p95 "
     "1s --spare 1 --node-cores 8 --node-usd 0.34` · `voicemesh capacity --turns 500 --p95 700ms "
-    "--profile mine.json` · Exit status: 0 done · 1 no number of replicas is enough · 2 wrong use"
+    "--profile mine.json` · `voicemesh capacity --callers 2000 --think 8s --p95 1200 --ttft 350ms,900ms "
+    "--tokens-per-s 60` · Exit status: 0 done · 1 no number of replicas is enough · 2 wrong use"
 )
 @command
 def capacity(
@@ -42,22 +44,60 @@ def capacity(
             rich_help_panel=_ASKED,
         ),
     ] = None,
+    callers: Annotated[
+        float | None,
+        typer.Option(
+            "--callers",
+            metavar="N",
+            help="People who talk, instead of --turns: a turn, a pause of --think, and again.",
+            rich_help_panel=_ASKED,
+        ),
+    ] = None,
+    think: Annotated[
+        str,
+        typer.Option(
+            "--think",
+            metavar="TIME",
+            help="From the last sound of a reply to the caller's next prompt: thinking, and speaking. "
+            "Default: as long as a turn, so that half of them are in one.",
+            rich_help_panel=_ASKED,
+        ),
+    ] = "",
     p95: Annotated[
         str,
         typer.Option(
             "--p95",
             metavar="TIME",
-            help="95 of 100 turns are to have their first audio within it: 300ms, 0.8s.",
+            help="95 of 100 turns are to have their first audio within it: 300ms, 0.8s; 300 is milliseconds.",
             rich_help_panel=_ASKED,
         ),
     ] = "1s",
-    model_ms: Annotated[
+    ttft: Annotated[
+        str,
+        typer.Option(
+            "--ttft",
+            metavar="P50,P95",
+            help="When your model's first token comes, as in 350ms,900ms: half of them, and 95 of 100, "
+            "within. Default: as measured.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "",
+    tokens_per_s: Annotated[
         float | None,
         typer.Option(
-            "--model-ms",
-            metavar="MS",
-            help="What your model takes for the words of the first chunk, in the mean. Default: as measured.",
-            rich_help_panel=_ASKED,
+            "--tokens-per-s",
+            metavar="R",
+            help="What it writes behind that. Default: as measured.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    model_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-from",
+            metavar="FILE",
+            help="Both as a bench of your model found them: what `bench --no-cache --json` printed.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     cached: Annotated[
@@ -137,6 +177,15 @@ def capacity(
             rich_help_panel=_HAVE,
         ),
     ] = None,
+    node_gib: Annotated[
+        float | None,
+        typer.Option(
+            "--node-gib",
+            metavar="GIB",
+            help="Memory that a node has for pods. Default: enough.",
+            rich_help_panel=_HAVE,
+        ),
+    ] = None,
     node_usd: Annotated[
         float | None,
         typer.Option("--node-usd", metavar="USD", help="Price of a node for an hour.", rich_help_panel=_HAVE),
@@ -190,7 +239,8 @@ def capacity(
     A simulation of the mesh checks that the objective is kept. Turns come at random (Poisson) unless
     --bursts or --trace says otherwise.
     """
-    from voicemesh.cli.capacity import CapacityOptions, run_capacity, run_profiles
+    from voicemesh.cli.capacity import run_capacity, run_profiles
+    from voicemesh.cli.capacity_options import CapacityOptions
 
     if profiles:
         return run_profiles(as_json=as_json)
@@ -199,7 +249,11 @@ def capacity(
             turns=turns,
             rate_per_s=rate,
             p95=p95,
-            model_ms=model_ms,
+            callers=callers,
+            think=think,
+            ttft=ttft,
+            tokens_per_s=tokens_per_s,
+            model_from=model_from,
             cached=cached,
             speech_s=speech_s,
             utilisation=utilisation,
@@ -208,6 +262,7 @@ def capacity(
             max_turns=max_turns,
             prices=prices,
             node_cores=node_cores,
+            node_gib=node_gib,
             node_usd=node_usd,
             gpu_usd=gpu_usd,
             llm_usd=llm_usd,

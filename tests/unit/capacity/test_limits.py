@@ -11,7 +11,7 @@ from voicemesh.capacity.arrivals import bursty, cycle_s, poisson
 from voicemesh.capacity.events import TooLargeError
 from voicemesh.capacity.plan import UnreachableError, Wanted, plan
 from voicemesh.capacity.profile import GPU, Kind
-from voicemesh.capacity.simulation import simulate
+from voicemesh.capacity.simulation import Objective, Result, simulate
 from voicemesh.capacity.turns import ENGINE
 
 PATH = {"gateway": 2.0, "llm": 1.0, "chunker": 0.5, "cache": 0.3, "tts": 1.0}
@@ -24,6 +24,23 @@ def test_a_simulation_takes_no_more_steps_than_it_may():
         simulate(of, layout(), endless, seed=1, end_s=1e9, most_steps=5000)
     found = simulate(of, layout(), poisson(5.0, random.Random(1)), seed=1, end_s=10, most_steps=5000)
     assert 0 < found.steps < 5000
+
+
+@pytest.mark.parametrize("objective_ms", [60.0, 80.0, 100.0, 150.0, 250.0, 400.0, 2000.0])
+def test_what_misses_its_objective_for_certain_ends_early_and_nothing_else_does(objective_ms):
+    of = profile([50.0, 60.0], first_ms=20.0, llm_ms=30.0, path_ms=PATH, cpu_ms=CPU_MS)
+
+    def simulated(objective: Objective | None) -> Result:
+        arrivals = poisson(14.0, random.Random(1))
+        return simulate(of, layout(), arrivals, seed=1, end_s=60, warm_s=15, objective=objective)
+
+    whole, short = simulated(None), simulated(Objective(95, objective_ms))
+    assert short.missed == (whole.percentile(95) > objective_ms)
+    if short.missed:
+        assert short.steps < whole.steps
+        assert all(turn.ttfa_ms for turn in short.turns)
+    else:
+        assert [turn.ttfa_ms for turn in short.turns] == [turn.ttfa_ms for turn in whole.turns]
 
 
 def test_a_load_that_is_too_large_is_told_with_what_to_ask_for():
