@@ -25,7 +25,7 @@ REQUESTS: Final = "what pods ask for"
 """Why there are more nodes than work asks for."""
 _STEP: Final = 0.25
 _FINE: Final = 0.04
-"""Of replicas: what is less is not taken away one by one, since a p95 of such samples does not tell it apart."""
+"""Of replicas: what is less is not taken away one by one: a p95 of such samples does not tell it apart."""
 _FAR: Final = 8
 """With so many times the replicas that utilisation asks for, an objective is out of reach."""
 _SAMPLE: Final = 3000

@@ -8,7 +8,7 @@ from benchmarks.capacity.checking import interval
 
 
 def pairs(count: int, factor: float, *, waits: bool) -> list[tuple[float, float]]:
-    """Two mostly alike times for each turn, the second `factor` times the first; waits last for many turns."""
+    """Two alike times for each turn, the second `factor` times the first; waits last for many turns."""
     chance = random.Random(5)
     found, wait = [], 0.0
     for _ in range(count):
