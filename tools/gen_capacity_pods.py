@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from k8s.objects import quantity
 
-from tools.k8s.objects import quantity
 from voicemesh.capacity.profile import SERVICES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
