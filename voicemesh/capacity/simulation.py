@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from voicemesh.capacity.events import MS, Events, S
+from voicemesh.capacity.events import MS, Events, S, TooLargeError
 from voicemesh.capacity.mesh import Behind, Layout, Mesh
 from voicemesh.capacity.profile import Profile
 from voicemesh.capacity.turns import Heard, Turn
@@ -127,7 +127,7 @@ def simulate(
     behind_made = Behind.of(made)
     behind_given = Behind.of(given) if given is not None else behind_made
     turns: list[Heard] = []
-    times_ns = [round(at_s * S) for at_s in itertools.takewhile(lambda at_s: at_s < end_s, arrivals)]
+    times_ns = _moments(arrivals, end_s, most_steps)
     coming = enumerate(times_ns)
     counted = sum(at_ns >= warm_s * S for at_ns in times_ns)
     verdict = _Verdict(events, objective, counted) if objective is not None else None
@@ -173,6 +173,15 @@ def simulate(
         steps=events.happened,
         missed=missed,
     )
+
+
+def _moments(arrivals: Iterable[float], end_s: float, most: int | None) -> list[int]:
+    """Return when turns come, in nanoseconds. Each takes a step at least: more than `most` are too many."""
+    times = itertools.takewhile(lambda at_s: at_s < end_s, arrivals)
+    found = [round(at_s * S) for at_s in itertools.islice(times, None if most is None else most + 1)]
+    if most is not None and len(found) > most:
+        raise TooLargeError
+    return found
 
 
 class _Verdict:
