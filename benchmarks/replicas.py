@@ -37,7 +37,8 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.capacity import QUESTIONS, Loaded, scenario
+from benchmarks.capacity.measuring import Loaded
+from benchmarks.capacity.scenarios import QUESTIONS, scenario
 from benchmarks.meshes import prompts
 from benchmarks.replica_figures import Found, Growing, Used, head, missed, row, window
 from tests.support.cluster import Cluster, running_cluster
