@@ -25,7 +25,7 @@ class Loaded:
     """CPU time of a turn by process, without what the mesh takes idle."""
     slots: float
     """Engine seconds in a second."""
-    others: float
+    others: float = 0.0
     """Share of the machine's CPUs that neither the mesh nor the load tool had, and that was not idle."""
 
     @property
