@@ -147,6 +147,7 @@ class TurnDriver:
         self._clock = clock
         self._span = span
         self._started = started
+        self._told_of = False
         self._probe = probe
         self._record = record
         self._late = late
@@ -216,18 +217,27 @@ class TurnDriver:
     def start(self) -> None:
         """Begin the turn.
 
-        Its first question leaves at once. The streams that it will need are opened behind that, while
-        the answer is on its way or the LLM thinks: none is opened on the critical path.
+        Its first question leaves at once, ahead of what the caller is told, and the streams that it will need
+        are opened while the answer is on its way: none is opened on the critical path.
         """
-        if not self.spec.draft:
-            self._caller.send("turn_started", self._started)
         self._do(self._engine.start())
+        if not self.spec.draft:
+            self._tell_started()
         asyncio.get_running_loop().call_soon(self._open_ahead)
 
     def confirm(self, received_ns: int) -> None:
         """Tell the caller of a draft, all that was held back first; its times count from `received_ns`."""
-        self._caller.send("turn_started", self._started)
+        self._tell_started()
         self.handle(on.Confirmed(received_ns))
+
+    def _tell_started(self) -> None:
+        if not self._told_of:
+            self._told_of = True
+            self._caller.send("turn_started", self._started)
+
+    def _say(self, event: str, message: ProtoMessage, on_sent: Callable[[], None] | None = None) -> None:
+        self._tell_started()  # whatever is told first, the turn begins ahead of it
+        self._caller.send(event, message, on_sent)
 
     def _open_ahead(self) -> None:
         if self.spec.prompt is None:
@@ -255,12 +265,15 @@ class TurnDriver:
         """Take an event, from the caller or from a service."""
         if self._foresight.keep(event):
             return
-        self._probe.take(event)
+        if not (made := isinstance(event, on.FrameMade)):
+            self._probe.take(event)
         if isinstance(event, on.HistorySaved):
             self.settled.set()
         if self.ended and isinstance(event, (on.ChunkSpoken, on.ChunkUnspeakable)):
             self._late(event.engine_us)
         self._do(self._engine.handle(event))
+        if made:
+            self._probe.take(event)  # behind the audio, which is waited for
 
     async def room(self) -> None:
         """Wait until what was said so far is taken: for a caller who brings its own words."""
@@ -269,7 +282,7 @@ class TurnDriver:
     # ------------------------------------------------------------ actions
 
     def _do(self, actions: list[do.Action]) -> None:
-        self._actions.extend(actions)
+        self._actions.extend(do.asked_first(actions) if len(actions) > 1 else actions)
         if self._acting:
             return  # an action led to an event: its actions come after those that are queued
         self._acting = True
@@ -355,7 +368,7 @@ class TurnDriver:
             on_sent = partial(self.handle, on.FirstFrameSent())
         elif isinstance(action, do.EmitDegraded):
             self._span.add_event(names.DEGRADED, {names.DEGRADED: action.what})
-        self._caller.send(field, message, on_sent)
+        self._say(field, message, on_sent)
         if not self._behind and self._caller.full():
             self._behind = True
             self.handle(on.CallerBehind(behind=True))
@@ -454,9 +467,9 @@ class TurnDriver:
             pass  # a draft that nobody wanted
         elif report.outcome == "failed":
             failed = pb.TurnFailed(turn_id=self.spec.turn_id, status=told.error, report=told)
-            self._caller.send("turn_failed", failed)
+            self._say("turn_failed", failed)
         else:
-            self._caller.send("turn_completed", pb.TurnCompleted(report=told))
+            self._say("turn_completed", pb.TurnCompleted(report=told))
         with self._about():
             self._session.spawn(self._close(), name=f"close turn {self.spec.turn_id}")
         if self._standby is not None:

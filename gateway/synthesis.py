@@ -143,8 +143,6 @@ class Synthesis:
 
     def _take_frame(self, made: tts_pb2.SynthesizedFrame) -> None:
         frame, start = made.frame, made.start
-        if made.words:
-            self._handle(on.WordsTimed(frame.chunk_index, translation.words_from(made.words)))
         began = made.HasField("start")
         self._handle(
             on.FrameMade(
@@ -158,6 +156,8 @@ class Synthesis:
                 fallback=start.voice if start.is_fallback else "",
             )
         )
+        if made.words:  # behind the audio that was waited for, which is theirs
+            self._handle(on.WordsTimed(frame.chunk_index, translation.words_from(made.words)))
 
     def _ended(self, stream: _Stream, error: RemoteError | None) -> None:
         self._streams.remove(stream)  # a chunk that comes later gets a new one

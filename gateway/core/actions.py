@@ -1,6 +1,7 @@
 """What comes out of the turn engine. Actions are executed in order, at once, without waiting."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.core.pace import Pace
 from gateway.core.report import TurnReport
@@ -241,3 +242,25 @@ Action = (
     | ReleaseAudio | StoreAudio | Synthesize | CancelSpeech | SetTimer | EmitText | EmitChunk | EmitFrame
     | EmitWords | EmitSpeakLocally | EmitDegraded | DropQueued | Finish
 )  # fmt: skip
+
+_ASKS: Final = frozenset({LoadHistory, LookUpReply, StartLlm, LookUpAudio, Synthesize})
+"""What a service is to answer before there is audio."""
+_CAPTIONS: Final = frozenset({EmitText, EmitChunk})
+
+
+def asked_first(actions: list[Action]) -> list[Action]:
+    """Return the actions with questions ahead of the captions that came right before them.
+
+    Each is a write of its own, and writes take turns. Nothing moves past audio, or past the end of it.
+    """
+    ordered: list[Action] = []
+    captions: list[Action] = []
+    for action in actions:
+        if type(action) in _CAPTIONS:
+            captions.append(action)
+            continue
+        if captions and type(action) not in _ASKS:
+            ordered += captions
+            captions.clear()
+        ordered.append(action)
+    return ordered + captions

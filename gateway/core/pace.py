@@ -60,19 +60,28 @@ class PaceMeter:
     def __init__(self) -> None:
         self._spoken: deque[tuple[int, float]] = deque(maxlen=_SEEN)
         self._begun: deque[tuple[int, float]] = deque(maxlen=_SEEN)
+        self._pace: Pace | None = None
+        """What is known, until more is: it is asked for in the way of the first frame."""
 
     def began(self, chars: int, waited_ms: float) -> None:
         """Take note of how long a chunk took to its first frame."""
         if chars > 0:
             self._begun.append((chars, max(0.0, waited_ms)))
+            self._pace = None
 
     def spoke(self, chars: int, audio_ms: float) -> None:
         """Take note of how long the audio of a chunk is."""
         if chars > 0 and audio_ms > 0:
             self._spoken.append((chars, audio_ms))
+            self._pace = None
 
     def pace(self) -> Pace:
         """Return what is known of the voice."""
+        if self._pace is None:
+            self._pace = self._learned()
+        return self._pace
+
+    def _learned(self) -> Pace:
         chars = sum(chars for chars, _ in self._spoken)
         audio_ms = sum(audio_ms for _, audio_ms in self._spoken)
         base_ms, slope_ms = self._line()
