@@ -29,8 +29,9 @@ def read_sockets_where_waited() -> None:
 def tell_errors_alone() -> None:
     """Have the core write errors alone to standard error, unless somebody asks for more.
 
-    It tells there of every connection that a peer gave up, as one does to a process that stood still for half a
-    second. That is in the log already, as a line of who gave it up, and this is no line of a log: it is no JSON.
+    It tells there of every connection that a peer gave up, as one does to a process that stood still for half
+    a second. That is in the log already, as a line of who gave it up, and this is no line of a log: it is no
+    JSON.
     """
     if not os.environ.get(VERBOSITY):
         os.environ[VERBOSITY] = "ERROR"
