@@ -72,7 +72,9 @@ async def measure(turns: int, rounds: int, concurrency: int) -> None:
                 loads = (load(mesh, turns, concurrency, path) for mesh in meshes.values())
                 for mode, first_ms in zip(modes, await asyncio.gather(*loads), strict=True):
                     heard[mode] += [] if warm_up else first_ms
-                warm = len(receiver.spans) if warm_up else warm
+                if warm_up:
+                    await asyncio.sleep(_SETTLE_S)  # its spans wait in exporters
+                    warm = len(receiver.spans)
             await asyncio.sleep(_SETTLE_S)
             for mode, mesh in meshes.items():
                 read_s[mode].append(await asyncio.to_thread(cpu_s, mesh))

@@ -73,8 +73,11 @@ class Asking:
 
     def open_ahead(self) -> None:
         """Open a stream before the question, unless one stands by."""
-        if self._standby is None or not self._standby.ready:
-            self._open()
+        if self._standby is not None:
+            if self._standby.ready:
+                return
+            self._standby.take()  # what is about to be opened there is opened here
+        self._open()
 
     def ask(self, messages: tuple[Message, ...], said: str = "") -> None:
         """Ask for the reply; again, for what comes behind `said`, where the stream that told it was lost."""

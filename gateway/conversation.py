@@ -15,7 +15,7 @@ from voicemesh.runtime.errors import DrainingError, InvalidFieldError, MeshError
 from voicemesh.runtime.sessions import Session
 from voicemesh.runtime.streams import one_more_said
 
-_LINGER_S: Final = 0.05
+LINGER_S: Final = 0.05
 """How long the end of a refused call waits for the caller's next message."""
 _LISTENERS_SAY: Final = frozenset({"playback"})
 """What a member of a channel that only listens may send."""
@@ -75,7 +75,7 @@ class Conversation:
                 self._floor.half_closed(self._member)
             await self._finish()
         except MeshError as error:
-            await one_more_said(requests, _LINGER_S)  # what the caller sends right behind may land first
+            await one_more_said(requests, LINGER_S)  # what the caller sends right behind may land first
             self._break_off(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the call ends with it
             self._break_off(error)

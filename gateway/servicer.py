@@ -7,7 +7,7 @@ from typing import Any
 from gateway import limits, tenancy
 from gateway.callers import Responses
 from gateway.channels import Channels
-from gateway.conversation import Conversation
+from gateway.conversation import LINGER_S, Conversation
 from gateway.listing import list_turns
 from gateway.metering import totals_to
 from gateway.recorder import Recorder
@@ -44,7 +44,7 @@ class GatewayServicer(GatewayServiceServicer):
                 session = self._sessions.open()
                 conversation = Conversation(self._turns, self._channels, session, context)
             except MeshError:
-                await one_more_said(request_iterator)
+                await one_more_said(request_iterator, LINGER_S)
                 raise
             responses = Responses(conversation.caller.outbox)
             stream.carry(responses, conversation)

@@ -38,5 +38,8 @@ def tell_errors_alone() -> None:
 
 
 def _installed() -> tuple[int, int]:
-    major, minor, *_ = importlib.metadata.version("grpcio").split(".")
+    try:
+        major, minor, *_ = importlib.metadata.version("grpcio").split(".")
+    except importlib.metadata.PackageNotFoundError:  # nobody can say what it knows
+        return _GONE_IN
     return int(major), int(minor)

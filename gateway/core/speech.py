@@ -30,7 +30,7 @@ MAX_CHUNKS_AHEAD = 3
 DRAFT_CHUNKS_AHEAD = 1
 """The same for a draft: most drafts are replaced, and the first chunk is what the caller will wait for."""
 _CROWD = 16
-"""Chunks that wait, behind which no more are wanted for now."""
+"""Chunks that wait, behind which no more are wanted of who does not read."""
 
 
 class Speech:
@@ -108,8 +108,8 @@ class Speech:
 
     @property
     def crowded(self) -> bool:
-        """True while so many chunks wait that no further ones are wanted."""
-        return len(self._out.chunks) - self._out.sent_whole >= _CROWD
+        """True while no further chunks are wanted: many wait, and not for their time but for the caller."""
+        return self.caller_behind and len(self._out.chunks) - self._out.sent_whole >= _CROWD
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -236,7 +236,9 @@ class Speech:
                 continue
             unsent_ms = sum(self._unsent_ms(p) for p in running)
             too_far_ms = beyond_ms(self._spec.max_lead_ms, unsent_ms, self.player, now_ns)
-            if self.caller_behind or too_far_ms >= 0:
+            # The first one is made in any case: what its caller has not read may be of the turn before.
+            held = self.caller_behind and (running or self.player.samples)
+            if held or too_far_ms >= 0:
                 if not (running or self.caller_behind):
                     self.wake_ns = now_ns + round((too_far_ms + 1) * 1e6)
                 return

@@ -90,6 +90,9 @@ async def test_a_stream_is_refused_behind_its_first_message_and_not_before(
             def time_remaining(self) -> None:
                 return None
 
+            def peer(self) -> str:
+                return "unix:"
+
         servicer = GatewayServicer(gateway.turns, gateway.recorder, gateway.sessions)
         with pytest.raises(InvalidFieldError):
             await anext(aiter(servicer.Converse(requests(), Context())))

@@ -24,7 +24,7 @@ async def test_a_turn_has_one_span_and_each_chunk_one_below_it(tmp_path):
             await caller.rest()
 
         async def ended() -> bool:
-            return len(service.spans()) == 9
+            return len(service.spans()) == 7
 
         await eventually(ended)
         calls = [span for span in service.spans() if span.name == f"{SERVICE}/Synthesize"]
@@ -53,6 +53,9 @@ async def test_a_turn_has_one_span_and_each_chunk_one_below_it(tmp_path):
             names.REPLICA_LOST,
             names.ERROR,
         ]
+        leases = [span for span in service.spans() if span.name == f"{names.LEASE_SPAN} simulated"]
+        assert len(leases) == 2  # those of a chunk that one replica spoke say nothing that it does not
+        assert {telemetry_parent(span) for span in leases} == {f"{failed.context.span_id:016x}"}
         assert all(f"{span.context.trace_id:032x}" == trace_id for span in service.spans())
         assert not any("fox" in str(span.to_json()) for span in service.spans())
 

@@ -233,7 +233,7 @@ class _Search:
 
     def _try(self, counts: Mapping[str, int]) -> Result:
         result = _try(self._profile, self._wanted, counts, self._steps_left)
-        self._steps_left -= result.steps
+        self._steps_left = max(0, self._steps_left - result.steps)
         self.tried += 1
         return result
 

@@ -348,9 +348,10 @@ def test_nothing_further_is_made_while_the_caller_does_not_take_it(lead_ms: int)
     assert asked(script) == [0, 1, 2, 3]
 
 
-def test_no_further_chunks_are_wanted_while_many_wait() -> None:
+def test_no_further_chunks_are_wanted_while_many_wait_for_the_caller() -> None:
     script = Script(prompt=None, keep_history=False, audio_cache=False, max_lead_ms=1)
     script.start()
+    script.on(on.CallerBehind(behind=True))
     script.on(on.TextArrived("x" * 200))
     crowded = []
     for index in range(16):
@@ -360,6 +361,25 @@ def test_no_further_chunks_are_wanted_while_many_wait() -> None:
     script.on(on.ChunkSpoken(0))
     crowded.append(script.engine.speech.crowded)
     assert crowded == [False] * 15 + [True, False]
+
+
+def test_chunks_that_wait_for_their_time_crowd_nobody() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False, max_lead_ms=1)
+    script.start()
+    script.on(on.TextArrived("x" * 400))
+    for index in range(40):
+        script.say(index, "x" * 10, index * 10)
+    assert not script.engine.speech.crowded
+
+
+def test_the_first_chunk_is_made_though_the_caller_has_not_read_what_was_before() -> None:
+    script = Script(prompt=None, keep_history=False, audio_cache=False)
+    script.start()
+    script.on(on.CallerBehind(behind=True))
+    script.on(on.TextArrived("x" * 400))
+    for index in range(4):
+        script.say(index, "x" * 10, index * 10)
+    assert asked(script) == [0]
 
 
 def test_an_interrupt_stops_everything_and_keeps_what_was_heard() -> None:
