@@ -1,5 +1,1 @@
 """The command line of voicemesh."""
-
-from voicemesh.grpc_variables import read_sockets_where_waited
-
-read_sockets_where_waited()  # gRPC looks when it is imported
