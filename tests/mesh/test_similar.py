@@ -57,11 +57,15 @@ async def test_a_paraphrase_is_answered_by_the_reply_and_its_audio_and_says_so(s
     first = await asked(similar, PROMPT)
     assert first.reply_cache == "miss"
     await has_vectors(similar, 1)
-    for _ in range(2):  # and does not become a reply of its own
-        report = await asked(similar, ALIKE)
-        assert report.reply_cache == "similar"
-        assert report.text == first.text
-        assert {chunk.cache for chunk in report.chunks} == {"memory"}
+    await asked(similar, ALIKE)
+    found: set[str] = set()
+    async with asyncio.timeout(GUARD_S):
+        # On a busy machine an engine may begin so late that a lease is lost, and what it made not kept.
+        while found != {"memory"}:
+            report = await asked(similar, ALIKE)
+            assert report.reply_cache == "similar"  # and does not become a reply of its own
+            assert report.text == first.text
+            found = {chunk.cache for chunk in report.chunks}
     assert (await asked(similar, PROMPT)).reply_cache == "hit"
     ended = [line for line in similar.processes["gateway"].logs if line["event"] == "turn ended"]
     assert [line["reply_cache"] for line in ended[-3:-1]] == ["similar", "similar"]
