@@ -236,9 +236,8 @@ class Speech:
                 continue
             unsent_ms = sum(self._unsent_ms(p) for p in running)
             too_far_ms = beyond_ms(self._spec.max_lead_ms, unsent_ms, self.player, now_ns)
-            # The first one is made in any case: what its caller has not read may be of the turn before.
-            held = self.caller_behind and (running or self.player.samples)
-            if held or too_far_ms >= 0:
+            # The first one is made in any case: what is not read may be of the turn before.
+            if (self.caller_behind and (running or self.player.samples)) or too_far_ms >= 0:
                 if not (running or self.caller_behind):
                     self.wake_ns = now_ns + round((too_far_ms + 1) * 1e6)
                 return
